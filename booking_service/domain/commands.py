@@ -1,0 +1,121 @@
+"""The commands: everything that can be asked to change, with every id it will need."""
+
+from dataclasses import dataclass
+from datetime import date
+from uuid import UUID
+
+from booking_service.domain.booking import PaymentKind
+from booking_service.domain.catalog import PackageDraft
+from booking_service.domain.money import Money
+from booking_service.domain.policy import CancellationPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVendor:
+    vendor_id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePackage:
+    package: PackageDraft
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityRange:
+    """`capacity` units on each day of [start_date, end_date)."""
+
+    start_date: date
+    end_date: date
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCapacity:
+    package_id: UUID
+    ranges: tuple[CapacityRange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A price for a whole stay; a policy of None keeps the package's."""
+
+    price: Money
+    cancellation_policy: CancellationPolicy | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartBooking:
+    booking_id: UUID
+    package_id: UUID
+    user_id: str
+    session_id: str
+    start_date: date
+    end_date: date
+    quantity: int
+    party_size: int
+    quote: Quote | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteBooking:
+    booking_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmBooking:
+    """`payment_row_id` and `refund_row_id` become the ids of rows, should they be needed."""
+
+    booking_id: UUID
+    provider: str
+    payment_id: str
+    amount: Money
+    payment_row_id: UUID
+    refund_row_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonBooking:
+    booking_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBooking:
+    booking_id: UUID
+    reason: str
+    refund_row_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPayment:
+    """`refund_id` is the provider's, for REFUNDED only; `failure_code` for FAILED only."""
+
+    booking_id: UUID
+    provider: str
+    payment_id: str
+    kind: PaymentKind
+    amount: Money
+    refund_id: str
+    failure_code: str
+    payment_row_id: UUID
+    refund_row_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireHolds:
+    """Ends the lapsed holds of a package."""
+
+    package_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class FulfilStays:
+    """Ends the confirmed stays of a package whose last day has passed."""
+
+    package_id: UUID
+
+
+OfBooking = CompleteBooking | ConfirmBooking | AbandonBooking | CancelBooking | RecordPayment
+OfPackage = CreatePackage | SetCapacity | StartBooking | ExpireHolds | FulfilStays
+Command = CreateVendor | OfPackage | OfBooking

@@ -1,0 +1,70 @@
+"""Why a command can be refused: the stable names that callers act on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Each is an entry of the error catalogue, which says its status code and kind."""
+
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    OVERLOADED = "OVERLOADED"
+    SOLD_OUT = "SOLD_OUT"
+    PACKAGE_CLOSED = "PACKAGE_CLOSED"
+    PAST_CUTOFF = "PAST_CUTOFF"
+    PARTY_SIZE = "PARTY_SIZE"
+    PRICE_CHANGED = "PRICE_CHANGED"
+    QUOTE_REQUIRED = "QUOTE_REQUIRED"
+    CURRENCY_MISMATCH = "CURRENCY_MISMATCH"
+    HOLD_LIMIT = "HOLD_LIMIT"
+    ALREADY_HELD = "ALREADY_HELD"
+    HOLD_EXPIRED = "HOLD_EXPIRED"
+    INVALID_TRANSITION = "INVALID_TRANSITION"
+    NOT_CANCELLABLE = "NOT_CANCELLABLE"
+    AMOUNT_MISMATCH = "AMOUNT_MISMATCH"
+    PAYMENT_ID_REUSED = "PAYMENT_ID_REUSED"
+    OVER_REFUND = "OVER_REFUND"
+    CAPACITY_BELOW_TAKEN = "CAPACITY_BELOW_TAKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal as a value: the reason, one sentence for people, and facts for programs.
+
+    `metadata` of NOT_FOUND and ALREADY_EXISTS holds `resource_type` and `resource_name`; of
+    INVALID_TRANSITION, HOLD_EXPIRED and NOT_CANCELLABLE `state`; of SOLD_OUT `days`, as
+    "2026-03-01=2,2026-03-02=0" with the free units of each day that is short; of
+    CAPACITY_BELOW_TAKEN `days` likewise with the units overbooked; of ALREADY_HELD
+    `booking_id`.
+    """
+
+    reason: Reason
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refused(Exception):  # noqa: N818 - named as the fact it states
+    """A command was refused; what it still changed, if anything, is committed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(f"{refusal.reason}: {refusal.message}")
+        self.refusal = refusal
+
+
+def not_found(resource_type: str, name: object) -> Refusal:
+    return Refusal(
+        Reason.NOT_FOUND,
+        f"there is no {resource_type} {name}",
+        {"resource_type": resource_type, "resource_name": str(name)},
+    )
+
+
+def already_exists(resource_type: str, name: object) -> Refusal:
+    return Refusal(
+        Reason.ALREADY_EXISTS,
+        f"{resource_type} {name} exists",
+        {"resource_type": resource_type, "resource_name": str(name)},
+    )

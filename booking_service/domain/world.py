@@ -1,0 +1,200 @@
+"""What a group of commands knows of the database, and the changes it makes to it.
+
+The shell loads a `World` under the package locks; each command drafts its changes over it, and
+only a whole draft is merged back. Nothing else may change a World.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from uuid import UUID
+
+from booking_service.domain.booking import (
+    LIVE,
+    Booking,
+    BookingEvent,
+    Event,
+    Payment,
+    PaymentEffect,
+    PaymentEvent,
+    PaymentEventKey,
+    PaymentSeen,
+    Refund,
+    State,
+    Transition,
+)
+from booking_service.domain.catalog import Package, Vendor
+from booking_service.domain.inventory import Day, days_of
+from booking_service.domain.refusal import Refusal
+
+NO_DAY = Day()
+
+
+@dataclass(slots=True)
+class Changes:
+    """Values as they are after a change, by key, and the events in their order."""
+
+    vendors: dict[UUID, Vendor] = field(default_factory=dict)
+    packages: dict[UUID, Package] = field(default_factory=dict)
+    days: dict[tuple[UUID, date], Day] = field(default_factory=dict)
+    bookings: dict[UUID, Booking] = field(default_factory=dict)
+    payments: dict[tuple[str, str], Payment] = field(default_factory=dict)
+    refunds: dict[UUID, Refund] = field(default_factory=dict)
+    payments_seen: dict[PaymentEventKey, PaymentSeen] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+
+    def merge(self, later: "Changes") -> None:
+        """Puts later changes on top of these."""
+        self.vendors |= later.vendors
+        self.packages |= later.packages
+        self.days |= later.days
+        self.bookings |= later.bookings
+        self.payments |= later.payments
+        self.refunds |= later.refunds
+        self.payments_seen |= later.payments_seen
+        self.events += later.events
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.vendors
+            or self.packages
+            or self.days
+            or self.bookings
+            or self.payments
+            or self.refunds
+            or self.payments_seen
+        )
+
+
+@dataclass(slots=True)
+class World(Changes):
+    """What is stored, with the changes made so far on top.
+
+    Complete for the locked packages as far as their commands ask: packages and days named, the
+    bookings named with all their payments and refunds, the lapsed holds that overlap wanted
+    days, and the live holds of the users who start something.
+    """
+
+    user_holds: dict[str, dict[UUID, None]] = field(default_factory=dict)
+    package_holds: dict[UUID, dict[UUID, None]] = field(default_factory=dict)
+
+    def merge(self, later: Changes) -> None:
+        """Puts loaded values or later changes on top of these."""
+        # Named, since a zero-argument super() does not survive slots=True.
+        Changes.merge(self, later)
+        for booking in later.bookings.values():
+            if booking.state in LIVE:
+                self.user_holds.setdefault(booking.user_id, {})[booking.id] = None
+                self.package_holds.setdefault(booking.package_id, {})[booking.id] = None
+
+
+Answer = Vendor | Package | Booking | Payment | int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command comes to: an answer or a refusal, either with changes."""
+
+    outcome: Answer | Refusal
+    changes: Changes
+
+
+class Draft:
+    """The changes of one command, seen by it at once and by others only when merged."""
+
+    def __init__(self, world: World, now: datetime) -> None:
+        self.now = now
+        self.changes = Changes()
+        self._world = world
+
+    def decided(self, outcome: Answer | Refusal) -> Decision:
+        return Decision(outcome, self.changes)
+
+    def vendor(self, vendor_id: UUID) -> Vendor | None:
+        return self._world.vendors.get(vendor_id)
+
+    def package(self, package_id: UUID) -> Package | None:
+        return self._world.packages.get(package_id)
+
+    def package_of(self, booking: Booking) -> Package:
+        """The package of a known booking: the two are locked together."""
+        return self._world.packages[booking.package_id]
+
+    def booking(self, booking_id: UUID) -> Booking | None:
+        return self.changes.bookings.get(booking_id) or self._world.bookings.get(booking_id)
+
+    def day(self, package_id: UUID, day: date) -> Day:
+        key = package_id, day
+        return self.changes.days.get(key) or self._world.days.get(key, NO_DAY)
+
+    def payment(self, provider: str, payment_id: str) -> Payment | None:
+        key = provider, payment_id
+        return self.changes.payments.get(key) or self._world.payments.get(key)
+
+    def payments_of(self, booking_id: UUID) -> list[Payment]:
+        """The payments of a booking, oldest first."""
+        merged = self._world.payments | self.changes.payments
+        mine = [payment for payment in merged.values() if payment.booking_id == booking_id]
+        return sorted(mine, key=lambda payment: (payment.create_time, payment.id))
+
+    def refunds_of(self, payment_row_id: UUID) -> list[Refund]:
+        """The refunds of a payment, oldest first."""
+        merged = self._world.refunds | self.changes.refunds
+        mine = [refund for refund in merged.values() if refund.payment_id == payment_row_id]
+        return sorted(mine, key=lambda refund: (refund.create_time, refund.id))
+
+    def seen(self, key: PaymentEventKey) -> bool:
+        return key in self._world.payments_seen
+
+    def holds_of_user(self, user_id: str) -> Iterator[Booking]:
+        """Known bookings of a user that hold seats, lapsed or not."""
+        return self._live(self._world.user_holds.get(user_id, ()))
+
+    def lapsed(self, package_id: UUID) -> list[Booking]:
+        """Known bookings of a package whose hold has run out."""
+        holds = self._live(self._world.package_holds.get(package_id, ()))
+        return [hold for hold in holds if hold.lapsed(self.now)]
+
+    def stays(self, package_id: UUID) -> list[Booking]:
+        """Known confirmed bookings of a package."""
+        return [
+            booking
+            for booking in self._world.bookings.values()
+            if booking.package_id == package_id and booking.state is State.CONFIRMED
+        ]
+
+    def take(self, booking: Booking, *, held: int = 0, confirmed: int = 0) -> None:
+        """Changes the seats of every day of a booking; negative numbers free them."""
+        for day in days_of(booking.start_date, booking.end_date):
+            self.changes.days[booking.package_id, day] = self.day(booking.package_id, day).changed(
+                held=held, confirmed=confirmed
+            )
+
+    def put(self, booking: Booking, transition: Transition, *, before: Booking | None) -> Booking:
+        """Stores a booking after a transition, numbered and timed, with its event."""
+        if before is not None:
+            booking = replace(booking, version=before.version + 1, update_time=self.now)
+        self.changes.bookings[booking.id] = booking
+        from_state = before.state if before is not None else None
+        self.changes.events.append(BookingEvent(transition, from_state, booking))
+        return booking
+
+    def end(self, before: Booking, state: State, transition: Transition, reason: str) -> Booking:
+        """Ends a hold and frees its seats."""
+        self.take(before, held=-before.quantity)
+        ended = replace(before, state=state, end_time=self.now, end_reason=reason)
+        return self.put(ended, transition, before=before)
+
+    def put_payment(
+        self, payment: Payment, effect: PaymentEffect, booking: Booking, amount_minor: int
+    ) -> Payment:
+        """Stores a payment after something happened to it, with its event."""
+        self.changes.payments[payment.key] = payment
+        self.changes.events.append(PaymentEvent(effect, payment, booking, amount_minor))
+        return payment
+
+    def _live(self, booking_ids: Iterable[UUID]) -> Iterator[Booking]:
+        for booking_id in booking_ids:
+            booking = self.booking(booking_id)
+            if booking is not None and booking.state in LIVE:
+                yield booking

@@ -1,0 +1,279 @@
+-- What a group of commands locks, loads and writes; every array is sorted by key before it is
+-- sent, so that two copies of the service touch rows in one order.
+
+-- $1 milliseconds
+-- name: commands.set_lock_timeout internal
+SELECT set_config('lock_timeout', $1, true);
+
+-- $1 package ids
+-- name: packages.lock
+SELECT
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+FROM packages
+WHERE id = ANY($1::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE;
+
+-- $1 package ids
+-- name: packages.lock_free
+SELECT
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+FROM packages
+WHERE id = ANY($1::uuid[])
+ORDER BY id
+FOR NO KEY UPDATE SKIP LOCKED;
+
+-- Taken after the package locks, in the order of $1, which is sorted.
+-- $1 keys of users
+-- name: users.lock
+SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k;
+
+-- $1 package ids; what is missing from packages.lock_free and here does not exist
+-- name: packages.existing
+SELECT id FROM packages WHERE id = ANY($1::uuid[]);
+
+-- $1 booking ids
+-- name: bookings.packages_of
+SELECT id, package_id FROM bookings WHERE id = ANY($1::uuid[]);
+
+-- $1 vendor ids
+-- name: vendors.load
+SELECT id, name, version, create_time, update_time FROM vendors WHERE id = ANY($1::uuid[]);
+
+-- $1 callers, $2 RPCs, $3 request ids, $4 oldest time
+-- name: idempotency.find
+SELECT k.caller, k.rpc, k.request_id, k.fingerprint, k.answer
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS w (caller, rpc, request_id)
+INNER JOIN idempotency_keys AS k
+    ON k.caller = w.caller AND k.rpc = w.rpc AND k.request_id = w.request_id
+WHERE k.create_time > $4;
+
+-- $1 booking ids
+-- name: bookings.load
+SELECT
+    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
+    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
+    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
+    update_time
+FROM bookings
+WHERE id = ANY($1::uuid[]);
+
+-- $1 user ids, $2 now
+-- name: bookings.load_live_of_users
+SELECT
+    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
+    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
+    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
+    update_time
+FROM bookings
+WHERE
+    user_id = ANY($1::text[])
+    AND state IN ('HELD', 'PENDING_PAYMENT')
+    AND hold_expire_time > $2;
+
+-- $1 package ids, $2 first days, $3 days after the last, $4 now
+-- name: bookings.load_lapsed_overlapping
+SELECT
+    b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
+    b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
+    b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
+    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time
+FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
+INNER JOIN bookings AS b
+    ON
+        b.package_id = w.package_id
+        AND b.state IN ('HELD', 'PENDING_PAYMENT')
+        AND b.hold_expire_time <= $4
+        AND b.start_date < w.until
+        AND b.end_date > w.first;
+
+-- $1 package ids, $2 now, $3 limit
+-- name: bookings.load_lapsed
+SELECT
+    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
+    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
+    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
+    update_time
+FROM bookings
+WHERE
+    package_id = ANY($1::uuid[])
+    AND state IN ('HELD', 'PENDING_PAYMENT')
+    AND hold_expire_time <= $2
+ORDER BY hold_expire_time
+LIMIT $3;
+
+-- $1 package ids, $2 dates on or before which a stay of the package is over, $3 limit
+-- name: bookings.load_ended
+SELECT
+    b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
+    b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
+    b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
+    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time
+FROM unnest($1::uuid[], $2::date[]) AS w (package_id, today)
+INNER JOIN bookings AS b
+    ON b.package_id = w.package_id AND b.state = 'CONFIRMED' AND b.end_date <= w.today
+LIMIT $3;
+
+-- $1 package ids, $2 first days, $3 days after the last
+-- name: inventory.load
+SELECT d.package_id, d.day, d.capacity, d.held, d.confirmed
+FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
+INNER JOIN package_days AS d
+    ON d.package_id = w.package_id AND d.day >= w.first AND d.day < w.until;
+
+-- $1 booking ids, $2 providers, $3 payment ids (the last two of one length)
+-- name: payments.load
+SELECT
+    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
+    failure_code, version, create_time, update_time
+FROM payments
+WHERE booking_id = ANY($1::uuid[])
+UNION
+SELECT
+    p.id, p.booking_id, p.provider, p.payment_id, p.state, p.amount_minor, p.currency,
+    p.refunded_minor, p.failure_code, p.version, p.create_time, p.update_time
+FROM unnest($2::text[], $3::text[]) AS w (provider, payment_id)
+INNER JOIN payments AS p ON p.provider = w.provider AND p.payment_id = w.payment_id;
+
+-- $1 providers, $2 payment ids
+-- name: payments.load_events
+SELECT
+    e.provider, e.payment_id, e.kind, e.refund_id, e.booking_id, e.amount_minor, e.currency,
+    e.event_time
+FROM unnest($1::text[], $2::text[]) AS w (provider, payment_id)
+INNER JOIN payment_events AS e ON e.provider = w.provider AND e.payment_id = w.payment_id;
+
+-- $1 booking ids
+-- name: refunds.load
+SELECT
+    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time
+FROM refunds
+WHERE booking_id = ANY($1::uuid[]);
+
+-- name: vendors.create
+INSERT INTO vendors (id, name, version, create_time, update_time)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]);
+
+-- name: packages.create
+INSERT INTO packages (
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::date[], $9::date[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[],
+    $15::int[], $16::int[], $17::jsonb[], $18::bigint[], $19::timestamptz[], $20::timestamptz[]
+);
+
+-- name: inventory.create
+INSERT INTO package_days (package_id, day, capacity, held, confirmed)
+SELECT * FROM unnest($1::uuid[], $2::date[], $3::int[], $4::int[], $5::int[]);
+
+-- As differences, so that the CHECK sees what is really there.
+-- $1 package ids, $2 days, $3 more capacity, $4 more held, $5 more confirmed
+-- name: inventory.change
+UPDATE package_days AS d
+SET
+    capacity = d.capacity + w.capacity,
+    held = d.held + w.held,
+    confirmed = d.confirmed + w.confirmed
+FROM unnest($1::uuid[], $2::date[], $3::int[], $4::int[], $5::int[])
+    AS w (package_id, day, capacity, held, confirmed)
+WHERE d.package_id = w.package_id AND d.day = w.day;
+
+-- name: bookings.create
+INSERT INTO bookings (
+    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
+    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
+    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
+    update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[],
+    $8::date[], $9::int[], $10::int[], $11::bigint[], $12::text[], $13::jsonb[],
+    $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[],
+    $19::bigint[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[]
+);
+
+-- name: bookings.update
+UPDATE bookings AS b
+SET
+    state = w.state,
+    hold_expire_time = w.hold_expire_time,
+    complete_time = w.complete_time,
+    confirm_time = w.confirm_time,
+    end_time = w.end_time,
+    end_reason = w.end_reason,
+    refund_minor = w.refund_minor,
+    refunded_minor = w.refunded_minor,
+    version = w.version,
+    update_time = w.update_time
+FROM unnest(
+    $1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
+    $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[]
+) AS w (
+    id, state, hold_expire_time, complete_time, confirm_time, end_time, end_reason,
+    refund_minor, refunded_minor, version, update_time
+)
+WHERE b.id = w.id;
+
+-- name: bookings.create_events
+INSERT INTO booking_events (
+    booking_id, version, transition, from_state, to_state, reason, caller, request_id, event_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::uuid[], $9::timestamptz[]
+);
+
+-- name: payments.save
+INSERT INTO payments (
+    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
+    failure_code, version, create_time, update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+    $8::bigint[], $9::text[], $10::bigint[], $11::timestamptz[], $12::timestamptz[]
+)
+ON CONFLICT (id) DO UPDATE SET
+    state = excluded.state,
+    amount_minor = excluded.amount_minor,
+    refunded_minor = excluded.refunded_minor,
+    failure_code = excluded.failure_code,
+    version = excluded.version,
+    update_time = excluded.update_time;
+
+-- name: payments.create_events
+INSERT INTO payment_events (
+    provider, payment_id, kind, refund_id, booking_id, amount_minor, currency, event_time
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[],
+    $8::timestamptz[]
+);
+
+-- name: refunds.save
+INSERT INTO refunds (
+    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+    $8::timestamptz[], $9::timestamptz[]
+)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time;
+
+-- name: idempotency.create
+INSERT INTO idempotency_keys (slot, caller, rpc, request_id, fingerprint, answer, create_time)
+SELECT * FROM unnest(
+    $1::smallint[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[],
+    $7::timestamptz[]
+);
+
+-- $1 number of facts, $2 a serialised tracking.v1.EventList
+-- name: outbox.append
+INSERT INTO outbox (count, events) VALUES ($1, $2);
