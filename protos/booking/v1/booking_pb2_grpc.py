@@ -101,9 +101,9 @@ class BookingServiceServicer:
     def StartBooking(self, request, context):
         """Holds the days of a stay for one booking. Errors: NOT_FOUND for the package;
         FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
-        PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, PRICE_CHANGED, CURRENCY_MISMATCH,
-        HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the live booking, or
-        when `booking_id` is taken.
+        PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, QUOTE_REQUIRED, PRICE_CHANGED,
+        CURRENCY_MISMATCH, HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the
+        live booking, or when `booking_id` is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,7 +123,7 @@ class BookingServiceServicer:
         payment that arrives after the hold expired takes the seats again if there
         is room; if not, the payment is kept as REFUND_DUE and the answer is
         FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND, AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, INVALID_TRANSITION.
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

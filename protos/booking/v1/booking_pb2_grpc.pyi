@@ -48,9 +48,9 @@ class BookingServiceStub:
     StartBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.StartBookingRequest, _booking_pb2.Booking]
     """Holds the days of a stay for one booking. Errors: NOT_FOUND for the package;
     FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
-    PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, PRICE_CHANGED, CURRENCY_MISMATCH,
-    HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the live booking, or
-    when `booking_id` is taken.
+    PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, QUOTE_REQUIRED, PRICE_CHANGED,
+    CURRENCY_MISMATCH, HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the
+    live booking, or when `booking_id` is taken.
     """
     CompleteBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.CompleteBookingRequest, _booking_pb2.Booking]
     """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
@@ -62,7 +62,7 @@ class BookingServiceStub:
     payment that arrives after the hold expired takes the seats again if there
     is room; if not, the payment is kept as REFUND_DUE and the answer is
     FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND, AMOUNT_MISMATCH,
-    CURRENCY_MISMATCH, INVALID_TRANSITION.
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
     """
     AbandonBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
@@ -98,9 +98,9 @@ class BookingServiceAsyncStub(BookingServiceStub):
     StartBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.StartBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """Holds the days of a stay for one booking. Errors: NOT_FOUND for the package;
     FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
-    PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, PRICE_CHANGED, CURRENCY_MISMATCH,
-    HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the live booking, or
-    when `booking_id` is taken.
+    PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, QUOTE_REQUIRED, PRICE_CHANGED,
+    CURRENCY_MISMATCH, HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the
+    live booking, or when `booking_id` is taken.
     """
     CompleteBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.CompleteBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
@@ -112,7 +112,7 @@ class BookingServiceAsyncStub(BookingServiceStub):
     payment that arrives after the hold expired takes the seats again if there
     is room; if not, the payment is kept as REFUND_DUE and the answer is
     FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND, AMOUNT_MISMATCH,
-    CURRENCY_MISMATCH, INVALID_TRANSITION.
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
     """
     AbandonBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
@@ -151,9 +151,9 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """Holds the days of a stay for one booking. Errors: NOT_FOUND for the package;
         FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
-        PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, PRICE_CHANGED, CURRENCY_MISMATCH,
-        HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the live booking, or
-        when `booking_id` is taken.
+        PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, QUOTE_REQUIRED, PRICE_CHANGED,
+        CURRENCY_MISMATCH, HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the
+        live booking, or when `booking_id` is taken.
         """
 
     @_abc_1.abstractmethod
@@ -177,7 +177,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         payment that arrives after the hold expired takes the seats again if there
         is room; if not, the payment is kept as REFUND_DUE and the answer is
         FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND, AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, INVALID_TRANSITION.
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
         """
 
     @_abc_1.abstractmethod

@@ -27,7 +27,9 @@ if _version_not_supported:
 
 class CatalogServiceStub:
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -73,7 +75,9 @@ class CatalogServiceStub:
 
 class CatalogServiceServicer:
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -171,7 +175,9 @@ def add_CatalogServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.

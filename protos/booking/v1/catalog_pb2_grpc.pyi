@@ -30,7 +30,9 @@ GRPC_VERSION: str
 
 class CatalogServiceStub:
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -68,7 +70,9 @@ class CatalogServiceStub:
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -102,7 +106,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sells by the day. Every date is a calendar date in the package's own time
-    zone; every id is a UUID in its canonical text form; every change takes an
+    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
+    form, in lower case; every duration is of whole seconds; every amount is exact
+    in its currency's minor unit, and at most 10^14 of them. Every change takes an
     optional `request_id` (UUID): a repeat of a request that was carried out gets
     its first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.

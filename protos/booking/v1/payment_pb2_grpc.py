@@ -54,7 +54,8 @@ class PaymentServiceServicer:
         refund that a cancellation or a payment after expiry requested. AUTHORISED
         and FAILED are kept with the booking and change neither its state nor its
         seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, OVER_REFUND, and for CAPTURED those of ConfirmBooking.
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
+        ConfirmBooking.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class PaymentServiceStub:
     refund that a cancellation or a payment after expiry requested. AUTHORISED
     and FAILED are kept with the booking and change neither its state nor its
     seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
-    CURRENCY_MISMATCH, OVER_REFUND, and for CAPTURED those of ConfirmBooking.
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
+    ConfirmBooking.
     """
 
 @_typing.type_check_only
@@ -57,7 +58,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     refund that a cancellation or a payment after expiry requested. AUTHORISED
     and FAILED are kept with the booking and change neither its state nor its
     seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
-    CURRENCY_MISMATCH, OVER_REFUND, and for CAPTURED those of ConfirmBooking.
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
+    ConfirmBooking.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -76,7 +78,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         refund that a cancellation or a payment after expiry requested. AUTHORISED
         and FAILED are kept with the booking and change neither its state nor its
         seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, OVER_REFUND, and for CAPTURED those of ConfirmBooking.
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
+        ConfirmBooking.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -52,7 +52,6 @@ class CheckpointHead(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     AS_OF_US_FIELD_NUMBER: _builtins.int
     RUNNING_US_FIELD_NUMBER: _builtins.int
-    ANONYMOUS_ACTORS_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     position: _builtins.int
@@ -60,11 +59,9 @@ class CheckpointHead(_message.Message):
     as_of_us: _builtins.int
     running_us: _builtins.int
     """Time that passed while the log was being written."""
-    anonymous_actors: _builtins.int
-    """Actors without session and user, so far."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Quality counters and evictions, by name."""
+        """What no other row holds, by name."""
 
     def __init__(
         self,
@@ -74,12 +71,11 @@ class CheckpointHead(_message.Message):
         revision: _builtins.int = ...,
         as_of_us: _builtins.int = ...,
         running_us: _builtins.int = ...,
-        anonymous_actors: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_actors", b"anonymous_actors", "as_of_us", b"as_of_us", "counters", b"counters", "position", b"position", "revision", b"revision", "running_us", b"running_us", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_us", b"as_of_us", "counters", b"counters", "position", b"position", "revision", b"revision", "running_us", b"running_us", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -128,7 +124,7 @@ Global___FunnelCell: _TypeAlias = FunnelCell  # noqa: Y015
 
 @_typing.final
 class FunnelActors(_message.Message):
-    """Actors of the funnel as columns, in the order of their arrival."""
+    """Actors of the funnel as columns, by key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -245,20 +241,26 @@ class Seen(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One of the two is empty."""
+
+    @_builtins.property
+    def text(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def flags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
         key: _abc.Iterable[_builtins.bytes] | None = ...,
+        text: _abc.Iterable[_builtins.str] | None = ...,
         flags: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flags", b"flags", "key", b"key", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,24 +640,27 @@ class RecentBatch(_message.Message):
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
     START_US_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     timings: _builtins.bytes
     """A serialised tracking.v1.QueryTimings."""
+    count: _builtins.int
     @_builtins.property
     def start_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Start of each query, as it was counted."""
+        """Start of each query, where they were not counted at the times given."""
 
     def __init__(
         self,
         *,
         instance: _builtins.str = ...,
         timings: _builtins.bytes = ...,
+        count: _builtins.int = ...,
         start_us: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "start_us", b"start_us", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "instance", b"instance", "start_us", b"start_us", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
