@@ -1,0 +1,211 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Any Python from 3.11 on, with venv; the rest is installed into .venv from the lock files.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$name -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+BIN := .venv/bin
+PY := $(BIN)/python
+RUN := .venv/running.stamp
+DEV := .venv/development.stamp
+SOURCES := booking_service metrics_service servicekit tests
+PROTOS = $(sort $(shell find protos -name '*.proto'))
+MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
+# protoc finds its plugins on PATH.
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m grpc_tools.protoc -I. \
+	-I$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+# Both database URLs, of the embedded PostgreSQL under .data/ where the environment gives none.
+WITH_DATABASES := $(PY) -m servicekit.devstack exec --
+
+# Children are new programs that share nothing with gRPC: without this its core writes a line to the
+# terminal for each of them that is started while a call is under way.
+export GRPC_ENABLE_FORK_SUPPORT := 0
+
+# Options of the targets below, such as `make run SPEED=2000`.
+SPEED ?=
+FILE ?=
+ARGS ?=
+
+##@ Start here
+
+.PHONY: help
+help: ## Explain every target
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z][a-z-]*:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(RUN) ## Start both services and replay real bookings into them (SPEED=, ARGS=--tight)
+	@exec $(PY) -m booking_service.demo run $(if $(SPEED),--speed $(SPEED)) $(ARGS)
+
+.PHONY: test
+test: $(DEV) ## Run all tests
+	@$(PY) -m pytest $(ARGS)
+
+##@ Look at the running pair
+
+.PHONY: watch
+watch: $(RUN) ## Live view: funnel, queries, health
+	@$(PY) -m metrics_service watch $(ARGS)
+
+.PHONY: health
+health: $(RUN) ## Ask GET /api/health/database
+	@$(PY) -m metrics_service health $(ARGS)
+
+.PHONY: metrics
+metrics: $(RUN) ## Ask GET /api/metrics/bookings
+	@$(PY) -m metrics_service metrics $(ARGS)
+
+.PHONY: replay
+replay: $(RUN) ## Replay another file of the same columns (FILE=, SPEED=)
+	@$(PY) -m booking_service.demo replay $(if $(FILE),--file "$(FILE)") $(if $(SPEED),--speed $(SPEED)) $(ARGS)
+
+.PHONY: clean-data
+clean-data: $(RUN) ## Remove all data under .data/
+	@$(PY) -m servicekit.devstack clean
+
+##@ Database (BOOKING_DATABASE_URL, METRICS_DATABASE_URL, or the embedded one under .data/)
+
+.PHONY: migrate
+migrate: $(RUN) ## Apply the migrations of both services
+	@$(WITH_DATABASES) $(PY) -m booking_service migrate
+	@$(WITH_DATABASES) $(PY) -m servicekit.migrations metrics
+
+.PHONY: rollback
+rollback: $(RUN) ## Take back the booking database's newest migration
+	@$(WITH_DATABASES) $(PY) -m booking_service rollback
+
+.PHONY: indexes-down
+indexes-down: $(RUN) ## Drop the fifteen indexes
+	@$(WITH_DATABASES) $(PY) -m booking_service indexes-down
+
+.PHONY: indexes-up
+indexes-up: $(RUN) ## Create the fifteen indexes
+	@$(WITH_DATABASES) $(PY) -m booking_service indexes-up
+
+.PHONY: verify-indexes
+verify-indexes: $(RUN) ## Show each index: present, valid, size, scans, query served
+	@$(WITH_DATABASES) $(PY) -m booking_service verify-indexes
+
+##@ Check
+
+.PHONY: lint
+lint: $(DEV) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(DEV) ## mypy --strict
+	@$(BIN)/mypy $(SOURCES)
+
+.PHONY: architecture
+architecture: $(DEV) ## import-linter: who may import whom
+	@PYTHONPATH=. $(BIN)/lint-imports
+
+.PHONY: check-generated
+check-generated: $(DEV) ## The committed generated code is what the .proto files give
+	@rm -rf build/generated && mkdir -p build/generated
+	@$(PROTOC) --python_out=build/generated --grpc_python_out=build/generated \
+		--mypy_out=quiet:build/generated --mypy_grpc_out=quiet:build/generated $(PROTOS)
+	@diff -r -x __init__.py -x __pycache__ -x '*.proto' -x buf.yaml -x py.typed -x baseline.binpb build/generated/protos protos \
+		&& echo "generated code is current"
+
+.PHONY: check-protos
+check-protos: build/image.binpb ## buf: style, and nothing broken since the baseline
+	@$(BIN)/buf lint $< --config protos/buf.yaml --path protos
+	@$(BIN)/buf breaking $< --config protos/buf.yaml --path protos --against protos/baseline.binpb
+	@echo "protos are clean and compatible"
+
+.PHONY: check-migrations
+check-migrations: $(DEV) ## squawk: what would lock or break a live database
+	@rm -rf build/migrations
+	@for file in $(MIGRATIONS); do mkdir -p "build/$$(dirname "$$file")"; \
+		awk '/^-- migrate:down/ {exit} {print}' "$$file" > "build/$$file"; done
+	@$(BIN)/squawk $(addprefix build/,$(MIGRATIONS))
+
+.PHONY: ci
+ci: ## Everything CI runs
+	@bash .ci/run
+
+.PHONY: test-db-performance
+test-db-performance: $(DEV) ## Tests of the query plans and indexes only
+	@$(PY) -m pytest tests/plan $(ARGS)
+
+.PHONY: test-db-monitor
+test-db-monitor: $(DEV) ## Tests of query tracking and database health only
+	@$(PY) -m pytest tests -k "tracking or health" $(ARGS)
+
+.PHONY: test-booking-metrics
+test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
+	@$(PY) -m pytest tests -k "state or funnel or metrics" $(ARGS)
+
+.PHONY: bench-holds
+bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one
+	@$(PY) -m tests.bench.holds $(ARGS)
+
+.PHONY: bench-tracking
+bench-tracking: $(DEV) ## Microseconds that timing adds to a query
+	@$(PY) -m tests.bench.tracking $(ARGS)
+
+##@ Maintain
+
+.PHONY: proto
+proto: $(DEV) ## Generate the Python code of the .proto files
+	@$(PROTOC) --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
+
+.PHONY: proto-baseline
+proto-baseline: $(DEV) ## Make the present contract the one that must not be broken
+	@$(PROTOC) --include_imports --descriptor_set_out=protos/baseline.binpb $(PROTOS)
+
+.PHONY: format
+format: $(DEV) ## Let ruff put imports and format right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(DEV) ## Write docs/settings.md from the settings classes
+	@$(PY) -m servicekit.settings_reference booking_service=booking_service.config:BookingSettings \
+		metrics_service=metrics_service.config:MetricsSettings > docs/settings.md
+
+.PHONY: lock
+lock: $(DEV) ## Resolve both lock files anew
+	@$(call compile,requirements/running.txt,--upgrade)
+	@$(call compile,requirements/development.txt,--upgrade --group dev --constraint requirements/running.txt)
+
+.PHONY: clean
+clean: ## Remove the virtual environment and what was built
+	@rm -rf .venv build
+
+define compile
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo $(2) \
+		--generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --quiet --output-file $(1)
+endef
+
+# The project itself is linked in, without a download: its build backend is in the lock.
+define install
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; name it with PYTHON=" >&2; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+
+$(RUN): requirements/running.txt pyproject.toml | $(PY)
+	@echo "installing what running needs"
+	@$(call install,$<)
+	@touch $@
+
+$(DEV): requirements/development.txt pyproject.toml | $(PY)
+	@echo "installing what development needs"
+	@$(call install,$<)
+	@touch $@ $(RUN)
+
+build/image.binpb: $(PROTOS) | $(DEV)
+	@mkdir -p build
+	@$(PROTOC) --include_imports --include_source_info --descriptor_set_out=$@ $(PROTOS)

@@ -1,0 +1,101 @@
+"""Gives tests a real PostgreSQL: one throwaway server a session, one fresh database a test.
+
+Nothing survives a session: the server ends with the process, and what a killed session left behind
+is removed by the next one.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from servicekit import binaries
+from servicekit.devstack import PostgresServer
+
+ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "farehold-test-"
+_names = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A running server without fsync, at least 200 connections, pg_stat_statements loaded."""
+    _remove_stale()
+    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    # The server's account must pass through; what lies inside is closed to everybody else.
+    base.chmod(0o711)
+    server = PostgresServer(base / "data", durable=False)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        _remove(base)
+
+
+@pytest.fixture(scope="session")
+def booking_template(postgres: PostgresServer) -> str:
+    """The name of a database with every file of migrations/booking applied; do not connect."""
+    return _template(postgres, "booking")
+
+
+@pytest.fixture(scope="session")
+def metrics_template(postgres: PostgresServer) -> str:
+    """The name of a database with every file of migrations/metrics applied; do not connect."""
+    return _template(postgres, "metrics")
+
+
+@pytest.fixture
+def empty_dsn(postgres: PostgresServer) -> Iterator[str]:
+    """The URL of a database of the test's own without any table."""
+    yield from _database(postgres, None)
+
+
+@pytest.fixture
+def booking_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
+    """The URL of a migrated booking database of the test's own."""
+    yield from _database(postgres, booking_template)
+
+
+@pytest.fixture
+def metrics_dsn(postgres: PostgresServer, metrics_template: str) -> Iterator[str]:
+    """The URL of a migrated metrics database of the test's own."""
+    yield from _database(postgres, metrics_template)
+
+
+def _template(postgres: PostgresServer, service: str) -> str:
+    name = f"template_{service}"
+    postgres.create_database(name)
+    postgres.migrate(name, ROOT / "migrations" / service)
+    return name
+
+
+def _database(postgres: PostgresServer, template: str | None) -> Iterator[str]:
+    name = f"test_{next(_names)}"
+    yield postgres.create_database(name, template=template)
+    postgres.drop_database(name)
+
+
+def _remove_stale() -> None:
+    for base in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        owner = base.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdecimal() and not _alive(int(owner)):
+            _remove(base)
+
+
+def _remove(base: Path) -> None:
+    binaries.remove_home(base / "data")
+    base.rmdir()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
