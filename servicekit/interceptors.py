@@ -1,0 +1,263 @@
+"""What every RPC goes through on its way in and out.
+
+An RPC ends exactly once, with OK, with a status of the catalogue, or with INTERNAL and a
+correlation id; the text of an unforeseen error stays in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import sentry_sdk
+import structlog
+from grpc import StatusCode
+from grpc_status.rpc_status import to_status
+
+from servicekit.context import Call, current_call
+from servicekit.errors import DEADLINE_TOO_SHORT, INTERNAL, ApiError, Kind
+
+if TYPE_CHECKING:
+    # Generic in its types, but not when it runs.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+# The answer's way back: taken off the caller's deadline before the rest is spent on work.
+WAY_BACK_S = 0.005
+MAX_HEADER_LENGTH = 128
+SAN_KEY = "x509_subject_alternative_name"
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RpcEnd:
+    """How one RPC ended.
+
+    ``reason`` is empty for OK, of the catalogue for a refusal, and else the code's name. ``kind``
+    is empty where ``reason`` is not of the catalogue. ``request`` is None when the client streams.
+    """
+
+    call: Call
+    code: StatusCode
+    reason: str
+    kind: Kind | None
+    counts_as_error: bool
+    duration_us: int
+    request: Any
+
+    @property
+    def method(self) -> str:
+        """Such as ``booking.v1.BookingService/StartBooking``."""
+        return self.call.method
+
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """Context, deadline, errors and access log of every RPC of one server.
+
+    ``domain`` is that of ErrorInfo. ``on_rpc`` is called, without waiting, at the end of each RPC;
+    what it raises is logged and hurts nobody.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        *,
+        on_rpc: Callable[[RpcEnd], None] | None = None,
+        trust_caller_header: bool = False,
+    ) -> None:
+        self._domain = domain
+        self._on_rpc = on_rpc
+        self._trust_caller_header = trust_caller_header
+        # One entry a served method: an unknown method has no handler.
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Puts the wrapped handler in the place of the handler."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = (handler, self._wrap(handler, method.lstrip("/")))
+        return known[1]
+
+    def _wrap(self, handler: Handler, method: str) -> Handler:
+        # Exactly one of the four is set; their types are those of gRPC's threaded server.
+        behaviour: Any = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        if handler.response_streaming and inspect.isasyncgenfunction(behaviour):
+            behaviour = _writing(behaviour)
+        make = _HANDLERS[(handler.request_streaming, handler.response_streaming)]
+        wrapped: Handler = make(
+            self._guard(behaviour, method, request_streaming=handler.request_streaming),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    def _guard(
+        self, behaviour: Behaviour, method: str, *, request_streaming: bool
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        async def guarded(request: Any, context: Context) -> Any:
+            started_ns = time.perf_counter_ns()
+            call = self._enter(method, context)
+            current_call.set(call)
+            named = None if request_streaming else request
+            try:
+                if call.deadline is not None and call.remaining_s() == 0.0:
+                    raise ApiError(DEADLINE_TOO_SHORT, "too little time was left to begin")
+                response = await behaviour(request, context)
+            except ApiError as error:
+                self._end(call, started_ns, named, error=error)
+                await context.abort_with_status(to_status(error.to_status(self._domain)))
+            except grpc.aio.AbortError:
+                self._end(call, started_ns, named, code=_code_of(context))
+                raise
+            except asyncio.CancelledError:
+                if _cancelled_by_grpc():
+                    self._end(call, started_ns, named, code=_why_cancelled(call))
+                    raise
+                # Something that the handler waited for was cancelled: grpc would leave the client
+                # without any answer.
+                await self._internal(call, started_ns, named, context)
+            except Exception as error:
+                if isinstance(error, grpc.aio.BaseError) and context.cancelled():
+                    self._end(call, started_ns, named, code=StatusCode.CANCELLED)
+                    raise
+                await self._internal(call, started_ns, named, context)
+            else:
+                self._end(call, started_ns, named, code=_code_of(context))
+                return response
+
+        return guarded
+
+    def _enter(self, method: str, context: Context) -> Call:
+        metadata: Mapping[str, Any] = dict(context.invocation_metadata() or ())
+        remaining_s = context.time_remaining()
+        return Call(
+            method=method,
+            request_id=_header(metadata, "x-request-id") or uuid.uuid4().hex,
+            caller=self._caller(metadata, context),
+            session_id=_header(metadata, "x-session-id"),
+            deadline=(None if remaining_s is None else time.monotonic() + remaining_s - WAY_BACK_S),
+        )
+
+    def _caller(self, metadata: Mapping[str, Any], context: Context) -> str:
+        names = list(context.auth_context().get(SAN_KEY, ()))
+        if names:
+            return names[0].decode(errors="replace")
+        if self._trust_caller_header:
+            return _header(metadata, "x-caller") or "local"
+        return "local"
+
+    async def _internal(self, call: Call, started_ns: int, request: Any, context: Context) -> None:
+        """Answers INTERNAL for the exception being handled."""
+        log.exception("rpc failed", rpc=call.method, request_id=call.request_id)
+        with sentry_sdk.new_scope() as scope:
+            scope.set_tag("rpc", call.method)
+            scope.set_tag("request_id", call.request_id)
+            sentry_sdk.capture_exception()
+        error = ApiError(
+            INTERNAL,
+            f"internal error, correlation id {call.request_id}",
+            metadata={"correlation_id": call.request_id},
+        )
+        self._end(call, started_ns, request, error=error)
+        await context.abort_with_status(to_status(error.to_status(self._domain)))
+
+    def _end(
+        self,
+        call: Call,
+        started_ns: int,
+        request: Any,
+        *,
+        error: ApiError | None = None,
+        code: StatusCode = StatusCode.OK,
+    ) -> None:
+        duration_us = (time.perf_counter_ns() - started_ns) // 1000
+        if error is not None:
+            spec = error.spec
+            code, reason, kind, counts = spec.code, spec.reason, spec.kind, spec.counts_as_error
+        else:
+            reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
+        write = log.debug if code is StatusCode.OK else log.info
+        write(
+            "rpc",
+            rpc=call.method,
+            code=code.name,
+            reason=reason,
+            duration_ms=duration_us / 1000,
+            caller=call.caller,
+        )
+        if self._on_rpc is None:
+            return
+        try:
+            self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request))
+        except Exception:
+            log.exception("on_rpc failed", rpc=call.method)
+
+
+def _writing(behaviour: Behaviour) -> Behaviour:
+    """Lets an async generator answer through ``context.write``, as the other handlers do."""
+
+    async def writing(request: Any, context: Context) -> None:
+        responses = behaviour(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            await responses.aclose()
+
+    return writing
+
+
+def _header(metadata: Mapping[str, Any], key: str) -> str:
+    """A header of at most 128 printable characters; anything else is as if it were not sent."""
+    value = metadata.get(key)
+    if isinstance(value, str) and len(value) <= MAX_HEADER_LENGTH and value.isprintable():
+        return value
+    return ""
+
+
+def _code_of(context: Context) -> StatusCode:
+    """The code the handler has set, which is 0 or None when it has set none."""
+    code: Any = context.code()
+    if isinstance(code, StatusCode):
+        return code
+    return next((each for each in StatusCode if each.value[0] == code), StatusCode.OK)
+
+
+def _why_cancelled(call: Call) -> StatusCode:
+    late = call.deadline is not None and call.remaining_s() == 0.0
+    return StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED
+
+
+def _cancelled_by_grpc() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+_HANDLERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

@@ -1,0 +1,75 @@
+"""Applies and takes back the dbmate files of a database; one run at a time on a database."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from servicekit import binaries
+from servicekit.start import StartError, fail
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+"""One folder for each database."""
+
+LOCK_TIMEOUT = "60s"
+
+
+def migrate(url: str, folder: Path) -> list[str]:
+    """Creates the database if it is missing, applies every file that is not applied yet, and
+    returns their names.
+
+    A file that failed leaves those before it applied. Raises `StartError`, one line.
+    """
+    return re.findall(r"^Applied: (\S+)", _dbmate(url, folder, "up"), re.MULTILINE)
+
+
+def rollback(url: str, folder: Path) -> list[str]:
+    """Takes back the applied file of the highest version, and returns its name; none, when nothing
+    is applied.
+
+    Raises `StartError`, one line.
+    """
+    if "[X]" not in _dbmate(url, folder, "status"):
+        return []
+    return re.findall(r"^Rolled back: (\S+)", _dbmate(url, folder, "rollback"), re.MULTILINE)
+
+
+def _dbmate(url: str, folder: Path, command: str) -> str:
+    if not folder.is_dir():
+        raise StartError(f"there are no migrations in {folder}: run from a source tree")
+    program = [str(binaries.dbmate()), "--no-dump-schema", "--migrations-table=schema_migrations"]
+    program += ["--migration-lock", f"--migration-lock-timeout={LOCK_TIMEOUT}"]
+    program += [f"--migrations-dir={folder}", command]
+    # The environment, unlike the arguments, cannot be read by other accounts.
+    environment = {**os.environ, "DATABASE_URL": _with_sslmode(url)}
+    done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        reason = said[-1].removeprefix("Error: ") if said else "dbmate said nothing"
+        raise StartError(f"the {folder.name} database could not be migrated: {reason}")
+    return done.stdout
+
+
+def _with_sslmode(url: str) -> str:
+    """The driver of dbmate would insist on TLS where a URL says nothing; others prefer it."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options.setdefault("sslmode", "prefer")
+    return urlunsplit(parts._replace(query=urlencode(options)))
+
+
+def main() -> int:
+    """``python -m servicekit.migrations NAME`` applies migrations/NAME to NAME_DATABASE_URL."""
+    (name,) = sys.argv[1:]
+    try:
+        applied = migrate(os.environ[f"{name.upper()}_DATABASE_URL"], MIGRATIONS / name)
+    except StartError as error:
+        return fail(error)
+    print(f"{name}: {len(applied)} migrations applied")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""One embedded PostgreSQL server over one data directory.
+
+It listens on 127.0.0.1 with a password of its own, and never outlives the process that started it.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+from servicekit import binaries
+from servicekit.migrations import migrate
+from servicekit.start import StartError
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 3.0
+POLL_S = 0.02
+# A free port can be taken by somebody else between its choice and the server's bind.
+PORT_ATTEMPTS = 5
+PASSWORD_FILE = "farehold.password"  # noqa: S105 - the name of a file
+
+_DURABLE: Mapping[str, str] = {"fsync": "on", "synchronous_commit": "on"}
+_THROWAWAY: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
+_COMMON: Mapping[str, str] = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_preload_libraries": "pg_stat_statements",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class PostgresServer:
+    """One PostgreSQL server over ``data_dir``, which the first start creates.
+
+    ``durable=False`` is for tests: no fsync, and `stop` writes no last checkpoint. ``port`` None
+    takes a free one at each start. ``settings`` are further server settings. As root the server
+    runs as the account ``nobody``, which then owns ``data_dir``; when that account cannot reach it,
+    ``data_dir`` is a symbolic link to a directory under /var/tmp.
+
+    The server ends when the thread that called `start` does: call it from the main thread.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        durable: bool = True,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir.absolute()
+        self.port = port or 0
+        self._fixed_port = port is not None
+        self._durable = durable
+        self._settings = {**_COMMON, **(_DURABLE if durable else _THROWAWAY), **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._password = ""
+
+    def start(self) -> None:
+        """Starts the server and returns when it takes connections.
+
+        Raises `StartError` when another server runs in ``data_dir``, or when this one does not
+        come up. A postmaster.pid left behind by a crash is no obstacle.
+        """
+        if (other := self.running_pid()) is not None:
+            raise StartError(
+                f"PostgreSQL is already running in {self.data_dir} (process {other}); "
+                "stop the other `make run` first"
+            )
+        home = binaries.reachable_directory(self.data_dir)
+        programs = binaries.reachable_binaries(home)
+        fresh = not (home / PASSWORD_FILE).exists()
+        if fresh:
+            self._initialise(home, programs)
+        self._password = (home / PASSWORD_FILE).read_text()
+        for _ in range(1 if self._fixed_port else PORT_ATTEMPTS):
+            if not self._fixed_port:
+                self.port = binaries.free_port()
+            if self._launch(home, programs):
+                if fresh:
+                    self.psql("template1", "CREATE EXTENSION pg_stat_statements")
+                return
+        raise StartError(f"PostgreSQL did not start in {self.data_dir}: {self._last_message()}")
+
+    def migrate(self, database: str, folder: Path) -> None:
+        """Applies the dbmate files of ``folder``; one without files changes nothing.
+
+        Raises `StartError` with what dbmate said.
+        """
+        if any(folder.glob("*.sql")):
+            migrate(self.dsn(database), folder)
+
+    def attach(self) -> bool:
+        """Uses the server that another process runs in ``data_dir``; False when there is none.
+
+        `stop` leaves such a server running.
+        """
+        lines = self._pid_file()
+        if self.running_pid() is None or len(lines) < 4:
+            return False
+        self.port = int(lines[3])
+        self._password = (self.data_dir / PASSWORD_FILE).read_text()
+        return self._answers()
+
+    def stop(self) -> None:
+        """Ends the server that `start` started and the connections to it; may be repeated."""
+        # SIGINT is a fast shutdown with a checkpoint; SIGQUIT leaves recovery to the next start.
+        self._end(signal.SIGINT if self._durable else signal.SIGQUIT)
+
+    def kill(self) -> None:
+        """Ends the server as a crash would; `start` may follow."""
+        self._end(signal.SIGQUIT)
+
+    def dsn(self, database: str) -> str:
+        """The URL of ``database``, as asyncpg, libpq and dbmate take it."""
+        return (
+            f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/"
+            f"{quote(database, safe='')}?sslmode=disable"
+        )
+
+    def create_database(self, name: str, *, template: str | None = None) -> str:
+        """Creates ``name``, as a copy of ``template`` where one is given, and returns its URL."""
+        clause = f' TEMPLATE "{template}"' if template else ""
+        self.psql("postgres", f'CREATE DATABASE "{name}"{clause}')
+        return self.dsn(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drops ``name`` if it is there, ending the connections to it."""
+        self.psql("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def databases(self) -> set[str]:
+        """The names of all databases."""
+        return set(self.psql("postgres", "SELECT datname FROM pg_database").splitlines())
+
+    def psql(self, database: str, sql: str) -> str:
+        """Runs ``sql`` and returns the rows as unaligned text.
+
+        Raises `subprocess.CalledProcessError`, the server's message in its ``stderr``.
+        """
+        command = [str(binaries.program("psql")), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
+        # The environment, unlike the arguments, cannot be read by other accounts.
+        environment = {**os.environ, "PGPASSWORD": self._password}
+        done = subprocess.run(
+            [*command, *address], check=True, capture_output=True, text=True, env=environment
+        )
+        return done.stdout.strip()
+
+    def running_pid(self) -> int | None:
+        """The process id of the server that is alive in ``data_dir``, whoever started it."""
+        lines = self._pid_file()
+        if not lines:
+            return None
+        pid = int(lines[0])
+        # After a crash the number may belong to another process; a server works in its directory.
+        try:
+            return pid if Path(f"/proc/{pid}/cwd").resolve() == self.data_dir.resolve() else None
+        except PermissionError:
+            return None
+
+    @property
+    def log_path(self) -> Path:
+        """Where the server writes its messages."""
+        return self.data_dir / "server.log"
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self.data_dir / "postmaster.pid").read_text().splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _last_message(self) -> str:
+        lines = self.log_path.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def _initialise(self, home: Path, programs: Path) -> None:
+        password = secrets.token_hex(16)
+        account = binaries.unprivileged_account()
+        command = [str(programs / "initdb"), "-D", str(home), "-U", "postgres", "--no-locale"]
+        command += ["--encoding=UTF8", "--auth=scram-sha-256"]
+        if not self._durable:
+            command.append("--no-sync")
+        # Beside the data, since initdb insists on an empty directory.
+        with tempfile.NamedTemporaryFile("w", dir=home.parent, prefix=f"{home.name}-") as file:
+            file.write(password)
+            file.flush()
+            if account:
+                os.chown(file.name, account["user"], account["group"])
+            command.append(f"--pwfile={file.name}")
+            done = subprocess.run(
+                command, check=False, capture_output=True, text=True, cwd=home, **account
+            )
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if "error:" in line]
+            raise StartError(f"{self.data_dir} cannot be used: {' '.join(errors) or 'no message'}")
+        # Written last: its presence says that the directory is complete.
+        path = home / PASSWORD_FILE
+        path.touch(mode=0o600)
+        path.write_text(password)
+
+    def _launch(self, home: Path, programs: Path) -> bool:
+        command = [str(programs / "postgres"), "-D", str(home), "-p", str(self.port)]
+        for name, value in self._settings.items():
+            command += ["-c", f"{name}={value}"]
+        with (home / "server.log").open("ab") as log:
+            self._process = process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=home,
+                # A session of its own: Ctrl-C in the terminal must reach the services first.
+                start_new_session=True,
+                preexec_fn=binaries.end_with_parent,
+                **binaries.unprivileged_account(),
+            )
+        give_up = time.monotonic() + START_TIMEOUT_S
+        try:
+            while time.monotonic() < give_up and process.poll() is None:
+                # The eighth line of the file is the server's own word that it is ready.
+                if self._pid_file()[7:8] == ["ready   "] and self._answers():
+                    return True
+                time.sleep(POLL_S)
+        except BaseException:
+            self.kill()
+            raise
+        self.kill()
+        return False
+
+    def _answers(self) -> bool:
+        probe = [str(binaries.program("pg_isready")), "-q", "-t", "2"]
+        address = ["-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run([*probe, *address], check=False).returncode == 0
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(STOP_TIMEOUT_S)

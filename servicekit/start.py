@@ -1,0 +1,47 @@
+"""Runs a process from its first line to its exit status.
+
+What the person who started it can put right is one line on standard error, never a traceback.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from uvloop import new_event_loop as new_uvloop
+
+
+class StartError(Exception):
+    """The process cannot start; the text is one line for the person who started it."""
+
+    exit_status = 1
+
+
+def fail(error: StartError) -> int:
+    """Prints the one line and returns the exit status."""
+    print(error, file=sys.stderr)
+    return error.exit_status
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True) -> int:
+    """Runs ``main(stop)`` on a new event loop and returns the exit status.
+
+    SIGTERM and SIGINT set ``stop``; ``main`` then drains and returns. A repeated signal changes
+    nothing, since draining is bounded. Status 0 for a normal end, that of the error for a
+    `StartError` (2 for settings, 1 for the rest).
+    """
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    factory = new_uvloop if uvloop else asyncio.new_event_loop
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(supervised())
+    except StartError as error:
+        return fail(error)
+    return 0

@@ -1,0 +1,234 @@
+"""A server from bind to drain, with health, reflection, TLS and one-line failures."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.server import GrpcServer, StartError, run
+from servicekit.settings import ServerSettings, SettingsError
+
+BOUND_S = 10.0
+Status = health_pb2.HealthCheckResponse
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Settings(ServerSettings):
+    model_config = SettingsConfigDict(env_prefix="TEST_")
+
+
+def make(**environ: str) -> GrpcServer:
+    return GrpcServer(Settings.load({"TEST_PORT": "0", **environ}), domain="test.domain")
+
+
+@asynccontextmanager
+async def running(server: GrpcServer, *names: str) -> AsyncIterator[grpc.aio.Channel]:
+    port = await server.start(names)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.drain()
+
+
+async def check(channel: grpc.aio.Channel, service: str) -> int:
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=BOUND_S)
+    return int(answer.status)
+
+
+async def test_the_process_and_its_services_serve_once_started() -> None:
+    server = make()
+    server.health.set("shop.v1.Late", False)
+    async with running(server, "shop.v1.Shop", "shop.v1.Late") as channel:
+        assert await check(channel, "") == Status.SERVING
+        assert await check(channel, "shop.v1.Shop") == Status.SERVING
+        assert await check(channel, "shop.v1.Late") == Status.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await check(channel, "shop.v1.Other")
+        assert raised.value.code() is StatusCode.NOT_FOUND
+
+
+async def test_a_watcher_is_told_every_change_and_the_drain() -> None:
+    server = make()
+    async with running(server) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="database"), timeout=BOUND_S)
+        assert (await watch.read()).status == Status.SERVICE_UNKNOWN
+        server.health.set("database", True)
+        assert (await watch.read()).status == Status.SERVING
+        server.health.set("database", True)
+        server.health.set("database", False)
+        assert (await watch.read()).status == Status.NOT_SERVING
+        server.health.set("database", True)
+        assert (await watch.read()).status == Status.SERVING
+        draining = asyncio.create_task(server.drain())
+        assert (await watch.read()).status == Status.NOT_SERVING
+        assert await watch.read() is grpc.aio.EOF
+        await draining
+        server.health.set("database", True)
+        assert server.health.get("database") is False
+
+
+async def test_reflection_lists_the_services_and_can_be_switched_off() -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async def ask(channel: grpc.aio.Channel) -> set[str]:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # serves both kinds
+        stream = stub.ServerReflectionInfo(timeout=BOUND_S)
+        await stream.write(request)
+        answer = await stream.read()
+        stream.cancel()
+        return {each.name for each in answer.list_services_response.service}
+
+    async with running(make(), "shop.v1.Shop") as channel:
+        assert {"shop.v1.Shop", "grpc.health.v1.Health"} <= await ask(channel)
+    async with running(make(TEST_REFLECTION="false"), "shop.v1.Shop") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await ask(channel)
+        assert raised.value.code() is StatusCode.UNIMPLEMENTED
+
+
+async def test_a_taken_port_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError) as raised:
+            await make(TEST_PORT=str(port)).start([])
+    assert str(raised.value) == (
+        f"cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "set TEST_PORT or TEST_HOST to a free one"
+    )
+
+
+async def test_two_servers_never_share_a_port() -> None:
+    first = make()
+    port = await first.start([])
+    with pytest.raises(StartError, match="cannot listen"):
+        await make(TEST_PORT=str(port)).start([])
+    await first.drain()
+
+
+class Slow:
+    """A unary method that ends when told to."""
+
+    def __init__(self, server: GrpcServer) -> None:
+        self.entered = asyncio.Event()
+        self.let_go = asyncio.Event()
+        handlers: dict[str, Any] = {"Do": grpc.unary_unary_rpc_method_handler(self.do)}
+        generic = grpc.method_handlers_generic_handler("test.Slow", handlers)
+        server.grpc.add_generic_rpc_handlers((generic,))
+
+    async def do(self, request: bytes, context: Context) -> bytes:
+        self.entered.set()
+        await self.let_go.wait()
+        return request
+
+
+async def test_a_drain_waits_for_calls_in_flight_and_takes_no_new_ones() -> None:
+    server = make(TEST_DRAIN_TIMEOUT_S="10")
+    slow = Slow(server)
+    async with running(server) as channel, asyncio.timeout(BOUND_S):
+        method: Any = channel.unary_unary("/test.Slow/Do")
+        call = asyncio.ensure_future(method(b"x"))
+        await slow.entered.wait()
+        draining = asyncio.create_task(server.drain())
+        await server.draining.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await method(b"y", timeout=BOUND_S)
+        assert raised.value.code() is StatusCode.UNAVAILABLE
+        assert not draining.done()
+        slow.let_go.set()
+        assert await call == b"x"
+        await draining
+
+
+async def test_a_drain_does_not_wait_longer_than_its_bound() -> None:
+    server = make(TEST_DRAIN_TIMEOUT_S="0.1")
+    slow = Slow(server)
+    async with running(server) as channel, asyncio.timeout(BOUND_S):
+        method: Any = channel.unary_unary("/test.Slow/Do")
+        call = asyncio.ensure_future(method(b"x"))
+        await slow.entered.wait()
+        await server.drain()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+
+
+def test_run_ends_with_0_on_sigterm_and_with_one_line_on_a_start_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def ends(stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(BOUND_S):
+            await stop.wait()
+
+    async def fails(_stop: asyncio.Event) -> None:
+        raise StartError("the database is not there")
+
+    async def misconfigured(_stop: asyncio.Event) -> None:
+        raise SettingsError("X='1': must be 2")
+
+    for uvloop in (True, False):
+        assert run(ends, uvloop=uvloop) == 0
+    assert run(fails) == 1
+    assert run(misconfigured) == 2
+    assert capsys.readouterr().err == "the database is not there\nX='1': must be 2\n"
+
+
+async def test_with_mutual_tls_the_certificate_names_the_caller(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server_cert = authority.issue_cert("localhost")
+    client_cert = authority.issue_cert("desk.example.test")
+    server_cert.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    for part in server_cert.cert_chain_pems:
+        part.write_to_path(str(tmp_path / "cert.pem"), append=True)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    callers: list[str] = []
+    server = GrpcServer(
+        Settings.load(
+            {
+                "TEST_PORT": "0",
+                "TEST_TLS_CERT": str(tmp_path / "cert.pem"),
+                "TEST_TLS_KEY": str(tmp_path / "key.pem"),
+                "TEST_TLS_CLIENT_CA": str(tmp_path / "ca.pem"),
+                "TEST_TRUST_CALLER_HEADER": "true",
+            }
+        ),
+        domain="test.domain",
+        on_rpc=lambda end: callers.append(end.call.caller),
+    )
+    port = await server.start([])
+    credentials = grpc.ssl_channel_credentials(
+        authority.cert_pem.bytes(),
+        client_cert.private_key_pem.bytes(),
+        b"".join(part.bytes() for part in client_cert.cert_chain_pems),
+    )
+    async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
+        request = health_pb2.HealthCheckRequest()
+        await stub.Check(request, timeout=BOUND_S, metadata=(("x-caller", "somebody else"),))
+    anonymous = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    async with grpc.aio.secure_channel(f"localhost:{port}", anonymous) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await check(channel, "")
+        assert raised.value.code() is StatusCode.UNAVAILABLE
+    await server.drain()
+    assert callers == ["desk.example.test"]
+
+
+async def test_a_tls_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    missing = str(tmp_path / "cert.pem")
+    with pytest.raises(StartError, match=r"cert.pem: No such file"):
+        await make(TEST_TLS_CERT=missing, TEST_TLS_KEY=missing).start([])
