@@ -1,0 +1,27 @@
+"""Database health from exact counts over a sliding window: the same judgement for one process and
+for the figures of several, with every reason stated.
+"""
+
+from metrics_service.client.health.judge import (
+    Criteria,
+    Figures,
+    OperationFigures,
+    Reason,
+    Status,
+    Verdict,
+    judge,
+)
+from metrics_service.client.health.keeper import VerdictKeeper
+from metrics_service.client.health.window import HealthWindow
+
+__all__ = [
+    "Criteria",
+    "Figures",
+    "HealthWindow",
+    "OperationFigures",
+    "Reason",
+    "Status",
+    "Verdict",
+    "VerdictKeeper",
+    "judge",
+]

@@ -1,0 +1,257 @@
+"""The last five minutes of queries as exact counts, in slots, so that memory and the cost of a
+query do not depend on the load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from metrics_service.client.health.judge import DEFAULT, Criteria, Figures, OperationFigures
+from metrics_service.client.record import (
+    SLOW_US,
+    VERY_SLOW_US,
+    Outcome,
+    QueryDefinition,
+    QueryRecord,
+    is_failed,
+)
+from metrics_service.state.sketch import Sketch
+from protos.tracking.v1 import tracking_pb2
+
+WINDOW_S = 300
+SLOT_S = 5
+MAX_OPERATIONS = 100
+MAX_OPERATIONS_IN_BEAT = 10
+OTHER_OPERATIONS = "other"
+
+_SLOT_NS = SLOT_S * 1_000_000_000
+_PENDING_MAX = 500
+_NOT_COUNTED = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
+
+
+class HealthWindow:
+    """Takes single records (it is a QuerySink) or the counts of a heartbeat, and gives the figures
+    of the last WINDOW_S.
+
+    What is older than the window is out; what lies in the slot that begins there is too. Whether
+    failed and slow exceed their limits is exact to the event, by the times of the newest ones.
+    """
+
+    def __init__(
+        self, criteria: Criteria = DEFAULT, *, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._slots: deque[_Slot] = deque()
+        self._slot_end_ns = 0
+        self._failed_ns: deque[int] = deque(maxlen=criteria.failed_max + 1)
+        self._slow_ns: deque[int] = deque(maxlen=criteria.slow_max + 1)
+        self._beat = _Slot(0)
+        # Execute times on their way into the sketches of the newest slot and of the beat.
+        self._pending_us: list[int] = []
+
+    def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
+        """Count a query that ended now."""
+        if record.internal or record.outcome in _NOT_COUNTED:
+            return
+        now_ns = self._monotonic_ns()
+        slot = self._slots[-1] if now_ns < self._slot_end_ns else self._new_slot(now_ns)
+        slot.total += 1
+        self._beat.total += 1
+        execute_us = record.execute_us
+        slow = execute_us > SLOW_US
+        if slow or record.outcome is not Outcome.OK:
+            failed = is_failed(record.outcome, record.sqlstate)
+            if failed:
+                self._failed_ns.append(now_ns)
+            if slow:
+                self._slow_ns.append(now_ns)
+            if failed or slow:
+                slot.add_exceptional(definition.label, failed, execute_us)
+                self._beat.add_exceptional(definition.label, failed, execute_us)
+        pending = self._pending_us
+        pending.append(execute_us)
+        if len(pending) >= _PENDING_MAX:
+            self._flush()
+
+    def add_counts(
+        self,
+        counts: tracking_pb2.QueryCounts,
+        operations: Iterable[tracking_pb2.OperationCounts] = (),
+    ) -> None:
+        """Count what a heartbeat that came now says; its queries are taken to have ended now."""
+        now_ns = self._monotonic_ns()
+        slot = self._slots[-1] if now_ns < self._slot_end_ns else self._new_slot(now_ns)
+        self._failed_ns.extend([now_ns] * min(counts.failed, self._failed_ns.maxlen or 0))
+        self._slow_ns.extend([now_ns] * min(counts.over_500ms, self._slow_ns.maxlen or 0))
+        slot.total += counts.total
+        slot.failed += counts.failed
+        slot.over_500ms += counts.over_500ms
+        slot.at_least_1000ms += counts.at_least_1000ms
+        slot.over_1000ms += counts.over_1000ms
+        slot.at_least_2000ms += counts.at_least_2000ms
+        slot.over_2000ms += counts.over_2000ms
+        if counts.HasField("execute_us"):
+            # A malformed sketch costs the display something, and the verdict nothing.
+            with contextlib.suppress(ValueError):
+                slot.sketch.merge(Sketch.from_proto(counts.execute_us))
+        for operation in operations:
+            slot.add_operation(
+                operation.operation, operation.total, operation.failed, operation.slow
+            )
+
+    def figures(self) -> Figures:
+        """The figures of the window that ends now."""
+        now_ns = self._monotonic_ns()
+        self._expire(now_ns)
+        self._flush()
+        whole = _Slot(0)
+        for slot in self._slots:
+            whole.merge(slot)
+        p50, p95, p99 = (_ms(whole.sketch.quantile(q)) for q in (0.5, 0.95, 0.99))
+        return Figures(
+            samples=whole.total,
+            failed=self._exact(self._failed_ns, whole.failed, now_ns),
+            slow=self._exact(self._slow_ns, whole.over_500ms, now_ns),
+            at_least_1000ms=whole.at_least_1000ms,
+            over_1000ms=whole.over_1000ms,
+            at_least_2000ms=whole.at_least_2000ms,
+            over_2000ms=whole.over_2000ms,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            operations=tuple(whole.worst()),
+        )
+
+    def beat(self) -> tuple[tracking_pb2.QueryCounts, list[tracking_pb2.OperationCounts]]:
+        """The counts since the last beat, for a heartbeat."""
+        self._flush()
+        beat, self._beat = self._beat, _Slot(0)
+        counts = tracking_pb2.QueryCounts(
+            total=beat.total,
+            failed=beat.failed,
+            over_500ms=beat.over_500ms,
+            at_least_1000ms=beat.at_least_1000ms,
+            over_1000ms=beat.over_1000ms,
+            at_least_2000ms=beat.at_least_2000ms,
+            over_2000ms=beat.over_2000ms,
+            execute_us=beat.sketch.to_proto() if beat.total else None,
+        )
+        operations = [
+            tracking_pb2.OperationCounts(
+                operation=figures.operation,
+                total=figures.total,
+                failed=figures.failed,
+                slow=figures.slow,
+            )
+            for figures in beat.worst()[:MAX_OPERATIONS_IN_BEAT]
+        ]
+        return counts, operations
+
+    def _new_slot(self, now_ns: int) -> _Slot:
+        self._flush()
+        self._expire(now_ns)
+        number = now_ns // _SLOT_NS
+        slot = _Slot(number)
+        self._slots.append(slot)
+        self._slot_end_ns = (number + 1) * _SLOT_NS
+        return slot
+
+    def _expire(self, now_ns: int) -> None:
+        oldest = now_ns // _SLOT_NS - WINDOW_S // SLOT_S
+        while self._slots and self._slots[0].number <= oldest:
+            if len(self._slots) == 1:
+                self._flush()
+            self._slots.popleft()
+
+    def _flush(self) -> None:
+        if self._pending_us and self._slots:
+            batch = Sketch()
+            batch.add_many(self._pending_us)
+            self._slots[-1].sketch.merge(batch)
+            self._beat.sketch.merge(batch)
+        self._pending_us.clear()
+
+    def _exact(self, newest_ns: deque[int], counted: int, now_ns: int) -> int:
+        """How many of the newest events lie in the window; beyond those that are kept, by slots."""
+        first_ns = now_ns - WINDOW_S * 1_000_000_000
+        inside = sum(1 for event_ns in newest_ns if event_ns > first_ns)
+        return max(inside, counted) if inside == newest_ns.maxlen else inside
+
+
+class _Slot:
+    """Counts of one slot, or of one beat."""
+
+    __slots__ = (
+        "at_least_1000ms",
+        "at_least_2000ms",
+        "failed",
+        "number",
+        "operations",
+        "over_500ms",
+        "over_1000ms",
+        "over_2000ms",
+        "sketch",
+        "total",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.total = 0
+        self.failed = 0
+        self.over_500ms = 0
+        self.at_least_1000ms = 0
+        self.over_1000ms = 0
+        self.at_least_2000ms = 0
+        self.over_2000ms = 0
+        self.sketch = Sketch()
+        # Of operations that were slow or failed: total, failed, slow.
+        self.operations: dict[str, list[int]] = {}
+
+    def add_exceptional(self, operation: str, failed: bool, execute_us: int) -> None:
+        """Count what a failed or slow query adds to its being one."""
+        self.failed += failed
+        self.over_500ms += execute_us > SLOW_US
+        self.at_least_1000ms += execute_us >= VERY_SLOW_US
+        self.over_1000ms += execute_us > VERY_SLOW_US
+        self.at_least_2000ms += execute_us >= 2_000_000
+        self.over_2000ms += execute_us > 2_000_000
+        self.add_operation(operation, 1, int(failed), int(execute_us > SLOW_US))
+
+    def add_operation(self, operation: str, total: int, failed: int, slow: int) -> None:
+        """Count for one operation; beyond MAX_OPERATIONS for all others together."""
+        counts = self.operations.get(operation)
+        if counts is None:
+            if len(self.operations) >= MAX_OPERATIONS:
+                operation = OTHER_OPERATIONS
+            counts = self.operations.setdefault(operation, [0, 0, 0])
+        counts[0] += total
+        counts[1] += failed
+        counts[2] += slow
+
+    def merge(self, other: _Slot) -> None:
+        """Add another slot's counts."""
+        self.total += other.total
+        self.failed += other.failed
+        self.over_500ms += other.over_500ms
+        self.at_least_1000ms += other.at_least_1000ms
+        self.over_1000ms += other.over_1000ms
+        self.at_least_2000ms += other.at_least_2000ms
+        self.over_2000ms += other.over_2000ms
+        self.sketch.merge(other.sketch)
+        for operation, (total, failed, slow) in other.operations.items():
+            self.add_operation(operation, total, failed, slow)
+
+    def worst(self) -> list[OperationFigures]:
+        """Operations by failures, then by slowness."""
+        return sorted(
+            (OperationFigures(name, *counts) for name, counts in self.operations.items()),
+            key=lambda figures: (figures.failed, figures.slow),
+            reverse=True,
+        )
+
+
+def _ms(value_us: float | None) -> float | None:
+    return None if value_us is None else value_us / 1000

@@ -1,0 +1,157 @@
+"""What is kept of one query that ended: durations, counts and codes, never an argument,
+a literal, an exception or a frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Protocol
+
+SLOW_US: Final = 500_000
+"""A query is slow when its execute time is above this; exactly 500 ms is not slow."""
+
+VERY_SLOW_US: Final = 1_000_000
+"""Above this a slow query is critical; exactly 1,000 ms is not."""
+
+TEXT_MAX_BYTES: Final = 2048
+"""Longest normalised statement that a definition carries, in UTF-8 bytes."""
+
+TraceIdProvider = Callable[[], bytes | None]
+"""Gives the 16 bytes of the current trace, or None outside one."""
+
+current_trace_id: ContextVar[bytes | None] = ContextVar("current_trace_id", default=None)
+"""Set by whoever reads a traceparent; the default TraceIdProvider reads it."""
+
+
+class Outcome(IntEnum):
+    """How a query ended; the numbers are those of tracking.v1.QueryOutcome."""
+
+    OK = 1
+    ERROR = 2
+    TIMEOUT = 3
+    CANCELLED = 4
+    CONNECTION_LOST = 5
+    MISUSE = 6
+
+
+@dataclass(slots=True)
+class QueryRecord:
+    """One query, or one operation that wraps several.
+
+    started_us is UTC microseconds since the epoch; every duration is microseconds by a monotonic
+    clock. batch_size is the number of argument sets of an executemany and 0 otherwise. trace_id is
+    16 bytes or None. internal marks what the driver, the pool or a poll ran for itself, and the
+    parts of a wrapped operation: counted apart from the user's queries.
+    """
+
+    fingerprint: int
+    started_us: int
+    pool_wait_us: int
+    connect_us: int
+    cancel_wait_us: int
+    execute_us: int
+    rows: int
+    batch_size: int
+    outcome: Outcome
+    sqlstate: str | None
+    internal: bool
+    trace_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDefinition:
+    """What a fingerprint stands for.
+
+    text is normalised, without any literal, at most TEXT_MAX_BYTES, and empty for a named query.
+    """
+
+    fingerprint: int
+    model: str
+    operation: str
+    text: str
+
+    @property
+    def label(self) -> str:
+        """Such as "bookings.check_availability"; the operation alone where there is no model."""
+        return f"{self.model}.{self.operation}" if self.model else self.operation
+
+
+class QuerySink(Protocol):
+    """Takes the records of queries. Called in the event loop's thread, in order of completion."""
+
+    def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
+        """Take one record, which other sinks get too: must not change it, block or raise."""
+
+
+class NamedQuery(str):
+    """A statement with the name its timings carry; runs like any str on a TrackedConnection.
+
+    `internal` marks statements that serve the service itself, such as polls and probes.
+    """
+
+    __slots__ = ("definition", "internal", "model", "operation", "session_state", "sql")
+
+    model: str
+    operation: str
+    internal: bool
+    definition: QueryDefinition
+    session_state: bool
+    sql: str
+
+    def __new__(
+        cls, text: str, *, model: str, operation: str, internal: bool = False
+    ) -> NamedQuery:
+        """Name a statement: text is SQL, and "model.operation" its label."""
+        self = super().__new__(cls, text)
+        self.model = model
+        self.operation = operation
+        self.internal = internal
+        self.definition = named_definition(model, operation)
+        self.session_state = leaves_session_state(text)
+        # asyncpg takes statements as exact str only.
+        self.sql = str.__str__(self)
+        return self
+
+
+def named_definition(model: str, operation: str) -> QueryDefinition:
+    """The definition of a name: its fingerprint depends on model and operation alone."""
+    return QueryDefinition(fingerprint_of(f"name:{model}.{operation}"), model, operation, "")
+
+
+def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
+    """Whether a query counts as failed for database health (not: whether it raised).
+
+    Connection lost, time-out, and the SQLSTATE classes 08 connection, 53 resources, 57
+    intervention, 58 system and XX internal. A query cancelled by its caller has its own outcome.
+    """
+    if outcome is Outcome.ERROR:
+        return sqlstate is not None and sqlstate[:2] in _FAILED_CLASSES
+    return outcome is Outcome.TIMEOUT or outcome is Outcome.CONNECTION_LOST
+
+
+def leaves_session_state(text: str) -> bool:
+    """Whether a statement may outlive its transaction in the session: a setting, a listener, a
+    cursor, an advisory lock, or a block whose content is not looked at.
+    """
+    return _SESSION_STATE.search(text) is not None
+
+
+def fingerprint_of(text: str) -> int:
+    """64 bits of BLAKE2b of the text: the same in every process and version; never 0."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") or 1
+
+
+_FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
+
+_SESSION_STATE: Final = re.compile(
+    r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+    r"(?:SET(?!\s+(?:LOCAL|TRANSACTION)\b)|RESET|LISTEN|UNLISTEN|LOAD|DO|CALL|DECLARE|DISCARD)\b"
+    r"|\bset_config\b|\bpg_(?:try_)?advisory_(?:un)?lock|\bsetseed\b|\bWITH\s+HOLD\b",
+    re.IGNORECASE | re.DOTALL,
+)

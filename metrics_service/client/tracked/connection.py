@@ -1,0 +1,363 @@
+"""A connection that times what it runs; asyncpg's own code does the running."""
+# The signatures with a time-out are asyncpg's.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import asyncpg
+
+from metrics_service.client import statements
+from metrics_service.client.record import NamedQuery, Outcome
+from metrics_service.client.statements import Statement
+from metrics_service.client.tracked import internals
+from metrics_service.client.tracked.counting import (
+    Counted,
+    affected,
+    no_rows,
+    returned_rows,
+    status_rows,
+)
+from metrics_service.client.tracked.cursors import TrackedCursorFactory
+from metrics_service.client.tracked.outcome import classify
+from metrics_service.client.tracked.prepared import TrackedPreparedStatement
+from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
+
+
+async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConnection:
+    """One tracked connection outside a pool; options are asyncpg.connect's."""
+    connection = await asyncpg.connect(dsn, connection_class=TrackedConnection, **options)
+    if not isinstance(connection, TrackedConnection):
+        raise TypeError("asyncpg.connect did not take its connection_class")
+    connection.track(tracker)
+    return connection
+
+
+class TrackedConnection(internals.Connection):
+    """Records each query once it has ended. Without a tracker it is a plain connection that also
+    takes NamedQuery.
+    """
+
+    __slots__ = (
+        "_acquired",
+        "_driver",
+        "_introspect_ns",
+        "_reset_on_release",
+        "_session",
+        "_session_state",
+        "tracker",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.tracker: Tracker | None = None
+        # On whose behalf the driver itself is working now.
+        self._driver: Statement | None = None
+        # What acquiring took, until the first query takes it over.
+        self._acquired: Timing | None = None
+        self._introspect_ns = 0
+        self._reset_on_release = True
+        self._session_state = False
+        self._session = _Session()
+
+    def track(self, tracker: Tracker, *, reset_on_release: bool = True) -> None:
+        """Send records to this tracker. Without reset_on_release the reset query is sent only after
+        a statement that may have left something in the session; open transactions are rolled back
+        and listeners removed in any case.
+        """
+        self.tracker = self._session.tracker = tracker
+        self._reset_on_release = reset_on_release
+        # Not a bound method: the listener must not keep the connection alive.
+        self.add_termination_listener(self._session.ended)
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """As asyncpg's."""
+        if args:
+            return await super().execute(query, *args, timeout=timeout)
+        self._check_open()
+        sql = _plain(query)
+        run = super().execute
+        status = await self.timed(
+            self.statement(query), lambda left: run(sql, timeout=left), timeout, affected
+        )
+        return str(status)
+
+    def cursor(
+        self,
+        query: str,
+        *args: Any,
+        prefetch: int | None = None,
+        timeout: float | None = None,
+        record_class: Any = None,
+    ) -> Any:
+        """As asyncpg's."""
+        self._check_open()
+        sql = _plain(query)
+        return TrackedCursorFactory(self, sql, None, args, prefetch, timeout, record_class, query)
+
+    async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
+        """As asyncpg's. The arguments that asyncpg writes into the statement are not in its text
+        here.
+        """
+        named = isinstance(query, NamedQuery)
+        statement = self.statement(query if named else f"COPY ({query}) TO STDOUT")
+        sql = _plain(query)
+        with self.driving(statement):
+            return await super().copy_from_query(sql, *args, **options)
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        records: Iterable[Sequence[object]] | AsyncIterable[Sequence[object]],
+        columns: Iterable[str] | None = None,
+        schema_name: str | None = None,
+        timeout: float | None = None,
+        where: str | None = None,
+    ) -> str:
+        """As asyncpg's."""
+        names = None if columns is None else list(columns)
+        table = ".".join(_quoted(name) for name in (schema_name, table_name) if name)
+        listed = f"({', '.join(_quoted(name) for name in names)})" if names else ""
+        condition = f" WHERE {where}" if where else ""
+        statement = self.statement(f"COPY {table}{listed} FROM STDIN{condition}")
+        run = super().copy_records_to_table
+
+        # Its own introspection fails together with it, so that is never another failure.
+        inside = Statement(statement.definition, True, False)
+
+        async def copy(left: float | None) -> str:
+            with self.driving(inside):
+                return await run(
+                    table_name,
+                    records=records,
+                    columns=names,
+                    schema_name=schema_name,
+                    timeout=left,
+                    where=where,
+                )
+
+        return str(await self.timed(statement, copy, timeout, affected))
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """As asyncpg's, and internal."""
+        with self.driving(statements.RESET):
+            await super().reset(timeout=timeout)
+        self._session_state = False
+
+    def get_reset_query(self) -> str:
+        """As asyncpg's; empty where nothing can be left to reset."""
+        if self._reset_on_release or self._session_state:
+            return super().get_reset_query()
+        return ""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """As asyncpg's."""
+        self._session.orderly = True
+        await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        """As asyncpg's."""
+        self._session.orderly = True
+        super().terminate()
+
+    def acquired(self, timing: Timing) -> None:
+        """What acquiring this connection took; the first query of a user takes it over."""
+        self._acquired = timing
+
+    @contextlib.contextmanager
+    def driving(self, statement: Statement) -> Iterator[None]:
+        """Queries inside are the driver's own, in the name of this statement, and internal."""
+        before, self._driver = self._driver, statement
+        try:
+            yield
+        finally:
+            self._driver = before
+
+    def statement(self, query: str) -> Any:
+        """How to record a query: a Statement, or the NamedQuery, which has the same attributes."""
+        if self._driver is not None:
+            return self._driver
+        if isinstance(query, NamedQuery):
+            return query
+        if self.tracker is None:
+            return statements.UNTRACKED
+        return self.tracker.statements.statement(query)
+
+    async def timed(
+        self,
+        statement: Any,
+        run: Callable[[float | None], Awaitable[Any]],
+        timeout: float | None,
+        rows: Callable[[Any], int],
+        *,
+        part_of: Timing | None = None,
+        internal: bool = False,
+        batch_size: Callable[[], int] | None = None,
+    ) -> Any:
+        """Await run(what is left of timeout) and record it; returns and raises what run does.
+
+        rows counts the rows in a result. part_of collects the timing of a part of something that is
+        recorded by itself. internal is for what counts as internal unless it fails.
+        """
+        tracker = self.tracker
+        if tracker is None:
+            return await run(timeout)
+        if statement.session_state:
+            self._session_state = True
+        timing = None
+        own = statement.internal or internal or self._driver is not None
+        if not own and self._acquired is not None:
+            timing, self._acquired = self._acquired, None
+        if timing is None:
+            timing = Timing()
+        introspected_ns = self._introspect_ns
+        started_us = tracker.now_us()
+        begun_ns = tracker.monotonic_ns()
+        outcome, sqlstate = Outcome.OK, None
+        self._session.busy += 1
+        try:
+            protocol = self._protocol
+            if protocol is not None and protocol._is_cancelling():
+                timeout = await self._settled(protocol, timeout, timing, tracker)
+            result = await run(timeout)
+            timing.rows = rows(result)
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            outcome, sqlstate = classify(error, closed=self.is_closed())
+            # What a user's call needs on the way counts as the user's when it fails.
+            own = statement.internal
+            raise
+        finally:
+            self._session.busy -= 1
+            spent_ns = tracker.monotonic_ns() - begun_ns
+            spent_ns -= timing.cancel_wait_ns + self._introspect_ns - introspected_ns
+            timing.execute_ns = max(0, spent_ns)
+            if batch_size is not None:
+                timing.batch_size = batch_size()
+            if part_of is not None:
+                part_of.add(timing)
+                own = True
+            operation = enclosing_operation()
+            if operation is not None:
+                operation.parts.add(timing)
+                own = True
+            tracker.emit(statement.definition, started_us, timing, outcome, sqlstate, own)
+        return result
+
+    async def _execute(self, query: str, args: Any, limit: int, timeout: Any, **how: Any) -> Any:
+        sql = _plain(query)
+        run = super()._execute
+        return await self.timed(
+            self.statement(query),
+            lambda left: run(sql, args, limit, left, **how),
+            timeout,
+            status_rows if how.get("return_status") else len,
+        )
+
+    async def _executemany(
+        self, query: str, args: Any, timeout: Any, return_rows: bool = False, **how: Any
+    ) -> Any:
+        sql = _plain(query)
+        counted = Counted(args)
+        run = super()._executemany
+        return await self.timed(
+            self.statement(query),
+            lambda left: run(sql, counted.source, left, return_rows, **how),
+            timeout,
+            returned_rows,
+            batch_size=counted.count,
+        )
+
+    async def _prepare(self, query: str, *, timeout: Any = None, **how: Any) -> Any:
+        self._check_open()
+        sql = _plain(query)
+        run = super()._prepare
+        prepared = await self.timed(
+            self.statement(query),
+            lambda left: run(sql, timeout=left, **how),
+            timeout,
+            no_rows,
+            internal=True,
+        )
+        return TrackedPreparedStatement(self, sql, prepared._state, query)
+
+    async def _copy_in(self, copy_stmt: str, source: Any, timeout: Any) -> str:
+        return await self._copy(super()._copy_in, copy_stmt, source, timeout)
+
+    async def _copy_out(self, copy_stmt: str, output: Any, timeout: Any) -> str:
+        return await self._copy(super()._copy_out, copy_stmt, output, timeout)
+
+    async def _copy(self, run: Any, copy_stmt: str, stream: Any, timeout: Any) -> str:
+        statement = self.statement(copy_stmt)
+        # Here copy_from_query's own work ends and the copying begins.
+        before, self._driver = self._driver, None
+        try:
+            status = await self.timed(
+                statement, lambda left: run(copy_stmt, stream, left), timeout, affected
+            )
+        finally:
+            self._driver = before
+        return str(status)
+
+    async def _introspect_types(self, *args: Any) -> Any:
+        tracker = self.tracker
+        begun_ns = 0 if tracker is None else tracker.monotonic_ns()
+        run = super()._introspect_types
+        try:
+            return await self.timed(statements.INTROSPECT, lambda _: run(*args), None, no_rows)
+        finally:
+            if tracker is not None:
+                self._introspect_ns += tracker.monotonic_ns() - begun_ns
+
+    async def _introspect_type(self, *args: Any) -> Any:
+        with self.driving(statements.INTROSPECT):
+            return await super()._introspect_type(*args)
+
+    async def _settled(
+        self, protocol: Any, timeout: Any, timing: Timing, tracker: Tracker
+    ) -> float | None:
+        """Waits until an earlier query is cancelled, and takes that off the time-out."""
+        begun_ns = tracker.monotonic_ns()
+        try:
+            left = await protocol._wait_for_cancellation(protocol._get_timeout(timeout))
+        finally:
+            timing.cancel_wait_ns = tracker.monotonic_ns() - begun_ns
+        return None if left is None else float(left)
+
+
+class _Session:
+    """What has to be known when a connection ends, without the connection."""
+
+    __slots__ = ("busy", "orderly", "tracker")
+
+    def __init__(self) -> None:
+        self.tracker: Tracker | None = None
+        self.busy = 0
+        self.orderly = False
+
+    def ended(self, _: object) -> None:
+        """Count a connection that neither side closed in order. A query that it took with it makes
+        its own record.
+        """
+        tracker = self.tracker
+        if tracker is None or self.orderly:
+            return
+        tracker.connections_lost += 1
+        if not self.busy:
+            lost = statements.CONNECTION_LOST.definition
+            tracker.emit(
+                lost, tracker.now_us(), Timing(), Outcome.CONNECTION_LOST, None, internal=True
+            )
+
+
+def _plain(query: str) -> str:
+    return query.sql if isinstance(query, NamedQuery) else query
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,198 @@
+"""A pool that tells the wait for a connection from the query that follows it."""
+# The signatures with a time-out are asyncpg's.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Self
+
+import asyncpg
+
+from metrics_service.client import statements
+from metrics_service.client.record import Outcome, QuerySink
+from metrics_service.client.statements import Statement
+from metrics_service.client.tracked import internals
+from metrics_service.client.tracked.connection import TrackedConnection
+from metrics_service.client.tracked.outcome import classify
+from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
+from protos.tracking.v1 import tracking_pb2
+
+
+class TrackedPool(internals.Pool):
+    """asyncpg's pool, with records of its queries, acquires, connects and resets.
+
+    Give either sinks or a tracker. reset_on_release=False saves a round trip for each acquire where
+    statements leave nothing in the session; after one that may, the reset is sent all the same.
+    Further options are those of asyncpg.create_pool.
+    """
+
+    __slots__ = ("_reset_on_release", "_waiting", "tracker")
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        sinks: Iterable[QuerySink] = (),
+        tracker: Tracker | None = None,
+        reset_on_release: bool = True,
+        min_size: int = 1,
+        max_size: int = 10,
+        max_queries: int = 50_000,
+        max_inactive_connection_lifetime: float = 300.0,
+        connect: Any = None,
+        setup: Any = None,
+        init: Any = None,
+        reset: Any = None,
+        record_class: Any = asyncpg.Record,
+        **connect_kwargs: Any,
+    ) -> None:
+        self.tracker = tracker or Tracker(sinks)
+        self._reset_on_release = reset_on_release
+        self._waiting = 0
+        super().__init__(
+            dsn,
+            min_size=min_size,
+            max_size=max_size,
+            max_queries=max_queries,
+            max_inactive_connection_lifetime=max_inactive_connection_lifetime,
+            connect=self._connecting(connect or asyncpg.connect, init),
+            setup=_on_proxy(setup, statements.INITIALISE),
+            reset=_on_connection(reset, statements.RESET),
+            loop=None,
+            connection_class=TrackedConnection,
+            record_class=record_class,
+            **connect_kwargs,
+        )
+
+    @classmethod
+    async def create(cls, dsn: str | None = None, **options: Any) -> Self:
+        """A pool that is open; options are the constructor's."""
+        pool = cls(dsn, **options)
+        await pool
+        return pool
+
+    def gauges(self) -> tracking_pb2.PoolGauges:
+        """Connections now, and the callers waiting for one."""
+        return tracking_pb2.PoolGauges(
+            size=self.get_size(),
+            idle=self.get_idle_size(),
+            max=self.get_max_size(),
+            waiting=self._waiting,
+        )
+
+    async def _acquire(self, timeout: float | None) -> Any:
+        if self._closing:
+            raise asyncpg.InterfaceError("pool is closing")
+        self._check_init()
+        tracker = self.tracker
+        timing = Timing()
+        started_us = tracker.now_us()
+        try:
+            if timeout is None:
+                return await self._take(timing, timeout)
+            async with asyncio.timeout(timeout):
+                return await self._take(timing, timeout)
+        except BaseException as error:
+            outcome, sqlstate = classify(error, closed=isinstance(error, OSError))
+            operation = enclosing_operation()
+            if operation is not None:
+                operation.parts.add(timing)
+            tracker.emit(
+                statements.ACQUIRE.definition,
+                started_us,
+                timing,
+                outcome,
+                sqlstate,
+                internal=operation is not None,
+            )
+            raise
+
+    async def _take(self, timing: Timing, timeout: float | None) -> Any:
+        """As the inner part of asyncpg's, with the time of each step."""
+        clock = self.tracker.monotonic_ns
+        begun_ns = clock()
+        self._waiting += 1
+        try:
+            holder = await self._queue.get()
+        finally:
+            self._waiting -= 1
+            timing.pool_wait_ns = clock() - begun_ns
+        slot_ns = clock()
+        connected = holder._con
+        try:
+            proxy = await holder.acquire()
+        except BaseException:
+            timing.connect_ns = clock() - slot_ns
+            self._queue.put_nowait(holder)
+            self._schedule_min_size_maintenance()
+            raise
+        holder._timeout = timeout
+        connection = proxy._con
+        if connection is not connected or holder._setup is not None:
+            timing.connect_ns = clock() - slot_ns
+        connection.acquired(timing)
+        return proxy
+
+    def _connecting(self, connect: Any, init: Any) -> Any:
+        """connect and init in one, each with its internal record."""
+        tracker = self.tracker
+        reset_on_release = self._reset_on_release
+
+        async def tracked(*args: Any, **kwargs: Any) -> Any:
+            connection = await _recorded(tracker, statements.CONNECT, connect(*args, **kwargs))
+            if isinstance(connection, TrackedConnection):
+                connection.track(tracker, reset_on_release=reset_on_release)
+                if init is not None:
+                    with connection.driving(statements.INITIALISE):
+                        await _initialised(connection, init)
+            return connection
+
+        return tracked
+
+
+async def _initialised(connection: TrackedConnection, init: Any) -> None:
+    try:
+        await init(connection)
+    except BaseException:
+        # In an unknown state, so it is of no use to anybody.
+        connection.terminate()
+        raise
+
+
+async def _recorded(tracker: Tracker, statement: Statement, awaitable: Any) -> Any:
+    timing = Timing()
+    started_us = tracker.now_us()
+    begun_ns = tracker.monotonic_ns()
+    outcome, sqlstate = Outcome.OK, None
+    try:
+        return await awaitable
+    except BaseException as error:
+        outcome, sqlstate = classify(error, closed=isinstance(error, OSError))
+        raise
+    finally:
+        timing.connect_ns = tracker.monotonic_ns() - begun_ns
+        tracker.emit(statement.definition, started_us, timing, outcome, sqlstate, internal=True)
+
+
+def _on_proxy(callback: Any, statement: Statement) -> Any:
+    if callback is None:
+        return None
+
+    async def driven(proxy: Any) -> None:
+        with proxy._con.driving(statement):
+            await callback(proxy)
+
+    return driven
+
+
+def _on_connection(callback: Any, statement: Statement) -> Any:
+    if callback is None:
+        return None
+
+    async def driven(connection: TrackedConnection) -> None:
+        with connection.driving(statement):
+            await callback(connection)
+
+    return driven

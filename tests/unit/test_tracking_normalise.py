@@ -1,0 +1,261 @@
+"""Statements that differ only in values are one, others are not, and no value is left in a text."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from metrics_service.client import normalise as module
+from metrics_service.client.normalise import UNREADABLE, normalise
+from metrics_service.client.record import TEXT_MAX_BYTES
+from metrics_service.client.statements import OTHER, Fingerprints, StatementTable
+
+SAME = [
+    ("SELECT 1", "SELECT 2"),
+    ("SELECT 1", "SELECT $1"),
+    ("SELECT a FROM t WHERE id IN (1)", "SELECT a FROM t WHERE id IN (1, 2, 3)"),
+    ("SELECT a FROM t WHERE id IN ($1)", "SELECT a FROM t WHERE id = ANY($1)"),
+    ("INSERT INTO t (a, b) VALUES (1, 2)", "INSERT INTO t (a, b) VALUES (1, 2), (3, 4)"),
+    ("INSERT INTO t (a, b) VALUES (1, 2)", "INSERT INTO t (b, a) VALUES (1, 2)"),
+    ("SELECT a FROM t LIMIT 1", "SELECT a FROM t LIMIT 2"),
+    ("SELECT 1 /* note */", "SELECT 1 -- another\n"),
+    ("SELECT 1 /*traceparent='00-4bf92f3577b34da6-00f067aa0ba902b7-01'*/", "SELECT 1"),
+    (r"SELECT E'a\'b'", "SELECT 'x'"),
+    ("SELECT $$it's$$", "SELECT 'x'"),
+    ("SELECT $tag$it's$tag$", "SELECT 'x'"),
+    ("SELECT B'101'", "SELECT 'x'"),
+    ("SELECT -1", "SELECT 5"),
+    ("SELECT x::int FROM t", "SELECT CAST(x AS int) FROM t"),
+    ("SAVEPOINT a", "SAVEPOINT b"),
+    ("DECLARE a CURSOR FOR SELECT 1", "DECLARE b CURSOR FOR SELECT 1"),
+    ("PREPARE a AS SELECT 1", "PREPARE b AS SELECT 1"),
+    ("EXECUTE a(1)", "EXECUTE b(2)"),
+    (
+        "COPY (SELECT a FROM t WHERE b = '1') TO STDOUT",
+        "COPY (SELECT a FROM t WHERE b = '2') TO STDOUT",
+    ),
+    ("ALTER ROLE someone PASSWORD 'x'", "ALTER ROLE someone PASSWORD 'y'"),
+    ("  select  a from t ", "SELECT a FROM t"),
+]
+DIFFERENT = [
+    ("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING"),
+    ("SELECT 1 FROM t WHERE a > 1", "SELECT 1 FROM t WHERE a >= 1"),
+    ("SELECT 1 FROM t WHERE a IN (SELECT 1)", "SELECT 1 FROM t WHERE a IN (1)"),
+    ("SELECT 1 FROM t WHERE a IN (1 + 1, 2 + 2)", "SELECT 1 FROM t WHERE a IN (1)"),
+    ("SELECT 1 FROM t FOR UPDATE", "SELECT 1 FROM t FOR SHARE"),
+    ("SELECT 1 FROM t FOR UPDATE", "SELECT 1 FROM t FOR UPDATE SKIP LOCKED"),
+    ("SELECT 1 FROM t FOR SHARE", "SELECT 1 FROM t FOR UPDATE SKIP LOCKED"),
+    ("SELECT 1 FROM t FOR UPDATE", "SELECT 1 FROM t"),
+    ("SELECT a FROM t", "SELECT b FROM t"),
+    ("SELECT a FROM t LIMIT 1", "SELECT a FROM t"),
+    ("CREATE TABLE t (a int)", "CREATE INDEX i ON t (a)"),
+]
+TEXTS = [
+    ("SELECT $1, 1", "select", "SELECT $1, $2"),
+    (
+        "SELECT a FROM t WHERE id IN (1+1, 2+2)",
+        "select",
+        "SELECT a FROM t WHERE id IN ($1+$2, $3+$4)",
+    ),
+    ("select a/* x */,b -- y\nfrom t", "select", "select a ,b from t"),
+    ("SELECT a FROM t ORDER BY 1", "select", "SELECT a FROM t ORDER BY ?"),
+    ("WITH x AS (DELETE FROM t RETURNING a) INSERT INTO u SELECT a FROM x", "insert", None),
+    ("(SELECT 'a') UNION (SELECT 'b')", "select", "(SELECT $1) UNION (SELECT $2)"),
+    ("COPY t FROM PROGRAM 'secret'", "copy", "COPY t FROM PROGRAM ?"),
+    ("COMMENT ON TABLE t IS 'secret'", "comment", "COMMENT TABLE"),
+    ("CREATE VIEW v AS SELECT 'secret'", "create", "CREATE VIEW"),
+    ("CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)", "create", "CREATE INDEX"),
+    ("ALTER SYSTEM SET x = 'secret'", "alter", "ALTER SYSTEM"),
+    ("ALTER ROLE r PASSWORD 'secret'", "alter", "ALTER ROLE"),
+    ("PREPARE TRANSACTION 'secret'", "prepare", "PREPARE"),
+    ("EXPLAIN SELECT 'secret'", "explain", "EXPLAIN"),
+    ("SELECT 1; COMMENT ON TABLE t IS 'secret'", "select", "SELECT $1; COMMENT TABLE"),
+    ("secret words", "unreadable", "?"),
+    ("SELECT 'secret", "select", "SELECT ?"),
+    ("SELECT $x$secret", "select", "SELECT ?"),
+    ('SELECT "secret', "select", "SELECT ?"),
+    ("/* secret", "empty", ""),
+    ("", "empty", ""),
+    ("SELECT * FROM json_table('{}', '$' columns (x int path '$.secret'))", "select", None),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_statements_that_differ_in_values_alone_are_one(one: str, other: str) -> None:
+    assert normalise(one).fingerprint == normalise(other).fingerprint
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_statements_that_do_different_things_are_two(one: str, other: str) -> None:
+    assert normalise(one).fingerprint != normalise(other).fingerprint
+
+
+@pytest.mark.parametrize(("statement", "operation", "text"), TEXTS)
+def test_texts_have_placeholders_for_values(
+    statement: str, operation: str, text: str | None
+) -> None:
+    normal = normalise(statement)
+    assert normal.operation == operation
+    assert "secret" not in normal.text
+    if text is not None:
+        assert normal.text == text
+
+
+@pytest.mark.parametrize("statement", [statement for statement, _, _ in TEXTS])
+def test_without_the_parser_no_value_is_left_either(
+    statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = normalise(statement)
+    monkeypatch.setattr(module, "postgast", None)
+    lexical = normalise(statement)
+    assert lexical.operation == parsed.operation
+    assert "secret" not in lexical.text
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("SELECT a FROM t WHERE b = 1", "SELECT a FROM t WHERE b = 'x'"),
+        ("SELECT a FROM t WHERE id IN (1)", "SELECT a FROM t WHERE id IN (1, 2, 3)"),
+        ("INSERT INTO t VALUES (1, 2)", "INSERT INTO t VALUES (1, 2), (3, 4)"),
+        (r"SELECT E'a\'b', U&'x', 1.5e-3", "SELECT $$x$$, 'it''s', 7"),
+        ("SELECT 1 /* a /* nested */ comment */", "SELECT 1"),
+    ],
+)
+def test_without_the_parser_values_are_still_put_together(
+    one: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "postgast", None)
+    assert normalise(one).fingerprint == normalise(other).fingerprint
+
+
+def test_nothing_of_a_failing_parser_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(statement: str) -> None:
+        raise RuntimeError(statement)
+
+    monkeypatch.setattr(module, "_parsed", fail)
+    assert normalise("SELECT 'secret'") == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT " + "(" * 8000 + "1" + ")" * 8000,
+        "SELECT " + "- " * 8000 + "1",
+        "SELECT a" + "||a" * 5000,
+        "SELECT 1\0'secret'",
+        "SELECT '\udc80secret'",
+    ],
+)
+def test_statements_made_to_break_parsers_are_masked(statement: str) -> None:
+    normal = normalise(statement)
+    assert "secret" not in normal.text
+    assert len(normal.text.encode()) <= TEXT_MAX_BYTES
+
+
+def test_a_list_of_ten_thousand_elements_takes_linear_time() -> None:
+    def best_s(elements: int) -> float:
+        statement = f"SELECT a FROM t WHERE id IN ({','.join(map(str, range(elements)))})"
+        return min(_timed_s(statement) for _ in range(5))
+
+    assert best_s(2000) < 10 * max(best_s(500), 0.0001)
+    assert best_s(10_000) < best_s(2000) * 10
+
+
+def test_a_megabyte_takes_under_a_millisecond_and_leaves_no_part_of_a_value() -> None:
+    rows = ",".join("(1,'sécret')" for _ in range(100_000))
+    statement = f"INSERT INTO t VALUES {rows}"
+    table = StatementTable()
+    spent_s = []
+    for _ in range(20):
+        # Of this thread alone: what else the machine does is no cost of the statement.
+        begun_s = time.thread_time()
+        recorded = table.statement(statement)
+        spent_s.append(time.thread_time() - begun_s)
+    assert min(spent_s) < 0.001
+    text = recorded.definition.text
+    assert text.startswith("INSERT INTO t VALUES (?,?)")
+    assert "cret" not in text
+    assert len(text.encode()) <= TEXT_MAX_BYTES
+
+
+def test_long_texts_are_cut_between_characters() -> None:
+    text = normalise('SELECT "' + "ü" * 4000 + '"').text
+    assert len(text.encode()) <= TEXT_MAX_BYTES
+    assert text.endswith("ü...")
+
+
+def test_ten_thousand_distinct_texts_stay_bounded_and_hot_ones_survive() -> None:
+    table = StatementTable(max_fingerprints=500, max_texts=1000)
+    hot = [f"SELECT hot_{n} FROM t" for n in range(20)]
+    wanted = {table.statement(text).definition.fingerprint for text in hot}
+    for n in range(10_000):
+        table.statement(f"SELECT column_{n} FROM t WHERE a = {n}")
+        if n % 50 == 0:
+            assert {table.statement(text).definition.fingerprint for text in hot} == wanted
+    fingerprints = table.fingerprints
+    assert len(fingerprints) == 500
+    assert len(table) == 1000
+    assert fingerprints.others == 10_000 + 20 - 500
+    assert fingerprints.evicted == 0
+
+
+def test_a_newcomer_is_other_until_it_is_seen_again() -> None:
+    table = StatementTable(max_fingerprints=2)
+    table.statement("SELECT a")
+    table.statement("SELECT b")
+    assert table.statement("SELECT c").definition == OTHER
+    assert table.statement("SELECT c").definition.text == "SELECT c"
+    assert table.fingerprints.evicted == 1
+    assert table.statement("SELECT b").definition.text == "SELECT b"
+    assert table.statement("SELECT a").definition == OTHER
+
+
+def test_a_text_is_normalised_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = StatementTable()
+    first = table.statement("SELECT a FROM t WHERE b = $1")
+    monkeypatch.setattr("metrics_service.client.statements.normalise", None)
+    assert table.statement("SELECT a FROM t WHERE b = $1") is first
+
+
+def test_cached_texts_are_bounded_in_characters() -> None:
+    table = StatementTable(max_chars=50_000)
+    for n in range(100):
+        table.statement(f"SELECT {n} /* {'x' * 10_000} */")
+    assert len(table) < 5
+
+
+def test_fingerprints_of_names_do_not_depend_on_the_process() -> None:
+    table = StatementTable()
+    definition = table.operation("bookings", "create", "")
+    assert definition.fingerprint == 5003714382240603913
+    assert Fingerprints(1).admit(definition) is definition
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY;", "transaction.begin"),
+        ("start transaction", "transaction.begin"),
+        ("COMMIT;", "transaction.commit"),
+        ("ROLLBACK", "transaction.rollback"),
+        ("ROLLBACK TO a1;", "transaction.rollback_to"),
+        ("SAVEPOINT a1", "transaction.savepoint"),
+        ("RELEASE SAVEPOINT a1;", "transaction.release"),
+    ],
+)
+def test_transaction_control_is_internal(text: str, name: str) -> None:
+    statement = StatementTable().statement(text)
+    assert (statement.definition.label, statement.internal) == (name, True)
+
+
+@pytest.mark.parametrize("text", ["BEGIN; DELETE FROM t", "COMMIT PREPARED 'x'", "BEGINNING"])
+def test_what_only_begins_like_transaction_control_is_not_internal(text: str) -> None:
+    assert not StatementTable().statement(text).internal
+
+
+def _timed_s(statement: str) -> float:
+    begun_s = time.thread_time()
+    normalise(statement)
+    return time.thread_time() - begun_s

@@ -1,0 +1,208 @@
+"""The wait for a connection is told from the query, and nothing of one caller reaches the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from metrics_service.client.record import Outcome
+from metrics_service.client.tracked import TrackedPool
+from tests.unit.tracking_recording import Recording, wait_until_waiting
+
+
+@pytest.fixture
+def sink() -> Recording:
+    return Recording()
+
+
+@pytest.fixture
+async def single(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
+    """A pool of one connection."""
+    async with TrackedPool(empty_dsn, sinks=[sink], max_size=1) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def lean(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
+    """A pool of one connection that is reset only where needed."""
+    pool = TrackedPool(empty_dsn, sinks=[sink], max_size=1, reset_on_release=False)
+    async with pool:
+        yield pool
+
+
+async def test_the_wait_for_a_held_connection_is_not_in_the_query(
+    single: TrackedPool, sink: Recording
+) -> None:
+    held = asyncio.Event()
+
+    async def hold() -> None:
+        async with single.acquire() as connection:
+            held.set()
+            await connection.execute("SELECT pg_sleep(0.2)")
+
+    holder = asyncio.create_task(hold())
+    await held.wait()
+    assert await single.fetchval("SELECT 1") == 1
+    await holder
+    waited = sink.user[-1].record
+    assert 150_000 < waited.pool_wait_us < 1_000_000
+    assert waited.execute_us < 100_000
+    assert waited.connect_us == 0
+
+
+async def test_only_the_first_query_after_an_acquire_has_its_wait(
+    single: TrackedPool, sink: Recording
+) -> None:
+    async with single.acquire() as first:
+        waiting = asyncio.create_task(single.acquire().__aenter__())
+        await asyncio.sleep(0)
+        assert single.gauges().waiting == 1
+        await first.execute("SELECT pg_sleep(0.05)")
+    connection = await waiting
+    sink.clear()
+    async with connection.transaction():
+        await connection.fetchval("SELECT 1")
+        await connection.fetchval("SELECT 2")
+    await single.release(connection)
+    waits = {kept.label: kept.record.pool_wait_us for kept in sink.all if kept.record.internal}
+    assert set(waits.values()) == {0}
+    first_us, second_us = (kept.record.pool_wait_us for kept in sink.user)
+    assert first_us > 40_000
+    assert second_us == 0
+
+
+async def test_connecting_is_told_from_waiting(empty_dsn: str, sink: Recording) -> None:
+    async def init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("SELECT pg_sleep(0.05)")
+
+    async with TrackedPool(empty_dsn, sinks=[sink], min_size=0, max_size=1, init=init) as pool:
+        await pool.fetchval("SELECT 1")
+        await pool.fetchval("SELECT 1")
+    first, second = (kept.record for kept in sink.user)
+    assert first.connect_us > 50_000
+    assert first.pool_wait_us < 10_000
+    assert second.connect_us == 0
+    steps = [kept.label for kept in sink.all if kept.record.internal]
+    assert steps[:2] == ["pool.connect", "pool.initialise"]
+
+
+async def test_an_acquire_time_out_is_counted_and_does_not_cover_the_body(
+    single: TrackedPool, sink: Recording
+) -> None:
+    async with single.acquire(timeout=0.1) as connection:
+        with pytest.raises(TimeoutError):
+            await single.acquire(timeout=0.05)
+        await connection.execute("SELECT pg_sleep(0.1)")
+    refused, body = sink.user
+    assert (refused.label, refused.outcome) == ("pool.acquire", Outcome.TIMEOUT)
+    assert refused.record.pool_wait_us >= 50_000
+    assert refused.record.execute_us == 0
+    assert body.outcome is Outcome.OK
+    assert body.record.execute_us > 100_000
+    assert await single.fetchval("SELECT 1") == 1
+
+
+async def test_a_cancelled_acquire_gives_its_place_back(
+    single: TrackedPool, sink: Recording
+) -> None:
+    async with single.acquire():
+        waiting = asyncio.create_task(single.fetchval("SELECT 1"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert sink.user[0].outcome is Outcome.CANCELLED
+    assert single.gauges().waiting == 0
+    assert await single.fetchval("SELECT 1", timeout=5) == 1
+
+
+async def test_a_database_that_cannot_be_reached_is_a_lost_connection(
+    empty_dsn: str, sink: Recording, unused_tcp_port: int
+) -> None:
+    pool = TrackedPool(empty_dsn, sinks=[sink], min_size=0, max_size=1)
+    async with pool:
+        pool.set_connect_args(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x")
+        with pytest.raises(OSError, match="Connect call failed"):
+            await pool.fetchval("SELECT 1")
+    assert [(kept.label, kept.outcome) for kept in sink.user] == [
+        ("pool.acquire", Outcome.CONNECTION_LOST)
+    ]
+
+
+async def test_gauges_show_the_connections(single: TrackedPool) -> None:
+    async with single.acquire():
+        gauges = single.gauges()
+        assert (gauges.size, gauges.idle, gauges.max, gauges.waiting) == (1, 0, 1, 0)
+    gauges = single.gauges()
+    assert (gauges.size, gauges.idle, gauges.max, gauges.waiting) == (1, 1, 1, 0)
+
+
+async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording) -> None:
+    for _ in range(3):
+        async with lean.acquire() as connection, connection.transaction():
+            await connection.execute("SET LOCAL work_mem = '1MB'")
+            await connection.fetchval("SELECT pg_advisory_xact_lock(1)")
+    assert sink.labelled("pool.reset") == []
+
+
+LEAKS = [
+    ("SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
+    ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB"),
+    ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype='advisory'", 0),
+    ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", 0),
+    ("/* note */ set Work_Mem to '7MB'", "SHOW work_mem", "4MB"),
+    ("SELECT 1; SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
+    ("DO $$ BEGIN PERFORM set_config('work_mem', '7MB', false); END $$", "SHOW work_mem", "4MB"),
+    (
+        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+        "SELECT count(*) FROM pg_cursors WHERE is_holdable",
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "question", "clean"), LEAKS)
+async def test_session_state_does_not_leak_where_resets_are_saved(
+    lean: TrackedPool, statement: str, question: str, clean: object
+) -> None:
+    await lean.execute(statement)
+    assert await lean.fetchval(question) == clean
+
+
+async def test_what_a_cancelled_caller_left_open_is_rolled_back(
+    lean: TrackedPool, empty_dsn: str
+) -> None:
+    await lean.execute("CREATE TABLE t (a int)")
+
+    async def write() -> None:
+        async with lean.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("INSERT INTO t VALUES (1)")
+            await connection.execute("SELECT pg_sleep(10)")
+
+    async with lean.acquire() as connection:
+        pid = connection.get_server_pid()
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # asyncpg tells of it
+    writer = asyncio.create_task(write())
+    await wait_until_waiting(empty_dsn, pid)
+    writer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    assert await lean.fetchval("SELECT count(*) FROM t") == 0
+    assert await lean.fetchval("SELECT pg_backend_pid()") == pid
+
+
+async def test_a_custom_reset_and_setup_are_internal(empty_dsn: str, sink: Recording) -> None:
+    async def ask(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.fetchval("SELECT 1")
+
+    pool = TrackedPool(empty_dsn, sinks=[sink], max_size=1, setup=ask, reset=ask)
+    async with pool, pool.acquire():
+        pass
+    internal = [kept.label for kept in sink.all if kept.label != "pool.connect"]
+    assert internal == ["pool.initialise", "pool.reset"]
+    assert sink.user == []
