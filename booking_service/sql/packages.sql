@@ -1,0 +1,106 @@
+-- name: packages.get_details
+SELECT
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+FROM packages
+WHERE id = $1;
+
+-- name: packages.get_vendor
+SELECT id, name, version, create_time, update_time
+FROM vendors
+WHERE id = $1;
+
+-- Days with a capacity; a lapsed hold that nobody has expired yet is not held.
+-- $1 package, $2 first day, $3 first day after, $4 now
+-- name: packages.check_availability
+WITH lapsed AS (
+    SELECT start_date, end_date, quantity
+    FROM bookings
+    WHERE
+        package_id = $1
+        AND state IN ('HELD', 'PENDING_PAYMENT')
+        AND hold_expire_time <= $4
+        AND start_date < $3
+        AND end_date > $2
+)
+
+SELECT
+    d.day,
+    d.capacity,
+    d.held - coalesce(
+        (SELECT sum(l.quantity) FROM lapsed AS l WHERE l.start_date <= d.day AND l.end_date > d.day),
+        0
+    )::integer AS held,
+    d.confirmed
+FROM package_days AS d
+WHERE d.package_id = $1 AND d.day >= $2 AND d.day < $3
+ORDER BY d.day;
+
+-- One order for all: sort_key is ascending, whatever it stands for. OFFSET 0 keeps the look at the
+-- days outside, so that it follows the order and ends with the page; and the lapsed holds of a day
+-- are looked for only when it is short without them.
+-- $1 location, $2 type, $3 first day, $4 first day after, $5 units a day, $6 party, $7 currency,
+-- $8 least price, $9 greatest price, $10 now, $11 order, $12 and $13 the last row seen, $14 limit
+-- name: packages.search
+SELECT
+    m.id, m.vendor_id, m.title, m.type, m.location, m.time_zone, m.status, m.bookable_from,
+    m.bookable_until, m.base_price_minor, m.currency, m.pricing, m.min_party_size,
+    m.max_party_size, m.cutoff_s, m.hold_ttl_s, m.cancellation_policy, m.version,
+    m.create_time, m.update_time, m.sort_key
+FROM (
+    SELECT
+        p.id, p.vendor_id, p.title, p.type, p.location, p.time_zone, p.status, p.bookable_from,
+        p.bookable_until, p.base_price_minor, p.currency, p.pricing, p.min_party_size,
+        p.max_party_size, p.cutoff_s, p.hold_ttl_s, p.cancellation_policy, p.version,
+        p.create_time, p.update_time,
+        CASE $11::text
+            WHEN 'PRICE_ASC' THEN p.base_price_minor
+            WHEN 'PRICE_DESC' THEN -p.base_price_minor
+            WHEN 'NEWEST' THEN -(extract(EPOCH FROM p.create_time) * 1000000)::bigint
+        END AS sort_key
+    FROM packages AS p
+    WHERE
+        p.status = 'ACTIVE'
+        AND ($1::text IS NULL OR p.location = $1)
+        AND ($2::text IS NULL OR p.type = $2)
+        AND ($6::integer IS NULL OR $6 BETWEEN p.min_party_size AND p.max_party_size)
+        AND ($7::text IS NULL OR p.currency = $7)
+        AND ($8::bigint IS NULL OR p.base_price_minor >= $8)
+        AND ($9::bigint IS NULL OR p.base_price_minor <= $9)
+        AND (
+            $3::date IS NULL OR (
+                (p.bookable_from IS NULL OR p.bookable_from <= $3)
+                AND (p.bookable_until IS NULL OR p.bookable_until >= $4::date)
+            )
+        )
+    ORDER BY sort_key, p.id
+    OFFSET 0
+) AS m
+WHERE
+    (m.sort_key, m.id) > ($12::bigint, $13::uuid)
+    AND (
+        $3::date IS NULL OR $4::date - $3::date = (
+            SELECT count(*)
+            FROM package_days AS d
+            WHERE
+                d.package_id = m.id
+                AND d.day >= $3
+                AND d.day < $4
+                AND (
+                    d.capacity - d.held - d.confirmed >= $5::integer
+                    OR d.capacity - d.held - d.confirmed + (
+                        SELECT coalesce(sum(b.quantity), 0)
+                        FROM bookings AS b
+                        WHERE
+                            b.package_id = d.package_id
+                            AND b.state IN ('HELD', 'PENDING_PAYMENT')
+                            AND b.hold_expire_time <= $10::timestamptz
+                            AND b.start_date <= d.day
+                            AND b.end_date > d.day
+                    ) >= $5
+                )
+        )
+    )
+ORDER BY m.sort_key, m.id
+LIMIT $14;

@@ -1,0 +1,10 @@
+-- migrate:up transaction:false
+
+-- Serves revenue by time of confirmation.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_bookings_revenue
+ON bookings (confirm_time, currency) INCLUDE (vendor_id, price_minor, refunded_minor)
+WHERE state IN ('CONFIRMED', 'FULFILLED', 'CANCELLED');
+
+-- migrate:down transaction:false
+
+DROP INDEX CONCURRENTLY IF EXISTS idx_bookings_revenue;
