@@ -1,0 +1,110 @@
+"""The settings of booking_service: BOOKING_* in the environment, checked before anything starts."""
+
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.settings import ServerSettings
+
+
+class BookingSettings(ServerSettings):
+    """Everything that booking_service can be told. Durations carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="BOOKING_")
+
+    database_url: str = Field(
+        "",
+        repr=False,
+        validate_default=True,
+        validation_alias=AliasChoices("BOOKING_DATABASE_URL", "DATABASE_URL"),
+        description="PostgreSQL database of the bookings, postgresql://user@host:port/database.",
+    )
+    database_pool_size: int = Field(
+        8, ge=2, le=200, description="Database connections that do the work, at most."
+    )
+    metrics_target: str = Field(
+        "127.0.0.1:50052",
+        description="host:port of metrics_service; empty keeps all facts in the outbox.",
+    )
+    sentry_dsn: str = Field(
+        "", repr=False, description="Where faults are sent; empty sends nothing."
+    )
+    group_size_max: int = Field(
+        256, ge=1, le=256, description="Commands that share one transaction, at most."
+    )
+    queue_max: int = Field(
+        2048, ge=1, le=65_536, description="Commands that wait, at most; more are OVERLOADED."
+    )
+    queue_wait_max_ms: int = Field(
+        500,
+        ge=10,
+        le=60_000,
+        description="How long the oldest command may have waited before new ones are OVERLOADED.",
+    )
+    holds_per_user_max: int = Field(
+        0, ge=0, le=10_000, description="Live holds that a user may have; 0 is no limit."
+    )
+    one_hold_per_user_and_package: bool = Field(
+        False, description="Whether a second live hold of a package is refused as ALREADY_HELD."
+    )
+    sweep_interval_s: float = Field(
+        5.0, ge=0.1, le=3600, description="How often lapsed holds and ended stays are looked for."
+    )
+    segment_retention_h: float = Field(
+        24.0,
+        ge=0.01,
+        le=24 * 365,
+        description="How long facts are kept after metrics_service has acknowledged them.",
+    )
+
+    health_samples_min: int = Field(
+        100, ge=1, le=1_000_000, description="Queries in the window before percentiles are judged."
+    )
+    health_down_after_s: float = Field(
+        10.0, ge=0, le=600, description="How long percentiles must be bad before the verdict turns."
+    )
+    health_up_after_s: float = Field(
+        30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        if not _is_postgres(value):
+            raise ValueError("must be an address such as postgresql://user@host:5432/booking")
+        return value
+
+    @field_validator("metrics_target")
+    @classmethod
+    def _check_metrics_target(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if value and not (host and colon and port.isdecimal() and 0 < int(port) < 65_536):
+            raise ValueError("must be empty or host:port, such as 127.0.0.1:50052")
+        return value
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_sentry_dsn(cls, value: str) -> str:
+        if value and not _is_sentry_dsn(value):
+            raise ValueError("must be empty or an address such as https://key@host/1")
+        return value
+
+
+def _is_postgres(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        # Reading it is what checks it.
+        return parts.scheme in ("postgresql", "postgres") and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_sentry_dsn(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        numbered = parts.path.rsplit("/", 1)[-1].isdigit()
+        known = parts.scheme in ("http", "https") and parts.username and parts.hostname
+        return bool(known and numbered)
+    except ValueError:
+        return False

@@ -1,0 +1,254 @@
+"""The catalogue of everything a caller can be told is wrong, and how a refusal becomes an error.
+
+Every reason that the domain can give has an entry here; a caller's mistake, a day that is sold
+out and a hold that the user already has do not count as errors.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from grpc import StatusCode
+
+from booking_service.domain.refusal import Reason, Refusal
+from servicekit.errors import SHARED_SPECS, ApiError, ErrorSpec, Kind, Violation, not_found
+
+T = TypeVar("T")
+
+DOMAIN: Final = "booking.farehold"
+"""The domain of every ErrorInfo of this service."""
+
+# Trailing metadata is refused by gRPC beyond 8 kB, and carries a message up to four times.
+MAX_MESSAGE_CHARS: Final = 200
+MAX_DAYS: Final = 100
+
+OVERLOAD_RETRY_S: Final = 0.25
+"""After which time another try is worth its while: a queue that is full now has emptied."""
+
+# Refusals that are about one field of the request.
+_FIELDS: Final = {Reason.REQUEST_ID_REUSED: "request_id", Reason.QUOTE_REQUIRED: "quote"}
+
+_PRECONDITION = StatusCode.FAILED_PRECONDITION
+_UNCOUNTED = ("SOLD_OUT", "ALREADY_HELD")
+
+
+def _spec(
+    reason: str, code: StatusCode, kind: Kind, summary: str, *, retryable: bool = False
+) -> ErrorSpec:
+    counts = kind != "caller" and reason not in _UNCOUNTED
+    return ErrorSpec(reason, code, kind, counts, retryable, summary)
+
+
+_SPECS = (
+    *SHARED_SPECS,
+    _spec(
+        "CONFLICT",
+        StatusCode.ABORTED,
+        "internal",
+        "Other changes were in the way each time it was tried; nothing was done.",
+        retryable=True,
+    ),
+    _spec(
+        "ALREADY_EXISTS",
+        StatusCode.ALREADY_EXISTS,
+        "caller",
+        "The id chosen for a new resource is taken; ResourceInfo names it.",
+    ),
+    _spec(
+        "REQUEST_ID_REUSED",
+        StatusCode.INVALID_ARGUMENT,
+        "caller",
+        "The request_id came before with other content.",
+    ),
+    _spec(
+        "PAGE_TOKEN_INVALID",
+        StatusCode.INVALID_ARGUMENT,
+        "caller",
+        "The page_token is not one of this list with these filters and this order.",
+    ),
+    _spec(
+        "ETAG_MISMATCH",
+        StatusCode.ABORTED,
+        "caller",
+        "The resource changed since the etag was read: read it again.",
+    ),
+    _spec(
+        "SOLD_OUT",
+        _PRECONDITION,
+        "availability",
+        "Days have too few units free; metadata days says which, and how many are free.",
+    ),
+    _spec(
+        "PACKAGE_CLOSED",
+        _PRECONDITION,
+        "availability",
+        "The package is not on sale, or not for these dates.",
+    ),
+    _spec("PAST_CUTOFF", _PRECONDITION, "availability", "Selling the first day has ended."),
+    _spec(
+        "CAPACITY_BELOW_TAKEN",
+        _PRECONDITION,
+        "availability",
+        "Metadata days says which days would be overbooked, and by how much.",
+    ),
+    _spec(
+        "PARTY_SIZE",
+        _PRECONDITION,
+        "caller",
+        "The package does not take a party of this size; metadata min and max.",
+    ),
+    _spec(
+        "QUOTE_REQUIRED",
+        _PRECONDITION,
+        "caller",
+        "The package is sold at quoted prices, and the request carries no quote.",
+    ),
+    _spec(
+        "PRICE_CHANGED",
+        _PRECONDITION,
+        "booking",
+        "The quoted price is not the real one; metadata price_minor and currency.",
+    ),
+    _spec(
+        "HOLD_LIMIT",
+        _PRECONDITION,
+        "booking",
+        "The user has as many live holds as are allowed; metadata limit.",
+    ),
+    _spec(
+        "ALREADY_HELD",
+        StatusCode.ALREADY_EXISTS,
+        "booking",
+        "The user has a live hold of this package; ResourceInfo names the booking.",
+    ),
+    _spec(
+        "HOLD_EXPIRED",
+        _PRECONDITION,
+        "booking",
+        "The hold ran out of time; a payment that came too late is REFUND_DUE.",
+    ),
+    _spec(
+        "EXTEND_LIMIT", _PRECONDITION, "booking", "The hold was extended as often as is allowed."
+    ),
+    _spec(
+        "INVALID_TRANSITION",
+        _PRECONDITION,
+        "booking",
+        "The booking's state does not allow this; metadata state.",
+    ),
+    _spec("NOT_CANCELLABLE", _PRECONDITION, "booking", "The stay is over."),
+    _spec(
+        "FEE_CHANGED",
+        StatusCode.ABORTED,
+        "booking",
+        "The cancellation fee is not the previewed one any more: preview again.",
+    ),
+    _spec(
+        "NOT_ELIGIBLE",
+        _PRECONDITION,
+        "booking",
+        "Only a confirmed or fulfilled stay can be reviewed, once.",
+    ),
+    _spec("PAYMENT_DECLINED", _PRECONDITION, "payment", "The newest attempt to pay failed."),
+    _spec(
+        "AMOUNT_MISMATCH",
+        _PRECONDITION,
+        "payment",
+        "The amount is not the booking's price; metadata price_minor and currency.",
+    ),
+    _spec(
+        "CURRENCY_MISMATCH",
+        _PRECONDITION,
+        "payment",
+        "The amount is in another currency than the booking or package; metadata currency.",
+    ),
+    _spec(
+        "PAYMENT_ID_REUSED",
+        _PRECONDITION,
+        "payment",
+        "The provider's payment belongs to another booking.",
+    ),
+    _spec(
+        "OVER_REFUND",
+        _PRECONDITION,
+        "payment",
+        "More than was captured would be paid back; metadata refundable_minor.",
+    ),
+)
+
+CATALOGUE: Final[Mapping[str, ErrorSpec]] = MappingProxyType({s.reason: s for s in _SPECS})
+"""Every error by its reason; docs/errors.md is this table."""
+
+
+def refused(refusal: Refusal) -> ApiError:
+    """The error that a caller is answered with: the refusal's facts become metadata, the resource
+    it is about ResourceInfo, the field it is about BadRequest.
+    """
+    metadata = dict(refusal.metadata)
+    resource = None
+    if refusal.reason in (Reason.NOT_FOUND, Reason.ALREADY_EXISTS):
+        resource = metadata.pop("resource_type"), metadata.pop("resource_name")
+    elif "booking_id" in metadata:
+        resource = "booking", metadata["booking_id"]
+    if "days" in metadata:
+        metadata |= _first_days(metadata["days"])
+    message = _clipped(refusal.message)
+    field = _FIELDS.get(refusal.reason)
+    return ApiError(
+        CATALOGUE[refusal.reason],
+        message,
+        metadata=metadata,
+        violations=[Violation(field, message)] if field else [],
+        resource=resource,
+        retry_after_s=OVERLOAD_RETRY_S if refusal.reason is Reason.OVERLOADED else None,
+    )
+
+
+def conflict() -> ApiError:
+    """CONFLICT: the transaction lost against others as often as it was tried."""
+    message = "other changes were in the way; try again"
+    return ApiError(CATALOGUE["CONFLICT"], message, retry_after_s=OVERLOAD_RETRY_S)
+
+
+def page_token_invalid() -> ApiError:
+    """PAGE_TOKEN_INVALID, with the field it is about."""
+    message = "is not from an answer to this list with the same filters and order"
+    violation = Violation("page_token", message)
+    return ApiError(
+        CATALOGUE["PAGE_TOKEN_INVALID"], f"page_token {message}", violations=[violation]
+    )
+
+
+def found(value: T | None, resource_type: str, name: object) -> T:
+    """`value`, or NOT_FOUND with ResourceInfo when there is none."""
+    if value is None:
+        raise not_found(resource_type, str(name))
+    return value
+
+
+def table() -> str:
+    """The catalogue as a Markdown table, in its order."""
+    rows = [
+        "| Reason | Code | Kind | Counts as an error | Retry unchanged | Meaning |",
+        "|---|---|---|---|---|---|",
+    ]
+    for spec in CATALOGUE.values():
+        counts, retry = ("yes" if each else "no" for each in (spec.counts_as_error, spec.retryable))
+        rows.append(
+            f"| {spec.reason} | {spec.code.name} | {spec.kind} | {counts} | {retry} "
+            f"| {spec.summary} |"
+        )
+    return "\n".join(rows)
+
+
+def _first_days(days: str) -> dict[str, str]:
+    listed = days.split(",")
+    if len(listed) <= MAX_DAYS:
+        return {}
+    return {"days": ",".join(listed[:MAX_DAYS]), "days_omitted": str(len(listed) - MAX_DAYS)}
+
+
+def _clipped(message: str) -> str:
+    return (
+        message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 3] + "..."
+    )

@@ -1,0 +1,1 @@
+"""Proto to domain (`requests`), domain to proto (`answers`), page tokens (`pages`)."""

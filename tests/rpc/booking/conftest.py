@@ -1,0 +1,47 @@
+"""Fixtures of the booking RPCs: a running service over a database that is empty at first."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from servicekit.postgres import PostgresServer
+from tests.rpc.booking.shell import Shell, running
+
+# Audit events refuse to be removed, and so the triggers rest meanwhile.
+EMPTY = """
+DO $$ BEGIN
+    SET LOCAL session_replication_role = replica;
+    EXECUTE (
+        SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+        WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'relay')
+    );
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
+    """A migrated database for all tests of this folder: making one takes longer than most."""
+    yield postgres.create_database("booking_rpc", template=booking_template)
+    postgres.drop_database("booking_rpc")
+
+
+@pytest.fixture
+def booking_dsn(postgres: PostgresServer, shared_dsn: str) -> str:
+    """The shared database, emptied."""
+    postgres.psql("booking_rpc", EMPTY)
+    return shared_dsn
+
+
+@pytest.fixture
+def own_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
+    """A database whose schema the test may change."""
+    yield postgres.create_database("booking_rpc_own", template=booking_template)
+    postgres.drop_database("booking_rpc_own")
+
+
+@pytest.fixture
+async def booking(booking_dsn: str) -> AsyncIterator[Shell]:
+    """A service whose clock stands at NOON until the test moves it."""
+    async with running(booking_dsn) as shell:
+        yield shell

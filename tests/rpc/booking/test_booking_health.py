@@ -1,0 +1,138 @@
+"""grpc.health.v1 of booking_service while its database comes and goes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos.booking.v1 import booking_pb2
+from servicekit import binaries
+from servicekit.postgres import PostgresServer
+from tests.rpc.booking.shell import Shell, refusal_of, running, start_of
+
+ROOT = Path(__file__).resolve().parents[3]
+SERVICES = (
+    "booking.v1.CatalogService",
+    "booking.v1.BookingService",
+    "booking.v1.PaymentService",
+)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A server of the test's own, on one port, so that it can be stopped and started."""
+    base = tmp_path_factory.mktemp("health")
+    base.chmod(0o711)
+    server = PostgresServer(base / "data", durable=False, port=binaries.free_port())
+    server.start()
+    try:
+        server.create_database("booking")
+        server.migrate("booking", ROOT / "migrations" / "booking")
+        yield server
+    finally:
+        server.stop()
+        binaries.remove_home(base / "data")
+
+
+@pytest.fixture
+async def watched(own_postgres: PostgresServer) -> AsyncIterator[Shell]:
+    async with running(own_postgres.dsn("booking"), BOOKING_HEALTH_UP_AFTER_S="0") as shell:
+        yield shell
+
+
+def stub(shell: Shell) -> Any:
+    """Its types know the blocking stub alone."""
+    return health_pb2_grpc.HealthStub(shell.channel)
+
+
+async def status(shell: Shell, service: str) -> Any:
+    request = health_pb2.HealthCheckRequest(service=service)
+    return (await stub(shell).Check(request)).status
+
+
+async def turned(shell: Shell, service: str, wanted: int) -> None:
+    """Returns when a service's status is this one."""
+    watch = stub(shell).Watch(health_pb2.HealthCheckRequest(service=service))
+    async with asyncio.timeout(PATIENCE_S):
+        async for answer in watch:
+            if answer.status == wanted:
+                break
+    watch.cancel()
+
+
+async def test_a_service_that_started_serves(booking: Shell) -> None:
+    for service in ("", *SERVICES, "database"):
+        assert await status(booking, service) == SERVING
+    refusal = await refusal_of(
+        stub(booking).Check(health_pb2.HealthCheckRequest(service="unknown"))
+    )
+    assert refusal.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_process_outlives_its_database_and_recovers_by_itself(
+    watched: Shell, own_postgres: PostgresServer
+) -> None:
+    package = await watched.package()
+    held = await watched.held(package.id)
+    own_postgres.kill()
+
+    await turned(watched, "database", NOT_SERVING)
+    for service in SERVICES:
+        await turned(watched, service, NOT_SERVING)
+    # Whoever restarts processes must leave this one alone.
+    assert await status(watched, "") == SERVING
+    for call in (
+        watched.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=held.id)),
+        watched.booking.StartBooking(start_of(package.id)),
+        watched.booking.CompleteBooking(booking_pb2.CompleteBookingRequest(booking_id=held.id)),
+    ):
+        refusal = await refusal_of(call)
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert refusal.reason == "DATABASE_UNAVAILABLE"
+        assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta()
+
+    own_postgres.start()
+    for service in (*SERVICES, "database"):
+        await turned(watched, service, SERVING)
+    got = await watched.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=held.id))
+    assert got == held
+    assert (await watched.held(package.id)).state == booking_pb2.Booking.HELD
+
+
+async def test_a_missing_schema_is_told_from_a_missing_server(own_dsn: str) -> None:
+    connection = await asyncpg.connect(own_dsn)
+    async with running(own_dsn) as shell:
+        await connection.execute("ALTER TABLE schema_migrations RENAME TO elsewhere")
+        for service in (*SERVICES, "database"):
+            await turned(shell, service, NOT_SERVING)
+        assert await status(shell, "") == SERVING
+        result = shell.server.probe.result
+        assert result is not None
+        assert result.state.name == "SCHEMA_MISSING"
+        await connection.execute("ALTER TABLE elsewhere RENAME TO schema_migrations")
+        for service in SERVICES:
+            await turned(shell, service, SERVING)
+    await connection.close()
+
+
+async def test_nothing_serves_once_the_process_drains(booking_dsn: str) -> None:
+    async with running(booking_dsn) as shell:
+        watches = {
+            service: stub(shell).Watch(health_pb2.HealthCheckRequest(service=service))
+            for service in ("", *SERVICES, "database")
+        }
+        for watch in watches.values():
+            assert (await watch.read()).status == SERVING
+        draining = asyncio.ensure_future(shell.server.stop())
+        for watch in watches.values():
+            assert (await watch.read()).status == NOT_SERVING
+        await draining
