@@ -1,0 +1,122 @@
+"""The figures as the contract answers them: each list ranked and bounded, the rest in one sum."""
+
+from __future__ import annotations
+
+from metrics_service.state.business import BusinessCell
+from metrics_service.state.currency import exponent
+from metrics_service.state.errors import MAX_GROUPS, ErrorFold
+from metrics_service.state.events import EventFold
+from metrics_service.state.figures import distribution, divide_half_even, int64, rate
+from metrics_service.state.funnel import FunnelFold
+from metrics_service.state.funnel_cell import FunnelCell
+from metrics_service.state.query_cell import QueryCell
+from protos.metrics.v1 import metrics_pb2
+
+SHOWN_PACKAGES = 100
+
+
+def funnel(fold: FunnelFold, cell: FunnelCell, attempts: BusinessCell) -> metrics_pb2.Funnel:
+    """The funnel of a window, and the attempts of the same window."""
+    answer = metrics_pb2.Funnel(
+        entered=cell.entered,
+        converted=cell.converted,
+        abandoned=cell.abandoned,
+        open=cell.open,
+        overall=rate(cell.converted, cell.entered),
+        bookings_started=attempts.started,
+        bookings_completed=attempts.completed,
+        bookings_confirmed=attempts.confirmed,
+        bookings_cancelled=attempts.cancelled,
+        bookings_abandoned=attempts.abandoned,
+        bookings_expired=attempts.expired,
+    )
+    answer.conversion_window.FromMicroseconds(fold.window_us)
+    reached = cell.reached
+    for number, name in enumerate(fold.steps):
+        step = answer.steps.add(name=name, actors=reached[number], unmatched=cell.unmatched[number])
+        if number:
+            step.from_previous.CopyFrom(rate(reached[number], reached[number - 1]))
+            step.from_first.CopyFrom(rate(reached[number], reached[0]))
+            step.dropped = reached[number - 1] - reached[number]
+            step.time_from_first.CopyFrom(distribution(cell.from_first_us[number - 1]))
+            step.time_from_previous.CopyFrom(distribution(cell.from_previous_us[number - 1]))
+    return answer
+
+
+def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
+    """The business figures of a window."""
+    ranked = sorted(cell.packages.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))
+    rest = cell.other_packages[0] + sum(counts[0] for _, counts in ranked[SHOWN_PACKAGES:])
+    return metrics_pb2.BusinessMetrics(
+        confirmed=cell.confirmed,
+        cancelled=cell.cancelled,
+        revenue=[_revenue(currency, sums) for currency, sums in sorted(cell.revenue.items())],
+        packages=[
+            metrics_pb2.PackageBookings(
+                package_id=package_id, confirmed=counts[0], cancelled=counts[1]
+            )
+            for package_id, counts in ranked[:SHOWN_PACKAGES]
+        ],
+        other_packages=rest,
+    )
+
+
+def performance(cell: BusinessCell, queries: QueryCell) -> metrics_pb2.PerformanceMetrics:
+    """How long bookings and queries of a window took."""
+    return metrics_pb2.PerformanceMetrics(
+        booking_time=distribution(cell.booking_time_us),
+        form_abandonment=rate(cell.form_abandoned, cell.started),
+        queries=queries.stats(),
+    )
+
+
+def errors(fold: ErrorFold, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
+    """The errors of a window, most frequent first, and the counted ones of the last 5 minutes."""
+    cell = fold.rings.window(window_us)
+    ranked = sorted(cell.groups.items(), key=lambda item: (-item[1][0], item[0]))
+    answer = metrics_pb2.ErrorMetrics(
+        booking_errors=cell.kinds.get("booking", 0),
+        payment_failures=cell.kinds.get("payment", 0),
+        availability_errors=cell.kinds.get("availability", 0),
+        internal_errors=cell.kinds.get("internal", 0),
+        error_rate=rate(sum(cell.kinds.values()), cell.write_rpcs),
+        last_5_minutes=fold.last_five_minutes(now_us),
+        other=cell.other + sum(seen[0] for _, seen in ranked[MAX_GROUPS:]),
+    )
+    for key, (count, first_us, last_us) in ranked[:MAX_GROUPS]:
+        group = answer.breakdown.add(
+            reason=key.reason,
+            kind=key.kind,
+            counts_as_error=key.counts_as_error,
+            code=key.code,
+            rpc=key.rpc,
+            count=count,
+        )
+        group.first_seen.FromMicroseconds(first_us)
+        group.last_seen.FromMicroseconds(last_us)
+    return answer
+
+
+def quality(events: EventFold) -> metrics_pb2.QualityMetrics:
+    """What the figures of all times rest on."""
+    return metrics_pb2.QualityMetrics(
+        **events.quality.counters(),
+        late=events.funnel.late,
+        unmatched_steps=sum(events.funnel.window(None).unmatched),
+        evicted=events.evicted(),
+    )
+
+
+def _revenue(currency: str, sums: list[int]) -> metrics_pb2.Revenue:
+    confirmed, gross_minor, refunded_minor = sums
+    answer = metrics_pb2.Revenue(
+        currency=currency,
+        exponent=exponent(currency),
+        confirmed=confirmed,
+        gross_minor=int64(gross_minor),
+        refunded_minor=int64(refunded_minor),
+        net_minor=int64(gross_minor - refunded_minor),
+    )
+    if confirmed:
+        answer.average_minor = int64(divide_half_even(gross_minor, confirmed))
+    return answer

@@ -1,0 +1,231 @@
+"""Bookings and money, from facts alone. A refund corrects the slot of its booking's confirmation,
+and no sum is ever taken over two currencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from metrics_service.state.figures import int64
+from metrics_service.state.sketch import Sketch
+from metrics_service.state.window import Rings
+from protos.metrics.v1 import checkpoint_pb2
+from protos.tracking.v1 import event_pb2
+
+# In each slot; the packages of further bookings count as one.
+MAX_PACKAGES = 500
+# More codes than ISO 4217 has; sums of further ones are not kept, since they do not add up.
+MAX_CURRENCIES = 250
+
+_Transition = event_pb2.BookingFact
+_NAME = "business"
+
+
+class BusinessCell:
+    """The business figures of one slot.
+
+    started, form_abandoned: by when the hold began. confirmed, revenue: by when the booking was
+    first confirmed. booking_time_us: Start to Complete. The others: by when they happened.
+    revenue: [confirmed, gross, refunded] by currency; packages: [confirmed, cancelled] by id.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "booking_time_us",
+        "cancelled",
+        "completed",
+        "confirmed",
+        "expired",
+        "form_abandoned",
+        "other_packages",
+        "packages",
+        "revenue",
+        "started",
+    )
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.completed = 0
+        self.confirmed = 0
+        self.cancelled = 0
+        self.abandoned = 0
+        self.expired = 0
+        self.form_abandoned = 0
+        self.revenue: dict[str, list[int]] = {}
+        self.packages: dict[str, list[int]] = {}
+        self.other_packages = [0, 0]
+        self.booking_time_us = Sketch()
+
+    def of_package(self, package_id: str) -> list[int]:
+        """[confirmed, cancelled] of a package, or of the rest once the slot is full."""
+        counts = self.packages.get(package_id)
+        if counts is None:
+            if len(self.packages) >= MAX_PACKAGES:
+                return self.other_packages
+            counts = self.packages[package_id] = [0, 0]
+        return counts
+
+    def of_currency(self, currency: str) -> list[int]:
+        """[confirmed, gross, refunded] of a currency."""
+        sums = self.revenue.get(currency)
+        if sums is None:
+            sums = self.revenue[currency] = [0, 0, 0]
+        return sums
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        self.started += other.started
+        self.completed += other.completed
+        self.confirmed += other.confirmed
+        self.cancelled += other.cancelled
+        self.abandoned += other.abandoned
+        self.expired += other.expired
+        self.form_abandoned += other.form_abandoned
+        for currency, theirs in other.revenue.items():
+            _add(self.revenue.setdefault(currency, [0, 0, 0]), theirs)
+        for package_id, theirs in other.packages.items():
+            _add(self.packages.setdefault(package_id, [0, 0]), theirs)
+        _add(self.other_packages, other.other_packages)
+        self.booking_time_us.merge(other.booking_time_us)
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.BusinessCell."""
+        return checkpoint_pb2.BusinessCell(
+            started=self.started,
+            completed=self.completed,
+            confirmed=self.confirmed,
+            cancelled=self.cancelled,
+            abandoned=self.abandoned,
+            expired=self.expired,
+            form_abandoned=self.form_abandoned,
+            revenue=[
+                checkpoint_pb2.RevenueCell(
+                    currency=currency,
+                    confirmed=sums[0],
+                    gross_minor=int64(sums[1]),
+                    refunded_minor=int64(sums[2]),
+                )
+                for currency, sums in sorted(self.revenue.items())
+            ],
+            packages=[
+                checkpoint_pb2.PackageCell(
+                    package_id=package_id, confirmed=confirmed, cancelled=cancelled
+                )
+                for package_id, (confirmed, cancelled) in sorted(self.packages.items())
+            ],
+            other_packages=checkpoint_pb2.PackageCell(
+                confirmed=self.other_packages[0], cancelled=self.other_packages[1]
+            ),
+            booking_time_us=self.booking_time_us.to_proto(),
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.BusinessCell.FromString(data)
+        cell = cls()
+        cell.started = message.started
+        cell.completed = message.completed
+        cell.confirmed = message.confirmed
+        cell.cancelled = message.cancelled
+        cell.abandoned = message.abandoned
+        cell.expired = message.expired
+        cell.form_abandoned = message.form_abandoned
+        cell.revenue = {
+            sums.currency: [sums.confirmed, sums.gross_minor, sums.refunded_minor]
+            for sums in message.revenue
+        }
+        cell.packages = {
+            counts.package_id: [counts.confirmed, counts.cancelled] for counts in message.packages
+        }
+        rest = message.other_packages
+        cell.other_packages = [rest.confirmed, rest.cancelled]
+        cell.booking_time_us = Sketch.from_proto(message.booking_time_us)
+        return cell
+
+
+class BusinessFold:
+    """Business figures by time."""
+
+    tables = (_NAME,)
+
+    def __init__(self) -> None:
+        self.rings = Rings(BusinessCell, BusinessCell.decode)
+        self.evicted_currencies = 0
+
+    def booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
+        """Count one transition of one booking, which happened at time_us."""
+        transition = fact.transition
+        if transition == _Transition.STARTED:
+            for cell in self.rings.at(fact.hold_time_us or time_us):
+                cell.started += 1
+        elif transition == _Transition.COMPLETED:
+            for cell in self.rings.at(time_us):
+                cell.completed += 1
+        elif transition == _Transition.CONFIRMED:
+            self._confirmed(fact, time_us)
+        elif transition == _Transition.CANCELLED:
+            package_id = fact.package_id
+            for cell in self.rings.at(time_us):
+                cell.cancelled += 1
+                cell.of_package(package_id)[1] += 1
+        elif transition in (_Transition.ABANDONED, _Transition.EXPIRED):
+            abandoned = transition == _Transition.ABANDONED
+            for cell in self.rings.at(time_us):
+                cell.abandoned += abandoned
+                cell.expired += not abandoned
+            for cell in self.rings.at(fact.hold_time_us or time_us):
+                cell.form_abandoned += 1
+
+    def payment(self, fact: event_pb2.PaymentFact) -> None:
+        """Count a payment event: completed refunds of bookings that were revenue."""
+        if fact.kind != event_pb2.PaymentFact.REFUNDED or not fact.confirm_time_us:
+            return
+        currency, amount_minor = fact.currency, fact.amount_minor
+        if self._keeps(currency):
+            for cell in self.rings.at(fact.confirm_time_us):
+                cell.of_currency(currency)[2] += amount_minor
+
+    def booking_time(self, time_us: int, duration_us: int) -> None:
+        """A booking took duration_us from Start to Complete, and was completed at time_us."""
+        for cell in self.rings.at(time_us):
+            cell.booking_time_us.add(duration_us)
+
+    def evicted(self) -> dict[str, int]:
+        """Bookings of packages, and amounts of currencies, that did not fit into the tables."""
+        return {
+            "packages": sum(self.rings.total.other_packages),
+            "currencies": self.evicted_currencies,
+        }
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows of a checkpoint."""
+        for name, slot, data in self.rings.dump():
+            yield f"{_NAME}.{name}", slot, data
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row of dump()."""
+        self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
+
+    def _confirmed(self, fact: event_pb2.BookingFact, time_us: int) -> None:
+        package_id, currency, amount_minor = fact.package_id, fact.currency, fact.amount_minor
+        keeps_currency = self._keeps(currency)
+        for cell in self.rings.at(fact.confirm_time_us or time_us):
+            cell.confirmed += 1
+            cell.of_package(package_id)[0] += 1
+            if keeps_currency:
+                sums = cell.of_currency(currency)
+                sums[0] += 1
+                sums[1] += amount_minor
+
+    def _keeps(self, currency: str) -> bool:
+        revenue = self.rings.total.revenue
+        if currency in revenue or len(revenue) < MAX_CURRENCIES:
+            return True
+        self.evicted_currencies += 1
+        return False
+
+
+def _add(mine: list[int], theirs: list[int]) -> None:
+    for index, value in enumerate(theirs):
+        mine[index] += value

@@ -1,0 +1,222 @@
+"""Refusals and failures by reason, and how many of them count as errors; bounded, with what did
+not fit counted beside it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+from metrics_service.state.window import MINUTE_US, Rings
+from protos.metrics.v1 import checkpoint_pb2
+from protos.tracking.v1 import event_pb2
+
+MAX_GROUPS = 200
+RECENT_US = 5 * MINUTE_US
+MAX_RECENT = 100_000
+# What a front end reports is an error, but for these: they are the service at work.
+EXPECTED_REASONS = frozenset({"SOLD_OUT", "ALREADY_HELD"})
+
+_NAME = "errors"
+_TIMES = "errors.times"
+_KINDS = frozenset({"booking", "payment", "availability", "caller", "internal"})
+_CODES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+
+class ErrorKey(NamedTuple):
+    """What errors are counted by; `kind` is "booking", "payment", "availability", "caller" or
+    "internal"."""
+
+    reason: str
+    kind: str
+    counts_as_error: bool
+    code: str
+    rpc: str
+
+
+# Facts that are errors.
+PAYMENT_FAILED = ErrorKey("PAYMENT_FAILED", "payment", True, "", "")
+BOOKING_FAILED = ErrorKey("BOOKING_FAILED", "booking", True, "", "")
+
+
+class ErrorCell:
+    """The errors of one slot.
+
+    groups: [count, first_us, last_us] by key; other: what came once they were full. kinds: counted
+    errors by kind. write_rpcs: RPCs that change something and ended, the denominator.
+    """
+
+    __slots__ = ("groups", "kinds", "other", "write_rpcs")
+
+    def __init__(self) -> None:
+        self.groups: dict[ErrorKey, list[int]] = {}
+        self.other = 0
+        self.kinds: dict[str, int] = {}
+        self.write_rpcs = 0
+
+    def add(self, key: ErrorKey, time_us: int) -> None:
+        """Count one error."""
+        if key.counts_as_error:
+            self.kinds[key.kind] = self.kinds.get(key.kind, 0) + 1
+        seen = self.groups.get(key)
+        if seen is not None:
+            seen[0] += 1
+            seen[1] = min(seen[1], time_us)
+            seen[2] = max(seen[2], time_us)
+        elif len(self.groups) < MAX_GROUPS:
+            self.groups[key] = [1, time_us, time_us]
+        else:
+            self.other += 1
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        self.other += other.other
+        self.write_rpcs += other.write_rpcs
+        for kind, count in other.kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + count
+        for key, theirs in other.groups.items():
+            mine = self.groups.get(key)
+            if mine is None:
+                self.groups[key] = list(theirs)
+            else:
+                mine[0] += theirs[0]
+                mine[1] = min(mine[1], theirs[1])
+                mine[2] = max(mine[2], theirs[2])
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.ErrorCell."""
+        return checkpoint_pb2.ErrorCell(
+            groups=[
+                checkpoint_pb2.ErrorGroup(
+                    reason=key.reason,
+                    kind=key.kind,
+                    counts_as_error=key.counts_as_error,
+                    code=key.code,
+                    rpc=key.rpc,
+                    count=count,
+                    first_us=first_us,
+                    last_us=last_us,
+                )
+                for key, (count, first_us, last_us) in sorted(self.groups.items())
+            ],
+            other=self.other,
+            kinds=[
+                checkpoint_pb2.ErrorKind(kind=kind, count=count)
+                for kind, count in sorted(self.kinds.items())
+            ],
+            write_rpcs=self.write_rpcs,
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.ErrorCell.FromString(data)
+        cell = cls()
+        cell.groups = {
+            ErrorKey(group.reason, group.kind, group.counts_as_error, group.code, group.rpc): [
+                group.count,
+                group.first_us,
+                group.last_us,
+            ]
+            for group in message.groups
+        }
+        cell.other = message.other
+        cell.kinds = {kind.kind: kind.count for kind in message.kinds}
+        cell.write_rpcs = message.write_rpcs
+        return cell
+
+
+class ErrorFold:
+    """Errors by time, and the times of the newest of them."""
+
+    tables = (_NAME,)
+
+    def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
+        self.rings = Rings(ErrorCell, ErrorCell.decode)
+        self.evicted_times = 0
+        self._times_us: list[int] = []
+        self._max_recent = max_recent
+        self._now_us = 0
+
+    def add(self, key: ErrorKey, time_us: int) -> None:
+        """Count one error."""
+        for cell in self.rings.at(time_us):
+            cell.add(key, time_us)
+        if key.counts_as_error and time_us > self._now_us - RECENT_US:
+            insort(self._times_us, time_us)
+            if len(self._times_us) > self._max_recent:
+                del self._times_us[0]
+                self.evicted_times += 1
+
+    def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
+        """Count the RPCs that ended."""
+        writes = sum(entry.ok + entry.refused for entry in tally.entries if entry.write)
+        for cell in self.rings.at(time_us):
+            cell.write_rpcs += writes
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass."""
+        self._now_us = now_us
+        self.rings.advance(now_us)
+        if self._times_us and self._times_us[0] <= now_us - RECENT_US:
+            del self._times_us[: bisect_right(self._times_us, now_us - RECENT_US)]
+
+    def last_five_minutes(self, now_us: int) -> int:
+        """Counted errors after now - 5 min, up to now: one exactly 300 s old is out."""
+        return bisect_right(self._times_us, now_us) - bisect_right(
+            self._times_us, now_us - RECENT_US
+        )
+
+    def evicted(self) -> dict[str, int]:
+        """Errors that did not fit into the table of all times, and times into the newest."""
+        return {"errors": self.rings.total.other, "error_times": self.evicted_times}
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows of a checkpoint, without evicted_times."""
+        for name, slot, data in self.rings.dump():
+            yield f"{_NAME}.{name}", slot, data
+        yield _TIMES, 0, checkpoint_pb2.ErrorTimes(time_us=self._times_us).SerializeToString()
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row of dump()."""
+        if section == _TIMES:
+            self._times_us = list(checkpoint_pb2.ErrorTimes.FromString(data).time_us)
+        else:
+            self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
+
+
+def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:
+    """Of an RPC that was refused or failed."""
+    code = refused.code
+    return ErrorKey(
+        refused.reason,
+        refused.kind if refused.kind in _KINDS else "internal",
+        refused.counts_as_error,
+        _CODES[code] if 0 <= code < len(_CODES) else str(code),
+        refused.rpc,
+    )
+
+
+def front_end_key(step: event_pb2.FlowStep) -> ErrorKey:
+    """Of an error that a front end reported."""
+    reason = step.reason or "UNKNOWN"
+    kind = step.kind if step.kind in _KINDS else "booking"
+    return ErrorKey(reason, kind, reason not in EXPECTED_REASONS, "", "")

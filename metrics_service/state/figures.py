@@ -1,0 +1,58 @@
+"""Figures as the contract answers them: a rate without a denominator and a percentile without a
+sample are absent, never 0."""
+
+from __future__ import annotations
+
+import math
+
+from metrics_service.state.sketch import Sketch
+from protos.metrics.v1 import metrics_pb2
+
+# The 97.5% quantile of the normal distribution.
+_Z = 1.959963984540054
+_US_PER_MS = 1000
+
+
+def rate(numerator: int, denominator: int) -> metrics_pb2.Rate:
+    """A share with Wilson's 95% score interval (E. B. Wilson, JASA 22, 1927)."""
+    answer = metrics_pb2.Rate(numerator=numerator, denominator=denominator)
+    if denominator <= 0:
+        return answer
+    answer.value = numerator / denominator
+    share = min(max(answer.value, 0.0), 1.0)
+    spread = _Z * _Z / denominator
+    centre = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    # Rounding must not push a bound past the share itself.
+    answer.low = min(max((centre - half) / (1 + spread), 0.0), share)
+    answer.high = max(min((centre + half) / (1 + spread), 1.0), share)
+    return answer
+
+
+def distribution(durations_us: Sketch) -> metrics_pb2.Distribution:
+    """A sketch of microseconds as milliseconds."""
+    answer = metrics_pb2.Distribution(count=durations_us.count)
+    if durations_us.min is None or durations_us.max is None or durations_us.mean is None:
+        return answer
+    p50, p90, p95, p99 = durations_us.quantiles((0.5, 0.9, 0.95, 0.99))
+    answer.mean_ms = durations_us.mean / _US_PER_MS
+    answer.p50_ms = p50 / _US_PER_MS
+    answer.p90_ms = p90 / _US_PER_MS
+    answer.p95_ms = p95 / _US_PER_MS
+    answer.p99_ms = p99 / _US_PER_MS
+    answer.min_ms = durations_us.min / _US_PER_MS
+    answer.max_ms = durations_us.max / _US_PER_MS
+    return answer
+
+
+def divide_half_even(amount: int, count: int) -> int:
+    """amount / count, rounded half to even; count above 0."""
+    quotient, rest = divmod(amount, count)
+    if 2 * rest > count or (2 * rest == count and quotient % 2):
+        quotient += 1
+    return quotient
+
+
+def int64(value: int) -> int:
+    """The nearest number that a message can hold: no sum may make the rest unreadable."""
+    return min(max(value, -(1 << 63)), (1 << 63) - 1)

@@ -1,0 +1,113 @@
+"""Query timings as they arrive: columns that must agree with each other before any is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import itemgetter
+from typing import NamedTuple
+
+from protos.tracking.v1 import event_pb2
+
+# A query that runs for longer is a broken clock; sums of shorter ones stay far within 64 bits.
+MAX_DURATION_US = 1 << 42
+MAX_ROWS = 1 << 42
+
+# What became of a query, for its statistics.
+UNKNOWN, OK, ERROR, FAILED, CANCELLED, MISUSE = range(6)
+
+# A key is the position of the fingerprint, the fate, and whether the query was internal.
+FINGERPRINT_SHIFT = 4
+FATE_SHIFT = 1
+INTERNAL = 1
+FATE_BITS = (1 << FINGERPRINT_SHIFT) - 1
+
+_OK = event_pb2.QUERY_OUTCOME_OK
+_ERROR = event_pb2.QUERY_OUTCOME_ERROR
+_FATES = {
+    event_pb2.QUERY_OUTCOME_OK: OK,
+    event_pb2.QUERY_OUTCOME_ERROR: ERROR,
+    event_pb2.QUERY_OUTCOME_TIMEOUT: FAILED,
+    event_pb2.QUERY_OUTCOME_CANCELLED: CANCELLED,
+    event_pb2.QUERY_OUTCOME_CONNECTION_LOST: FAILED,
+    event_pb2.QUERY_OUTCOME_MISUSE: MISUSE,
+}
+# SQLSTATE classes that are the server's trouble and not the statement's.
+_FAILED_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
+
+
+class InconsistentColumnsError(ValueError):
+    """The columns of one event contradict each other."""
+
+
+class Columns(NamedTuple):
+    """One entry of each list but `fingerprints` a query."""
+
+    fingerprints: list[int]
+    start_us: list[int]
+    keys: list[int]
+    execute_us: list[int]
+    pool_wait_us: list[int]
+    rows: list[int]
+
+    def pick(self, wanted: list[int]) -> Columns:
+        """The queries at the positions of `wanted`."""
+        fingerprints, *columns = self
+        return Columns(fingerprints, *(list(picked(column, wanted)) for column in columns))
+
+
+def picked(column: list[int], wanted: list[int]) -> Sequence[int]:
+    """The entries at the positions of `wanted`, of which there is at least one."""
+    if len(wanted) == 1:
+        return (column[wanted[0]],)
+    entries: tuple[int, ...] = itemgetter(*wanted)(column)
+    return entries
+
+
+def read_columns(timings: event_pb2.QueryTimings) -> Columns:
+    """The columns of an event; InconsistentColumnsError where they contradict each other."""
+    query = list(timings.query)
+    outcome = list(timings.outcome)
+    execute_us = list(timings.execute_us)
+    pool_wait_us = list(timings.pool_wait_us)
+    rows = list(timings.rows)
+    internal = timings.internal
+    sqlstate = timings.sqlstate
+    fingerprints = list(timings.fingerprints)
+    count = len(query)
+    if not (
+        len(outcome) == len(execute_us) == len(pool_wait_us) == len(rows) == count
+        and len(internal) == len(sqlstate) == len(timings.start_delta_us) == count
+        and len(timings.connect_us) == len(timings.cancel_wait_us) == count
+        and len(timings.batch_size) == count
+    ):
+        raise InconsistentColumnsError("columns differ in length")
+    if not count:
+        return Columns(fingerprints, [], [], [], [], [])
+    if max(query) >= len(fingerprints) or max(sqlstate) > len(timings.sqlstates):
+        raise InconsistentColumnsError("a column points outside of its list")
+    if max(execute_us) > MAX_DURATION_US or max(pool_wait_us) > MAX_DURATION_US:
+        raise InconsistentColumnsError("a duration is out of range")
+    if max(rows) > MAX_ROWS:
+        raise InconsistentColumnsError("a number of rows is out of range")
+    start_us = list(accumulate(timings.start_delta_us, initial=timings.base_time_us))
+    del start_us[0]
+    if outcome.count(_OK) == count:
+        ok = OK << FATE_SHIFT
+        keys = [
+            index << FINGERPRINT_SHIFT | ok | own
+            for index, own in zip(query, internal, strict=True)
+        ]
+    else:
+        states = ["", *timings.sqlstates]
+        keys = [
+            index << FINGERPRINT_SHIFT | _fate(ended, states[state]) << FATE_SHIFT | own
+            for index, ended, state, own in zip(query, outcome, sqlstate, internal, strict=True)
+        ]
+    return Columns(fingerprints, start_us, keys, execute_us, pool_wait_us, rows)
+
+
+def _fate(outcome: int, sqlstate: str) -> int:
+    if outcome == _ERROR and sqlstate[:2] in _FAILED_CLASSES:
+        return FAILED
+    return _FATES.get(outcome, UNKNOWN)  # type: ignore[call-overload, no-any-return]

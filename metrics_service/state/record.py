@@ -1,0 +1,32 @@
+"""What the log holds: the only input of the fold, in the order of its positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# tick: time passed without a batch; unclean_end: a producer ended without a Goodbye.
+Kind = Literal["batch", "tick", "unclean_end"]
+
+
+@dataclass(slots=True, frozen=True)
+class LogRecord:
+    """One record of the log; all but the first three fields are of batches and producers' ends.
+
+    `position` grows, `received_at_us` (UTC, stamped on append) never goes back. `lane` is the
+    number of tracking.v1.Lane, `payload` a serialised tracking.v1.EventList, `count` how many
+    events its producer says it holds. `backfill`: its times are taken as given.
+    """
+
+    position: int
+    received_at_us: int
+    kind: Kind
+    producer_id: str = ""
+    epoch: int = 0
+    seq: int = 0
+    lane: int = 0
+    instance: str = ""
+    service: str = ""
+    backfill: bool = False
+    payload: bytes = b""
+    count: int = 0

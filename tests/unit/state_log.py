@@ -1,0 +1,254 @@
+"""A log for tests of the fold: builds records, and keeps what was applied."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from metrics_service.state.fold import State
+from metrics_service.state.record import LogRecord
+from protos.tracking.v1 import event_pb2
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+# On a full hour, so that slots of every ring begin here.
+NOW = 1_800_000_000 * SECOND
+
+Fact = event_pb2.BookingFact
+Flow = event_pb2.FlowStep
+
+
+class Log:
+    """Applies records to a state and remembers them. `now_us` is the receive time of the next."""
+
+    def __init__(self, now_us: int = NOW, seed: int = 0) -> None:
+        self.state = State()
+        self.records: list[LogRecord] = []
+        self.now_us = now_us
+        self._dice = random.Random(seed)
+
+    def append(self, *events: event_pb2.Event, backfill: bool = False) -> None:
+        """A batch, received now."""
+        payload = event_pb2.EventList(events=events).SerializeToString()
+        self.append_payload(payload, len(events), backfill=backfill)
+
+    def append_payload(self, payload: bytes, count: int, *, backfill: bool = False) -> None:
+        """A batch of these bytes."""
+        self._apply(
+            LogRecord(
+                len(self.records) + 1,
+                self.now_us,
+                "batch",
+                producer_id="p",
+                instance="booking-1",
+                service="booking_service",
+                backfill=backfill,
+                payload=payload,
+                count=count,
+            )
+        )
+
+    def tick(self, at_us: int | None = None) -> None:
+        """Time passes, second by second, until at_us."""
+        until_us = self.now_us if at_us is None else at_us
+        while self.now_us + SECOND < until_us:
+            self.now_us += SECOND
+            self._apply(LogRecord(len(self.records) + 1, self.now_us, "tick"))
+        self.jump(until_us)
+
+    def jump(self, at_us: int) -> None:
+        """A tick after nothing was written for a while."""
+        self.now_us = at_us
+        self._apply(LogRecord(len(self.records) + 1, self.now_us, "tick"))
+
+    def unclean_end(self) -> None:
+        """A producer ended without a Goodbye."""
+        self._apply(LogRecord(len(self.records) + 1, self.now_us, "unclean_end", instance="i"))
+
+    def event_id(self) -> bytes:
+        """An id nothing else has."""
+        return self._dice.randbytes(16)
+
+    def view(self, time_us: int, session: str = "s", user: str = "") -> event_pb2.Event:
+        """Somebody looked at a package."""
+        viewed = event_pb2.PackageViewed(package_id="p", user_id=user)
+        return self._event(time_us, session, package_viewed=viewed)
+
+    def fact(
+        self,
+        transition: event_pb2.BookingFact.Transition.ValueType,
+        time_us: int,
+        session: str = "s",
+        *,
+        booking: str = "b",
+        package: str = "p",
+        user: str = "",
+        hold_us: int = 0,
+        complete_us: int = 0,
+        confirm_us: int = 0,
+        amount: int = 0,
+        currency: str = "EUR",
+    ) -> event_pb2.Event:
+        """One transition of one booking."""
+        fact = Fact(
+            transition=transition,
+            booking_id=booking,
+            package_id=package,
+            user_id=user,
+            hold_time_us=hold_us,
+            complete_time_us=complete_us,
+            confirm_time_us=confirm_us,
+            amount_minor=amount,
+            currency=currency,
+        )
+        return self._event(time_us, session, booking=fact)
+
+    def refund(
+        self, time_us: int, amount: int, confirm_us: int, currency: str = "EUR"
+    ) -> event_pb2.Event:
+        """A refund was completed."""
+        fact = event_pb2.PaymentFact(
+            kind=event_pb2.PaymentFact.REFUNDED,
+            booking_id="b",
+            amount_minor=amount,
+            currency=currency,
+            confirm_time_us=confirm_us,
+        )
+        return self._event(time_us, "", payment=fact)
+
+    def payment_failed(self, time_us: int) -> event_pb2.Event:
+        """A payment failed."""
+        fact = event_pb2.PaymentFact(kind=event_pb2.PaymentFact.FAILED, failure_code="declined")
+        return self._event(time_us, "", payment=fact)
+
+    def flow(
+        self,
+        step: event_pb2.FlowStep.Step.ValueType,
+        time_us: int,
+        session: str = "s",
+        *,
+        booking: str = "",
+        user: str = "",
+        duration_us: int = 0,
+        reason: str = "",
+        kind: str = "",
+    ) -> event_pb2.Event:
+        """A step as a front end saw it."""
+        flow = Flow(
+            step=step,
+            booking_id=booking,
+            user_id=user,
+            duration_us=duration_us,
+            reason=reason,
+            kind=kind,
+        )
+        return self._event(time_us, session, flow_step=flow)
+
+    def refused(
+        self,
+        time_us: int,
+        reason: str = "HOLD_EXPIRED",
+        kind: str = "booking",
+        *,
+        counts: bool = True,
+        code: int = 9,
+        rpc: str = "booking.v1.BookingService/StartBooking",
+    ) -> event_pb2.Event:
+        """An RPC was refused."""
+        refused = event_pb2.RpcRefused(
+            rpc=rpc, code=code, reason=reason, kind=kind, counts_as_error=counts
+        )
+        return self._event(time_us, "", rpc_refused=refused)
+
+    def tally(
+        self, time_us: int, ok: int, refused: int = 0, *, write: bool = True
+    ) -> event_pb2.Event:
+        """RPCs ended."""
+        entry = event_pb2.RpcTally.Entry(rpc="rpc", write=write, ok=ok, refused=refused)
+        return self._event(time_us, "", rpc_tally=event_pb2.RpcTally(entries=[entry]))
+
+    def define(self, fingerprint: int, label: str, text: str = "") -> event_pb2.Event:
+        """What a fingerprint stands for; label is "model.operation"."""
+        model, _, operation = label.rpartition(".")
+        definition = event_pb2.QueryDefinition(
+            fingerprint=fingerprint, model=model, operation=operation, text=text
+        )
+        definitions = event_pb2.QueryDefinitions(definitions=[definition])
+        return self._event(self.now_us, "", query_definitions=definitions)
+
+    def queries(
+        self,
+        execute_us: Iterable[int],
+        *,
+        at_us: int | None = None,
+        fingerprint: int = 1,
+        outcome: event_pb2.QueryOutcome.ValueType = event_pb2.QUERY_OUTCOME_OK,
+        sqlstate: str = "",
+        internal: bool = False,
+        pool_wait_us: int = 0,
+        rows: int = 0,
+        step_us: int = 0,
+    ) -> event_pb2.Event:
+        """Queries of one fingerprint that ended alike, the first at at_us, then every step_us."""
+        timings = timings_of(
+            list(execute_us),
+            self.now_us if at_us is None else at_us,
+            fingerprint,
+            outcome,
+            sqlstate,
+            internal,
+            pool_wait_us,
+            rows,
+            step_us,
+        )
+        return self._event(self.now_us, "", query_timings=timings)
+
+    def loss(self, events: int, timings: int) -> event_pb2.Event:
+        """The producer dropped telemetry."""
+        loss = event_pb2.TelemetryLoss(dropped_events=events, dropped_timings=timings)
+        return self._event(self.now_us, "", telemetry_loss=loss)
+
+    def _event(self, time_us: int, session: str, **body: object) -> event_pb2.Event:
+        return event_pb2.Event(
+            event_id=self.event_id(),
+            time_us=time_us,
+            session_id=session,
+            **body,  # type: ignore[arg-type]  # One of the bodies, by its name.
+        )
+
+    def _apply(self, record: LogRecord) -> None:
+        self.records.append(record)
+        self.state.apply(record)
+
+
+def timings_of(
+    execute_us: list[int],
+    at_us: int,
+    fingerprint: int = 1,
+    outcome: event_pb2.QueryOutcome.ValueType = event_pb2.QUERY_OUTCOME_OK,
+    sqlstate: str = "",
+    internal: bool = False,
+    pool_wait_us: int = 0,
+    rows: int = 0,
+    step_us: int = 0,
+) -> event_pb2.QueryTimings:
+    """Columns of queries that ended alike."""
+    count = len(execute_us)
+    return event_pb2.QueryTimings(
+        fingerprints=[fingerprint],
+        query=[0] * count,
+        base_time_us=at_us,
+        start_delta_us=[0, *[step_us] * (count - 1)][:count],
+        pool_wait_us=[pool_wait_us] * count,
+        connect_us=[0] * count,
+        cancel_wait_us=[0] * count,
+        execute_us=execute_us,
+        rows=[rows] * count,
+        batch_size=[0] * count,
+        outcome=[outcome] * count,
+        sqlstate=[1 if sqlstate else 0] * count,
+        sqlstates=[sqlstate] if sqlstate else [],
+        internal=[internal] * count,
+    )
