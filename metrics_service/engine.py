@@ -1,0 +1,239 @@
+"""The loop from the log to the state: every record is folded once, in the order of positions,
+however often the process or the database goes away in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import structlog
+
+from metrics_service.eventlog.checkpoints import Section
+from metrics_service.eventlog.errors import (
+    CheckpointConflictError,
+    LogUnavailableError,
+    line_of,
+)
+from metrics_service.eventlog.postgres import EventLog
+from metrics_service.state.fold import VERSION, State
+from metrics_service.state.record import LogRecord
+
+log = structlog.get_logger()
+
+CHECKPOINT_INTERVAL_S: Final = 30.0
+CHECKPOINT_EVENTS: Final = 200_000
+
+SLICE_S: Final = 0.005
+"""How long folding or encoding may hold the event loop."""
+
+INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Records handed over and not yet folded; beyond it they are read from the log again."""
+
+RETRY_S: Final = 0.5
+FINAL_CHECKPOINT_S: Final = 3.0
+
+
+class Engine:
+    """Owns the state. Everything happens in one task of the event loop, so that whoever reads the
+    state between two awaits sees it after a whole record.
+    """
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        *,
+        checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S,
+        checkpoint_events: int = CHECKPOINT_EVENTS,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state = State()
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._log = event_log
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._checkpoint_events = checkpoint_events
+        self._monotonic_s = monotonic_s
+        self._inbox: deque[LogRecord] = deque()
+        self._inbox_bytes = 0
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._written: dict[tuple[str, int], bytes] = {}
+        self._replace = True
+        self._saved_position = 0
+        self._saved_s = 0.0
+        self._events_since = 0
+
+    async def start(self) -> None:
+        """Wait to be the writer, restore the state from checkpoint and log, and go on folding.
+
+        Raises LogUnavailableError when the database goes away meanwhile.
+        """
+        self._log.subscribe(self._receive)
+        await self._log.wait_leading()
+        await self._restore()
+        await self._catch_up()
+        self._saved_s = self._monotonic_s()
+        self._task = asyncio.create_task(self._run(), name="fold")
+
+    async def stop(self) -> None:
+        """Fold what was handed over, write a last checkpoint where possible, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            if not self.failure.done() and self._log.leading:
+                try:
+                    async with asyncio.timeout(FINAL_CHECKPOINT_S):
+                        await self._catch_up()
+                        await self._checkpoint()
+                except (TimeoutError, LogUnavailableError, CheckpointConflictError) as reason:
+                    log.warning("checkpoint.skipped_at_stop", reason=line_of(reason))
+        if self.failure.done():
+            self.failure.exception()
+        self.failure.cancel()
+
+    @property
+    def position(self) -> int:
+        """The last record folded in."""
+        return self.state.position
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call listener after records were folded in; several of them may share one call."""
+        self._listeners.append(listener)
+
+    async def wait_change(self, seen_position: int | None = None) -> int:
+        """Wait until a record after seen_position (the present one where absent) is folded in,
+        and return the newest position. Changes in between are not told one by one.
+        """
+        seen = self.position if seen_position is None else seen_position
+        while self.position <= seen:
+            await self._changed.wait()
+        return self.position
+
+    def _receive(self, records: list[LogRecord]) -> None:
+        size = sum(len(record.payload) for record in records)
+        if self._inbox_bytes + size > INBOX_BYTES_MAX:
+            self._inbox.clear()
+            self._inbox_bytes = 0
+        else:
+            self._inbox.extend(records)
+            self._inbox_bytes += size
+        self._wake.set()
+
+    async def _restore(self) -> None:
+        checkpoint = await self._log.load_checkpoint()
+        if checkpoint.position == 0:
+            return
+        if checkpoint.state_version != VERSION:
+            log.warning("checkpoint.refold", written_by=checkpoint.state_version, code=VERSION)
+            return
+        try:
+            state = State.load(checkpoint.rows)
+        except ValueError as problem:
+            log.error("checkpoint.unreadable", reason=line_of(problem))
+            return
+        self.state = state
+        self._written = {(name, bucket): _digest(data) for name, bucket, data in checkpoint.rows}
+        self._replace = False
+        self._saved_position = state.position
+        log.info("checkpoint.restored", position=state.position)
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    await self._catch_up()
+                except LogUnavailableError:
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                if self._checkpoint_due():
+                    await self._checkpoint()
+                await self._wake.wait()
+        except Exception as failure:
+            log.critical("fold.failed", position=self.position, exc_info=True)
+            if not self.failure.done():
+                self.failure.set_exception(failure)
+
+    async def _catch_up(self) -> None:
+        """Fold all there is: what was handed over where it follows on the state, else read."""
+        while True:
+            if self._inbox and self._inbox[0].position <= self.position + 1:
+                await self._fold(self._take_inbox())
+            elif self.position < self._log.last_position:
+                page = await self._log.read(self.position)
+                if not page:
+                    raise LogUnavailableError("the newest records cannot be read")
+                if page[0].position > self.position + 1:
+                    log.error("log.gap", after=self.position, until=page[0].position)
+                await self._fold(page)
+            else:
+                return
+
+    def _take_inbox(self) -> Iterator[LogRecord]:
+        while self._inbox and self._inbox[0].position <= self.position + 1:
+            record = self._inbox.popleft()
+            self._inbox_bytes -= len(record.payload)
+            yield record
+
+    async def _fold(self, records: Iterable[LogRecord]) -> None:
+        until_s = self._monotonic_s() + SLICE_S
+        for record in records:
+            if record.position > self.position:
+                self.state.apply(record)
+                self._events_since += max(1, min(record.count, len(record.payload)))
+            if self._monotonic_s() >= until_s:
+                self._tell()
+                await asyncio.sleep(0)
+                until_s = self._monotonic_s() + SLICE_S
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        for listener in self._listeners:
+            listener()
+
+    def _checkpoint_due(self) -> bool:
+        return (
+            self._events_since >= self._checkpoint_events
+            or self._monotonic_s() - self._saved_s >= self._checkpoint_interval_s
+        )
+
+    async def _checkpoint(self) -> None:
+        """Write what changed since the last one. Nothing is folded meanwhile."""
+        self._saved_s = self._monotonic_s()
+        self._events_since = 0
+        if self.position == self._saved_position:
+            return
+        digests: dict[tuple[str, int], bytes] = {}
+        changed: list[Section] = []
+        until_s = self._monotonic_s() + SLICE_S
+        for section, bucket, data in self.state.dump():
+            digest = digests[(section, bucket)] = _digest(data)
+            if self._replace or self._written.get((section, bucket)) != digest:
+                changed.append((section, bucket, data))
+            if self._monotonic_s() >= until_s:
+                await asyncio.sleep(0)
+                until_s = self._monotonic_s() + SLICE_S
+        removed = [key for key in self._written if key not in digests]
+        # Until it is known to be stored, nothing is known about what is.
+        replace, self._replace = self._replace, True
+        try:
+            await self._log.save_checkpoint(
+                self.position, VERSION, changed, removed, replace=replace
+            )
+        except LogUnavailableError as trouble:
+            log.warning("checkpoint.failed", reason=line_of(trouble))
+            return
+        self._written, self._replace = digests, False
+        self._saved_position = self.position
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

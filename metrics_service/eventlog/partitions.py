@@ -1,0 +1,71 @@
+"""The days of the log: each has its partition before the first record of the day, and none is
+dropped that a refold from the last two checkpoints would need.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+DAYS_AHEAD: Final = 3
+
+_CREATE_LOCK: Final = 0x66617265_64617973
+_PREFIX: Final = "event_log_"
+_DAY: Final = timedelta(days=1)
+
+
+def days_from(stamp: datetime, ahead: int) -> list[datetime]:
+    """The UTC day of an instant and so many days after it."""
+    first = stamp.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return [first + _DAY * number for number in range(ahead + 1)]
+
+
+async def existing(connection: asyncpg.Connection[Any]) -> set[datetime]:
+    """The days that have a partition."""
+    rows = await connection.fetch(
+        """
+        SELECT child.relname AS name
+        FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+        WHERE inhparent = 'event_log'::regclass
+        """
+    )
+    return {_day_of(row["name"]) for row in rows}
+
+
+async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
+    """Make the partition of a day, unless it is there."""
+    async with connection.transaction():
+        # IF NOT EXISTS alone fails when two connections make the same one.
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _CREATE_LOCK)
+        if await connection.fetchval("SELECT to_regclass($1)", _name(day)) is None:
+            await connection.execute(
+                f"CREATE TABLE {_name(day)} PARTITION OF event_log FOR VALUES"
+                f" FROM ('{day:%Y-%m-%d} 00:00:00+00') TO ('{day + _DAY:%Y-%m-%d} 00:00:00+00')"
+            )
+
+
+async def drop_before(connection: asyncpg.Connection[Any], cutoff: datetime) -> list[datetime]:
+    """Drop the days that end at or before the cutoff, as far as the checkpoint before the last
+    one has folded them; returns them.
+    """
+    folded = await connection.fetchval("SELECT previous_position FROM checkpoint")
+    dropped = []
+    for day in sorted(await existing(connection)):
+        if day + _DAY > cutoff:
+            break
+        newest = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
+        if newest is not None and newest > folded:
+            break
+        await connection.execute(f"DROP TABLE {_name(day)}")
+        dropped.append(day)
+    return dropped
+
+
+def _name(day: datetime) -> str:
+    return f"{_PREFIX}{day:%Y%m%d}"
+
+
+def _day_of(name: str) -> datetime:
+    return datetime.strptime(name.removeprefix(_PREFIX), "%Y%m%d").replace(tzinfo=UTC)

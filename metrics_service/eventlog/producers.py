@@ -1,0 +1,276 @@
+"""Who may append what: the producers as the log has stored them, and what a group of requests
+makes of them. A number is taken once, in order, and only by the newest stream of the newest epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from metrics_service.eventlog.errors import FencedError, GapError
+from metrics_service.state.record import Kind
+from protos.tracking.v1 import tracking_pb2
+
+
+class ProducerKey(NamedTuple):
+    """A producer: its lane and its id."""
+
+    lane: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """A producer as it is stored; last_hash is the SHA-256 of batch next_seq - 1, or empty.
+
+    open says that it has not said Goodbye, nor been counted as ended without one.
+    """
+
+    epoch: int
+    next_seq: int
+    last_hash: bytes
+    instance: str
+    service: str
+    backfill: bool
+    open: bool
+
+
+class ResumePoint(NamedTuple):
+    """What the log has of a producer; token names the stream that may append from now on."""
+
+    resume_after: int
+    batch_hash: bytes
+    token: int
+
+
+class Appended(NamedTuple):
+    """A batch is durable. position is None for one that already was; durable_seq is the newest."""
+
+    position: int | None
+    durable_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record to be written, without its position and time."""
+
+    kind: Kind
+    key: ProducerKey
+    epoch: int
+    seq: int
+    instance: str
+    service: str
+    backfill: bool
+    count: int
+    payload: bytes
+
+
+TICK_ROW = Row("tick", ProducerKey(0, ""), 0, 0, "", "", False, 0, b"")
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """A stream says Hello for a producer."""
+
+    key: ProducerKey
+    epoch: int
+    instance: str
+    service: str
+    backfill: bool
+    done: asyncio.Future[ResumePoint]
+    size: int = 0
+
+
+@dataclass(slots=True)
+class AppendRequest:
+    """A stream sends a batch."""
+
+    key: ProducerKey
+    token: int
+    epoch: int
+    seq: int
+    count: int
+    payload: bytes
+    done: asyncio.Future[Appended]
+
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
+
+@dataclass(slots=True)
+class CloseRequest:
+    """A producer says Goodbye."""
+
+    key: ProducerKey
+    token: int
+    done: asyncio.Future[None]
+    size: int = 0
+
+
+Request = OpenRequest | AppendRequest | CloseRequest
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a group of requests writes, in one transaction, and the answers to give after it."""
+
+    rows: list[Row] = field(default_factory=list)
+    changed: dict[ProducerKey, Producer] = field(default_factory=dict)
+    opened: list[tuple[OpenRequest, ResumePoint]] = field(default_factory=list)
+    appended: list[tuple[AppendRequest, int | None, int]] = field(default_factory=list)
+    closed: list[CloseRequest] = field(default_factory=list)
+    refused: list[tuple[Request, Exception]] = field(default_factory=list)
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.rows or self.changed)
+
+
+class Producers:
+    """The stored producers and the streams that speak for them.
+
+    `stored` is replaced when the log is read anew; which stream is attached outlives that, since
+    streams do not end when the database does. Times are seconds of a monotonic clock.
+    """
+
+    def __init__(self, unclean_after_s: float) -> None:
+        self.stored: dict[ProducerKey, Producer] = {}
+        self._attached: dict[ProducerKey, int] = {}
+        self._released: dict[ProducerKey, float] = {}
+        self._tokens = itertools.count(1)
+        self._unclean_after_s = unclean_after_s
+
+    def reload(self, stored: dict[ProducerKey, Producer], now_s: float) -> None:
+        """Take over what the log has; producers without a stream get time to come back."""
+        self.stored = stored
+        self._released = {
+            key: now_s
+            for key, producer in stored.items()
+            if producer.open and key not in self._attached
+        }
+
+    def release(self, key: ProducerKey, token: int, now_s: float) -> None:
+        """The stream of a producer ended without Goodbye."""
+        if self._attached.get(key) == token:
+            del self._attached[key]
+            self._released[key] = now_s
+
+    def plan(self, requests: Iterable[Request], now_s: float) -> Plan:
+        """Decide each request in order of arrival, later ones seeing earlier effects."""
+        plan = Plan()
+        for request in requests:
+            try:
+                match request:
+                    case OpenRequest():
+                        self._open(plan, request)
+                    case AppendRequest():
+                        self._append(plan, request)
+                    case CloseRequest():
+                        self._close(plan, request)
+            except (FencedError, GapError) as refusal:
+                plan.refused.append((request, refusal))
+        self._end_silent(plan, now_s)
+        return plan
+
+    def committed(self, plan: Plan) -> None:
+        """The plan is durable."""
+        self.stored.update(plan.changed)
+
+    def _current(self, plan: Plan, key: ProducerKey) -> Producer | None:
+        return plan.changed.get(key) or self.stored.get(key)
+
+    def _open(self, plan: Plan, request: OpenRequest) -> None:
+        key, current = request.key, self._current(plan, request.key)
+        hello = Producer(
+            request.epoch, 1, b"", request.instance, request.service, request.backfill, open=True
+        )
+        if current is not None:
+            if request.epoch < current.epoch:
+                raise FencedError(f"epoch {current.epoch} has taken over")
+            telemetry = key.lane == tracking_pb2.LANE_TELEMETRY
+            if not telemetry or request.epoch == current.epoch:
+                # Facts are numbered over all epochs, telemetry anew in each.
+                hello = replace(hello, next_seq=current.next_seq, last_hash=current.last_hash)
+            elif current.open:
+                plan.rows.append(_unclean_end(key, current))
+        if hello != current:
+            plan.changed[key] = hello
+        token = next(self._tokens)
+        self._attached[key] = token
+        self._released.pop(key, None)
+        plan.opened.append((request, ResumePoint(hello.next_seq - 1, hello.last_hash, token)))
+
+    def _append(self, plan: Plan, request: AppendRequest) -> None:
+        key, current = request.key, self._current(plan, request.key)
+        if current is None or self._attached.get(key) != request.token:
+            raise FencedError("another stream of this producer has taken over")
+        if request.epoch != current.epoch:
+            raise FencedError(f"epoch {current.epoch} has taken over")
+        if request.seq > current.next_seq:
+            raise GapError(current.next_seq)
+        if request.seq < current.next_seq:
+            plan.appended.append((request, None, current.next_seq - 1))
+            return
+        plan.appended.append((request, len(plan.rows), request.seq))
+        plan.rows.append(
+            Row(
+                "batch",
+                key,
+                current.epoch,
+                request.seq,
+                current.instance,
+                current.service,
+                current.backfill,
+                request.count,
+                request.payload,
+            )
+        )
+        plan.changed[key] = replace(
+            current,
+            next_seq=request.seq + 1,
+            last_hash=hashlib.sha256(request.payload).digest(),
+            open=True,
+        )
+
+    def _close(self, plan: Plan, request: CloseRequest) -> None:
+        key, current = request.key, self._current(plan, request.key)
+        if current is not None and self._attached.get(key) == request.token:
+            del self._attached[key]
+            if current.open:
+                plan.changed[key] = replace(current, open=False)
+        plan.closed.append(request)
+
+    def _end_silent(self, plan: Plan, now_s: float) -> None:
+        """Count telemetry producers whose stream has not come back as ended without Goodbye."""
+        due = [
+            key
+            for key, since_s in self._released.items()
+            if now_s - since_s >= self._unclean_after_s
+        ]
+        for key in due:
+            current = self._current(plan, key)
+            if current is None or not current.open:
+                del self._released[key]
+                continue
+            if key.lane == tracking_pb2.LANE_TELEMETRY:
+                plan.rows.append(_unclean_end(key, current))
+            plan.changed[key] = replace(current, open=False)
+
+
+def _unclean_end(key: ProducerKey, producer: Producer) -> Row:
+    return Row(
+        "unclean_end",
+        key,
+        producer.epoch,
+        producer.next_seq - 1,
+        producer.instance,
+        producer.service,
+        producer.backfill,
+        0,
+        b"",
+    )

@@ -1,0 +1,261 @@
+"""The one writer of the event log: requests of all streams are carried out in groups, each in one
+transaction, and answered only after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import structlog
+
+from metrics_service.eventlog import partitions, rows
+from metrics_service.eventlog.connections import TROUBLE, connect
+from metrics_service.eventlog.errors import LogUnavailableError, line_of
+from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Producers, Request
+from metrics_service.state.record import LogRecord
+
+log = structlog.get_logger()
+
+GROUP_REQUESTS_MAX: Final = 512
+GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
+QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+COMMIT_TIMEOUT_S: Final = 5.0
+STANDBY_POLL_S: Final = 0.5
+RECONNECT_MAX_S: Final = 2.0
+
+WRITER_LOCK: Final = 0x66617265_686F6C64
+"""The advisory lock of the writer, one in each metrics database."""
+
+T = TypeVar("T")
+
+
+class Writer:
+    """Holds the lead by a session advisory lock on the connection it writes with, so that losing
+    the one is losing the other, and takes it again by itself. on_records gets the records of each
+    commit, and an empty list when the lead was taken and the log may hold others.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        producers: Producers,
+        on_records: Callable[[list[LogRecord]], None],
+        *,
+        now_us: Callable[[], int],
+        monotonic_s: Callable[[], float],
+        tick_s: float,
+    ) -> None:
+        self.epoch = 0
+        self.last_position = 0
+        self.leading = asyncio.Event()
+        self._dsn = dsn
+        self._producers = producers
+        self._on_records = on_records
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._tick_s = tick_s
+        self._queue: deque[Request] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self._received_at = rows.EPOCH
+        self._days: set[datetime] = set()
+        self._last_append_s = 0.0
+
+    def start(self) -> None:
+        """Begin to take the lead."""
+        self._task = asyncio.create_task(self._run(), name="event log writer")
+
+    async def stop(self) -> None:
+        """Carry out what is queued, and give up the lead."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(COMMIT_TIMEOUT_S if self.leading.is_set() else 0):
+                    await asyncio.shield(self._task)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; its future is answered at the latest when the lead is lost."""
+        if not self.leading.is_set() or self._stopping:
+            _refuse(request, LogUnavailableError("the log cannot be written now"))
+        elif self._queued_bytes + request.size > QUEUE_BYTES_MAX:
+            _refuse(request, LogUnavailableError("too much waits to be written"))
+        else:
+            self._queue.append(request)
+            self._queued_bytes += request.size
+            self._wake.set()
+
+    def time_to_stamp(self) -> datetime:
+        """When a record appended now is received: the clock, but never back."""
+        return max(self._received_at, rows.EPOCH + timedelta(microseconds=self._now_us()))
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stopping:
+            connection: asyncpg.Connection[Any] | None = None
+            try:
+                connection = await connect(self._dsn)
+                await self._take_lead(connection)
+                failures = 0
+                await self._write_until_stopped(connection)
+                await connection.close(timeout=COMMIT_TIMEOUT_S)
+            except TROUBLE as trouble:
+                if self.leading.is_set() or failures == 0:
+                    log.warning("log.unavailable", reason=line_of(trouble))
+                failures += 1
+            except Exception:
+                log.exception("log.failed")
+                failures += 1
+            finally:
+                self.leading.clear()
+                self._refuse_all()
+                if connection is not None:
+                    connection.terminate()
+            if not self._stopping:
+                limit_s = min(RECONNECT_MAX_S, 0.1 * 2 ** min(failures, 10))
+                await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
+
+    async def _take_lead(self, connection: asyncpg.Connection[Any]) -> None:
+        standing_by = False
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER_LOCK):
+            if not standing_by:
+                standing_by = True
+                log.info("log.standby")
+            await asyncio.sleep(STANDBY_POLL_S)
+        head = await connection.fetchrow(rows.LEAD)
+        if head is None:
+            raise LogUnavailableError("the head of the log is missing")
+        self.epoch = head["writer_epoch"]
+        self.last_position = head["next_position"] - 1
+        self._received_at = head["received_at"]
+        stored = dict(map(rows.producer_of, await connection.fetch(rows.PRODUCERS)))
+        self._producers.reload(stored, self._monotonic_s())
+        self._days = await partitions.existing(connection)
+        self._last_append_s = self._monotonic_s()
+        self.leading.set()
+        log.info("log.leading", writer_epoch=self.epoch, position=self.last_position)
+        self._on_records([])
+
+    async def _write_until_stopped(self, connection: asyncpg.Connection[Any]) -> None:
+        while True:
+            due_s = self._last_append_s + self._tick_s - self._monotonic_s()
+            if not self._queue and due_s > 0 and not self._stopping:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(due_s):
+                        await self._wake.wait()
+            if self._stopping and not self._queue:
+                return
+            await self._write_group(connection)
+
+    async def _write_group(self, connection: asyncpg.Connection[Any]) -> None:
+        group = self._take_group()
+        try:
+            now_s = self._monotonic_s()
+            plan = self._producers.plan(group, now_s)
+            if not plan.rows and now_s - self._last_append_s >= self._tick_s:
+                plan.rows.append(TICK_ROW)
+            first = self.last_position + 1
+            if plan.writes:
+                async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                    first = await self._commit(connection, plan)
+        except BaseException:
+            for request in group:
+                _refuse(request, LogUnavailableError("the log could not be written"))
+            raise
+        self._producers.committed(plan)
+        if plan.rows:
+            self._last_append_s = self._monotonic_s()
+            self._on_records(
+                [
+                    rows.record_of(row, position, self._received_at)
+                    for position, row in enumerate(plan.rows, start=first)
+                ]
+            )
+        _answer(plan, first)
+
+    def _take_group(self) -> list[Request]:
+        group: list[Request] = []
+        size = 0
+        while self._queue and len(group) < GROUP_REQUESTS_MAX and size < GROUP_BYTES_MAX:
+            request = self._queue.popleft()
+            size += request.size
+            group.append(request)
+        self._queued_bytes -= size
+        return group
+
+    async def _commit(self, connection: asyncpg.Connection[Any], plan: Plan) -> int:
+        """Write the plan; returns the position of its first row."""
+        stamp = self.time_to_stamp()
+        (today,) = partitions.days_from(stamp, 0)
+        if today not in self._days:
+            await partitions.create(connection, today)
+            self._days.add(today)
+        old = self._producers.stored
+        moved = [(key, new, old[key]) for key, new in plan.changed.items() if key in old]
+        added = [(key, new) for key, new in plan.changed.items() if key not in old]
+        async with connection.transaction():
+            head = await connection.fetchrow(rows.ADVANCE, len(plan.rows), stamp, self.epoch)
+            if head is None:
+                raise LogUnavailableError("another process has become the writer")
+            first, received_at = int(head["first"]), head["received_at"]
+            if moved:
+                columns = rows.moved_columns(moved, stamp)
+                if await connection.execute(rows.MOVE_PRODUCERS, *columns) != (
+                    f"UPDATE {len(moved)}"
+                ):
+                    raise LogUnavailableError("a producer was moved by another process")
+            if added:
+                await connection.copy_records_to_table(
+                    "producer", records=[rows.producer_row(*one, stamp) for one in added]
+                )
+            if plan.rows:
+                await connection.copy_records_to_table(
+                    "event_log",
+                    columns=rows.COLUMNS,
+                    records=[
+                        rows.log_row(row, position, received_at)
+                        for position, row in enumerate(plan.rows, start=first)
+                    ],
+                )
+        self._received_at = received_at
+        self.last_position = first + len(plan.rows) - 1
+        return first
+
+    def _refuse_all(self) -> None:
+        while self._queue:
+            _refuse(self._queue.popleft(), LogUnavailableError("the log cannot be written now"))
+        self._queued_bytes = 0
+
+
+def _answer(plan: Plan, first: int) -> None:
+    for opened, point in plan.opened:
+        _resolve(opened.done, point)
+    for request, row, durable_seq in plan.appended:
+        _resolve(request.done, Appended(None if row is None else first + row, durable_seq))
+    for closed in plan.closed:
+        _resolve(closed.done, None)
+    for refused, reason in plan.refused:
+        _refuse(refused, reason)
+
+
+def _resolve(done: asyncio.Future[T], answer: T) -> None:
+    if not done.done():
+        done.set_result(answer)
+
+
+def _refuse(request: Request, reason: Exception) -> None:
+    if not request.done.done():
+        request.done.set_exception(reason)

@@ -1,0 +1,22 @@
+"""TrackingService over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from metrics_service.ingest import Ingest
+from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+
+
+class TrackingServicer(tracking_pb2_grpc.TrackingServiceServicer):
+    """Hands each stream to the ingest."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    async def Stream(  # type: ignore[override]  # grpc.aio streams with context.write
+        self, request_iterator: AsyncIterator[tracking_pb2.ClientFrame], context: Any
+    ) -> None:
+        """Serve one stream until either side ends it."""
+        await self._ingest.serve(request_iterator, context.write)
