@@ -1,0 +1,133 @@
+"""Tells people when the database turns unhealthy and when it has recovered; a receiver that is
+slow, down or not configured never slows or fails what goes on here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import sentry_sdk
+import structlog
+
+from protos.metrics.v1.health_pb2 import DatabaseHealth
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event
+
+log = structlog.get_logger()
+
+QUEUE_SIZE: Final = 100
+MAX_REASONS: Final = 20
+
+
+class Notifier(Protocol):
+    """Takes messages for people. Must not block and must not raise."""
+
+    def unhealthy(self, health: DatabaseHealth) -> None:
+        """The database has turned unhealthy."""
+
+    def recovered(self, health: DatabaseHealth) -> None:
+        """It is healthy or degraded again."""
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is waiting, for at most this time. Blocks; call it from a thread."""
+
+
+class DatabaseAlert:
+    """Decides from one verdict after the other what people are told: each turn exactly once.
+
+    A stale verdict says that nothing is known, so it neither raises an alert nor ends one.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._raised = False
+
+    def observe(self, health: DatabaseHealth) -> None:
+        """Take the verdict of this moment."""
+        if health.status == DatabaseHealth.UNHEALTHY and not self._raised:
+            self._raised = True
+            log.error("database_unhealthy", reasons=_messages(health))
+            self._notifier.unhealthy(health)
+        elif self._raised and health.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED):
+            self._raised = False
+            log.info("database_recovered", reasons=_messages(health))
+            self._notifier.recovered(health)
+
+
+class NullNotifier:
+    """Tells nobody."""
+
+    def unhealthy(self, health: DatabaseHealth) -> None:
+        """Nothing."""
+
+    def recovered(self, health: DatabaseHealth) -> None:
+        """Nothing."""
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing."""
+
+
+class SentryNotifier:
+    """Sends to Sentry from a background thread with a bounded queue; what does not fit is dropped.
+
+    `client` is one without integrations, so that nothing but what is handed to it leaves by it: no
+    local variables and no breadcrumbs. Personal data is off unless asked for.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self.client: Final = sentry_sdk.Client(
+            dsn,
+            default_integrations=False,
+            auto_enabling_integrations=False,
+            include_local_variables=False,
+            max_breadcrumbs=0,
+            auto_session_tracking=False,
+            send_client_reports=False,
+            transport_queue_size=QUEUE_SIZE,
+        )
+
+    def unhealthy(self, health: DatabaseHealth) -> None:
+        """An error, grouped into one issue whatever its reasons are."""
+        self._send("error", "Database unhealthy", health)
+
+    def recovered(self, health: DatabaseHealth) -> None:
+        """An information in the same issue."""
+        self._send("info", "Database recovered", health)
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is waiting, for at most this time, and end the thread."""
+        self.client.close(timeout=timeout_s)
+
+    def _send(self, level: Literal["error", "info"], title: str, health: DatabaseHealth) -> None:
+        status = DatabaseHealth.Status.Name(health.status)
+        reasons = _messages(health)
+        event: Event = {
+            "level": level,
+            "logger": "metrics_service.health",
+            "message": f"{title}: {'; '.join(reasons)}" if reasons else title,
+            "fingerprint": ["database_unhealthy"],
+            "tags": {
+                "rule": "database_unhealthy",
+                "status": status,
+                "criteria": ",".join(sorted({reason.criterion for reason in health.reasons})),
+            },
+            "contexts": {
+                "database_health": {
+                    "status": status,
+                    "reasons": reasons,
+                    "since": health.since.ToJsonString(),
+                    "samples": health.figures.samples,
+                    "failed": health.figures.failed,
+                    "slow": health.figures.slow,
+                }
+            },
+        }
+        self.client.capture_event(event, scope=sentry_sdk.Scope())
+
+
+def _messages(health: DatabaseHealth) -> list[str]:
+    return [
+        f"{reason.instance}: {reason.message}" if reason.instance else reason.message
+        for reason in health.reasons[:MAX_REASONS]
+    ]

@@ -1,0 +1,103 @@
+"""The settings of metrics_service: METRICS_* in the environment, checked before anything starts."""
+
+from __future__ import annotations
+
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.settings import LOOPBACK_HOSTS, ServerSettings
+
+
+class MetricsSettings(ServerSettings):
+    """Everything that metrics_service can be told. Durations carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix="METRICS_")
+
+    port: int = Field(50052, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
+    http_host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
+    database_url: str = Field(
+        "",
+        repr=False,
+        validate_default=True,
+        description="PostgreSQL database of the event log, postgresql://user@host:port/database.",
+    )
+    sentry_dsn: str = Field(
+        "", repr=False, description="Where alerts and faults are sent; empty sends nothing."
+    )
+    heartbeat_ms: int = Field(
+        1000,
+        ge=100,
+        le=60_000,
+        description="How often producers send signals; three missed is stale.",
+    )
+    allow_backfill: bool = Field(
+        False, description="Whether producers may load history, with all times taken as given."
+    )
+    checkpoint_interval_s: float = Field(
+        30.0, ge=1, le=3600, description="How often the folded state is saved."
+    )
+    log_retention_days: int = Field(
+        35, ge=31, le=3650, description="How long the event log is kept; above the longest window."
+    )
+    health_samples_min: int = Field(
+        100, ge=1, le=1_000_000, description="Queries in the window before percentiles are judged."
+    )
+    health_down_after_s: float = Field(
+        10.0, ge=0, le=600, description="How long figures must be bad before the verdict turns."
+    )
+    health_up_after_s: float = Field(
+        30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
+    )
+    stream_stall_s: float = Field(
+        30.0,
+        ge=0.1,
+        le=3600,
+        description="A stream's reader that takes nothing for this long ends.",
+    )
+    stream_repeat_s: float = Field(
+        15.0, ge=0.1, le=3600, description="How often a snapshot is repeated while nothing changes."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        if _scheme(value) not in ("postgresql", "postgres"):
+            raise ValueError("must be an address such as postgresql://user@host:5432/metrics")
+        return value
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_sentry_dsn(cls, value: str) -> str:
+        if value and not _is_dsn(value):
+            raise ValueError("must be empty or an address such as https://key@host/1")
+        return value
+
+    @model_validator(mode="after")
+    def _check_http_exposure(self) -> Self:
+        if self.http_host not in LOOPBACK_HOSTS and not self.allow_plaintext_remote:
+            raise ValueError(
+                f"METRICS_HTTP_HOST={self.http_host!r}: only {', '.join(LOOPBACK_HOSTS)} may be "
+                "served without TLS, unless METRICS_ALLOW_PLAINTEXT_REMOTE=true"
+            )
+        return self
+
+
+def _scheme(address: str) -> str:
+    try:
+        return urlsplit(address).scheme
+    except ValueError:
+        return ""
+
+
+def _is_dsn(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(
+            parts.username and parts.hostname and parts.path.rsplit("/", 1)[-1].isdigit()
+        )
+    except ValueError:
+        return False

@@ -1,0 +1,34 @@
+"""Puts the servicers on a server; the streams are registered without a serialiser, since their
+frames are encoded once for all readers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from metrics_service.rpc import health, metrics
+from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+
+
+def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> None:
+    """Register MetricsService."""
+    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(servicer, server)
+    stream: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
+        servicer.StreamMetrics,
+        request_deserializer=metrics_pb2.StreamMetricsRequest.FromString,
+        response_serializer=None,
+    )
+    server.add_registered_method_handlers(metrics.SERVICE, {"StreamMetrics": stream})
+
+
+def add_health(servicer: health.HealthService, server: grpc.aio.Server) -> None:
+    """Register HealthService."""
+    health_pb2_grpc.add_HealthServiceServicer_to_server(servicer, server)
+    stream: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
+        servicer.WatchDatabaseHealth,
+        request_deserializer=health_pb2.WatchDatabaseHealthRequest.FromString,
+        response_serializer=None,
+    )
+    server.add_registered_method_handlers(health.SERVICE, {"WatchDatabaseHealth": stream})

@@ -1,0 +1,78 @@
+"""Writes to one reader of a stream what its slot holds, at its pace, until it leaves, takes nothing
+for too long, or the service goes away; it never holds more than one frame for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from metrics_service.fanout import ClosedError, Fanout, FullError, Pace
+from servicekit.errors import ApiError, ErrorSpec
+
+STALL_S: Final = 30.0
+REPEAT_S: Final = 15.0
+
+SLOW_READER: Final = ErrorSpec(
+    reason="SLOW_READER",
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="The reader of a stream took nothing for too long.",
+)
+TOO_MANY_READERS: Final = ErrorSpec(
+    reason="TOO_MANY_READERS",
+    code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="As many streams as allowed are open.",
+)
+DRAINING: Final = ErrorSpec(
+    reason="DRAINING",
+    code=grpc.StatusCode.UNAVAILABLE,
+    kind="internal",
+    counts_as_error=False,
+    retryable=True,
+    summary="The service is shutting down; ask again elsewhere.",
+)
+
+Q = TypeVar("Q", bound=Hashable)
+Context = grpc.aio.ServicerContext[Any, bytes]
+
+
+async def pump(
+    fanout: Fanout[Q], question: Q, pace: Pace, context: Context, *, stall_s: float
+) -> None:
+    """Write frames as they come, at most one each pace.gap_s. Ends only by an exception.
+
+    `context` must belong to a handler without a response serialiser: frames are bytes already. What
+    a reader has taken is what HTTP/2 flow control lets through to it.
+    """
+    try:
+        reader = fanout.join(question, pace)
+    except FullError:
+        raise ApiError(TOO_MANY_READERS, "too many streams are open", retry_after_s=5.0) from None
+    except ClosedError:
+        raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
+    try:
+        while True:
+            await _write(context, await reader.take(), stall_s)
+            await reader.pause(pace.gap_s)
+    except ClosedError:
+        raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
+    finally:
+        fanout.leave(question, pace, reader)
+
+
+async def _write(context: Context, frame: bytes, stall_s: float) -> None:
+    try:
+        async with asyncio.timeout(stall_s):
+            await context.write(frame)
+    except TimeoutError:
+        message = f"nothing was taken for {stall_s:g} s"
+        raise ApiError(SLOW_READER, message, retry_after_s=1.0) from None

@@ -1,0 +1,143 @@
+"""Reads the fields of requests: every bad field of a request is named in one refusal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from metrics_service.state.query_stats import FINGERPRINT_RESOLUTIONS
+from metrics_service.state.window import RESOLUTIONS, Resolution, WindowError, ring_of
+from protos.metrics.v1 import health_pb2, metrics_pb2
+from servicekit.errors import Violation, invalid
+
+SECOND_US: Final = 1_000_000
+LONGEST_S: Final = 315_576_000_000
+"""Longest duration of the protocol: ten thousand years."""
+
+LIMIT_DEFAULT: Final = 50
+LIMIT_MAX: Final = 500
+
+STREAM_INTERVAL_US: Final = (SECOND_US // 10, SECOND_US, 60 * SECOND_US)
+WATCH_INTERVAL_US: Final = (SECOND_US, 15 * SECOND_US, 60 * SECOND_US)
+"""Least, default, most."""
+
+WindowRequest = (
+    metrics_pb2.GetMetricsRequest
+    | metrics_pb2.GetFunnelRequest
+    | metrics_pb2.GetErrorBreakdownRequest
+)
+
+
+def window(request: WindowRequest) -> int | None:
+    """The window in microseconds, None for all that was ever folded. Raises ApiError."""
+    bad: list[Violation] = []
+    window_us = _window(request, bad)
+    _refuse(bad)
+    return window_us
+
+
+def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQueryStatsRequest:
+    """The same request with its limit and enums filled in. Raises ApiError."""
+    kinds = metrics_pb2.GetQueryStatsRequest
+    bad: list[Violation] = []
+    by_fingerprint = request.group_by == kinds.FINGERPRINT
+    window_us = _window(request, bad, FINGERPRINT_RESOLUTIONS if by_fingerprint else RESOLUTIONS)
+    if request.group_by not in kinds.GroupBy.values():
+        bad.append(Violation("group_by", f"must be a GroupBy, not {request.group_by}"))
+    if request.order_by not in kinds.OrderBy.values():
+        bad.append(Violation("order_by", f"must be an OrderBy, not {request.order_by}"))
+    limit = _limit(request.limit, bad)
+    _refuse(bad)
+    filled = kinds(
+        limit=limit,
+        group_by=request.group_by or kinds.OPERATION,
+        order_by=request.order_by or kinds.TOTAL_TIME,
+    )
+    if window_us is not None:
+        filled.window.CopyFrom(request.window)
+    return filled
+
+
+def recent_queries(
+    request: metrics_pb2.ListRecentQueriesRequest,
+) -> metrics_pb2.ListRecentQueriesRequest:
+    """The same request with its limit filled in. Raises ApiError."""
+    bad: list[Violation] = []
+    limit = _limit(request.limit, bad)
+    _refuse(bad)
+    return metrics_pb2.ListRecentQueriesRequest(
+        limit=limit, operation=request.operation, include_internal=request.include_internal
+    )
+
+
+def stream(request: metrics_pb2.StreamMetricsRequest) -> tuple[int | None, float]:
+    """The window in microseconds, None for all, and the interval in seconds. Raises ApiError."""
+    bad: list[Violation] = []
+    window_us = _window(request, bad)
+    interval_us = _interval(request, STREAM_INTERVAL_US, "100 ms", bad)
+    _refuse(bad)
+    return window_us, interval_us / SECOND_US
+
+
+def watch(request: health_pb2.WatchDatabaseHealthRequest) -> float:
+    """The interval in seconds. Raises ApiError."""
+    bad: list[Violation] = []
+    interval_us = _interval(request, WATCH_INTERVAL_US, "1 s", bad)
+    _refuse(bad)
+    return interval_us / SECOND_US
+
+
+def _window(
+    request: WindowRequest | metrics_pb2.GetQueryStatsRequest | metrics_pb2.StreamMetricsRequest,
+    bad: list[Violation],
+    kept: tuple[Resolution, ...] = RESOLUTIONS,
+) -> int | None:
+    if not request.HasField("window"):
+        return None
+    window_us = _exact_us(request.window)
+    try:
+        if window_us is None:
+            raise WindowError("must be a duration in whole microseconds")
+        ring_of(window_us, kept)
+    except WindowError as error:
+        bad.append(Violation("window", str(error)))
+        return None
+    return window_us
+
+
+def _interval(
+    request: metrics_pb2.StreamMetricsRequest | health_pb2.WatchDatabaseHealthRequest,
+    bounds: tuple[int, int, int],
+    least: str,
+    bad: list[Violation],
+) -> int:
+    least_us, default_us, most_us = bounds
+    if not request.HasField("interval"):
+        return default_us
+    interval_us = _exact_us(request.interval)
+    if interval_us is None or not least_us <= interval_us <= most_us:
+        bad.append(Violation("interval", f"must be from {least} to 60 s, in whole microseconds"))
+        return default_us
+    return interval_us
+
+
+def _limit(limit: int, bad: list[Violation]) -> int:
+    if limit < 0:
+        bad.append(Violation("limit", f"must be 0 or more, not {limit}"))
+    return min(limit or LIMIT_DEFAULT, LIMIT_MAX)
+
+
+def _exact_us(duration: Duration) -> int | None:
+    """Microseconds; None for a duration that is malformed or finer than that."""
+    seconds, nanos = duration.seconds, duration.nanos
+    if abs(seconds) > LONGEST_S or abs(nanos) > 999_999_999 or nanos % 1000:
+        return None
+    if seconds * nanos < 0:
+        return None
+    return seconds * SECOND_US + nanos // 1000
+
+
+def _refuse(bad: list[Violation]) -> None:
+    if bad:
+        raise invalid(bad)

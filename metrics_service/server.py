@@ -1,0 +1,211 @@
+"""The composition root: what the process is made of, in the order in which it starts and ends.
+
+Once it serves, its database going away does not end it: answers then come from memory and health
+says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import sentry_sdk
+import structlog
+
+from metrics_service.alerts.notify import DatabaseAlert, Notifier, NullNotifier, SentryNotifier
+from metrics_service.client.health import Criteria
+from metrics_service.config import MetricsSettings
+from metrics_service.engine import Engine
+from metrics_service.eventlog.errors import LogNotReadyError, LogUnavailableError
+from metrics_service.eventlog.postgres import EventLog
+from metrics_service.health import HealthRegistry
+from metrics_service.ingest import Ingest
+from metrics_service.rpc import health, metrics, register
+from metrics_service.rpc.tracking import TrackingServicer
+from metrics_service.web.app import create_app
+from metrics_service.web.server import HttpServer, listen
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
+from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+from servicekit.server import GrpcServer
+from servicekit.start import StartError
+
+DOMAIN: Final = "metrics.farehold"
+DATABASE: Final = "database"
+"""The service of grpc.health.v1 that carries the verdict."""
+
+TRACKING_SERVICE: Final = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
+SERVICES: Final = (TRACKING_SERVICE, metrics.SERVICE, health.SERVICE)
+
+TICK_S: Final = 0.5
+LOOK_S: Final = 0.1
+DRAIN_PRODUCERS_S: Final = 1.0
+STOP_S: Final = 4.5
+
+log = structlog.get_logger()
+
+
+class MetricsServer:
+    """One metrics_service in this process. To be made inside the running event loop."""
+
+    def __init__(self, settings: MetricsSettings) -> None:
+        self._settings = settings
+        heartbeat_s = settings.heartbeat_ms / 1000
+        self.event_log = EventLog(settings.database_url, retention_days=settings.log_retention_days)
+        self.engine = Engine(self.event_log, checkpoint_interval_s=settings.checkpoint_interval_s)
+        self.health = HealthRegistry(
+            heartbeat_s=heartbeat_s,
+            log_health=self._log_health,
+            criteria=Criteria(
+                min_samples=settings.health_samples_min,
+                worse_after_s=settings.health_down_after_s,
+                better_after_s=settings.health_up_after_s,
+            ),
+        )
+        self.ingest = Ingest(
+            self.event_log,
+            self.engine,
+            self.health,
+            heartbeat_s=heartbeat_s,
+            allow_backfill=settings.allow_backfill,
+        )
+        self.snapshots = metrics.snapshots(lambda: self.engine.state, self.health.verdict)
+        self.verdicts = health.verdicts(self.health.verdict)
+        self.notifier = _notifier(settings.sentry_dsn)
+        self._alert = DatabaseAlert(self.notifier)
+        self.grpc = GrpcServer(settings, domain=DOMAIN)
+        self._http = HttpServer(
+            create_app(lambda: self.engine.state.metrics(None), self.health.verdict),
+            host=settings.http_host,
+            port=settings.http_port,
+        )
+        self._ticker: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._register()
+
+    async def start(self) -> tuple[int, int]:
+        """Restore the state and serve; returns the ports of gRPC and HTTP. Raises StartError.
+
+        While another process writes the log, this one stands by.
+        """
+        settings = self._settings
+        # Before anything that takes time, and before standing by.
+        listen(settings.host, settings.port, setting="METRICS_PORT").close()
+        listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
+        try:
+            await self.event_log.start()
+            await self.engine.start()
+        except (LogNotReadyError, LogUnavailableError) as error:
+            raise StartError(str(error)) from None
+        self.health.tick()
+        self._ticker = asyncio.create_task(self._tick(), name="health ticker")
+        port = await self.grpc.start(SERVICES)
+        http_port = await self._http.start()
+        log.info("metrics_service serves", host=settings.host, port=port, http_port=http_port)
+        return port, http_port
+
+    async def stop(self) -> None:
+        """Send producers elsewhere, end RPCs and streams, write a checkpoint, close; bounded."""
+        if self._stopped:
+            return
+        self._stopped = True
+        log.info("metrics_service drains")
+        try:
+            async with asyncio.timeout(STOP_S):
+                self.grpc.health.drain()
+                self.snapshots.close()
+                self.verdicts.close()
+                await self.ingest.drain(DRAIN_PRODUCERS_S)
+                await asyncio.gather(self.grpc.drain(), self._http.stop(), self._close_log())
+                await asyncio.to_thread(self.notifier.close, 0.5)
+        except TimeoutError:
+            log.warning("metrics_service did not end in order", within_s=STOP_S)
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        log.info("metrics_service ended")
+
+    async def _close_log(self) -> None:
+        await self.engine.stop()
+        await self.event_log.stop()
+
+    def _register(self) -> None:
+        server = self.grpc.grpc
+        settings = self._settings
+        register.add_metrics(
+            metrics.MetricsService(
+                lambda: self.engine.state,
+                self.snapshots,
+                stall_s=settings.stream_stall_s,
+                repeat_s=settings.stream_repeat_s,
+            ),
+            server,
+        )
+        register.add_health(
+            health.HealthService(
+                self.health.verdict, self.verdicts, stall_s=settings.stream_stall_s
+            ),
+            server,
+        )
+        tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
+            TrackingServicer(self.ingest), server
+        )
+        self.engine.on_change(self.snapshots.notify)
+        self.health.on_change(self._on_verdict)
+
+    def _on_verdict(self, verdict: DatabaseHealth) -> None:
+        serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
+        self.grpc.health.set(DATABASE, serving)
+        self._alert.observe(verdict)
+        self.verdicts.notify()
+        self.snapshots.notify()
+
+    def _log_health(self) -> LogHealth:
+        writable = self.event_log.leading
+        return LogHealth(
+            writable=writable,
+            lag=max(0, self.event_log.last_position - self.engine.position),
+            message="" if writable else "its database is away, or another process writes to it",
+        )
+
+    async def _tick(self) -> None:
+        """Judge health about once a TICK_S, and at once when the log goes or comes back."""
+        while True:
+            until_s = time.monotonic() + TICK_S
+            leading = self.event_log.leading
+            while time.monotonic() < until_s and self.event_log.leading is leading:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+            try:
+                self.health.tick()
+            except Exception:
+                log.exception("health_tick_failed")
+
+
+async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises StartError when it cannot start, or not go on folding."""
+    server = MetricsServer(settings)
+    if isinstance(server.notifier, SentryNotifier):
+        # What the interceptor captures of unforeseen errors goes there too.
+        sentry_sdk.get_global_scope().set_client(server.notifier.client)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    starting = asyncio.create_task(server.start(), name="start")
+    try:
+        await _first(starting, stopping)
+        if starting.done():
+            starting.result()
+            await _first(stopping, server.engine.failure)
+        if server.engine.failure.done():
+            raise StartError(f"the fold has failed: {server.engine.failure.exception()}")
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
+        await server.stop()
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _notifier(sentry_dsn: str) -> Notifier:
+    return SentryNotifier(sentry_dsn) if sentry_dsn else NullNotifier()

@@ -1,0 +1,86 @@
+"""The HTTP side: what monitors and dashboards without gRPC read, as JSON; every answer is of one
+revision, and no failure shows its inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from metrics_service.web.encode import Json, to_json
+from protos.metrics.v1.health_pb2 import DatabaseHealth
+from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
+
+log = structlog.get_logger()
+
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+UP = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
+
+
+def create_app(
+    snapshot: Callable[[], MetricsSnapshot], health: Callable[[], DatabaseHealth]
+) -> Starlette:
+    """The application over the two answers it serves.
+
+    GET /api/health/database: 200 when healthy or degraded, 503 otherwise.
+    GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot.
+    """
+
+    async def database(_: Request) -> Response:
+        verdict = health()
+        status = HTTPStatus.OK if verdict.status in UP else HTTPStatus.SERVICE_UNAVAILABLE
+        return _json(to_json(verdict), status)
+
+    async def bookings(_: Request) -> Response:
+        return _json(_booking_metrics(snapshot()))
+
+    return Starlette(
+        routes=[
+            Route("/api/health/database", database),
+            Route("/api/metrics/bookings", bookings),
+        ],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
+
+
+def _booking_metrics(snapshot: MetricsSnapshot) -> Json:
+    answer = to_json(snapshot)
+    metrics: dict[str, Json] = {
+        section: answer[section] for section in ("business", "performance", "quality")
+    }
+    return {
+        "revision": answer["revision"],
+        "as_of": answer["as_of"],
+        "metrics": metrics,
+        "funnel": answer["funnel"],
+        "errors": answer["errors"],
+    }
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """An unknown path or method, in the same form as every other answer."""
+    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return _json(
+        {"error": HTTPStatus(status).phrase, "path": request.url.path}, status, dict(headers or {})
+    )
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A fault of ours: its text stays in the log."""
+    log.error("http_failed", path=request.url.path, exc_info=error)
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return _json({"error": status.phrase, "path": request.url.path}, status)
+
+
+def _json(
+    body: Json, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    return JSONResponse(body, status_code=status, headers={**HEADERS, **(headers or {})})

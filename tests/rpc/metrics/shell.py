@@ -1,0 +1,112 @@
+"""What the tests of the servicers share: a running server over a state that the test sets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+
+from metrics_service.fanout import Fanout
+from metrics_service.rpc import health, metrics, register
+from protos.metrics.v1 import health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1.health_pb2 import DatabaseHealth
+from servicekit.server import GrpcServer
+from servicekit.settings import ServerSettings
+
+
+@dataclass
+class Figures:
+    """A state of a few figures: enough to see what is asked and what is sent."""
+
+    revision: int = 1
+    padding: int = 0
+    asked: list[object] = field(default_factory=list)
+
+    def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
+        self.asked.append(window_us)
+        snapshot = metrics_pb2.MetricsSnapshot(revision=self.revision)
+        snapshot.business.confirmed = self.revision
+        if self.padding:
+            snapshot.business.packages.add(package_id="x" * self.padding)
+        return snapshot
+
+    def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
+        self.asked.append(window_us)
+        return metrics_pb2.Funnel(revision=self.revision)
+
+    def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
+        self.asked.append(window_us)
+        return metrics_pb2.ErrorMetrics(revision=self.revision)
+
+    def query_stats(
+        self, request: metrics_pb2.GetQueryStatsRequest
+    ) -> metrics_pb2.GetQueryStatsResponse:
+        self.asked.append(request)
+        return metrics_pb2.GetQueryStatsResponse(revision=self.revision)
+
+    def recent_queries(
+        self, request: metrics_pb2.ListRecentQueriesRequest
+    ) -> metrics_pb2.ListRecentQueriesResponse:
+        self.asked.append(request)
+        return metrics_pb2.ListRecentQueriesResponse(revision=self.revision)
+
+
+@dataclass
+class Shell:
+    """A running server over a state and a verdict that the test sets."""
+
+    figures: Figures
+    health: DatabaseHealth
+    snapshots: Fanout[int | None]
+    verdicts: Fanout[None]
+    port: int = 0
+
+    @contextlib.asynccontextmanager
+    async def channel(
+        self, *options: tuple[str, int]
+    ) -> AsyncIterator[
+        tuple[metrics_pb2_grpc.MetricsServiceAsyncStub, health_pb2_grpc.HealthServiceAsyncStub]
+    ]:
+        """Stubs over a channel of their own."""
+        alone = [("grpc.use_local_subchannel_pool", 1), *options]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=alone) as channel:
+            yield (
+                metrics_pb2_grpc.MetricsServiceStub(channel),
+                health_pb2_grpc.HealthServiceStub(channel),
+            )
+
+    def change(self, revision: int) -> None:
+        self.figures.revision = revision
+        self.snapshots.notify()
+
+
+@contextlib.asynccontextmanager
+async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterator[Shell]:
+    """MetricsService and HealthService; stall_s and repeat_s are theirs."""
+    figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
+    shell = Shell(
+        figures,
+        verdict,
+        metrics.snapshots(lambda: figures, lambda: verdict),
+        health.verdicts(lambda: verdict),
+    )
+    settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})
+    server = GrpcServer(settings, domain="metrics.farehold")
+    register.add_metrics(
+        metrics.MetricsService(
+            lambda: figures, shell.snapshots, stall_s=stall_s, repeat_s=repeat_s
+        ),
+        server.grpc,
+    )
+    register.add_health(
+        health.HealthService(lambda: verdict, shell.verdicts, stall_s=stall_s), server.grpc
+    )
+    shell.port = await server.start([metrics.SERVICE, health.SERVICE])
+    try:
+        yield shell
+    finally:
+        shell.snapshots.close()
+        shell.verdicts.close()
+        await server.drain()

@@ -1,0 +1,165 @@
+"""The fan-out: encoded once for all, one slot a reader, the newest wins, and it ends when told."""
+
+import asyncio
+
+import pytest
+
+from metrics_service.fanout import ClosedError, Fanout, FullError, Pace, Reader
+
+BOUND_S = 5.0
+FAST = Pace(gap_s=0.02, repeat_s=60.0)
+
+
+class Source:
+    """A state that counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.encoded = 0
+        self.fails = False
+
+    def encode(self, question: str) -> bytes:
+        if self.fails:
+            raise RuntimeError("cannot encode")
+        self.encoded += 1
+        return f"{question}:{self.revision}".encode()
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+async def take(reader: Reader) -> bytes:
+    async with asyncio.timeout(BOUND_S):
+        return await reader.take()
+
+
+async def test_the_first_frame_is_there_at_once_and_the_next_after_a_change(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    reader = fanout.join("all", FAST)
+    assert await take(reader) == b"all:1"
+    source.revision = 2
+    fanout.notify()
+    assert await take(reader) == b"all:2"
+    fanout.close()
+
+
+async def test_readers_of_one_question_share_one_encoding(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    readers = [fanout.join("all", FAST) for _ in range(50)]
+    assert {await take(reader) for reader in readers} == {b"all:1"}
+    source.revision = 2
+    fanout.notify()
+    frames = [await take(reader) for reader in readers]
+    assert source.encoded == 2
+    assert all(frame is frames[0] for frame in frames)
+    fanout.close()
+
+
+async def test_other_questions_are_encoded_apart(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    one, other = fanout.join("hour", FAST), fanout.join("day", FAST)
+    assert (await take(one), await take(other)) == (b"hour:1", b"day:1")
+    assert fanout.topics == 2
+    fanout.close()
+
+
+async def test_a_slow_reader_finds_only_the_newest_frame(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    slow, quick = fanout.join("all", FAST), fanout.join("all", FAST)
+    await take(quick)
+    for revision in range(2, 6):
+        source.revision = revision
+        fanout.notify()
+        assert await take(quick) == f"all:{revision}".encode()
+    assert await take(slow) == b"all:5"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await slow.take()
+    fanout.close()
+
+
+async def test_changes_within_the_gap_are_one_frame(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    pace = Pace(gap_s=0.2, repeat_s=60.0)
+    reader = fanout.join("all", pace)
+    await take(reader)
+    start = asyncio.get_running_loop().time()
+    for revision in range(2, 12):
+        source.revision = revision
+        fanout.notify()
+        await asyncio.sleep(0)
+    assert await take(reader) == b"all:11"
+    assert asyncio.get_running_loop().time() - start >= 0.19
+    assert source.encoded == 2
+    fanout.close()
+
+
+async def test_a_reader_that_joins_later_does_not_get_an_older_answer(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    fanout.join("all", Pace(gap_s=60.0, repeat_s=60.0))
+    source.revision = 7
+    fanout.notify()
+    late = fanout.join("all", Pace(gap_s=60.0, repeat_s=60.0))
+    assert await take(late) == b"all:7"
+    fanout.close()
+
+
+async def test_the_frame_is_repeated_while_nothing_changes(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    reader = fanout.join("all", Pace(gap_s=0.01, repeat_s=0.05))
+    assert [await take(reader) for _ in range(3)] == [b"all:1"] * 3
+    fanout.close()
+
+
+async def test_the_last_reader_to_leave_ends_the_work(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    readers = [fanout.join("all", FAST) for _ in range(2)]
+    fanout.leave("all", FAST, readers[0])
+    assert (fanout.readers, fanout.topics) == (1, 1)
+    fanout.leave("all", FAST, readers[1])
+    fanout.leave("all", FAST, readers[1])
+    assert (fanout.readers, fanout.topics) == (0, 0)
+    encoded = source.encoded
+    fanout.notify()
+    await asyncio.sleep(3 * FAST.gap_s)
+    assert source.encoded == encoded
+
+
+async def test_closing_ends_every_reader_and_lets_none_in(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    reader = fanout.join("all", FAST)
+    await take(reader)
+    waiting = asyncio.create_task(reader.take())
+    await asyncio.sleep(0)
+    fanout.close()
+    with pytest.raises(ClosedError):
+        await waiting
+    async with asyncio.timeout(BOUND_S):
+        await reader.pause(60.0)
+    with pytest.raises(ClosedError):
+        fanout.join("all", FAST)
+
+
+async def test_a_failing_answer_ends_its_readers_with_the_fault(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    reader = fanout.join("all", FAST)
+    await take(reader)
+    source.fails = True
+    fanout.notify()
+    with pytest.raises(RuntimeError):
+        await take(reader)
+    assert fanout.topics == 0
+
+
+async def test_readers_and_questions_are_bounded(source: Source) -> None:
+    fanout = Fanout(source.encode, max_readers=3, max_topics=2)
+    fanout.join("a", FAST)
+    fanout.join("b", FAST)
+    with pytest.raises(FullError):
+        fanout.join("c", FAST)
+    fanout.join("a", FAST)
+    with pytest.raises(FullError):
+        fanout.join("a", FAST)
+    fanout.close()
