@@ -258,7 +258,7 @@ def translated() -> Iterator[None]:
         if isinstance(error, ValueError):
             # The driver could not encode an argument.
             raise DataRefused(None) from None
-        if "another operation is in progress" in str(error):
+        if any(fault in str(error) for fault in _OUR_FAULTS):
             raise
         raise ConnectionLost("the connection was closed") from None
     except asyncpg.InternalClientError:

@@ -15,6 +15,10 @@ import pytest
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
 
+# Servers are started as children by a process that already runs gRPC, whose own handling of forks
+# can crash them.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "farehold-test-"
 _names = count(1)
