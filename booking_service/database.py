@@ -298,3 +298,7 @@ def _of_sqlstate(error: asyncpg.PostgresError) -> Exception:
     if sqlstate[:2] in ("08", "53", "57", "58"):
         return ConnectionLost(f"the connection was lost ({sqlstate})")
     return DatabaseError(sqlstate, constraint)
+
+
+# What the driver says of a mistake in this code, with the class it uses for a closed connection.
+_OUR_FAULTS = ("another operation is in progress", "the server expects")
