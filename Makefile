@@ -38,7 +38,7 @@ help: ## Explain every target
 		/^[a-z][a-z-]*:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: $(RUN) ## Start both services and replay real bookings into them (SPEED=, ARGS=--tight)
+run: $(RUN) ## Start both services and replay real bookings into them (SPEED= days a second, ARGS=--tight)
 	@exec $(PY) -m booking_service.demo run $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 .PHONY: test
@@ -60,7 +60,7 @@ metrics: $(RUN) ## Ask GET /api/metrics/bookings
 	@$(PY) -m metrics_service metrics $(ARGS)
 
 .PHONY: replay
-replay: $(RUN) ## Replay another file of the same columns (FILE=, SPEED=)
+replay: $(RUN) ## Replay another file of the same columns (FILE=, SPEED= days a second)
 	@$(PY) -m booking_service.demo replay $(if $(FILE),--file "$(FILE)") $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 .PHONY: clean-data
@@ -141,6 +141,10 @@ test-db-monitor: $(DEV) ## Tests of query tracking and database health only
 .PHONY: test-booking-metrics
 test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
 	@$(PY) -m pytest tests -k "state or funnel or metrics" $(ARGS)
+
+.PHONY: test-replay
+test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
+	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py -o session_timeout=0 $(ARGS)
 
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one

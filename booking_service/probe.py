@@ -138,9 +138,11 @@ class DatabaseProbe:
         latency_us = (self._monotonic_ns() - began_ns) // 1000
         sent_us = self._now_us()
         there = await self._database.clock.now(connection)
-        # The answer was made about half-way between question and answer.
-        middle_us = (sent_us + self._now_us()) // 2
-        self._clock_offset_us = round(there.timestamp() * 1e6) - middle_us
+        there_us = round(there.timestamp() * 1e6)
+        # The answer was made between question and answer. The offset moves only as far as that
+        # proves it wrong: an event loop that was slow for once must not shift every stamp.
+        low_us, high_us = there_us - self._now_us(), there_us - sent_us
+        self._clock_offset_us = min(max(self._clock_offset_us, low_us), high_us)
         return await schema_state(connection), latency_us
 
     def _take(self, result: ProbeResult) -> None:

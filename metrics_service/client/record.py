@@ -136,7 +136,8 @@ def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
 
 def leaves_session_state(text: str) -> bool:
     """Whether a statement may outlive its transaction in the session: a setting, a listener, a
-    cursor, an advisory lock, or a block whose content is not looked at.
+    cursor, an advisory lock, or a block whose content is not looked at. A set_config() whose last
+    argument is the word true ends with the transaction.
     """
     return _SESSION_STATE.search(text) is not None
 
@@ -152,6 +153,7 @@ _FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 _SESSION_STATE: Final = re.compile(
     r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*"
     r"(?:SET(?!\s+(?:LOCAL|TRANSACTION)\b)|RESET|LISTEN|UNLISTEN|LOAD|DO|CALL|DECLARE|DISCARD)\b"
-    r"|\bset_config\b|\bpg_(?:try_)?advisory_(?:un)?lock|\bsetseed\b|\bWITH\s+HOLD\b",
+    r"|\bset_config\s*\((?![^()]*,\s*true\s*\))|\bpg_(?:try_)?advisory_(?:un)?lock|\bsetseed\b"
+    r"|\bWITH\s+HOLD\b",
     re.IGNORECASE | re.DOTALL,
 )

@@ -228,3 +228,22 @@ async def test_stopped_relay_leaves_no_lock_and_no_session(booking_dsn: str, row
         )
     )
     assert await rows.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+async def test_fault_of_our_own_does_not_end_the_relay(
+    booking_dsn: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Sink()
+    copy = Relay(booking_dsn, sink)
+    copy.relay.start()
+    lane = await lane_of(copy.relay, sink)
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(lane, "seal_all", broken)
+    copy.relay.notify()
+    await append(rows, ("a", 1))
+    await sink.has(1)
+    assert [lane.epoch for lane in sink.lanes] == [1, 2]
+    await copy.relay.stop()

@@ -44,6 +44,17 @@ async def test_reachable(database: Database) -> None:
     assert proto.age_ms == 1500
 
 
+async def test_a_slow_answer_moves_the_offset_only_as_far_as_it_must(booking_dsn: str) -> None:
+    database = Database(booking_dsn, clock=SetClock(NOW))
+    there_us = round(NOW.timestamp() * 1e6)
+    # Asked 10 s before the database's time and answered 20 s after it: nothing is disproved.
+    times = iter([there_us, there_us, there_us - 10_000_000, there_us + 20_000_000])
+    probe = DatabaseProbe(database, now_us=lambda: next(times))
+    offsets = [(await probe.check()).clock_offset_us for _ in range(2)]
+    await probe.stop()
+    assert offsets == [0, 0]
+
+
 async def test_offset_is_that_of_the_databases_clock(booking_dsn: str) -> None:
     database = Database(booking_dsn, clock=SetClock(NOW))
     process_us = round(NOW.timestamp() * 1e6) - 7_000_000

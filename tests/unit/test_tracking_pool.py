@@ -145,12 +145,14 @@ async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording
         async with lean.acquire() as connection, connection.transaction():
             await connection.execute("SET LOCAL work_mem = '1MB'")
             await connection.fetchval("SELECT pg_advisory_xact_lock(1)")
+            await connection.fetchval("SELECT set_config('lock_timeout', '50', true)")
     assert sink.labelled("pool.reset") == []
 
 
 LEAKS = [
     ("SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
     ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB"),
+    ("SELECT set_config('work_mem', lower('7MB'), false)", "SHOW work_mem", "4MB"),
     ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype='advisory'", 0),
     ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", 0),
     ("/* note */ set Work_Mem to '7MB'", "SHOW work_mem", "4MB"),
