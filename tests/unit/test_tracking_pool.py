@@ -152,7 +152,7 @@ async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording
 LEAKS = [
     ("SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
     ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB"),
-    ("SELECT set_config('work_mem', lower('7MB'), false)", "SHOW work_mem", "4MB"),
+    ("SELECT set_config('work_mem', trim(' 7MB '), false)", "SHOW work_mem", "4MB"),
     ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype='advisory'", 0),
     ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", 0),
     ("/* note */ set Work_Mem to '7MB'", "SHOW work_mem", "4MB"),
