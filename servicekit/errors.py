@@ -88,12 +88,21 @@ INTERNAL = ErrorSpec(
     retryable=False,
     summary="A fault of the service; the correlation id finds its text in the log.",
 )
+DRAINING = ErrorSpec(
+    "DRAINING",
+    StatusCode.UNAVAILABLE,
+    kind="internal",
+    counts_as_error=False,
+    retryable=True,
+    summary="This process is ending and takes no new RPC.",
+)
 SHARED_SPECS = (
     INVALID_ARGUMENT,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
     OVERLOADED,
     UNAVAILABLE,
+    DRAINING,
     INTERNAL,
 )
 

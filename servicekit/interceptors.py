@@ -21,13 +21,14 @@ from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
 from servicekit.context import Call, current_call
-from servicekit.errors import DEADLINE_TOO_SHORT, INTERNAL, ApiError, Kind
+from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, ApiError, Kind
 
 if TYPE_CHECKING:
     # Generic in its types, but not when it runs.
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 # The answer's way back: taken off the caller's deadline before the rest is spent on work.
+HEALTH_PREFIX = "grpc.health."
 WAY_BACK_S = 0.005
 MAX_HEADER_LENGTH = 128
 SAN_KEY = "x509_subject_alternative_name"
@@ -64,7 +65,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Context, deadline, errors and access log of every RPC of one server.
 
     ``domain`` is that of ErrorInfo. ``on_rpc`` is called, without waiting, at the end of each RPC;
-    what it raises is logged and hurts nobody.
+    what it raises is logged and hurts nobody. Once ``draining`` is set, new RPCs are refused, but
+    for those that ask how the process is.
     """
 
     def __init__(
@@ -77,8 +79,17 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._domain = domain
         self._on_rpc = on_rpc
         self._trust_caller_header = trust_caller_header
+        self.draining = False
+        self._in_flight = 0
+        self._idle = asyncio.Event()
         # One entry a served method: an unknown method has no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    async def wait_idle(self) -> None:
+        """Waits until no RPC is in flight, but for those that ask how the process is."""
+        while self._in_flight:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -116,12 +127,26 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def _guard(
         self, behaviour: Behaviour, method: str, *, request_streaming: bool
     ) -> Callable[[Any, Context], Awaitable[Any]]:
+        counted = not method.startswith(HEALTH_PREFIX)
+
         async def guarded(request: Any, context: Context) -> Any:
+            if not counted:
+                return await serve(request, context)
+            self._in_flight += 1
+            try:
+                return await serve(request, context)
+            finally:
+                self._in_flight -= 1
+                self._idle.set()
+
+        async def serve(request: Any, context: Context) -> Any:
             started_ns = time.perf_counter_ns()
             call = self._enter(method, context)
             current_call.set(call)
             named = None if request_streaming else request
             try:
+                if self.draining and counted:
+                    raise ApiError(DRAINING, "this process is ending", retry_after_s=1.0)
                 if call.deadline is not None and call.remaining_s() == 0.0:
                     raise ApiError(DEADLINE_TOO_SHORT, "too little time was left to begin")
                 response = await behaviour(request, context)

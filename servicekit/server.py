@@ -5,6 +5,7 @@ is taken and those in flight get a bounded time to end.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,9 @@ OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+
+STOP_GRACE_S = 0.1
+"""What connections get to carry the last answers away."""
 
 
 class GrpcServer:
@@ -85,9 +89,14 @@ class GrpcServer:
 
     async def drain(self) -> None:
         """Turns NOT_SERVING, takes no new RPC, and waits up to drain_timeout_s for the others."""
+        # gRPC alone would cancel an RPC that arrives just as it stops; this one answers it.
+        self._interceptor.draining = True
         self.draining.set()
         self.health.drain()
-        await self.grpc.stop(self._settings.drain_timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self._interceptor.wait_idle()
+        await self.grpc.stop(STOP_GRACE_S)
 
     def _refuse_taken(self) -> None:
         """Tries the address first: gRPC's own refusal comes with lines of its core's log."""

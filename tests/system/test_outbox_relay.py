@@ -242,7 +242,7 @@ async def test_fault_of_our_own_does_not_end_the_relay(
         raise ZeroDivisionError
 
     monkeypatch.setattr(lane, "seal_all", broken)
-    copy.relay.notify()
+    await eventually(lambda: holds(len(sink.lanes) == 2))
     await append(rows, ("a", 1))
     await sink.has(1)
     assert [lane.epoch for lane in sink.lanes] == [1, 2]
