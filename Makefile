@@ -42,8 +42,8 @@ run: $(RUN) ## Start both services and replay real bookings into them (SPEED= da
 	@exec $(PY) -m booking_service.demo run $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 .PHONY: test
-test: $(DEV) ## Run all tests
-	@$(PY) -m pytest $(ARGS)
+test: $(DEV) ## Run all tests (ARGS= what pytest takes)
+	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 ##@ Look at the running pair
 
