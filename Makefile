@@ -144,7 +144,7 @@ test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
 
 .PHONY: test-replay
 test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
-	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py -o session_timeout=0 $(ARGS)
+	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py -o session_timeout=3600 $(ARGS)
 
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one

@@ -139,7 +139,6 @@ async def test_a_kept_window_is_answered(kept: int) -> None:
     ],
     # A set's own text differs from one process to the next.
     ids=lambda given: " ".join(sorted(given)) if isinstance(given, set) else str(given).strip(),
-    ids=str,
 )
 async def test_every_bad_field_is_named(request_: Message, fields: set[str]) -> None:
     async with serve() as shell:
