@@ -5,6 +5,7 @@ is removed by the next one.
 """
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -21,6 +22,9 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "farehold-test-"
+# A copy of a database is a thousand small files: in memory it takes a tenth of the time.
+IN_MEMORY = Path("/dev/shm")
+IN_MEMORY_BYTES = 4 << 30
 _names = count(1)
 
 
@@ -28,7 +32,7 @@ _names = count(1)
 def postgres() -> Iterator[PostgresServer]:
     """A running server without fsync, at least 200 connections, pg_stat_statements loaded."""
     _remove_stale()
-    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_roomiest()))
     # The server's account must pass through; what lies inside is closed to everybody else.
     base.chmod(0o711)
     server = PostgresServer(base / "data", durable=False)
@@ -83,11 +87,19 @@ def _database(postgres: PostgresServer, template: str | None) -> Iterator[str]:
     postgres.drop_database(name)
 
 
+def _roomiest() -> Path:
+    """Memory where the machine has enough of it, else the folder for temporary files."""
+    if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= IN_MEMORY_BYTES:
+        return IN_MEMORY
+    return Path(tempfile.gettempdir())
+
+
 def _remove_stale() -> None:
-    for base in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = base.name.removeprefix(PREFIX).split("-")[0]
-        if owner.isdecimal() and not _alive(int(owner)):
-            _remove(base)
+    for folder in (IN_MEMORY, Path(tempfile.gettempdir())):
+        for base in folder.glob(f"{PREFIX}*"):
+            owner = base.name.removeprefix(PREFIX).split("-")[0]
+            if owner.isdecimal() and not _alive(int(owner)):
+                _remove(base)
 
 
 def _remove(base: Path) -> None:
