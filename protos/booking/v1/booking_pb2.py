@@ -23,40 +23,81 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from protos.booking.v1 import catalog_pb2 as protos_dot_booking_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/booking.proto\x12\nbooking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1fprotos/booking/v1/catalog.proto\"\x8f\x07\n\x07\x42ooking\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12\x11\n\tvendor_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.booking.v1.Booking.State\x12%\n\nstart_date\x18\x07 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\t \x01(\x05\x12\x12\n\nparty_size\x18\n \x01(\x05\x12!\n\x05price\x18\x0b \x01(\x0b\x32\x12.google.type.Money\x12;\n\x13\x63\x61ncellation_policy\x18\x0c \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10hold_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirm_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x13 \x01(\t\x12\"\n\x06refund\x18\x14 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x15 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\"\x92\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\x13\n\x0fPENDING_PAYMENT\x10\x02\x12\r\n\tCONFIRMED\x10\x03\x12\r\n\tFULFILLED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\r\n\tABANDONED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\n\n\x06\x46\x41ILED\x10\x08J\x04\x08\x17\x10(\"g\n\x05Quote\x12!\n\x05price\x18\x01 \x01(\x0b\x32\x12.google.type.Money\x12;\n\x13\x63\x61ncellation_policy\x18\x02 \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\"\xfc\x01\n\x13StartBookingRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x12\n\nparty_size\x18\x06 \x01(\x05\x12 \n\x05quote\x18\x07 \x01(\x0b\x32\x11.booking.v1.Quote\x12\x12\n\nbooking_id\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\tJ\x04\x08\n\x10\x0f\"F\n\x16\x43ompleteBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\tJ\x04\x08\x03\x10\n\"\x8f\x01\n\x15\x43onfirmBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\nrequest_id\x18\x05 \x01(\tJ\x04\x08\x06\x10\n\"U\n\x15\x41\x62\x61ndonBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\tJ\x04\x08\x04\x10\n\"T\n\x14\x43\x61ncelBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\tJ\x04\x08\x04\x10\n\"\'\n\x11GetBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\"\xde\x01\n\x13ListBookingsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12)\n\x06states\x18\x05 \x03(\x0e\x32\x19.booking.v1.Booking.State\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\tJ\x04\x08\x08\x10\x0f\"V\n\x14ListBookingsResponse\x12%\n\x08\x62ookings\x18\x01 \x03(\x0b\x32\x13.booking.v1.Booking\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x93\x04\n\x0e\x42ookingService\x12\x44\n\x0cStartBooking\x12\x1f.booking.v1.StartBookingRequest\x1a\x13.booking.v1.Booking\x12J\n\x0f\x43ompleteBooking\x12\".booking.v1.CompleteBookingRequest\x1a\x13.booking.v1.Booking\x12H\n\x0e\x43onfirmBooking\x12!.booking.v1.ConfirmBookingRequest\x1a\x13.booking.v1.Booking\x12H\n\x0e\x41\x62\x61ndonBooking\x12!.booking.v1.AbandonBookingRequest\x1a\x13.booking.v1.Booking\x12\x46\n\rCancelBooking\x12 .booking.v1.CancelBookingRequest\x1a\x13.booking.v1.Booking\x12@\n\nGetBooking\x12\x1d.booking.v1.GetBookingRequest\x1a\x13.booking.v1.Booking\x12Q\n\x0cListBookings\x12\x1f.booking.v1.ListBookingsRequest\x1a .booking.v1.ListBookingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/booking.proto\x12\nbooking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\x1a\x1fprotos/booking/v1/catalog.proto\"\xcc\x07\n\x07\x42ooking\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12\x11\n\tvendor_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x12\n\nsession_id\x18\x05 \x01(\t\x12(\n\x05state\x18\x06 \x01(\x0e\x32\x19.booking.v1.Booking.State\x12%\n\nstart_date\x18\x07 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\t \x01(\x05\x12\x12\n\nparty_size\x18\n \x01(\x05\x12!\n\x05price\x18\x0b \x01(\x0b\x32\x12.google.type.Money\x12;\n\x13\x63\x61ncellation_policy\x18\x0c \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10hold_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rcomplete_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63onfirm_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nend_reason\x18\x13 \x01(\t\x12\"\n\x06refund\x18\x14 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x15 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x65tag\x18\x16 \x01(\t\x12\'\n\x0b\x62\x61lance_due\x18\x17 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\nextensions\x18\x18 \x01(\x05\"\x92\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x08\n\x04HELD\x10\x01\x12\x13\n\x0fPENDING_PAYMENT\x10\x02\x12\r\n\tCONFIRMED\x10\x03\x12\r\n\tFULFILLED\x10\x04\x12\r\n\tCANCELLED\x10\x05\x12\r\n\tABANDONED\x10\x06\x12\x0b\n\x07\x45XPIRED\x10\x07\x12\n\n\x06\x46\x41ILED\x10\x08J\x04\x08\x19\x10(\"g\n\x05Quote\x12!\n\x05price\x18\x01 \x01(\x0b\x32\x12.google.type.Money\x12;\n\x13\x63\x61ncellation_policy\x18\x02 \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\"\x93\x02\n\x13StartBookingRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x12\n\nparty_size\x18\x06 \x01(\x05\x12 \n\x05quote\x18\x07 \x01(\x0b\x32\x11.booking.v1.Quote\x12\x12\n\nbooking_id\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x15\n\rvalidate_only\x18\n \x01(\x08J\x04\x08\x0b\x10\x0f\"F\n\x16\x43ompleteBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\tJ\x04\x08\x03\x10\n\"\x8f\x01\n\x15\x43onfirmBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\"\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\nrequest_id\x18\x05 \x01(\tJ\x04\x08\x06\x10\n\"U\n\x15\x41\x62\x61ndonBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\tJ\x04\x08\x04\x10\n\"\xa6\x01\n\x14\x43\x61ncelBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12+\n\x0f\x65xpected_refund\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\tJ\x04\x08\x07\x10\n\"\'\n\x11GetBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\"\xde\x01\n\x13ListBookingsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12)\n\x06states\x18\x05 \x03(\x0e\x32\x19.booking.v1.Booking.State\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\tJ\x04\x08\x08\x10\x0f\"V\n\x14ListBookingsResponse\x12%\n\x08\x62ookings\x18\x01 \x03(\x0b\x32\x13.booking.v1.Booking\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x19\x42\x61tchStartBookingsRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.booking.v1.StartBookingRequest\x12\x16\n\x0e\x61ll_or_nothing\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xbd\x01\n\x1a\x42\x61tchStartBookingsResponse\x12>\n\x07results\x18\x01 \x03(\x0b\x32-.booking.v1.BatchStartBookingsResponse.Result\x1a_\n\x06Result\x12&\n\x07\x62ooking\x18\x01 \x01(\x0b\x32\x13.booking.v1.BookingH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\";\n\x11\x45xtendHoldRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"L\n\x12\x46\x61ilBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"0\n\x1aPreviewCancellationRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\"\x8b\x01\n\x13\x43\x61ncellationPreview\x12\"\n\x06refund\x18\x01 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03\x66\x65\x65\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x0bvalid_until\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd5\x01\n\x18RescheduleBookingRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12%\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12 \n\x05quote\x18\x04 \x01(\x0b\x32\x11.booking.v1.Quote\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"\x83\x01\n\x11ReschedulePreview\x12!\n\x05price\x18\x01 \x01(\x0b\x32\x12.google.type.Money\x12\'\n\x0b\x62\x61lance_due\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\"\n\x06refund\x18\x03 \x01(\x0b\x32\x12.google.type.Money\".\n\x17\x42\x61tchGetBookingsRequest\x12\x13\n\x0b\x62ooking_ids\x18\x01 \x03(\t\"A\n\x18\x42\x61tchGetBookingsResponse\x12%\n\x08\x62ookings\x18\x01 \x03(\x0b\x32\x13.booking.v1.Booking\"\xd9\x01\n\x0c\x42ookingEvent\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x12\n\ntransition\x18\x02 \x01(\t\x12-\n\nfrom_state\x18\x03 \x01(\x0e\x32\x19.booking.v1.Booking.State\x12+\n\x08to_state\x18\x04 \x01(\x0e\x32\x19.booking.v1.Booking.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"U\n\x18ListBookingEventsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x19ListBookingEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.booking.v1.BookingEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x17GetRevenueReportRequest\x12\x11\n\tvendor_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd5\x01\n\rRevenueReport\x12-\n\x05lines\x18\x01 \x03(\x0b\x32\x1e.booking.v1.RevenueReport.Line\x1a\x94\x01\n\x04Line\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x10\n\x08\x62ookings\x18\x02 \x01(\x03\x12!\n\x05gross\x18\x03 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x1f\n\x03net\x18\x05 \x01(\x0b\x32\x12.google.type.Money\"S\n\x19ReconcileInventoryRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12\x0e\n\x06repair\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xfa\x01\n\x1aReconcileInventoryResponse\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\x12<\n\x06\x64rifts\x18\x02 \x03(\x0b\x32,.booking.v1.ReconcileInventoryResponse.Drift\x12\x10\n\x08repaired\x18\x03 \x01(\x08\x1a~\n\x05\x44rift\x12\x1f\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12\x0c\n\x04held\x18\x02 \x01(\x05\x12\x16\n\x0erecounted_held\x18\x03 \x01(\x05\x12\x11\n\tconfirmed\x18\x04 \x01(\x05\x12\x1b\n\x13recounted_confirmed\x18\x05 \x01(\x05\x32\x82\x0b\n\x0e\x42ookingService\x12\x44\n\x0cStartBooking\x12\x1f.booking.v1.StartBookingRequest\x1a\x13.booking.v1.Booking\x12J\n\x0f\x43ompleteBooking\x12\".booking.v1.CompleteBookingRequest\x1a\x13.booking.v1.Booking\x12H\n\x0e\x43onfirmBooking\x12!.booking.v1.ConfirmBookingRequest\x1a\x13.booking.v1.Booking\x12H\n\x0e\x41\x62\x61ndonBooking\x12!.booking.v1.AbandonBookingRequest\x1a\x13.booking.v1.Booking\x12\x46\n\rCancelBooking\x12 .booking.v1.CancelBookingRequest\x1a\x13.booking.v1.Booking\x12@\n\nGetBooking\x12\x1d.booking.v1.GetBookingRequest\x1a\x13.booking.v1.Booking\x12Q\n\x0cListBookings\x12\x1f.booking.v1.ListBookingsRequest\x1a .booking.v1.ListBookingsResponse\x12\x63\n\x12\x42\x61tchStartBookings\x12%.booking.v1.BatchStartBookingsRequest\x1a&.booking.v1.BatchStartBookingsResponse\x12@\n\nExtendHold\x12\x1d.booking.v1.ExtendHoldRequest\x1a\x13.booking.v1.Booking\x12\x42\n\x0b\x46\x61ilBooking\x12\x1e.booking.v1.FailBookingRequest\x1a\x13.booking.v1.Booking\x12^\n\x13PreviewCancellation\x12&.booking.v1.PreviewCancellationRequest\x1a\x1f.booking.v1.CancellationPreview\x12X\n\x11PreviewReschedule\x12$.booking.v1.RescheduleBookingRequest\x1a\x1d.booking.v1.ReschedulePreview\x12N\n\x11RescheduleBooking\x12$.booking.v1.RescheduleBookingRequest\x1a\x13.booking.v1.Booking\x12]\n\x10\x42\x61tchGetBookings\x12#.booking.v1.BatchGetBookingsRequest\x1a$.booking.v1.BatchGetBookingsResponse\x12`\n\x11ListBookingEvents\x12$.booking.v1.ListBookingEventsRequest\x1a%.booking.v1.ListBookingEventsResponse\x12R\n\x10GetRevenueReport\x12#.booking.v1.GetRevenueReportRequest\x1a\x19.booking.v1.RevenueReport\x12\x63\n\x12ReconcileInventory\x12%.booking.v1.ReconcileInventoryRequest\x1a&.booking.v1.ReconcileInventoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.booking.v1.booking_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BOOKING']._serialized_start=163
-  _globals['_BOOKING']._serialized_end=1074
-  _globals['_BOOKING_STATE']._serialized_start=922
-  _globals['_BOOKING_STATE']._serialized_end=1068
-  _globals['_QUOTE']._serialized_start=1076
-  _globals['_QUOTE']._serialized_end=1179
-  _globals['_STARTBOOKINGREQUEST']._serialized_start=1182
-  _globals['_STARTBOOKINGREQUEST']._serialized_end=1434
-  _globals['_COMPLETEBOOKINGREQUEST']._serialized_start=1436
-  _globals['_COMPLETEBOOKINGREQUEST']._serialized_end=1506
-  _globals['_CONFIRMBOOKINGREQUEST']._serialized_start=1509
-  _globals['_CONFIRMBOOKINGREQUEST']._serialized_end=1652
-  _globals['_ABANDONBOOKINGREQUEST']._serialized_start=1654
-  _globals['_ABANDONBOOKINGREQUEST']._serialized_end=1739
-  _globals['_CANCELBOOKINGREQUEST']._serialized_start=1741
-  _globals['_CANCELBOOKINGREQUEST']._serialized_end=1825
-  _globals['_GETBOOKINGREQUEST']._serialized_start=1827
-  _globals['_GETBOOKINGREQUEST']._serialized_end=1866
-  _globals['_LISTBOOKINGSREQUEST']._serialized_start=1869
-  _globals['_LISTBOOKINGSREQUEST']._serialized_end=2091
-  _globals['_LISTBOOKINGSRESPONSE']._serialized_start=2093
-  _globals['_LISTBOOKINGSRESPONSE']._serialized_end=2179
-  _globals['_BOOKINGSERVICE']._serialized_start=2182
-  _globals['_BOOKINGSERVICE']._serialized_end=2713
+  _globals['_BOOKING']._serialized_start=188
+  _globals['_BOOKING']._serialized_end=1160
+  _globals['_BOOKING_STATE']._serialized_start=1008
+  _globals['_BOOKING_STATE']._serialized_end=1154
+  _globals['_QUOTE']._serialized_start=1162
+  _globals['_QUOTE']._serialized_end=1265
+  _globals['_STARTBOOKINGREQUEST']._serialized_start=1268
+  _globals['_STARTBOOKINGREQUEST']._serialized_end=1543
+  _globals['_COMPLETEBOOKINGREQUEST']._serialized_start=1545
+  _globals['_COMPLETEBOOKINGREQUEST']._serialized_end=1615
+  _globals['_CONFIRMBOOKINGREQUEST']._serialized_start=1618
+  _globals['_CONFIRMBOOKINGREQUEST']._serialized_end=1761
+  _globals['_ABANDONBOOKINGREQUEST']._serialized_start=1763
+  _globals['_ABANDONBOOKINGREQUEST']._serialized_end=1848
+  _globals['_CANCELBOOKINGREQUEST']._serialized_start=1851
+  _globals['_CANCELBOOKINGREQUEST']._serialized_end=2017
+  _globals['_GETBOOKINGREQUEST']._serialized_start=2019
+  _globals['_GETBOOKINGREQUEST']._serialized_end=2058
+  _globals['_LISTBOOKINGSREQUEST']._serialized_start=2061
+  _globals['_LISTBOOKINGSREQUEST']._serialized_end=2283
+  _globals['_LISTBOOKINGSRESPONSE']._serialized_start=2285
+  _globals['_LISTBOOKINGSRESPONSE']._serialized_end=2371
+  _globals['_BATCHSTARTBOOKINGSREQUEST']._serialized_start=2373
+  _globals['_BATCHSTARTBOOKINGSREQUEST']._serialized_end=2495
+  _globals['_BATCHSTARTBOOKINGSRESPONSE']._serialized_start=2498
+  _globals['_BATCHSTARTBOOKINGSRESPONSE']._serialized_end=2687
+  _globals['_BATCHSTARTBOOKINGSRESPONSE_RESULT']._serialized_start=2592
+  _globals['_BATCHSTARTBOOKINGSRESPONSE_RESULT']._serialized_end=2687
+  _globals['_EXTENDHOLDREQUEST']._serialized_start=2689
+  _globals['_EXTENDHOLDREQUEST']._serialized_end=2748
+  _globals['_FAILBOOKINGREQUEST']._serialized_start=2750
+  _globals['_FAILBOOKINGREQUEST']._serialized_end=2826
+  _globals['_PREVIEWCANCELLATIONREQUEST']._serialized_start=2828
+  _globals['_PREVIEWCANCELLATIONREQUEST']._serialized_end=2876
+  _globals['_CANCELLATIONPREVIEW']._serialized_start=2879
+  _globals['_CANCELLATIONPREVIEW']._serialized_end=3018
+  _globals['_RESCHEDULEBOOKINGREQUEST']._serialized_start=3021
+  _globals['_RESCHEDULEBOOKINGREQUEST']._serialized_end=3234
+  _globals['_RESCHEDULEPREVIEW']._serialized_start=3237
+  _globals['_RESCHEDULEPREVIEW']._serialized_end=3368
+  _globals['_BATCHGETBOOKINGSREQUEST']._serialized_start=3370
+  _globals['_BATCHGETBOOKINGSREQUEST']._serialized_end=3416
+  _globals['_BATCHGETBOOKINGSRESPONSE']._serialized_start=3418
+  _globals['_BATCHGETBOOKINGSRESPONSE']._serialized_end=3483
+  _globals['_BOOKINGEVENT']._serialized_start=3486
+  _globals['_BOOKINGEVENT']._serialized_end=3703
+  _globals['_LISTBOOKINGEVENTSREQUEST']._serialized_start=3705
+  _globals['_LISTBOOKINGEVENTSREQUEST']._serialized_end=3790
+  _globals['_LISTBOOKINGEVENTSRESPONSE']._serialized_start=3792
+  _globals['_LISTBOOKINGEVENTSRESPONSE']._serialized_end=3886
+  _globals['_GETREVENUEREPORTREQUEST']._serialized_start=3889
+  _globals['_GETREVENUEREPORTREQUEST']._serialized_end=4027
+  _globals['_REVENUEREPORT']._serialized_start=4030
+  _globals['_REVENUEREPORT']._serialized_end=4243
+  _globals['_REVENUEREPORT_LINE']._serialized_start=4095
+  _globals['_REVENUEREPORT_LINE']._serialized_end=4243
+  _globals['_RECONCILEINVENTORYREQUEST']._serialized_start=4245
+  _globals['_RECONCILEINVENTORYREQUEST']._serialized_end=4328
+  _globals['_RECONCILEINVENTORYRESPONSE']._serialized_start=4331
+  _globals['_RECONCILEINVENTORYRESPONSE']._serialized_end=4581
+  _globals['_RECONCILEINVENTORYRESPONSE_DRIFT']._serialized_start=4455
+  _globals['_RECONCILEINVENTORYRESPONSE_DRIFT']._serialized_end=4581
+  _globals['_BOOKINGSERVICE']._serialized_start=4584
+  _globals['_BOOKINGSERVICE']._serialized_end=5994
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from google.type import date_pb2 as _date_pb2
 from google.type import money_pb2 as _money_pb2
 from protos.booking.v1 import catalog_pb2 as _catalog_pb2
@@ -92,6 +93,8 @@ class Booking(_message.Message):
     REFUND_FIELD_NUMBER: _builtins.int
     REFUNDED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    BALANCE_DUE_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     package_id: _builtins.str
     vendor_id: _builtins.str
@@ -106,6 +109,8 @@ class Booking(_message.Message):
     """Why it ended: what the caller said, or HOLD_EXPIRED."""
     etag: _builtins.str
     """Changes whenever the booking does."""
+    extensions: _builtins.int
+    """How often the hold was extended."""
     @_builtins.property
     def start_date(self) -> _date_pb2.Date:
         """First day, in the package's time zone."""
@@ -148,6 +153,10 @@ class Booking(_message.Message):
     def refunded(self) -> _money_pb2.Money:
         """How much of `refund` the payment service has reported as paid out."""
 
+    @_builtins.property
+    def balance_due(self) -> _money_pb2.Money:
+        """Still to be paid after a change of dates; unset when nothing is."""
+
     def __init__(
         self,
         *,
@@ -173,10 +182,12 @@ class Booking(_message.Message):
         refund: _money_pb2.Money | None = ...,
         refunded: _money_pb2.Money | None = ...,
         etag: _builtins.str = ...,
+        balance_due: _money_pb2.Money | None = ...,
+        extensions: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "hold_expire_time", b"hold_expire_time", "price", b"price", "refund", b"refund", "refunded", b"refunded", "start_date", b"start_date", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "hold_expire_time", b"hold_expire_time", "price", b"price", "refund", b"refund", "refunded", b"refunded", "start_date", b"start_date", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "hold_expire_time", b"hold_expire_time", "id", b"id", "package_id", b"package_id", "party_size", b"party_size", "price", b"price", "quantity", b"quantity", "refund", b"refund", "refunded", b"refunded", "session_id", b"session_id", "start_date", b"start_date", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "vendor_id", b"vendor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "extensions", b"extensions", "hold_expire_time", b"hold_expire_time", "id", b"id", "package_id", b"package_id", "party_size", b"party_size", "price", b"price", "quantity", b"quantity", "refund", b"refund", "refunded", b"refunded", "session_id", b"session_id", "start_date", b"start_date", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "vendor_id", b"vendor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +240,7 @@ class StartBookingRequest(_message.Message):
     QUOTE_FIELD_NUMBER: _builtins.int
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     package_id: _builtins.str
     """Required."""
     user_id: _builtins.str
@@ -240,6 +252,10 @@ class StartBookingRequest(_message.Message):
     booking_id: _builtins.str
     """A UUID of the caller's choice for the new booking, unique for ever."""
     request_id: _builtins.str
+    validate_only: _builtins.bool
+    """Answer what would be booked, and at what price, and take nothing. The
+    answer has no id, state, hold, times or etag.
+    """
     @_builtins.property
     def start_date(self) -> _date_pb2.Date:
         """Required. First day."""
@@ -266,10 +282,11 @@ class StartBookingRequest(_message.Message):
         quote: Global___Quote | None = ...,
         booking_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "quote", b"quote", "start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "end_date", b"end_date", "package_id", b"package_id", "party_size", b"party_size", "quantity", b"quantity", "quote", b"quote", "request_id", b"request_id", "start_date", b"start_date", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "end_date", b"end_date", "package_id", b"package_id", "party_size", b"party_size", "quantity", b"quantity", "quote", b"quote", "request_id", b"request_id", "start_date", b"start_date", "user_id", b"user_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,21 +386,35 @@ class CancelBookingRequest(_message.Message):
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_REFUND_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
     """At most 200 characters."""
     request_id: _builtins.str
+    validate_only: _builtins.bool
+    """Answer what the booking would become, without an etag, and change nothing."""
+    etag: _builtins.str
+    """When set, must be the stored one, else ABORTED with ETAG_MISMATCH."""
+    @_builtins.property
+    def expected_refund(self) -> _money_pb2.Money:
+        """The refund that was previewed; another one now is ABORTED with FEE_CHANGED."""
+
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        expected_refund: _money_pb2.Money | None = ...,
+        validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_refund", b"expected_refund"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "expected_refund", b"expected_refund", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,3 +515,579 @@ class ListBookingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListBookingsResponse: _TypeAlias = ListBookingsResponse  # noqa: Y015
+
+@_typing.final
+class BatchStartBookingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ALL_OR_NOTHING_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    all_or_nothing: _builtins.bool
+    request_id: _builtins.str
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartBookingRequest]:
+        """Required. 1 to 100. Their request_id and validate_only must be unset."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___StartBookingRequest] | None = ...,
+        all_or_nothing: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_or_nothing", b"all_or_nothing", "request_id", b"request_id", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStartBookingsRequest: _TypeAlias = BatchStartBookingsRequest  # noqa: Y015
+
+@_typing.final
+class BatchStartBookingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BOOKING_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def booking(self) -> Global___Booking: ...
+        @_builtins.property
+        def error(self) -> _status_pb2.Status:
+            """A google.rpc.Status with the same details as of StartBooking."""
+
+        def __init__(
+            self,
+            *,
+            booking: Global___Booking | None = ...,
+            error: _status_pb2.Status | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["booking", b"booking", "error", b"error", "result", b"result"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["booking", b"booking", "error", b"error", "result", b"result"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["booking", "error"]  # noqa: Y015
+        _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchStartBookingsResponse.Result]:
+        """One for each request, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchStartBookingsResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStartBookingsResponse: _TypeAlias = BatchStartBookingsResponse  # noqa: Y015
+
+@_typing.final
+class ExtendHoldRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendHoldRequest: _TypeAlias = ExtendHoldRequest  # noqa: Y015
+
+@_typing.final
+class FailBookingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required."""
+    reason: _builtins.str
+    """Required. A code such as PAYMENT_TIMEOUT: upper case letters, digits and
+    underscores, 1 to 60 characters.
+    """
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailBookingRequest: _TypeAlias = FailBookingRequest  # noqa: Y015
+
+@_typing.final
+class PreviewCancellationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewCancellationRequest: _TypeAlias = PreviewCancellationRequest  # noqa: Y015
+
+@_typing.final
+class CancellationPreview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refund(self) -> _money_pb2.Money:
+        """What is given back. Send it as expected_refund to bind CancelBooking to it."""
+
+    @_builtins.property
+    def fee(self) -> _money_pb2.Money:
+        """What is kept of what was paid."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when the refund stays the same; unset when it does not change."""
+
+    def __init__(
+        self,
+        *,
+        refund: _money_pb2.Money | None = ...,
+        fee: _money_pb2.Money | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fee", b"fee", "refund", b"refund", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fee", b"fee", "refund", b"refund", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancellationPreview: _TypeAlias = CancellationPreview  # noqa: Y015
+
+@_typing.final
+class RescheduleBookingRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required."""
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    """Answer what the booking would become, without an etag, and change nothing."""
+    etag: _builtins.str
+    """When set, must be the stored one."""
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """Required. First day."""
+
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """First day after the stay; unset means one day. At most 366 days."""
+
+    @_builtins.property
+    def quote(self) -> Global___Quote:
+        """As in StartBookingRequest, for the new stay."""
+
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+        quote: Global___Quote | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "quote", b"quote", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "end_date", b"end_date", "etag", b"etag", "quote", b"quote", "request_id", b"request_id", "start_date", b"start_date", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RescheduleBookingRequest: _TypeAlias = RescheduleBookingRequest  # noqa: Y015
+
+@_typing.final
+class ReschedulePreview(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_FIELD_NUMBER: _builtins.int
+    BALANCE_DUE_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def price(self) -> _money_pb2.Money: ...
+    @_builtins.property
+    def balance_due(self) -> _money_pb2.Money:
+        """To be paid on top of what is paid; unset when nothing is."""
+
+    @_builtins.property
+    def refund(self) -> _money_pb2.Money:
+        """To be given back; unset when nothing is."""
+
+    def __init__(
+        self,
+        *,
+        price: _money_pb2.Money | None = ...,
+        balance_due: _money_pb2.Money | None = ...,
+        refund: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "price", b"price", "refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "price", b"price", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReschedulePreview: _TypeAlias = ReschedulePreview  # noqa: Y015
+
+@_typing.final
+class BatchGetBookingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def booking_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. 1 to 100, each once."""
+
+    def __init__(
+        self,
+        *,
+        booking_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_ids", b"booking_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetBookingsRequest: _TypeAlias = BatchGetBookingsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetBookingsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def bookings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Booking]: ...
+    def __init__(
+        self,
+        *,
+        bookings: _abc.Iterable[Global___Booking] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookings", b"bookings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetBookingsResponse: _TypeAlias = BatchGetBookingsResponse  # noqa: Y015
+
+@_typing.final
+class BookingEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    TRANSITION_FIELD_NUMBER: _builtins.int
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    transition: _builtins.str
+    """Such as CONFIRMED."""
+    from_state: Global___Booking.State.ValueType
+    """STATE_UNSPECIFIED for the first."""
+    to_state: Global___Booking.State.ValueType
+    reason: _builtins.str
+    caller: _builtins.str
+    """Who asked for it."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        transition: _builtins.str = ...,
+        from_state: Global___Booking.State.ValueType = ...,
+        to_state: Global___Booking.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "from_state", b"from_state", "reason", b"reason", "time", b"time", "to_state", b"to_state", "transition", b"transition", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookingEvent: _TypeAlias = BookingEvent  # noqa: Y015
+
+@_typing.final
+class ListBookingEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOKING_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    booking_id: _builtins.str
+    """Required."""
+    page_size: _builtins.int
+    """0 means 50; above 200 means 200; negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        booking_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBookingEventsRequest: _TypeAlias = ListBookingEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListBookingEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookingEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___BookingEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBookingEventsResponse: _TypeAlias = ListBookingEventsResponse  # noqa: Y015
+
+@_typing.final
+class GetRevenueReportRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    vendor_id: _builtins.str
+    """Empty: all vendors."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. Confirmed at or after this instant."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. Confirmed before this instant. At most 3660 days later."""
+
+    def __init__(
+        self,
+        *,
+        vendor_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "vendor_id", b"vendor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRevenueReportRequest: _TypeAlias = GetRevenueReportRequest  # noqa: Y015
+
+@_typing.final
+class RevenueReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Line(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CURRENCY_FIELD_NUMBER: _builtins.int
+        BOOKINGS_FIELD_NUMBER: _builtins.int
+        GROSS_FIELD_NUMBER: _builtins.int
+        REFUNDED_FIELD_NUMBER: _builtins.int
+        NET_FIELD_NUMBER: _builtins.int
+        currency: _builtins.str
+        """Of each amount."""
+        bookings: _builtins.int
+        @_builtins.property
+        def gross(self) -> _money_pb2.Money:
+            """What was captured for these bookings."""
+
+        @_builtins.property
+        def refunded(self) -> _money_pb2.Money:
+            """Refunds that were paid out."""
+
+        @_builtins.property
+        def net(self) -> _money_pb2.Money:
+            """gross - refunded."""
+
+        def __init__(
+            self,
+            *,
+            currency: _builtins.str = ...,
+            bookings: _builtins.int = ...,
+            gross: _money_pb2.Money | None = ...,
+            refunded: _money_pb2.Money | None = ...,
+            net: _money_pb2.Money | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["gross", b"gross", "net", b"net", "refunded", b"refunded"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bookings", b"bookings", "currency", b"currency", "gross", b"gross", "net", b"net", "refunded", b"refunded"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevenueReport.Line]:
+        """One for each currency, by its code."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___RevenueReport.Line] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevenueReport: _TypeAlias = RevenueReport  # noqa: Y015
+
+@_typing.final
+class ReconcileInventoryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    package_id: _builtins.str
+    """Required."""
+    repair: _builtins.bool
+    """Write the recount where it differs."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        package_id: _builtins.str = ...,
+        repair: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_id", b"package_id", "repair", b"repair", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileInventoryRequest: _TypeAlias = ReconcileInventoryRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileInventoryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Drift(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DATE_FIELD_NUMBER: _builtins.int
+        HELD_FIELD_NUMBER: _builtins.int
+        RECOUNTED_HELD_FIELD_NUMBER: _builtins.int
+        CONFIRMED_FIELD_NUMBER: _builtins.int
+        RECOUNTED_CONFIRMED_FIELD_NUMBER: _builtins.int
+        held: _builtins.int
+        recounted_held: _builtins.int
+        confirmed: _builtins.int
+        recounted_confirmed: _builtins.int
+        @_builtins.property
+        def date(self) -> _date_pb2.Date: ...
+        def __init__(
+            self,
+            *,
+            date: _date_pb2.Date | None = ...,
+            held: _builtins.int = ...,
+            recounted_held: _builtins.int = ...,
+            confirmed: _builtins.int = ...,
+            recounted_confirmed: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["date", b"date"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "date", b"date", "held", b"held", "recounted_confirmed", b"recounted_confirmed", "recounted_held", b"recounted_held"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    DRIFTS_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    """Days compared."""
+    repaired: _builtins.bool
+    @_builtins.property
+    def drifts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReconcileInventoryResponse.Drift]:
+        """Days that differ."""
+
+    def __init__(
+        self,
+        *,
+        days: _builtins.int = ...,
+        drifts: _abc.Iterable[Global___ReconcileInventoryResponse.Drift] | None = ...,
+        repaired: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "drifts", b"drifts", "repaired", b"repaired"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileInventoryResponse: _TypeAlias = ReconcileInventoryResponse  # noqa: Y015

@@ -81,6 +81,56 @@ class BookingServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsResponse.FromString,
                 _registered_method=True)
+        self.BatchStartBookings = channel.unary_unary(
+                '/booking.v1.BookingService/BatchStartBookings',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsResponse.FromString,
+                _registered_method=True)
+        self.ExtendHold = channel.unary_unary(
+                '/booking.v1.BookingService/ExtendHold',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ExtendHoldRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+                _registered_method=True)
+        self.FailBooking = channel.unary_unary(
+                '/booking.v1.BookingService/FailBooking',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.FailBookingRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+                _registered_method=True)
+        self.PreviewCancellation = channel.unary_unary(
+                '/booking.v1.BookingService/PreviewCancellation',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.PreviewCancellationRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.CancellationPreview.FromString,
+                _registered_method=True)
+        self.PreviewReschedule = channel.unary_unary(
+                '/booking.v1.BookingService/PreviewReschedule',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReschedulePreview.FromString,
+                _registered_method=True)
+        self.RescheduleBooking = channel.unary_unary(
+                '/booking.v1.BookingService/RescheduleBooking',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+                _registered_method=True)
+        self.BatchGetBookings = channel.unary_unary(
+                '/booking.v1.BookingService/BatchGetBookings',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsResponse.FromString,
+                _registered_method=True)
+        self.ListBookingEvents = channel.unary_unary(
+                '/booking.v1.BookingService/ListBookingEvents',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsResponse.FromString,
+                _registered_method=True)
+        self.GetRevenueReport = channel.unary_unary(
+                '/booking.v1.BookingService/GetRevenueReport',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.GetRevenueReportRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.RevenueReport.FromString,
+                _registered_method=True)
+        self.ReconcileInventory = channel.unary_unary(
+                '/booking.v1.BookingService/ReconcileInventory',
+                request_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryResponse.FromString,
+                _registered_method=True)
 
 
 class BookingServiceServicer:
@@ -160,6 +210,87 @@ class BookingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchStartBookings(self, request, context):
+        """Starts several bookings. Each gets its own answer; with all_or_nothing the
+        first refusal refuses all, and its metadata `index` says which.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendHold(self, request, context):
+        """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
+        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FailBooking(self, request, context):
+        """Something went wrong on the way: the hold is released. Errors: NOT_FOUND,
+        INVALID_TRANSITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCancellation(self, request, context):
+        """What CancelBooking would give back now. Errors: NOT_FOUND, NOT_CANCELLABLE,
+        INVALID_TRANSITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewReschedule(self, request, context):
+        """What RescheduleBooking would do now. Errors: those of RescheduleBooking.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RescheduleBooking(self, request, context):
+        """Moves a confirmed booking to other days, in one transaction: the old days
+        are given back only if the new ones are taken, and days in both are kept.
+        A higher price leaves `balance_due`; a lower one requests a refund of the
+        difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE, SOLD_OUT,
+        PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED; ABORTED with
+        ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetBookings(self, request, context):
+        """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+        missing, naming each in the metadata `missing`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBookingEvents(self, request, context):
+        """What happened to a booking, oldest first. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRevenueReport(self, request, context):
+        """Revenue by the time of the first confirmation, per currency.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReconcileInventory(self, request, context):
+        """Compares the counters of a package's days with a recount of its bookings,
+        under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BookingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +328,56 @@ def add_BookingServiceServicer_to_server(servicer, server):
                     servicer.ListBookings,
                     request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsResponse.SerializeToString,
+            ),
+            'BatchStartBookings': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchStartBookings,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsResponse.SerializeToString,
+            ),
+            'ExtendHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendHold,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ExtendHoldRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.SerializeToString,
+            ),
+            'FailBooking': grpc.unary_unary_rpc_method_handler(
+                    servicer.FailBooking,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.FailBookingRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.SerializeToString,
+            ),
+            'PreviewCancellation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCancellation,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.PreviewCancellationRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.CancellationPreview.SerializeToString,
+            ),
+            'PreviewReschedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewReschedule,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReschedulePreview.SerializeToString,
+            ),
+            'RescheduleBooking': grpc.unary_unary_rpc_method_handler(
+                    servicer.RescheduleBooking,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.Booking.SerializeToString,
+            ),
+            'BatchGetBookings': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetBookings,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsResponse.SerializeToString,
+            ),
+            'ListBookingEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBookingEvents,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsResponse.SerializeToString,
+            ),
+            'GetRevenueReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevenueReport,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.GetRevenueReportRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.RevenueReport.SerializeToString,
+            ),
+            'ReconcileInventory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileInventory,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -400,6 +581,276 @@ class BookingService:
             '/booking.v1.BookingService/ListBookings',
             protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchStartBookings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/BatchStartBookings',
+            protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.BatchStartBookingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/ExtendHold',
+            protos_dot_booking_dot_v1_dot_booking__pb2.ExtendHoldRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FailBooking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/FailBooking',
+            protos_dot_booking_dot_v1_dot_booking__pb2.FailBookingRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCancellation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/PreviewCancellation',
+            protos_dot_booking_dot_v1_dot_booking__pb2.PreviewCancellationRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.CancellationPreview.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewReschedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/PreviewReschedule',
+            protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.ReschedulePreview.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RescheduleBooking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/RescheduleBooking',
+            protos_dot_booking_dot_v1_dot_booking__pb2.RescheduleBookingRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.Booking.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetBookings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/BatchGetBookings',
+            protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.BatchGetBookingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBookingEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/ListBookingEvents',
+            protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.ListBookingEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevenueReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/GetRevenueReport',
+            protos_dot_booking_dot_v1_dot_booking__pb2.GetRevenueReportRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.RevenueReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileInventory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.BookingService/ReconcileInventory',
+            protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_booking__pb2.ReconcileInventoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -77,6 +77,44 @@ class BookingServiceStub:
     """Errors: NOT_FOUND."""
     ListBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]
     """Newest first, by create_time and id."""
+    BatchStartBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.BatchStartBookingsRequest, _booking_pb2.BatchStartBookingsResponse]
+    """Starts several bookings. Each gets its own answer; with all_or_nothing the
+    first refusal refuses all, and its metadata `index` says which.
+    """
+    ExtendHold: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]
+    """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
+    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+    """
+    FailBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.FailBookingRequest, _booking_pb2.Booking]
+    """Something went wrong on the way: the hold is released. Errors: NOT_FOUND,
+    INVALID_TRANSITION.
+    """
+    PreviewCancellation: _grpc.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]
+    """What CancelBooking would give back now. Errors: NOT_FOUND, NOT_CANCELLABLE,
+    INVALID_TRANSITION.
+    """
+    PreviewReschedule: _grpc.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.ReschedulePreview]
+    """What RescheduleBooking would do now. Errors: those of RescheduleBooking."""
+    RescheduleBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.Booking]
+    """Moves a confirmed booking to other days, in one transaction: the old days
+    are given back only if the new ones are taken, and days in both are kept.
+    A higher price leaves `balance_due`; a lower one requests a refund of the
+    difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE, SOLD_OUT,
+    PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED; ABORTED with
+    ETAG_MISMATCH.
+    """
+    BatchGetBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.BatchGetBookingsRequest, _booking_pb2.BatchGetBookingsResponse]
+    """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+    missing, naming each in the metadata `missing`.
+    """
+    ListBookingEvents: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ListBookingEventsRequest, _booking_pb2.ListBookingEventsResponse]
+    """What happened to a booking, oldest first. Errors: NOT_FOUND."""
+    GetRevenueReport: _grpc.UnaryUnaryMultiCallable[_booking_pb2.GetRevenueReportRequest, _booking_pb2.RevenueReport]
+    """Revenue by the time of the first confirmation, per currency."""
+    ReconcileInventory: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]
+    """Compares the counters of a package's days with a recount of its bookings,
+    under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class BookingServiceAsyncStub(BookingServiceStub):
@@ -127,6 +165,44 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """Errors: NOT_FOUND."""
     ListBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]  # type: ignore[assignment]
     """Newest first, by create_time and id."""
+    BatchStartBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.BatchStartBookingsRequest, _booking_pb2.BatchStartBookingsResponse]  # type: ignore[assignment]
+    """Starts several bookings. Each gets its own answer; with all_or_nothing the
+    first refusal refuses all, and its metadata `index` says which.
+    """
+    ExtendHold: _aio.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]  # type: ignore[assignment]
+    """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
+    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+    """
+    FailBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.FailBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
+    """Something went wrong on the way: the hold is released. Errors: NOT_FOUND,
+    INVALID_TRANSITION.
+    """
+    PreviewCancellation: _aio.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]  # type: ignore[assignment]
+    """What CancelBooking would give back now. Errors: NOT_FOUND, NOT_CANCELLABLE,
+    INVALID_TRANSITION.
+    """
+    PreviewReschedule: _aio.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.ReschedulePreview]  # type: ignore[assignment]
+    """What RescheduleBooking would do now. Errors: those of RescheduleBooking."""
+    RescheduleBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
+    """Moves a confirmed booking to other days, in one transaction: the old days
+    are given back only if the new ones are taken, and days in both are kept.
+    A higher price leaves `balance_due`; a lower one requests a refund of the
+    difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE, SOLD_OUT,
+    PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED; ABORTED with
+    ETAG_MISMATCH.
+    """
+    BatchGetBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.BatchGetBookingsRequest, _booking_pb2.BatchGetBookingsResponse]  # type: ignore[assignment]
+    """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+    missing, naming each in the metadata `missing`.
+    """
+    ListBookingEvents: _aio.UnaryUnaryMultiCallable[_booking_pb2.ListBookingEventsRequest, _booking_pb2.ListBookingEventsResponse]  # type: ignore[assignment]
+    """What happened to a booking, oldest first. Errors: NOT_FOUND."""
+    GetRevenueReport: _aio.UnaryUnaryMultiCallable[_booking_pb2.GetRevenueReportRequest, _booking_pb2.RevenueReport]  # type: ignore[assignment]
+    """Revenue by the time of the first confirmation, per currency."""
+    ReconcileInventory: _aio.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]  # type: ignore[assignment]
+    """Compares the counters of a package's days with a recount of its bookings,
+    under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+    """
 
 class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
@@ -216,5 +292,103 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.ListBookingsResponse, _abc.Awaitable[_booking_pb2.ListBookingsResponse]]:
         """Newest first, by create_time and id."""
+
+    @_abc_1.abstractmethod
+    def BatchStartBookings(
+        self,
+        request: _booking_pb2.BatchStartBookingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.BatchStartBookingsResponse, _abc.Awaitable[_booking_pb2.BatchStartBookingsResponse]]:
+        """Starts several bookings. Each gets its own answer; with all_or_nothing the
+        first refusal refuses all, and its metadata `index` says which.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendHold(
+        self,
+        request: _booking_pb2.ExtendHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
+        """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
+        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+        """
+
+    @_abc_1.abstractmethod
+    def FailBooking(
+        self,
+        request: _booking_pb2.FailBookingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
+        """Something went wrong on the way: the hold is released. Errors: NOT_FOUND,
+        INVALID_TRANSITION.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewCancellation(
+        self,
+        request: _booking_pb2.PreviewCancellationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.CancellationPreview, _abc.Awaitable[_booking_pb2.CancellationPreview]]:
+        """What CancelBooking would give back now. Errors: NOT_FOUND, NOT_CANCELLABLE,
+        INVALID_TRANSITION.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewReschedule(
+        self,
+        request: _booking_pb2.RescheduleBookingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.ReschedulePreview, _abc.Awaitable[_booking_pb2.ReschedulePreview]]:
+        """What RescheduleBooking would do now. Errors: those of RescheduleBooking."""
+
+    @_abc_1.abstractmethod
+    def RescheduleBooking(
+        self,
+        request: _booking_pb2.RescheduleBookingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
+        """Moves a confirmed booking to other days, in one transaction: the old days
+        are given back only if the new ones are taken, and days in both are kept.
+        A higher price leaves `balance_due`; a lower one requests a refund of the
+        difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE, SOLD_OUT,
+        PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED; ABORTED with
+        ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetBookings(
+        self,
+        request: _booking_pb2.BatchGetBookingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.BatchGetBookingsResponse, _abc.Awaitable[_booking_pb2.BatchGetBookingsResponse]]:
+        """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+        missing, naming each in the metadata `missing`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBookingEvents(
+        self,
+        request: _booking_pb2.ListBookingEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.ListBookingEventsResponse, _abc.Awaitable[_booking_pb2.ListBookingEventsResponse]]:
+        """What happened to a booking, oldest first. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetRevenueReport(
+        self,
+        request: _booking_pb2.GetRevenueReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.RevenueReport, _abc.Awaitable[_booking_pb2.RevenueReport]]:
+        """Revenue by the time of the first confirmation, per currency."""
+
+    @_abc_1.abstractmethod
+    def ReconcileInventory(
+        self,
+        request: _booking_pb2.ReconcileInventoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_booking_pb2.ReconcileInventoryResponse, _abc.Awaitable[_booking_pb2.ReconcileInventoryResponse]]:
+        """Compares the counters of a package's days with a recount of its bookings,
+        under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+        """
 
 def add_BookingServiceServicer_to_server(servicer: BookingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,54 +23,65 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/catalog.proto\x12\nbooking.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\"\x98\x01\n\x06Vendor\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\tJ\x04\x08\x06\x10\x10\"\xfe\x05\n\x07Package\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tvendor_id\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08location\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12*\n\x06status\x18\x07 \x01(\x0e\x32\x1a.booking.v1.Package.Status\x12(\n\rbookable_from\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12)\n\x0e\x62ookable_until\x18\t \x01(\x0b\x32\x11.google.type.Date\x12&\n\nbase_price\x18\n \x01(\x0b\x32\x12.google.type.Money\x12,\n\x07pricing\x18\x0b \x01(\x0e\x32\x1b.booking.v1.Package.Pricing\x12\x16\n\x0emin_party_size\x18\x0c \x01(\x05\x12\x16\n\x0emax_party_size\x18\r \x01(\x05\x12)\n\x06\x63utoff\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08hold_ttl\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x13\x63\x61ncellation_policy\x18\x10 \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x13 \x01(\t\">\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06\x43LOSED\x10\x02\"\x04\x08\x03\x10\t\"@\n\x07Pricing\x12\x17\n\x13PRICING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPER_UNIT_DAY\x10\x01\x12\n\n\x06QUOTED\x10\x02J\x04\x08\x14\x10\x1e\"\x9e\x01\n\x12\x43\x61ncellationPolicy\x12\x32\n\x05tiers\x18\x01 \x03(\x0b\x32#.booking.v1.CancellationPolicy.Tier\x1aN\n\x04Tier\x12)\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13refund_basis_points\x18\x02 \x01(\x05J\x04\x08\x02\x10\x06\"`\n\x13\x43reateVendorRequest\x12\"\n\x06vendor\x18\x01 \x01(\x0b\x32\x12.booking.v1.Vendor\x12\x11\n\tvendor_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"d\n\x14\x43reatePackageRequest\x12$\n\x07package\x18\x01 \x01(\x0b\x32\x13.booking.v1.Package\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"m\n\rCapacityRange\x12%\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\"g\n\x12SetCapacityRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12)\n\x06ranges\x18\x02 \x03(\x0b\x32\x19.booking.v1.CapacityRange\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x13SetCapacityResponse\x12\x10\n\x08\x64\x61ys_set\x18\x01 \x01(\x05\"\'\n\x11GetPackageRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\"\xbd\x03\n\x15SearchPackagesRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x12\n\nparty_size\x18\x06 \x01(\x05\x12%\n\tmin_price\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12%\n\tmax_price\x18\x08 \x01(\x0b\x32\x12.google.type.Money\x12;\n\x08order_by\x18\t \x01(\x0e\x32).booking.v1.SearchPackagesRequest.OrderBy\x12\x11\n\tpage_size\x18\n \x01(\x05\x12\x12\n\npage_token\x18\x0b \x01(\t\"Z\n\x07OrderBy\x12\x18\n\x14ORDER_BY_UNSPECIFIED\x10\x00\x12\r\n\tPRICE_ASC\x10\x01\x12\x0e\n\nPRICE_DESC\x10\x02\x12\n\n\x06NEWEST\x10\x03\"\x04\x08\x04\x10\x04\"\x04\x08\x05\x10\x05J\x04\x08\x0c\x10\x14\"X\n\x16SearchPackagesResponse\x12%\n\x08packages\x18\x01 \x03(\x0b\x32\x13.booking.v1.Package\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x18\x43heckAvailabilityRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12%\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x04 \x01(\x05\"a\n\x0f\x44\x61yAvailability\x12\x1f\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\r\n\x05taken\x18\x03 \x01(\x05\x12\x0c\n\x04\x66ree\x18\x04 \x01(\x05\"i\n\x19\x43heckAvailabilityResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12)\n\x04\x64\x61ys\x18\x02 \x03(\x0b\x32\x1b.booking.v1.DayAvailability\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xea\x03\n\x0e\x43\x61talogService\x12\x43\n\x0c\x43reateVendor\x12\x1f.booking.v1.CreateVendorRequest\x1a\x12.booking.v1.Vendor\x12\x46\n\rCreatePackage\x12 .booking.v1.CreatePackageRequest\x1a\x13.booking.v1.Package\x12N\n\x0bSetCapacity\x12\x1e.booking.v1.SetCapacityRequest\x1a\x1f.booking.v1.SetCapacityResponse\x12@\n\nGetPackage\x12\x1d.booking.v1.GetPackageRequest\x1a\x13.booking.v1.Package\x12W\n\x0eSearchPackages\x12!.booking.v1.SearchPackagesRequest\x1a\".booking.v1.SearchPackagesResponse\x12`\n\x11\x43heckAvailability\x12$.booking.v1.CheckAvailabilityRequest\x1a%.booking.v1.CheckAvailabilityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/catalog.proto\x12\nbooking.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x17google/type/money.proto\"\x98\x01\n\x06Vendor\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x05 \x01(\tJ\x04\x08\x06\x10\x10\"\xfe\x05\n\x07Package\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tvendor_id\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08location\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12*\n\x06status\x18\x07 \x01(\x0e\x32\x1a.booking.v1.Package.Status\x12(\n\rbookable_from\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12)\n\x0e\x62ookable_until\x18\t \x01(\x0b\x32\x11.google.type.Date\x12&\n\nbase_price\x18\n \x01(\x0b\x32\x12.google.type.Money\x12,\n\x07pricing\x18\x0b \x01(\x0e\x32\x1b.booking.v1.Package.Pricing\x12\x16\n\x0emin_party_size\x18\x0c \x01(\x05\x12\x16\n\x0emax_party_size\x18\r \x01(\x05\x12)\n\x06\x63utoff\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08hold_ttl\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x13\x63\x61ncellation_policy\x18\x10 \x01(\x0b\x32\x1e.booking.v1.CancellationPolicy\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x13 \x01(\t\">\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\n\n\x06\x43LOSED\x10\x02\"\x04\x08\x03\x10\t\"@\n\x07Pricing\x12\x17\n\x13PRICING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPER_UNIT_DAY\x10\x01\x12\n\n\x06QUOTED\x10\x02J\x04\x08\x14\x10\x1e\"\x9e\x01\n\x12\x43\x61ncellationPolicy\x12\x32\n\x05tiers\x18\x01 \x03(\x0b\x32#.booking.v1.CancellationPolicy.Tier\x1aN\n\x04Tier\x12)\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13refund_basis_points\x18\x02 \x01(\x05J\x04\x08\x02\x10\x06\"`\n\x13\x43reateVendorRequest\x12\"\n\x06vendor\x18\x01 \x01(\x0b\x32\x12.booking.v1.Vendor\x12\x11\n\tvendor_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"d\n\x14\x43reatePackageRequest\x12$\n\x07package\x18\x01 \x01(\x0b\x32\x13.booking.v1.Package\x12\x12\n\npackage_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"m\n\rCapacityRange\x12%\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\"g\n\x12SetCapacityRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12)\n\x06ranges\x18\x02 \x03(\x0b\x32\x19.booking.v1.CapacityRange\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\'\n\x13SetCapacityResponse\x12\x10\n\x08\x64\x61ys_set\x18\x01 \x01(\x05\"\'\n\x11GetPackageRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\"\xbd\x03\n\x15SearchPackagesRequest\x12\x10\n\x08location\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12%\n\nstart_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x12\n\nparty_size\x18\x06 \x01(\x05\x12%\n\tmin_price\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12%\n\tmax_price\x18\x08 \x01(\x0b\x32\x12.google.type.Money\x12;\n\x08order_by\x18\t \x01(\x0e\x32).booking.v1.SearchPackagesRequest.OrderBy\x12\x11\n\tpage_size\x18\n \x01(\x05\x12\x12\n\npage_token\x18\x0b \x01(\t\"Z\n\x07OrderBy\x12\x18\n\x14ORDER_BY_UNSPECIFIED\x10\x00\x12\r\n\tPRICE_ASC\x10\x01\x12\x0e\n\nPRICE_DESC\x10\x02\x12\n\n\x06NEWEST\x10\x03\"\x04\x08\x04\x10\x04\"\x04\x08\x05\x10\x05J\x04\x08\x0c\x10\x14\"X\n\x16SearchPackagesResponse\x12%\n\x08packages\x18\x01 \x03(\x0b\x32\x13.booking.v1.Package\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x18\x43heckAvailabilityRequest\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12%\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08quantity\x18\x04 \x01(\x05\"a\n\x0f\x44\x61yAvailability\x12\x1f\n\x04\x64\x61te\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\r\n\x05taken\x18\x03 \x01(\x05\x12\x0c\n\x04\x66ree\x18\x04 \x01(\x05\"i\n\x19\x43heckAvailabilityResponse\x12\x11\n\tavailable\x18\x01 \x01(\x08\x12)\n\x04\x64\x61ys\x18\x02 \x03(\x0b\x32\x1b.booking.v1.DayAvailability\x12\x0e\n\x06reason\x18\x03 \x01(\t\".\n\x17\x42\x61tchGetPackagesRequest\x12\x13\n\x0bpackage_ids\x18\x01 \x03(\t\"A\n\x18\x42\x61tchGetPackagesResponse\x12%\n\x08packages\x18\x01 \x03(\x0b\x32\x13.booking.v1.Package\"\x81\x01\n\x14UpdatePackageRequest\x12$\n\x07package\x18\x01 \x01(\x0b\x32\x13.booking.v1.Package\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x83\x01\n\x19ListVendorPackagesRequest\x12\x11\n\tvendor_id\x18\x01 \x01(\t\x12,\n\x08statuses\x18\x02 \x03(\x0e\x32\x1a.booking.v1.Package.Status\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\\\n\x1aListVendorPackagesResponse\x12%\n\x08packages\x18\x01 \x03(\x0b\x32\x13.booking.v1.Package\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xf6\x05\n\x0e\x43\x61talogService\x12\x43\n\x0c\x43reateVendor\x12\x1f.booking.v1.CreateVendorRequest\x1a\x12.booking.v1.Vendor\x12\x46\n\rCreatePackage\x12 .booking.v1.CreatePackageRequest\x1a\x13.booking.v1.Package\x12N\n\x0bSetCapacity\x12\x1e.booking.v1.SetCapacityRequest\x1a\x1f.booking.v1.SetCapacityResponse\x12@\n\nGetPackage\x12\x1d.booking.v1.GetPackageRequest\x1a\x13.booking.v1.Package\x12W\n\x0eSearchPackages\x12!.booking.v1.SearchPackagesRequest\x1a\".booking.v1.SearchPackagesResponse\x12`\n\x11\x43heckAvailability\x12$.booking.v1.CheckAvailabilityRequest\x1a%.booking.v1.CheckAvailabilityResponse\x12]\n\x10\x42\x61tchGetPackages\x12#.booking.v1.BatchGetPackagesRequest\x1a$.booking.v1.BatchGetPackagesResponse\x12\x46\n\rUpdatePackage\x12 .booking.v1.UpdatePackageRequest\x1a\x13.booking.v1.Package\x12\x63\n\x12ListVendorPackages\x12%.booking.v1.ListVendorPackagesRequest\x1a&.booking.v1.ListVendorPackagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.booking.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VENDOR']._serialized_start=162
-  _globals['_VENDOR']._serialized_end=314
-  _globals['_PACKAGE']._serialized_start=317
-  _globals['_PACKAGE']._serialized_end=1083
-  _globals['_PACKAGE_STATUS']._serialized_start=949
-  _globals['_PACKAGE_STATUS']._serialized_end=1011
-  _globals['_PACKAGE_PRICING']._serialized_start=1013
-  _globals['_PACKAGE_PRICING']._serialized_end=1077
-  _globals['_CANCELLATIONPOLICY']._serialized_start=1086
-  _globals['_CANCELLATIONPOLICY']._serialized_end=1244
-  _globals['_CANCELLATIONPOLICY_TIER']._serialized_start=1160
-  _globals['_CANCELLATIONPOLICY_TIER']._serialized_end=1238
-  _globals['_CREATEVENDORREQUEST']._serialized_start=1246
-  _globals['_CREATEVENDORREQUEST']._serialized_end=1342
-  _globals['_CREATEPACKAGEREQUEST']._serialized_start=1344
-  _globals['_CREATEPACKAGEREQUEST']._serialized_end=1444
-  _globals['_CAPACITYRANGE']._serialized_start=1446
-  _globals['_CAPACITYRANGE']._serialized_end=1555
-  _globals['_SETCAPACITYREQUEST']._serialized_start=1557
-  _globals['_SETCAPACITYREQUEST']._serialized_end=1660
-  _globals['_SETCAPACITYRESPONSE']._serialized_start=1662
-  _globals['_SETCAPACITYRESPONSE']._serialized_end=1701
-  _globals['_GETPACKAGEREQUEST']._serialized_start=1703
-  _globals['_GETPACKAGEREQUEST']._serialized_end=1742
-  _globals['_SEARCHPACKAGESREQUEST']._serialized_start=1745
-  _globals['_SEARCHPACKAGESREQUEST']._serialized_end=2190
-  _globals['_SEARCHPACKAGESREQUEST_ORDERBY']._serialized_start=2094
-  _globals['_SEARCHPACKAGESREQUEST_ORDERBY']._serialized_end=2184
-  _globals['_SEARCHPACKAGESRESPONSE']._serialized_start=2192
-  _globals['_SEARCHPACKAGESRESPONSE']._serialized_end=2280
-  _globals['_CHECKAVAILABILITYREQUEST']._serialized_start=2283
-  _globals['_CHECKAVAILABILITYREQUEST']._serialized_end=2423
-  _globals['_DAYAVAILABILITY']._serialized_start=2425
-  _globals['_DAYAVAILABILITY']._serialized_end=2522
-  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_start=2524
-  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_end=2629
-  _globals['_CATALOGSERVICE']._serialized_start=2632
-  _globals['_CATALOGSERVICE']._serialized_end=3122
+  _globals['_VENDOR']._serialized_start=196
+  _globals['_VENDOR']._serialized_end=348
+  _globals['_PACKAGE']._serialized_start=351
+  _globals['_PACKAGE']._serialized_end=1117
+  _globals['_PACKAGE_STATUS']._serialized_start=983
+  _globals['_PACKAGE_STATUS']._serialized_end=1045
+  _globals['_PACKAGE_PRICING']._serialized_start=1047
+  _globals['_PACKAGE_PRICING']._serialized_end=1111
+  _globals['_CANCELLATIONPOLICY']._serialized_start=1120
+  _globals['_CANCELLATIONPOLICY']._serialized_end=1278
+  _globals['_CANCELLATIONPOLICY_TIER']._serialized_start=1194
+  _globals['_CANCELLATIONPOLICY_TIER']._serialized_end=1272
+  _globals['_CREATEVENDORREQUEST']._serialized_start=1280
+  _globals['_CREATEVENDORREQUEST']._serialized_end=1376
+  _globals['_CREATEPACKAGEREQUEST']._serialized_start=1378
+  _globals['_CREATEPACKAGEREQUEST']._serialized_end=1478
+  _globals['_CAPACITYRANGE']._serialized_start=1480
+  _globals['_CAPACITYRANGE']._serialized_end=1589
+  _globals['_SETCAPACITYREQUEST']._serialized_start=1591
+  _globals['_SETCAPACITYREQUEST']._serialized_end=1694
+  _globals['_SETCAPACITYRESPONSE']._serialized_start=1696
+  _globals['_SETCAPACITYRESPONSE']._serialized_end=1735
+  _globals['_GETPACKAGEREQUEST']._serialized_start=1737
+  _globals['_GETPACKAGEREQUEST']._serialized_end=1776
+  _globals['_SEARCHPACKAGESREQUEST']._serialized_start=1779
+  _globals['_SEARCHPACKAGESREQUEST']._serialized_end=2224
+  _globals['_SEARCHPACKAGESREQUEST_ORDERBY']._serialized_start=2128
+  _globals['_SEARCHPACKAGESREQUEST_ORDERBY']._serialized_end=2218
+  _globals['_SEARCHPACKAGESRESPONSE']._serialized_start=2226
+  _globals['_SEARCHPACKAGESRESPONSE']._serialized_end=2314
+  _globals['_CHECKAVAILABILITYREQUEST']._serialized_start=2317
+  _globals['_CHECKAVAILABILITYREQUEST']._serialized_end=2457
+  _globals['_DAYAVAILABILITY']._serialized_start=2459
+  _globals['_DAYAVAILABILITY']._serialized_end=2556
+  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_start=2558
+  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_end=2663
+  _globals['_BATCHGETPACKAGESREQUEST']._serialized_start=2665
+  _globals['_BATCHGETPACKAGESREQUEST']._serialized_end=2711
+  _globals['_BATCHGETPACKAGESRESPONSE']._serialized_start=2713
+  _globals['_BATCHGETPACKAGESRESPONSE']._serialized_end=2778
+  _globals['_UPDATEPACKAGEREQUEST']._serialized_start=2781
+  _globals['_UPDATEPACKAGEREQUEST']._serialized_end=2910
+  _globals['_LISTVENDORPACKAGESREQUEST']._serialized_start=2913
+  _globals['_LISTVENDORPACKAGESREQUEST']._serialized_end=3044
+  _globals['_LISTVENDORPACKAGESRESPONSE']._serialized_start=3046
+  _globals['_LISTVENDORPACKAGESRESPONSE']._serialized_end=3138
+  _globals['_CATALOGSERVICE']._serialized_start=3141
+  _globals['_CATALOGSERVICE']._serialized_end=3899
 # @@protoc_insertion_point(module_scope)

@@ -71,6 +71,21 @@ class CatalogServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityResponse.FromString,
                 _registered_method=True)
+        self.BatchGetPackages = channel.unary_unary(
+                '/booking.v1.CatalogService/BatchGetPackages',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesResponse.FromString,
+                _registered_method=True)
+        self.UpdatePackage = channel.unary_unary(
+                '/booking.v1.CatalogService/UpdatePackage',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.UpdatePackageRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Package.FromString,
+                _registered_method=True)
+        self.ListVendorPackages = channel.unary_unary(
+                '/booking.v1.CatalogService/ListVendorPackages',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer:
@@ -132,6 +147,31 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchGetPackages(self, request, context):
+        """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+        missing, naming each in the metadata `missing`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePackage(self, request, context):
+        """Changes the fields named in the mask. What is booked keeps its price and
+        policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
+        with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
+        with ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVendorPackages(self, request, context):
+        """A vendor's packages, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +204,21 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.CheckAvailability,
                     request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityResponse.SerializeToString,
+            ),
+            'BatchGetPackages': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetPackages,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesResponse.SerializeToString,
+            ),
+            'UpdatePackage': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePackage,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.UpdatePackageRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Package.SerializeToString,
+            ),
+            'ListVendorPackages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVendorPackages,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -335,6 +390,87 @@ class CatalogService:
             '/booking.v1.CatalogService/CheckAvailability',
             protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_catalog__pb2.CheckAvailabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetPackages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/BatchGetPackages',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.BatchGetPackagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePackage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/UpdatePackage',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.UpdatePackageRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.Package.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVendorPackages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/ListVendorPackages',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,18 @@ class CatalogServiceStub:
     """Says, exactly and per day, how many units are free. It takes nothing: only
     StartBooking holds a seat. Errors: NOT_FOUND.
     """
+    BatchGetPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]
+    """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+    missing, naming each in the metadata `missing`.
+    """
+    UpdatePackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]
+    """Changes the fields named in the mask. What is booked keeps its price and
+    policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
+    with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
+    with ETAG_MISMATCH.
+    """
+    ListVendorPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]
+    """A vendor's packages, newest first."""
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
@@ -103,6 +115,18 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Says, exactly and per day, how many units are free. It takes nothing: only
     StartBooking holds a seat. Errors: NOT_FOUND.
     """
+    BatchGetPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]  # type: ignore[assignment]
+    """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+    missing, naming each in the metadata `missing`.
+    """
+    UpdatePackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
+    """Changes the fields named in the mask. What is booked keeps its price and
+    policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
+    with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
+    with ETAG_MISMATCH.
+    """
+    ListVendorPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]  # type: ignore[assignment]
+    """A vendor's packages, newest first."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sells by the day. Every date is a calendar date in the package's own time
@@ -173,5 +197,35 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says, exactly and per day, how many units are free. It takes nothing: only
         StartBooking holds a seat. Errors: NOT_FOUND.
         """
+
+    @_abc_1.abstractmethod
+    def BatchGetPackages(
+        self,
+        request: _catalog_pb2.BatchGetPackagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.BatchGetPackagesResponse, _abc.Awaitable[_catalog_pb2.BatchGetPackagesResponse]]:
+        """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+        missing, naming each in the metadata `missing`.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdatePackage(
+        self,
+        request: _catalog_pb2.UpdatePackageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.Package, _abc.Awaitable[_catalog_pb2.Package]]:
+        """Changes the fields named in the mask. What is booked keeps its price and
+        policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
+        with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
+        with ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVendorPackages(
+        self,
+        request: _catalog_pb2.ListVendorPackagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListVendorPackagesResponse, _abc.Awaitable[_catalog_pb2.ListVendorPackagesResponse]]:
+        """A vendor's packages, newest first."""
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,25 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/payment.proto\x12\nbooking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xc1\x03\n\x07Payment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x12\n\npayment_id\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.booking.v1.Payment.State\x12\"\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12\x14\n\x0c\x66\x61ilure_code\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nAUTHORISED\x10\x01\x12\x0c\n\x08\x43\x41PTURED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0e\n\nREFUND_DUE\x10\x04\x12\x0c\n\x08REFUNDED\x10\x05\x12\x16\n\x12PARTIALLY_REFUNDED\x10\x06J\x04\x08\x0b\x10\x14\"\xbc\x02\n\x14RecordPaymentRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\x33\n\x04kind\x18\x04 \x01(\x0e\x32%.booking.v1.RecordPaymentRequest.Kind\x12\"\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\trefund_id\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"T\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nAUTHORISED\x10\x01\x12\x0c\n\x08\x43\x41PTURED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0c\n\x08REFUNDED\x10\x04\x32X\n\x0ePaymentService\x12\x46\n\rRecordPayment\x12 .booking.v1.RecordPaymentRequest\x1a\x13.booking.v1.Paymentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/payment.proto\x12\nbooking.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xf6\x03\n\x07Payment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x10\n\x08provider\x18\x03 \x01(\t\x12\x12\n\npayment_id\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.booking.v1.Payment.State\x12\"\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08refunded\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12\x14\n\x0c\x66\x61ilure_code\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_retry_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nAUTHORISED\x10\x01\x12\x0c\n\x08\x43\x41PTURED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0e\n\nREFUND_DUE\x10\x04\x12\x0c\n\x08REFUNDED\x10\x05\x12\x16\n\x12PARTIALLY_REFUNDED\x10\x06J\x04\x08\x0c\x10\x14\"\xbc\x02\n\x14RecordPaymentRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\x33\n\x04kind\x18\x04 \x01(\x0e\x32%.booking.v1.RecordPaymentRequest.Kind\x12\"\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x11\n\trefund_id\x18\x06 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"T\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nAUTHORISED\x10\x01\x12\x0c\n\x08\x43\x41PTURED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x0c\n\x08REFUNDED\x10\x04\"P\n\x13ListPaymentsRequest\x12\x12\n\nbooking_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x14ListPaymentsResponse\x12%\n\x08payments\x18\x01 \x03(\x0b\x32\x13.booking.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x19ListFailedPaymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x1aListFailedPaymentsResponse\x12%\n\x08payments\x18\x01 \x03(\x0b\x32\x13.booking.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x1a\x43laimFailedPaymentsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"D\n\x1b\x43laimFailedPaymentsResponse\x12%\n\x08payments\x18\x01 \x03(\x0b\x32\x13.booking.v1.Payment\"j\n\x14RefundPaymentRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\xb9\x02\n\x06Refund\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nbooking_id\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.booking.v1.Refund.State\x12\"\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tREQUESTED\x10\x01\x12\r\n\tCOMPLETED\x10\x02\x32\xbf\x03\n\x0ePaymentService\x12\x46\n\rRecordPayment\x12 .booking.v1.RecordPaymentRequest\x1a\x13.booking.v1.Payment\x12Q\n\x0cListPayments\x12\x1f.booking.v1.ListPaymentsRequest\x1a .booking.v1.ListPaymentsResponse\x12\x63\n\x12ListFailedPayments\x12%.booking.v1.ListFailedPaymentsRequest\x1a&.booking.v1.ListFailedPaymentsResponse\x12\x66\n\x13\x43laimFailedPayments\x12&.booking.v1.ClaimFailedPaymentsRequest\x1a\'.booking.v1.ClaimFailedPaymentsResponse\x12\x45\n\rRefundPayment\x12 .booking.v1.RefundPaymentRequest\x1a\x12.booking.v1.Refundb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.booking.v1.payment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PAYMENT']._serialized_start=106
-  _globals['_PAYMENT']._serialized_end=555
-  _globals['_PAYMENT_STATE']._serialized_start=423
-  _globals['_PAYMENT_STATE']._serialized_end=549
-  _globals['_RECORDPAYMENTREQUEST']._serialized_start=558
-  _globals['_RECORDPAYMENTREQUEST']._serialized_end=874
-  _globals['_RECORDPAYMENTREQUEST_KIND']._serialized_start=790
-  _globals['_RECORDPAYMENTREQUEST_KIND']._serialized_end=874
-  _globals['_PAYMENTSERVICE']._serialized_start=876
-  _globals['_PAYMENTSERVICE']._serialized_end=964
+  _globals['_PAYMENT']._serialized_start=138
+  _globals['_PAYMENT']._serialized_end=640
+  _globals['_PAYMENT_STATE']._serialized_start=508
+  _globals['_PAYMENT_STATE']._serialized_end=634
+  _globals['_RECORDPAYMENTREQUEST']._serialized_start=643
+  _globals['_RECORDPAYMENTREQUEST']._serialized_end=959
+  _globals['_RECORDPAYMENTREQUEST_KIND']._serialized_start=875
+  _globals['_RECORDPAYMENTREQUEST_KIND']._serialized_end=959
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=961
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1041
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1043
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=1129
+  _globals['_LISTFAILEDPAYMENTSREQUEST']._serialized_start=1131
+  _globals['_LISTFAILEDPAYMENTSREQUEST']._serialized_end=1197
+  _globals['_LISTFAILEDPAYMENTSRESPONSE']._serialized_start=1199
+  _globals['_LISTFAILEDPAYMENTSRESPONSE']._serialized_end=1291
+  _globals['_CLAIMFAILEDPAYMENTSREQUEST']._serialized_start=1293
+  _globals['_CLAIMFAILEDPAYMENTSREQUEST']._serialized_end=1398
+  _globals['_CLAIMFAILEDPAYMENTSRESPONSE']._serialized_start=1400
+  _globals['_CLAIMFAILEDPAYMENTSRESPONSE']._serialized_end=1468
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1470
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1576
+  _globals['_REFUND']._serialized_start=1579
+  _globals['_REFUND']._serialized_end=1892
+  _globals['_REFUND_STATE']._serialized_start=1832
+  _globals['_REFUND_STATE']._serialized_end=1892
+  _globals['_PAYMENTSERVICE']._serialized_start=1895
+  _globals['_PAYMENTSERVICE']._serialized_end=2342
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,26 @@ class PaymentServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.RecordPaymentRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.Payment.FromString,
                 _registered_method=True)
+        self.ListPayments = channel.unary_unary(
+                '/booking.v1.PaymentService/ListPayments',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ListFailedPayments = channel.unary_unary(
+                '/booking.v1.PaymentService/ListFailedPayments',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ClaimFailedPayments = channel.unary_unary(
+                '/booking.v1.PaymentService/ClaimFailedPayments',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsResponse.FromString,
+                _registered_method=True)
+        self.RefundPayment = channel.unary_unary(
+                '/booking.v1.PaymentService/RefundPayment',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -53,9 +73,42 @@ class PaymentServiceServicer:
         CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
         refund that a cancellation or a payment after expiry requested. AUTHORISED
         and FAILED are kept with the booking and change neither its state nor its
-        seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
+        seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
+        applied within moments once there is such a booking; AMOUNT_MISMATCH,
         CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
         ConfirmBooking.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPayments(self, request, context):
+        """The payments of a booking, oldest first. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFailedPayments(self, request, context):
+        """Failed payments that are to be tried again, by the time of their next retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimFailedPayments(self, request, context):
+        """Hands out failed payments whose time has come, each to one caller: its next
+        retry moves by `lease`. A payment whose booking does not wait for money any
+        more is not tried again. Answers fewer than `limit` also when another caller
+        was faster.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundPayment(self, request, context):
+        """Requests a refund; it counts once RecordPayment reports it. Errors:
+        NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,6 +121,26 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.RecordPayment,
                     request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.RecordPaymentRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.Payment.SerializeToString,
+            ),
+            'ListPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPayments,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'ListFailedPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailedPayments,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsResponse.SerializeToString,
+            ),
+            'ClaimFailedPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimFailedPayments,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsResponse.SerializeToString,
+            ),
+            'RefundPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundPayment,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +171,114 @@ class PaymentService:
             '/booking.v1.PaymentService/RecordPayment',
             protos_dot_booking_dot_v1_dot_payment__pb2.RecordPaymentRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_payment__pb2.Payment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/ListPayments',
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailedPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/ListFailedPayments',
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListFailedPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimFailedPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/ClaimFailedPayments',
+            protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.ClaimFailedPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/RefundPayment',
+            protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,9 +40,24 @@ class PaymentServiceStub:
     CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
     refund that a cancellation or a payment after expiry requested. AUTHORISED
     and FAILED are kept with the booking and change neither its state nor its
-    seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
+    seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
+    applied within moments once there is such a booking; AMOUNT_MISMATCH,
     CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
     ConfirmBooking.
+    """
+    ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListPaymentsRequest, _payment_pb2.ListPaymentsResponse]
+    """The payments of a booking, oldest first. Errors: NOT_FOUND."""
+    ListFailedPayments: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListFailedPaymentsRequest, _payment_pb2.ListFailedPaymentsResponse]
+    """Failed payments that are to be tried again, by the time of their next retry."""
+    ClaimFailedPayments: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ClaimFailedPaymentsRequest, _payment_pb2.ClaimFailedPaymentsResponse]
+    """Hands out failed payments whose time has come, each to one caller: its next
+    retry moves by `lease`. A payment whose booking does not wait for money any
+    more is not tried again. Answers fewer than `limit` also when another caller
+    was faster.
+    """
+    RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_pb2.RefundPaymentRequest, _payment_pb2.Refund]
+    """Requests a refund; it counts once RecordPayment reports it. Errors:
+    NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
     """
 
 @_typing.type_check_only
@@ -57,9 +72,24 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
     refund that a cancellation or a payment after expiry requested. AUTHORISED
     and FAILED are kept with the booking and change neither its state nor its
-    seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
+    seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
+    applied within moments once there is such a booking; AMOUNT_MISMATCH,
     CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
     ConfirmBooking.
+    """
+    ListPayments: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListPaymentsRequest, _payment_pb2.ListPaymentsResponse]  # type: ignore[assignment]
+    """The payments of a booking, oldest first. Errors: NOT_FOUND."""
+    ListFailedPayments: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListFailedPaymentsRequest, _payment_pb2.ListFailedPaymentsResponse]  # type: ignore[assignment]
+    """Failed payments that are to be tried again, by the time of their next retry."""
+    ClaimFailedPayments: _aio.UnaryUnaryMultiCallable[_payment_pb2.ClaimFailedPaymentsRequest, _payment_pb2.ClaimFailedPaymentsResponse]  # type: ignore[assignment]
+    """Hands out failed payments whose time has come, each to one caller: its next
+    retry moves by `lease`. A payment whose booking does not wait for money any
+    more is not tried again. Answers fewer than `limit` also when another caller
+    was faster.
+    """
+    RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.RefundPaymentRequest, _payment_pb2.Refund]  # type: ignore[assignment]
+    """Requests a refund; it counts once RecordPayment reports it. Errors:
+    NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,9 +107,48 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
         refund that a cancellation or a payment after expiry requested. AUTHORISED
         and FAILED are kept with the booking and change neither its state nor its
-        seats. Errors: NOT_FOUND for the booking, AMOUNT_MISMATCH,
+        seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
+        applied within moments once there is such a booking; AMOUNT_MISMATCH,
         CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
         ConfirmBooking.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPayments(
+        self,
+        request: _payment_pb2.ListPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_pb2.ListPaymentsResponse]]:
+        """The payments of a booking, oldest first. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListFailedPayments(
+        self,
+        request: _payment_pb2.ListFailedPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ListFailedPaymentsResponse, _abc.Awaitable[_payment_pb2.ListFailedPaymentsResponse]]:
+        """Failed payments that are to be tried again, by the time of their next retry."""
+
+    @_abc_1.abstractmethod
+    def ClaimFailedPayments(
+        self,
+        request: _payment_pb2.ClaimFailedPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ClaimFailedPaymentsResponse, _abc.Awaitable[_payment_pb2.ClaimFailedPaymentsResponse]]:
+        """Hands out failed payments whose time has come, each to one caller: its next
+        retry moves by `lease`. A payment whose booking does not wait for money any
+        more is not tried again. Answers fewer than `limit` also when another caller
+        was faster.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundPayment(
+        self,
+        request: _payment_pb2.RefundPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.Refund, _abc.Awaitable[_payment_pb2.Refund]]:
+        """Requests a refund; it counts once RecordPayment reports it. Errors:
+        NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -426,7 +426,9 @@ class Revenue(_message.Message):
     """Digits after the decimal point: amount = minor / 10^exponent."""
     confirmed: _builtins.int
     gross_minor: _builtins.int
-    """Price of the bookings confirmed in the window."""
+    """What was captured, whenever it was, for the bookings confirmed in the
+    window.
+    """
     refunded_minor: _builtins.int
     """Completed refunds of those bookings."""
     net_minor: _builtins.int

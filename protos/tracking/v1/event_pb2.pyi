@@ -174,6 +174,7 @@ class BookingFact(_message.Message):
         EXPIRED: BookingFact._Transition.ValueType  # 7
         FAILED: BookingFact._Transition.ValueType  # 8
         RESCHEDULED: BookingFact._Transition.ValueType  # 9
+        EXTENDED: BookingFact._Transition.ValueType  # 10
 
     class Transition(_Transition, metaclass=_TransitionEnumTypeWrapper): ...
     TRANSITION_UNSPECIFIED: BookingFact.Transition.ValueType  # 0
@@ -186,6 +187,7 @@ class BookingFact(_message.Message):
     EXPIRED: BookingFact.Transition.ValueType  # 7
     FAILED: BookingFact.Transition.ValueType  # 8
     RESCHEDULED: BookingFact.Transition.ValueType  # 9
+    EXTENDED: BookingFact.Transition.ValueType  # 10
 
     TRANSITION_FIELD_NUMBER: _builtins.int
     BOOKING_ID_FIELD_NUMBER: _builtins.int
@@ -277,6 +279,8 @@ class PaymentFact(_message.Message):
         """A refund was completed."""
         REFUND_DUE: PaymentFact._Kind.ValueType  # 5
         """Captured for a booking that could not take it."""
+        BALANCE_CAPTURED: PaymentFact._Kind.ValueType  # 6
+        """The balance of a booking that was moved to dearer days: more revenue."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: PaymentFact.Kind.ValueType  # 0
@@ -287,6 +291,8 @@ class PaymentFact(_message.Message):
     """A refund was completed."""
     REFUND_DUE: PaymentFact.Kind.ValueType  # 5
     """Captured for a booking that could not take it."""
+    BALANCE_CAPTURED: PaymentFact.Kind.ValueType  # 6
+    """The balance of a booking that was moved to dearer days: more revenue."""
 
     KIND_FIELD_NUMBER: _builtins.int
     BOOKING_ID_FIELD_NUMBER: _builtins.int
