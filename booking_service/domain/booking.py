@@ -23,6 +23,7 @@ class State(StrEnum):
 
 
 LIVE = frozenset({State.HELD, State.PENDING_PAYMENT})
+TAKEN = frozenset({State.CONFIRMED, State.FULFILLED})
 
 
 class Transition(StrEnum):
@@ -36,6 +37,8 @@ class Transition(StrEnum):
     ABANDONED = "ABANDONED"
     EXPIRED = "EXPIRED"
     FAILED = "FAILED"
+    RESCHEDULED = "RESCHEDULED"
+    EXTENDED = "EXTENDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,10 @@ class Booking:
     """A stay of `quantity` units on each day of [start_date, end_date), with its price and
     policy as they were when it was started.
 
-    `version` counts its transitions from 1. `refund_minor` is None until it is cancelled.
+    `version` counts its transitions from 1. `refund_minor` is None until a refund is requested
+    by a cancellation. `balance_due_minor` is what a change of dates left to be paid;
+    `captured_minor` what was captured for the stay and `refunded_minor` what of that was paid back,
+    neither of them with payments that the booking could not take.
     """
 
     id: UUID
@@ -69,6 +75,14 @@ class Booking:
     version: int
     create_time: datetime
     update_time: datetime
+    balance_due_minor: int = 0
+    extensions: int = 0
+    captured_minor: int = 0
+
+    @property
+    def paid_minor(self) -> int:
+        """What counts as paid towards the price of a confirmed booking."""
+        return self.price_minor - self.balance_due_minor
 
     @property
     def price(self) -> Money:
@@ -113,6 +127,7 @@ class Payment:
     version: int
     create_time: datetime
     update_time: datetime
+    next_retry_time: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -176,16 +191,21 @@ class PaymentEffect(StrEnum):
     FAILED = "FAILED"
     REFUNDED = "REFUNDED"
     REFUND_DUE = "REFUND_DUE"
+    BALANCE_CAPTURED = "BALANCE_CAPTURED"
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentEvent:
-    """A payment event that had an effect; `amount_minor` is what was captured or paid back."""
+    """A payment event that had an effect; `amount_minor` is what was captured or paid back.
+
+    `is_revenue` is False for money that the booking could not take.
+    """
 
     effect: PaymentEffect
     payment: Payment
     booking: Booking
     amount_minor: int
+    is_revenue: bool = True
 
 
 Event = BookingEvent | PaymentEvent

@@ -1,5 +1,6 @@
 """The commands: everything that can be asked to change, with every id it will need."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
@@ -58,6 +59,24 @@ class StartBooking:
 
 
 @dataclass(frozen=True, slots=True)
+class StartBatch:
+    """Several starts of which all succeed or none does."""
+
+    starts: tuple[StartBooking, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendHold:
+    booking_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class FailBooking:
+    booking_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteBooking:
     booking_id: UUID
 
@@ -82,9 +101,25 @@ class AbandonBooking:
 
 @dataclass(frozen=True, slots=True)
 class CancelBooking:
+    """`expected_refund` is what the caller was shown, `etag` what he read; either may be unset."""
+
     booking_id: UUID
     reason: str
     refund_row_id: UUID
+    expected_refund: Money | None = None
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RescheduleBooking:
+    """Moves a confirmed booking to [start_date, end_date)."""
+
+    booking_id: UUID
+    start_date: date
+    end_date: date
+    quote: Quote | None
+    refund_row_id: UUID
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +138,69 @@ class RecordPayment:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundPayment:
+    """Requests that an amount of a payment, known by its row, be paid back."""
+
+    booking_id: UUID
+    payment_row_id: UUID
+    amount: Money
+    reason: str
+    refund_row_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentToClaim:
+    """A failed payment that was due when it was looked up, with the booking it is for."""
+
+    payment_row_id: UUID
+    booking_id: UUID
+    package_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPayments:
+    """Hands out those of these failed payments that are still due, for `lease_s` seconds."""
+
+    payments: tuple[PaymentToClaim, ...]
+    lease_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateReview:
+    review_id: UUID
+    booking_id: UUID
+    rating: int
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateProfile:
+    """Creates or replaces the profile of a user; `profile_id` is used for a new one."""
+
+    profile_id: UUID
+    user_id: str
+    display_name: str
+    email: str
+    locale: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePackage:
+    """`changes` are fields of PackageDraft with their new values."""
+
+    package_id: UUID
+    changes: Mapping[str, object]
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileInventory:
+    package_id: UUID
+    repair: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExpireHolds:
     """Ends the lapsed holds of a package."""
 
@@ -116,6 +214,26 @@ class FulfilStays:
     package_id: UUID
 
 
-OfBooking = CompleteBooking | ConfirmBooking | AbandonBooking | CancelBooking | RecordPayment
-OfPackage = CreatePackage | SetCapacity | StartBooking | ExpireHolds | FulfilStays
-Command = CreateVendor | OfPackage | OfBooking
+OfBooking = (
+    CompleteBooking
+    | ConfirmBooking
+    | AbandonBooking
+    | ExtendHold
+    | FailBooking
+    | CancelBooking
+    | RescheduleBooking
+    | RecordPayment
+    | RefundPayment
+    | CreateReview
+)
+OfPackage = (
+    CreatePackage
+    | UpdatePackage
+    | SetCapacity
+    | ReconcileInventory
+    | StartBooking
+    | ExpireHolds
+    | FulfilStays
+)
+OfSeveral = StartBatch | ClaimPayments
+Command = CreateVendor | UpdateProfile | OfPackage | OfBooking | OfSeveral

@@ -10,24 +10,33 @@ from booking_service.domain.commands import (
     AbandonBooking,
     CompleteBooking,
     ExpireHolds,
+    ExtendHold,
+    FailBooking,
     FulfilStays,
+    Quote,
+    StartBatch,
     StartBooking,
 )
 from booking_service.domain.inventory import days_of
 from booking_service.domain.refusal import Reason, Refusal, already_exists, not_found
-from booking_service.domain.world import Decision, Draft
+from booking_service.domain.world import Changes, Decision, Draft
 
 HOLD_EXPIRED = "HOLD_EXPIRED"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one user may hold at a time; 0 live holds means no limit."""
+    """What one user may hold at a time, 0 live holds meaning no limit, and how often a hold may
+    be extended.
+    """
 
     max_live_holds_per_user: int = 0
     one_live_hold_per_user_and_package: bool = False
+    max_extensions: int = 3
 
-    def __bool__(self) -> bool:
+    @property
+    def of_users(self) -> bool:
+        """Whether there is a limit that needs the user's other holds."""
         return self.max_live_holds_per_user > 0 or self.one_live_hold_per_user_and_package
 
 
@@ -38,20 +47,23 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     package = draft.package(command.package_id)
     if package is None:
         return draft.decided(not_found("package", command.package_id))
+    days = (command.end_date - command.start_date).days
+    list_price_minor = package.base_price_minor * command.quantity * days
     refusal = (
         closed(draft, package, command.start_date, command.end_date)
         or _wrong_party(package, command.party_size)
         or _over_limit(draft, command, limits)
-        or _wrong_price(package, command)
+        or wrong_price(package, command.quote, list_price_minor)
         or make_room(draft, package, command.start_date, command.end_date, command.quantity)
     )
     if refusal is not None:
-        return draft.decided(refusal)
+        # Without effect, also on the holds of others: a refused start is tried anew.
+        return Decision(refusal, Changes())
     quote = command.quote
     policy = package.cancellation_policy
     if quote is not None and quote.cancellation_policy is not None:
         policy = quote.cancellation_policy
-    price_minor = quote.price.minor if quote is not None else _list_price_minor(package, command)
+    price_minor = quote.price.minor if quote is not None else list_price_minor
     booking = Booking(
         id=command.booking_id,
         package_id=package.id,
@@ -79,6 +91,61 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     )
     draft.take(booking, held=booking.quantity)
     return draft.decided(draft.put(booking, Transition.STARTED, before=None))
+
+
+def start_all(draft: Draft, command: StartBatch, limits: Limits) -> Decision:
+    """Takes the seats of several stays, each seeing the ones before, or of none."""
+    started: list[Booking] = []
+    for index, each in enumerate(command.starts):
+        outcome = start(draft, each, limits).outcome
+        if isinstance(outcome, Refusal):
+            metadata = {**outcome.metadata, "index": str(index)}
+            return Decision(replace(outcome, metadata=metadata), Changes())
+        assert isinstance(outcome, Booking)  # noqa: S101 - narrows the type
+        started.append(outcome)
+    return draft.decided(tuple(started))
+
+
+def extend(draft: Draft, command: ExtendHold, limits: Limits) -> Decision:
+    """Gives a live hold its full time again, counted from now; never less than it has."""
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    if booking.lapsed(draft.now):
+        booking = expire(draft, booking)
+    if booking.state is State.EXPIRED:
+        return draft.decided(hold_expired(booking))
+    if booking.state not in LIVE:
+        return draft.decided(invalid_transition(booking, "extended"))
+    if booking.extensions >= limits.max_extensions:
+        return draft.decided(
+            Refusal(
+                Reason.EXTEND_LIMIT,
+                f"the hold of booking {booking.id} was extended {booking.extensions} times",
+                {"limit": str(limits.max_extensions), "booking_id": str(booking.id)},
+            )
+        )
+    full = draft.now + timedelta(seconds=draft.package_of(booking).hold_ttl_s)
+    extended = replace(
+        booking,
+        hold_expire_time=max(full, booking.hold_expire_time),
+        extensions=booking.extensions + 1,
+    )
+    return draft.decided(draft.put(extended, Transition.EXTENDED, before=booking))
+
+
+def fail(draft: Draft, command: FailBooking) -> Decision:
+    """Something went wrong on the way: the hold is released."""
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    if booking.lapsed(draft.now):
+        booking = expire(draft, booking)
+    if booking.state is State.FAILED:
+        return draft.decided(booking)
+    if booking.state not in LIVE:
+        return draft.decided(invalid_transition(booking, "failed"))
+    return draft.decided(draft.end(booking, State.FAILED, Transition.FAILED, command.reason))
 
 
 def complete(draft: Draft, command: CompleteBooking) -> Decision:
@@ -222,7 +289,7 @@ def _wrong_party(package: Package, party_size: int) -> Refusal | None:
 
 
 def _over_limit(draft: Draft, command: StartBooking, limits: Limits) -> Refusal | None:
-    if not limits:
+    if not limits.of_users:
         return None
     held = draft.holds_of_user(command.user_id)
     live = [hold for hold in held if not hold.lapsed(draft.now)]
@@ -243,13 +310,8 @@ def _over_limit(draft: Draft, command: StartBooking, limits: Limits) -> Refusal 
     return None
 
 
-def _list_price_minor(package: Package, command: StartBooking) -> int:
-    days = (command.end_date - command.start_date).days
-    return package.base_price_minor * command.quantity * days
-
-
-def _wrong_price(package: Package, command: StartBooking) -> Refusal | None:
-    quote = command.quote
+def wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
+    """Refuses a quote that the package does not take, or that is not the list price."""
     if quote is None:
         if package.pricing is Pricing.PER_UNIT_DAY:
             return None
@@ -258,7 +320,6 @@ def _wrong_price(package: Package, command: StartBooking) -> Refusal | None:
         return currency_mismatch(quote.price.currency, package.currency)
     if package.pricing is Pricing.QUOTED:
         return None
-    price_minor = _list_price_minor(package, command)
     if quote.price.minor == price_minor and quote.cancellation_policy is None:
         return None
     return Refusal(

@@ -20,6 +20,24 @@ class CancellationPolicy:
     tiers: tuple[Tier, ...] = ()
 
 
+def refund_changes_below_s(
+    policy: CancellationPolicy, paid_minor: int, time_left_s: float, due_minor: int
+) -> int | None:
+    """The seconds before the start below which no longer `due_minor` is given back, or None when
+    that does not change any more.
+
+    `due_minor` is what is given back now: less than the policy grants of `paid_minor` where some of
+    that was given back already.
+    """
+    capped = due_minor < refund_minor(policy, paid_minor, time_left_s)
+    ahead = [tier for tier in policy.tiers if tier.before_s <= time_left_s]
+    shares = [share(paid_minor, tier.refund_basis_points) for tier in ahead[1:]]
+    for tier, next_minor in zip(ahead, [*shares, 0], strict=False):
+        if (min(next_minor, due_minor) if capped else next_minor) != due_minor:
+            return tier.before_s
+    return None
+
+
 def refund_minor(policy: CancellationPolicy, price_minor: int, time_left_s: float) -> int:
     """What is given back of a price, in minor units, `time_left_s` before the stay begins.
 

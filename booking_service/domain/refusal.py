@@ -8,6 +8,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Each is an entry of the error catalogue, which says its status code and kind."""
 
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
     ALREADY_EXISTS = "ALREADY_EXISTS"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -28,14 +29,20 @@ class Reason(StrEnum):
     PAYMENT_ID_REUSED = "PAYMENT_ID_REUSED"
     OVER_REFUND = "OVER_REFUND"
     CAPACITY_BELOW_TAKEN = "CAPACITY_BELOW_TAKEN"
+    PAYMENT_DECLINED = "PAYMENT_DECLINED"
+    EXTEND_LIMIT = "EXTEND_LIMIT"
+    FEE_CHANGED = "FEE_CHANGED"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    NOT_ELIGIBLE = "NOT_ELIGIBLE"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A refusal as a value: the reason, one sentence for people, and facts for programs.
 
-    `metadata` of NOT_FOUND and ALREADY_EXISTS holds `resource_type` and `resource_name`; of
-    INVALID_TRANSITION, HOLD_EXPIRED and NOT_CANCELLABLE `state`; of SOLD_OUT `days`, as
+    `metadata` of NOT_FOUND, ALREADY_EXISTS and ETAG_MISMATCH holds `resource_type` and
+    `resource_name`; of INVALID_ARGUMENT `field`, the path of what does not go with what is stored;
+    of INVALID_TRANSITION, HOLD_EXPIRED and NOT_CANCELLABLE `state`; of SOLD_OUT `days`, as
     "2026-03-01=2,2026-03-02=0" with the free units of each day that is short; of
     CAPACITY_BELOW_TAKEN `days` likewise with the units overbooked; of ALREADY_HELD
     `booking_id`.
@@ -54,6 +61,11 @@ class Refused(Exception):  # noqa: N818 - named as the fact it states
         self.refusal = refusal
 
 
+def invalid(field_path: str, message: str) -> Refusal:
+    """A field that is good in itself and does not go with what is stored."""
+    return Refusal(Reason.INVALID_ARGUMENT, f"{field_path}: {message}", {"field": field_path})
+
+
 def not_found(resource_type: str, name: object) -> Refusal:
     return Refusal(
         Reason.NOT_FOUND,
@@ -66,5 +78,13 @@ def already_exists(resource_type: str, name: object) -> Refusal:
     return Refusal(
         Reason.ALREADY_EXISTS,
         f"{resource_type} {name} exists",
+        {"resource_type": resource_type, "resource_name": str(name)},
+    )
+
+
+def etag_mismatch(resource_type: str, name: object) -> Refusal:
+    return Refusal(
+        Reason.ETAG_MISMATCH,
+        f"{resource_type} {name} changed since its etag was read",
         {"resource_type": resource_type, "resource_name": str(name)},
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from booking_service.domain.booking import (
     LIVE,
+    TAKEN,
     Booking,
     BookingEvent,
     Event,
@@ -25,6 +26,7 @@ from booking_service.domain.booking import (
 )
 from booking_service.domain.catalog import Package, Vendor
 from booking_service.domain.inventory import Day, days_of
+from booking_service.domain.people import Review, UserProfile
 from booking_service.domain.refusal import Refusal
 
 NO_DAY = Day()
@@ -41,6 +43,8 @@ class Changes:
     payments: dict[tuple[str, str], Payment] = field(default_factory=dict)
     refunds: dict[UUID, Refund] = field(default_factory=dict)
     payments_seen: dict[PaymentEventKey, PaymentSeen] = field(default_factory=dict)
+    reviews: dict[UUID, Review] = field(default_factory=dict)
+    profiles: dict[str, UserProfile] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
     def merge(self, later: "Changes") -> None:
@@ -52,6 +56,8 @@ class Changes:
         self.payments |= later.payments
         self.refunds |= later.refunds
         self.payments_seen |= later.payments_seen
+        self.reviews |= later.reviews
+        self.profiles |= later.profiles
         self.events += later.events
 
     def __bool__(self) -> bool:
@@ -63,6 +69,8 @@ class Changes:
             or self.payments
             or self.refunds
             or self.payments_seen
+            or self.reviews
+            or self.profiles
         )
 
 
@@ -72,23 +80,72 @@ class World(Changes):
 
     Complete for the locked packages as far as their commands ask: packages and days named, the
     bookings named with all their payments and refunds, the lapsed holds that overlap wanted
-    days, and the live holds of the users who start something.
+    days, and the live holds of the users who start something. Reviews are by the booking they
+    are of; `recounts` holds, for packages to reconcile, every day as the bookings make it.
     """
 
+    recounts: dict[UUID, dict[date, Day]] = field(default_factory=dict)
     user_holds: dict[str, dict[UUID, None]] = field(default_factory=dict)
     package_holds: dict[UUID, dict[UUID, None]] = field(default_factory=dict)
 
     def merge(self, later: Changes) -> None:
         """Puts loaded values or later changes on top of these."""
+        self._recount(later.bookings)
         # Named, since a zero-argument super() does not survive slots=True.
         Changes.merge(self, later)
+        if isinstance(later, World):
+            self.recounts |= {id: dict(recount) for id, recount in later.recounts.items()}
         for booking in later.bookings.values():
             if booking.state in LIVE:
                 self.user_holds.setdefault(booking.user_id, {})[booking.id] = None
                 self.package_holds.setdefault(booking.package_id, {})[booking.id] = None
 
+    def _recount(self, changed: dict[UUID, Booking]) -> None:
+        """Keeps recounts true to bookings that change after they were made."""
+        for after in changed.values():
+            recount = self.recounts.get(after.package_id)
+            if recount is None:
+                continue
+            for booking, sign in ((self.bookings.get(after.id), -1), (after, 1)):
+                if booking is None:
+                    continue
+                held = sign * booking.quantity * (booking.state in LIVE)
+                confirmed = sign * booking.quantity * (booking.state in TAKEN)
+                for day in days_of(booking.start_date, booking.end_date):
+                    recount[day] = recount.get(day, NO_DAY).changed(held=held, confirmed=confirmed)
 
-Answer = Vendor | Package | Booking | Payment | int
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A day whose counters are not what its bookings make them."""
+
+    day: date
+    stored: Day
+    recounted: Day
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What comparing a package's counters with its bookings found."""
+
+    days: int
+    drifts: tuple[Drift, ...]
+    repaired: bool
+
+
+Answer = (
+    Vendor
+    | Package
+    | Booking
+    | Payment
+    | Refund
+    | Review
+    | UserProfile
+    | Reconciliation
+    | tuple[Booking, ...]
+    | tuple[Payment, ...]
+    | int
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +200,28 @@ class Draft:
         mine = [refund for refund in merged.values() if refund.payment_id == payment_row_id]
         return sorted(mine, key=lambda refund: (refund.create_time, refund.id))
 
+    def review_of(self, booking_id: UUID) -> Review | None:
+        return self._world.reviews.get(booking_id)
+
+    def profile(self, user_id: str) -> UserProfile | None:
+        return self._world.profiles.get(user_id)
+
+    def recount(self, package_id: UUID) -> dict[date, Day]:
+        """Every day of a package that is to be reconciled, as its bookings make it."""
+        return self._world.recounts.get(package_id, {})
+
     def seen(self, key: PaymentEventKey) -> bool:
         return key in self._world.payments_seen
 
     def holds_of_user(self, user_id: str) -> Iterator[Booking]:
         """Known bookings of a user that hold seats, lapsed or not."""
-        return self._live(self._world.user_holds.get(user_id, ()))
+        stored = self._world.user_holds.get(user_id, {})
+        drafted = {
+            booking_id: None
+            for booking_id, booking in self.changes.bookings.items()
+            if booking.user_id == user_id
+        }
+        return self._live(stored | drafted)
 
     def lapsed(self, package_id: UUID) -> list[Booking]:
         """Known bookings of a package whose hold has run out."""
@@ -162,6 +235,13 @@ class Draft:
             for booking in self._world.bookings.values()
             if booking.package_id == package_id and booking.state is State.CONFIRMED
         ]
+
+    def payment_row(self, payment_row_id: UUID) -> Payment | None:
+        for payments in (self.changes.payments, self._world.payments):
+            for payment in payments.values():
+                if payment.id == payment_row_id:
+                    return payment
+        return None
 
     def take(self, booking: Booking, *, held: int = 0, confirmed: int = 0) -> None:
         """Changes the seats of every day of a booking; negative numbers free them."""
@@ -186,11 +266,18 @@ class Draft:
         return self.put(ended, transition, before=before)
 
     def put_payment(
-        self, payment: Payment, effect: PaymentEffect, booking: Booking, amount_minor: int
+        self,
+        payment: Payment,
+        effect: PaymentEffect,
+        booking: Booking,
+        amount_minor: int,
+        *,
+        is_revenue: bool = True,
     ) -> Payment:
         """Stores a payment after something happened to it, with its event."""
         self.changes.payments[payment.key] = payment
-        self.changes.events.append(PaymentEvent(effect, payment, booking, amount_minor))
+        event = PaymentEvent(effect, payment, booking, amount_minor, is_revenue)
+        self.changes.events.append(event)
         return payment
 
     def _live(self, booking_ids: Iterable[UUID]) -> Iterator[Booking]:

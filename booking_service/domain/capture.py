@@ -1,0 +1,147 @@
+"""A captured payment: it confirms a booking, or it is kept as REFUND_DUE once.
+
+Money that a provider has taken is never refused without a trace.
+"""
+
+from dataclasses import replace
+
+from booking_service.domain.booking import (
+    LIVE,
+    TAKEN,
+    Booking,
+    Payment,
+    PaymentEffect,
+    PaymentState,
+    State,
+    Transition,
+)
+from booking_service.domain.commands import RecordPayment
+from booking_service.domain.holds import (
+    completed,
+    currency_mismatch,
+    expire,
+    hold_expired,
+    invalid_transition,
+    make_room,
+)
+from booking_service.domain.money import Money
+from booking_service.domain.payment_events import belongs_elsewhere, new_payment, see
+from booking_service.domain.refunds import owe
+from booking_service.domain.refusal import Reason, Refusal
+from booking_service.domain.world import Draft
+
+
+def capture(
+    draft: Draft, booking: Booking, command: RecordPayment
+) -> tuple[Booking, Payment] | Refusal:
+    """Confirms the booking, or keeps the payment as REFUND_DUE and says why."""
+    known = draft.payment(command.provider, command.payment_id)
+    refusal = belongs_elsewhere(known, booking)
+    if refusal is not None:
+        return refusal
+    taken = known is not None and known.state not in (PaymentState.AUTHORISED, PaymentState.FAILED)
+    expected_minor = known.amount_minor if known is not None and taken else to_pay_minor(booking)
+    refusal = _wrong_amount(booking, command.amount, expected_minor)
+    if refusal is not None:
+        return refusal
+    if known is not None and taken:
+        if known.state is PaymentState.REFUND_DUE or booking.confirm_time is None:
+            return _too_late(booking)
+        return booking, known
+    payment = _captured(draft, booking, command, known)
+    if booking.state in TAKEN and booking.balance_due_minor > 0:
+        return _balance_paid(draft, booking, payment)
+    if booking.lapsed(draft.now) and _over(draft, booking):
+        booking = expire(draft, booking)
+    if booking.state in LIVE:
+        # A hold that lapsed but still has its seats is as good as live.
+        if booking.state is State.HELD:
+            booking = completed(draft, booking)
+        draft.take(booking, held=-booking.quantity, confirmed=booking.quantity)
+    elif booking.state is State.EXPIRED and _takes_again(draft, booking):
+        draft.take(booking, confirmed=booking.quantity)
+    else:
+        due = replace(payment, state=PaymentState.REFUND_DUE)
+        draft.put_payment(due, PaymentEffect.REFUND_DUE, booking, due.amount_minor)
+        if due.amount_minor > 0:
+            owe(draft, due, command.refund_row_id, due.amount_minor, str(booking.state))
+        return _too_late(booking)
+    confirmed = replace(
+        booking,
+        state=State.CONFIRMED,
+        confirm_time=booking.confirm_time or draft.now,
+        end_time=None,
+        end_reason="",
+        captured_minor=payment.amount_minor,
+    )
+    confirmed = draft.put(confirmed, Transition.CONFIRMED, before=booking)
+    draft.put_payment(payment, PaymentEffect.CAPTURED, confirmed, payment.amount_minor)
+    return confirmed, payment
+
+
+def to_pay_minor(booking: Booking) -> int | None:
+    """What the next payment for a booking has to come to, or None where none is wanted: then any
+    amount is due back.
+    """
+    if booking.state in LIVE or booking.state is State.EXPIRED:
+        return booking.price_minor
+    return booking.balance_due_minor or None
+
+
+def _balance_paid(draft: Draft, booking: Booking, payment: Payment) -> tuple[Booking, Payment]:
+    """What a change of dates left to be paid is paid: no transition, but more revenue."""
+    settled = replace(
+        booking,
+        balance_due_minor=0,
+        captured_minor=booking.captured_minor + payment.amount_minor,
+        update_time=draft.now,
+    )
+    draft.changes.bookings[booking.id] = settled
+    draft.put_payment(payment, PaymentEffect.BALANCE_CAPTURED, settled, payment.amount_minor)
+    return settled, payment
+
+
+def _over(draft: Draft, booking: Booking) -> bool:
+    return draft.package_of(booking).begins(booking.end_date) <= draft.now
+
+
+def _takes_again(draft: Draft, booking: Booking) -> bool:
+    if _over(draft, booking):
+        return False
+    package = draft.package_of(booking)
+    return make_room(draft, package, booking.start_date, booking.end_date, booking.quantity) is None
+
+
+def _too_late(booking: Booking) -> Refusal:
+    if booking.state is State.EXPIRED:
+        return hold_expired(booking)
+    return invalid_transition(booking, "paid")
+
+
+def _captured(
+    draft: Draft, booking: Booking, command: RecordPayment, known: Payment | None
+) -> Payment:
+    see(draft, command)
+    if known is None:
+        return new_payment(draft, booking, command, PaymentState.CAPTURED)
+    return replace(
+        known,
+        state=PaymentState.CAPTURED,
+        amount_minor=command.amount.minor,
+        failure_code="",
+        next_retry_time=None,
+        version=known.version + 1,
+        update_time=draft.now,
+    )
+
+
+def _wrong_amount(booking: Booking, amount: Money, expected_minor: int | None) -> Refusal | None:
+    if amount.currency != booking.currency:
+        return currency_mismatch(amount.currency, booking.currency)
+    if expected_minor in (None, amount.minor):
+        return None
+    return Refusal(
+        Reason.AMOUNT_MISMATCH,
+        f"to be paid is {expected_minor}, not {amount.minor} {booking.currency} in minor units",
+        {"price_minor": str(expected_minor), "currency": booking.currency},
+    )

@@ -1,0 +1,34 @@
+"""What users say and show: reviews and profiles."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a user says of a package after a stay; `rating` is 1 to 5."""
+
+    id: UUID
+    booking_id: UUID
+    package_id: UUID
+    user_id: str
+    rating: int
+    body: str
+    version: int
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UserProfile:
+    """What is shown of a user beside a booking."""
+
+    id: UUID
+    user_id: str
+    display_name: str
+    email: str
+    locale: str
+    version: int
+    create_time: datetime
+    update_time: datetime

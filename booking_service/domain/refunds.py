@@ -1,0 +1,133 @@
+"""Refunds: money owed back for a payment, in sum never more than was captured."""
+
+from dataclasses import replace
+from uuid import UUID, uuid5
+
+from booking_service.domain.booking import (
+    Booking,
+    Payment,
+    PaymentEffect,
+    PaymentState,
+    Refund,
+    RefundState,
+)
+from booking_service.domain.commands import RecordPayment, RefundPayment
+from booking_service.domain.holds import currency_mismatch
+from booking_service.domain.payment_events import belongs_elsewhere, event_key, see
+from booking_service.domain.refusal import Reason, Refusal, not_found
+from booking_service.domain.world import Decision, Draft
+
+
+def refund(draft: Draft, command: RefundPayment) -> Decision:
+    """Requests that money be paid back; all refunds together never exceed what was captured."""
+    payment = draft.payment_row(command.payment_row_id)
+    if payment is None or payment.booking_id != command.booking_id:
+        return draft.decided(not_found("payment", command.payment_row_id))
+    if command.amount.currency != payment.currency:
+        return draft.decided(currency_mismatch(command.amount.currency, payment.currency))
+    left_minor = refundable_minor(draft, payment)
+    if command.amount.minor > left_minor:
+        return draft.decided(_over_refund(payment, left_minor, command.amount.minor))
+    refund = owe(
+        draft, payment, command.refund_row_id, command.amount.minor, command.reason or "REQUESTED"
+    )
+    return draft.decided(refund)
+
+
+def paid_back(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
+    """A refund was paid out: the oldest requested ones that it covers are completed."""
+    payment = draft.payment(command.provider, command.payment_id)
+    if payment is None:
+        return not_found("payment", f"{command.provider}/{command.payment_id}")
+    refusal = belongs_elsewhere(payment, booking)
+    if refusal is None and command.amount.currency != payment.currency:
+        refusal = currency_mismatch(command.amount.currency, payment.currency)
+    if refusal is not None:
+        return refusal
+    if draft.seen(event_key(command)):
+        return payment
+    captured = payment.state not in (PaymentState.AUTHORISED, PaymentState.FAILED)
+    left_minor = payment.amount_minor - payment.refunded_minor if captured else 0
+    if command.amount.minor > left_minor:
+        return _over_refund(payment, left_minor, command.amount.minor)
+    see(draft, command)
+    total_minor = payment.refunded_minor + command.amount.minor
+    # What could not be taken stays due until all of it is paid back, and was never revenue.
+    is_due = payment.state is PaymentState.REFUND_DUE
+    partly = PaymentState.REFUND_DUE if is_due else PaymentState.PARTIALLY_REFUNDED
+    payment = replace(
+        payment,
+        state=PaymentState.REFUNDED if total_minor == payment.amount_minor else partly,
+        refunded_minor=total_minor,
+        version=payment.version + 1,
+        update_time=draft.now,
+    )
+    covered_minor = total_minor
+    for refund in draft.refunds_of(payment.id):
+        covered_minor -= refund.amount_minor
+        if covered_minor >= 0 and refund.state is RefundState.REQUESTED:
+            draft.changes.refunds[refund.id] = replace(
+                refund, state=RefundState.COMPLETED, update_time=draft.now
+            )
+    if not is_due:
+        booking = replace(
+            booking,
+            refunded_minor=booking.refunded_minor + command.amount.minor,
+            update_time=draft.now,
+        )
+        draft.changes.bookings[booking.id] = booking
+    return draft.put_payment(
+        payment, PaymentEffect.REFUNDED, booking, command.amount.minor, is_revenue=not is_due
+    )
+
+
+def refundable_minor(draft: Draft, payment: Payment) -> int:
+    """What of a payment is neither paid back nor requested to be."""
+    if payment.state in (PaymentState.AUTHORISED, PaymentState.FAILED):
+        return 0
+    requested_minor = sum(
+        refund.amount_minor
+        for refund in draft.refunds_of(payment.id)
+        if refund.state is RefundState.REQUESTED
+    )
+    return max(0, payment.amount_minor - payment.refunded_minor - requested_minor)
+
+
+def owe_across(
+    draft: Draft, booking: Booking, first_refund_id: UUID, amount_minor: int, reason: str
+) -> int:
+    """Requests refunds of a booking's payments, oldest first; gives back what they came to."""
+    left_minor = amount_minor
+    for n, payment in enumerate(draft.payments_of(booking.id)):
+        part_minor = min(left_minor, refundable_minor(draft, payment))
+        if part_minor > 0:
+            refund_id = first_refund_id if n == 0 else uuid5(first_refund_id, str(n))
+            owe(draft, payment, refund_id, part_minor, reason)
+            left_minor -= part_minor
+    return amount_minor - left_minor
+
+
+def owe(draft: Draft, payment: Payment, refund_id: UUID, amount_minor: int, reason: str) -> Refund:
+    """Requests that an amount of a payment be paid back."""
+    refund = Refund(
+        id=refund_id,
+        booking_id=payment.booking_id,
+        payment_id=payment.id,
+        state=RefundState.REQUESTED,
+        amount_minor=amount_minor,
+        currency=payment.currency,
+        reason=reason,
+        create_time=draft.now,
+        update_time=draft.now,
+    )
+    draft.changes.refunds[refund.id] = refund
+    return refund
+
+
+def _over_refund(payment: Payment, left_minor: int, wanted_minor: int) -> Refusal:
+    return Refusal(
+        Reason.OVER_REFUND,
+        f"of the payment {left_minor} {payment.currency} in minor units can be refunded, "
+        f"not {wanted_minor}",
+        {"refundable_minor": str(left_minor), "currency": payment.currency},
+    )

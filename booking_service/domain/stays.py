@@ -1,0 +1,171 @@
+"""Confirmed stays: how one is cancelled, moved to other days, reviewed."""
+
+from dataclasses import replace
+
+from booking_service.domain.booking import Booking, State, Transition
+from booking_service.domain.catalog import Package
+from booking_service.domain.commands import CancelBooking, CreateReview, RescheduleBooking
+from booking_service.domain.etag import etag
+from booking_service.domain.holds import closed, invalid_transition, make_room, wrong_price
+from booking_service.domain.people import Review
+from booking_service.domain.policy import refund_minor
+from booking_service.domain.refunds import owe_across, refundable_minor
+from booking_service.domain.refusal import (
+    Reason,
+    Refusal,
+    already_exists,
+    etag_mismatch,
+    not_found,
+)
+from booking_service.domain.world import Changes, Decision, Draft
+
+
+def cancel(draft: Draft, command: CancelBooking) -> Decision:
+    """Gives the seats back and requests the refund that the booking's policy grants now."""
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    if booking.state is State.CANCELLED:
+        return draft.decided(booking)
+    package = draft.package_of(booking)
+    refusal = _changed(booking, command.etag) or _not_confirmed(
+        draft, booking, package, "cancelled"
+    )
+    if refusal is not None:
+        return draft.decided(refusal)
+    time_left_s = (package.begins(booking.start_date) - draft.now).total_seconds()
+    # Of what was paid: a balance nobody paid must not turn the fee into a refund.
+    granted_minor = refund_minor(booking.cancellation_policy, booking.paid_minor, time_left_s)
+    paid_minor = sum(refundable_minor(draft, paid) for paid in draft.payments_of(booking.id))
+    due_minor = min(granted_minor, paid_minor)
+    expected = command.expected_refund
+    if expected is not None and (expected.minor, expected.currency) != (
+        due_minor,
+        booking.currency,
+    ):
+        return draft.decided(
+            Refusal(
+                Reason.FEE_CHANGED,
+                f"the refund is {due_minor} {booking.currency} in minor units now",
+                {"refund_minor": str(due_minor), "currency": booking.currency},
+            )
+        )
+    draft.take(booking, confirmed=-booking.quantity)
+    cancelled = replace(
+        booking,
+        state=State.CANCELLED,
+        end_time=draft.now,
+        end_reason=command.reason,
+        refund_minor=due_minor,
+        balance_due_minor=0,
+    )
+    owe_across(draft, booking, command.refund_row_id, due_minor, "CANCELLED")
+    return draft.decided(draft.put(cancelled, Transition.CANCELLED, before=booking))
+
+
+def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
+    """Moves a stay: its old days are free only if the new ones are taken, days in both are kept.
+
+    What was paid counts towards the new price; the difference is due or given back.
+    """
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    package = draft.package_of(booking)
+    list_price_minor = (
+        package.base_price_minor * booking.quantity * (command.end_date - command.start_date).days
+    )
+    refusal = (
+        _changed(booking, command.etag)
+        or _not_confirmed(draft, booking, package, "rescheduled")
+        or _begun(draft, booking, package)
+        or closed(draft, package, command.start_date, command.end_date)
+        or wrong_price(package, command.quote, list_price_minor)
+    )
+    if refusal is not None:
+        return draft.decided(refusal)
+    quote = command.quote
+    price_minor = quote.price.minor if quote is not None else list_price_minor
+    policy = booking.cancellation_policy
+    if quote is not None and quote.cancellation_policy is not None:
+        policy = quote.cancellation_policy
+    paid_minor = booking.paid_minor
+    moved = replace(
+        booking,
+        start_date=command.start_date,
+        end_date=command.end_date,
+        price_minor=price_minor,
+        cancellation_policy=policy,
+        balance_due_minor=max(0, price_minor - paid_minor),
+    )
+    if moved == booking:
+        return draft.decided(booking)
+    draft.take(booking, confirmed=-booking.quantity)
+    refusal = make_room(draft, package, moved.start_date, moved.end_date, moved.quantity)
+    if refusal is not None:
+        return Decision(refusal, Changes())
+    draft.take(moved, confirmed=moved.quantity)
+    surplus_minor = max(0, paid_minor - price_minor)
+    owe_across(draft, booking, command.refund_row_id, surplus_minor, "RESCHEDULED")
+    return draft.decided(draft.put(moved, Transition.RESCHEDULED, before=booking))
+
+
+def review(draft: Draft, command: CreateReview) -> Decision:
+    """What a user says of a stay that was paid for, once."""
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    if booking.state not in (State.CONFIRMED, State.FULFILLED):
+        return draft.decided(
+            Refusal(
+                Reason.NOT_ELIGIBLE,
+                f"booking {booking.id} is {booking.state}: only a confirmed stay can be reviewed",
+                {"state": str(booking.state), "booking_id": str(booking.id)},
+            )
+        )
+    known = draft.review_of(booking.id)
+    if known is not None:
+        return draft.decided(already_exists("review", known.id))
+    made = Review(
+        id=command.review_id,
+        booking_id=booking.id,
+        package_id=booking.package_id,
+        user_id=booking.user_id,
+        rating=command.rating,
+        body=command.body,
+        version=1,
+        create_time=draft.now,
+        update_time=draft.now,
+    )
+    draft.changes.reviews[booking.id] = made
+    return draft.decided(made)
+
+
+def _changed(booking: Booking, expected_etag: str) -> Refusal | None:
+    if expected_etag in ("", etag(booking.version, booking.update_time)):
+        return None
+    return etag_mismatch("booking", booking.id)
+
+
+def _begun(draft: Draft, booking: Booking, package: Package) -> Refusal | None:
+    """Refuses to move a stay whose first day has come: its price would pay for two."""
+    if draft.now < package.begins(booking.start_date):
+        return None
+    return Refusal(
+        Reason.NOT_CANCELLABLE,
+        f"the stay of booking {booking.id} has begun",
+        {"state": str(booking.state), "booking_id": str(booking.id)},
+    )
+
+
+def _not_confirmed(draft: Draft, booking: Booking, package: Package, verb: str) -> Refusal | None:
+    over = booking.state is State.CONFIRMED and package.begins(booking.end_date) <= draft.now
+    if booking.state is State.FULFILLED or over:
+        return Refusal(
+            Reason.NOT_CANCELLABLE,
+            f"the stay of booking {booking.id} is over",
+            {"state": str(booking.state), "booking_id": str(booking.id)},
+        )
+    if booking.state is not State.CONFIRMED:
+        return invalid_transition(booking, verb)
+    return None
