@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from booking_service import loading
+from booking_service import early_payments, loading
 from booking_service.database import (
     Conflict,
     ConnectionLost,
@@ -24,10 +24,11 @@ from booking_service.database import (
     LockTimeout,
 )
 from booking_service.domain.booking import Booking
-from booking_service.domain.commands import Command, OfBooking
+from booking_service.domain.commands import Command, OfBooking, RecordPayment
 from booking_service.domain.holds import Limits
 from booking_service.domain.refusal import Reason, Refusal, Refused, not_found
-from booking_service.domain.world import Answer
+from booking_service.domain.world import Answer, Decision
+from booking_service.early_payments import EarlyPayment
 from booking_service.group import REUSED, GroupCommit, Request, Result
 from booking_service.idempotency import RequestKey
 
@@ -157,6 +158,24 @@ class CommandBus:
             raise outcome
         return outcome
 
+    async def preview(self, command: Command) -> Decision:
+        """What a command would come to now, with the changes it would make: its outcome is an
+        answer. Nothing is taken or written. Raises as submit.
+        """
+        request = Request(command, "", None, b"")
+        entry = Entry(request, self._monotonic_s())
+        outcome: Outcome
+        if await self._with_packages([entry]):
+            decision = await self._commit.preview(request)
+            outcome = decision.outcome
+        else:
+            outcome = entry.future.result()
+        if isinstance(outcome, Refusal):
+            raise Refused(outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return decision
+
     def _admit(self, request: Request) -> Entry:
         now_s = self._monotonic_s()
         oldest_s = now_s - self._main[0].arrived_s if self._main else 0.0
@@ -200,8 +219,9 @@ class CommandBus:
         entries = await self._with_packages(entries)
         here = []
         for entry in entries:
-            if entry.request.package_id in self._waiting:
-                self._wait(entry)
+            held_up = entry.request.package_ids & self._waiting.keys()
+            if held_up:
+                self._wait(entry, min(held_up))
             else:
                 here.append(entry)
         if not here:
@@ -217,7 +237,7 @@ class CommandBus:
             # A user's lock, held by another copy of the service.
             left = here
         for entry in left:
-            self._wait(entry)
+            self._wait(entry, min(entry.request.package_ids, default=None))
 
     async def _waiting_group(self, entries: list[Entry]) -> None:
         if not entries:
@@ -268,7 +288,10 @@ class CommandBus:
                 entry.answer(_overloaded("the package is locked by somebody else"))
 
     async def _with_packages(self, entries: list[Entry]) -> list[Entry]:
-        """Finds the packages of commands that name only a booking; answers those without one."""
+        """Finds the packages of commands that name only a booking; answers those without one.
+
+        What a provider said of a booking that is not known yet is kept before it is answered.
+        """
         of_bookings = [
             (entry, entry.request.command)
             for entry in entries
@@ -278,10 +301,19 @@ class CommandBus:
         if unknown:
             async with self._database.connection() as connection:
                 self._remember(await loading.packages_of(connection, sorted(unknown)))
+        early = [
+            EarlyPayment(command, entry.request.caller)
+            for entry, command in of_bookings
+            if isinstance(command, RecordPayment) and command.booking_id not in self._packages
+        ]
+        if early:
+            await early_payments.keep(self._database, early)
         for entry, command in of_bookings:
-            entry.request.package_id = self._packages.get(command.booking_id)
-            if entry.request.package_id is None:
+            package_id = self._packages.get(command.booking_id)
+            if package_id is None:
                 entry.answer(not_found("booking", command.booking_id))
+            else:
+                entry.request.package_ids = frozenset({package_id})
         return [entry for entry in entries if not entry.future.done()]
 
     async def _guarded(self, work: Coroutine[Any, Any, None], entries: list[Entry]) -> None:
@@ -310,8 +342,7 @@ class CommandBus:
                 self._forget(entry)
         return group
 
-    def _wait(self, entry: Entry) -> None:
-        package_id = entry.request.package_id
+    def _wait(self, entry: Entry, package_id: UUID | None) -> None:
         if package_id is None:
             entry.answer(_overloaded("a lock was not granted in time"))
             return

@@ -1,5 +1,6 @@
 """Domain events as facts for the metrics: framed protobuf, ready to be sealed and sent."""
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from protos.tracking.v1 import event_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 
 
 def microseconds(instant: datetime | None) -> int:
@@ -52,11 +54,13 @@ def _fill_booking(fact: event_pb2.BookingFact, event: BookingEvent, package: Pac
     fact.currency = booking.currency
     fact.refund_minor = booking.refund_minor or 0
     # Free text stays in the booking: a fact carries codes alone.
-    fact.reason = booking.end_reason if booking.end_reason.isupper() else ""
+    fact.reason = booking.end_reason if _CODE.fullmatch(booking.end_reason) else ""
 
 
 def _fill_payment(fact: event_pb2.PaymentFact, event: PaymentEvent, package: Package) -> None:
     _fill_common(fact, event.booking, package)
+    if not event.is_revenue:
+        fact.confirm_time_us = 0
     fact.kind = event_pb2.PaymentFact.Kind.Value(event.effect)
     fact.provider = event.payment.provider
     fact.payment_id = event.payment.payment_id

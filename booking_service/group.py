@@ -13,11 +13,17 @@ from uuid import UUID
 from booking_service import answers, facts, idempotency, loading, saving
 from booking_service.database import Connection, Database
 from booking_service.domain.booking import BookingEvent
-from booking_service.domain.commands import Command, CreatePackage, OfPackage, StartBooking
+from booking_service.domain.commands import (
+    ClaimPayments,
+    Command,
+    CreatePackage,
+    OfPackage,
+    StartBatch,
+)
 from booking_service.domain.decide import decide
 from booking_service.domain.holds import Limits
 from booking_service.domain.refusal import Reason, Refusal
-from booking_service.domain.world import Answer, Changes, World
+from booking_service.domain.world import Answer, Changes, Decision, World
 from booking_service.idempotency import RequestKey, StoredAnswer
 from booking_service.saving import Origin
 from booking_service.sql import QueryGroup
@@ -33,21 +39,27 @@ _commands = QueryGroup("commands")
 class Request:
     """A command, who asks, and what identifies a repeat.
 
-    `key` is None for our own commands. `package_id` is unknown at first where the command names
-    only a booking, and None for one that has no package.
+    `key` is None for our own commands. `package_ids` are the packages to lock: unknown at first
+    where the command names only a booking, empty for one that has no package.
     """
 
     command: Command
     caller: str
     key: RequestKey | None
     fingerprint: bytes
-    package_id: UUID | None = None
+    package_ids: frozenset[UUID] = frozenset()
 
     def __post_init__(self) -> None:
-        if isinstance(self.command, CreatePackage):
-            self.package_id = self.command.package.id
-        elif isinstance(self.command, OfPackage):
-            self.package_id = self.command.package_id
+        match self.command:
+            case CreatePackage():
+                self.package_ids = frozenset({self.command.package.id})
+            case StartBatch():
+                self.package_ids = frozenset(start.package_id for start in self.command.starts)
+            case ClaimPayments():
+                claimed = self.command.payments
+                self.package_ids = frozenset(payment.package_id for payment in claimed)
+            case command if isinstance(command, OfPackage):
+                self.package_ids = frozenset({command.package_id})
 
     @property
     def origin(self) -> Origin:
@@ -93,17 +105,25 @@ class GroupCommit:
             self._on_commit()
         return result
 
+    async def preview(self, request: Request) -> Decision:
+        """What a request would come to now. Locks nothing, writes nothing and promises nothing."""
+        async with self._database.transaction() as connection:
+            packages = await loading.read_packages(connection, request.package_ids)
+            now = await self._database.clock.now(connection)
+            stored = await loading.load(connection, [request.command], packages, self._limits, now)
+            now = loading.after_all(stored, now)
+            return decide(request.command, stored, now, self._limits)
+
     async def _carry_out(
         self, connection: Connection, requests: Sequence[Request], skip_locked: bool
     ) -> tuple[Result, bool]:
         result = Result()
-        wanted = {request.package_id for request in requests if request.package_id is not None}
+        wanted = frozenset[UUID]().union(*(request.package_ids for request in requests))
         packages, locked = await loading.lock_packages(connection, wanted, skip_locked=skip_locked)
-        result.locked_out = [request for request in requests if request.package_id in locked]
-        requests = [request for request in requests if request.package_id not in locked]
-        if self._limits:
-            users = {r.command.user_id for r in requests if isinstance(r.command, StartBooking)}
-            await loading.lock_users(connection, users)
+        result.locked_out = [request for request in requests if request.package_ids & locked]
+        requests = [request for request in requests if not request.package_ids & locked]
+        users = loading.users_of([request.command for request in requests], self._limits)
+        await loading.lock_users(connection, users)
         now = await self._database.clock.now(connection)
         kept = await idempotency.find_answers(
             connection, {request.key for request in requests if request.key}, now

@@ -12,19 +12,25 @@ from uuid import UUID
 
 from booking_service import rows
 from booking_service.database import Connection, Record
-from booking_service.domain.booking import Booking, PaymentEventKey, PaymentKind, PaymentSeen
+from booking_service.domain.booking import PaymentEventKey, PaymentKind, PaymentSeen
 from booking_service.domain.catalog import Package
 from booking_service.domain.commands import (
+    ClaimPayments,
     Command,
     ConfirmBooking,
     CreatePackage,
+    CreateReview,
     CreateVendor,
     ExpireHolds,
     FulfilStays,
     OfBooking,
+    ReconcileInventory,
     RecordPayment,
+    RescheduleBooking,
     SetCapacity,
+    StartBatch,
     StartBooking,
+    UpdateProfile,
 )
 from booking_service.domain.holds import Limits
 from booking_service.domain.inventory import Day
@@ -42,6 +48,8 @@ _payments = QueryGroup("payments")
 _refunds = QueryGroup("refunds")
 _vendors = QueryGroup("vendors")
 _users = QueryGroup("users")
+_reviews = QueryGroup("reviews")
+_profiles = QueryGroup("profiles")
 
 
 async def packages_of(connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, UUID]:
@@ -69,6 +77,12 @@ async def lock_packages(
     return locked, {row["id"] for row in existing}
 
 
+async def read_packages(connection: Connection, package_ids: Iterable[UUID]) -> dict[UUID, Package]:
+    """The packages that exist, as they are now and without a lock."""
+    found = await connection.fetch(_packages.read, sorted(package_ids))
+    return {row["id"]: rows.package(row) for row in found}
+
+
 async def lock_users(connection: Connection, user_ids: Iterable[str]) -> None:
     """Locks users against other starts of theirs, in whatever package."""
     keys = sorted({_advisory_key(user_id) for user_id in user_ids})
@@ -86,21 +100,39 @@ async def load(
     """Everything that these commands may need to know, under the locks already held."""
     world = World()
     world.merge(Changes(packages=packages))
-    starts = [command for command in commands if isinstance(command, StartBooking)]
+    starts = [start for command in commands for start in starts_of(command)]
     await _load_vendors(connection, commands, world)
     await _load_bookings(connection, commands, world)
     await _load_payments(connection, commands, world)
-    if limits and starts:
+    if limits.of_users and starts:
         users = sorted({command.user_id for command in starts})
         await _merge_bookings(world, connection.fetch(_bookings.load_live_of_users, users, now))
-    spans = _spans(starts, world.bookings.values())
+    moves = [command for command in commands if isinstance(command, RescheduleBooking)]
+    spans = _spans(starts, moves, world)
     if spans:
         await _merge_bookings(
             world, connection.fetch(_bookings.load_lapsed_overlapping, *_columns(spans, 3), now)
         )
     await _load_sweeps(connection, commands, world, now)
+    await _load_people(connection, commands, world)
     await _load_days(connection, commands, starts, world)
+    await _load_recounts(connection, commands, world)
     return world
+
+
+def starts_of(command: Command) -> tuple[StartBooking, ...]:
+    """The starts that a command is or holds."""
+    if isinstance(command, StartBatch):
+        return command.starts
+    return (command,) if isinstance(command, StartBooking) else ()
+
+
+def users_of(commands: Sequence[Command], limits: Limits) -> set[str]:
+    """Users whose other bookings, or whose profile, a command depends on."""
+    users = {command.user_id for command in commands if isinstance(command, UpdateProfile)}
+    if limits.of_users:
+        users |= {start.user_id for command in commands for start in starts_of(command)}
+    return users
 
 
 def after_all(world: World, now: datetime) -> datetime:
@@ -111,6 +143,7 @@ def after_all(world: World, now: datetime) -> datetime:
         *(value.update_time for value in world.bookings.values()),
         *(value.update_time for value in world.packages.values()),
         *(value.update_time for value in world.payments.values()),
+        *(value.update_time for value in world.profiles.values()),
     ]
     newest = max(changed, default=now - timedelta(microseconds=1))
     return max(now, newest + timedelta(microseconds=1)).astimezone(UTC)
@@ -127,9 +160,14 @@ async def _load_vendors(connection: Connection, commands: Sequence[Command], wor
 
 
 async def _load_bookings(connection: Connection, commands: Sequence[Command], world: World) -> None:
-    booking_ids = {
-        command.booking_id for command in commands if isinstance(command, OfBooking | StartBooking)
+    booking_ids = {command.booking_id for command in commands if isinstance(command, OfBooking)}
+    booking_ids |= {
+        payment.booking_id
+        for command in commands
+        if isinstance(command, ClaimPayments)
+        for payment in command.payments
     }
+    booking_ids |= {start.booking_id for command in commands for start in starts_of(command)}
     if booking_ids:
         await _merge_bookings(world, connection.fetch(_bookings.load, sorted(booking_ids)))
 
@@ -139,12 +177,17 @@ async def _load_payments(connection: Connection, commands: Sequence[Command], wo
         command for command in commands if isinstance(command, ConfirmBooking | RecordPayment)
     ]
     keys = sorted({(command.provider, command.payment_id) for command in paying})
-    # Only what was confirmed or ended can have payments that a command without one asks for.
     booking_ids = sorted(
         {
             command.booking_id
             for command in commands
             if isinstance(command, OfBooking) and command.booking_id in world.bookings
+        }
+        | {
+            payment.booking_id
+            for command in commands
+            if isinstance(command, ClaimPayments)
+            for payment in command.payments
         }
     )
     if not booking_ids and not keys:
@@ -193,6 +236,30 @@ async def _load_sweeps(
         )
 
 
+async def _load_people(connection: Connection, commands: Sequence[Command], world: World) -> None:
+    reviewed = {command.booking_id for command in commands if isinstance(command, CreateReview)}
+    if reviewed:
+        found = await connection.fetch(_reviews.load, sorted(reviewed))
+        world.reviews |= {row["booking_id"]: rows.review(row) for row in found}
+    users = {command.user_id for command in commands if isinstance(command, UpdateProfile)}
+    if users:
+        found = await connection.fetch(_profiles.load, sorted(users))
+        world.profiles |= {row["user_id"]: rows.profile(row) for row in found}
+
+
+async def _load_recounts(connection: Connection, commands: Sequence[Command], world: World) -> None:
+    wanted = {c.package_id for c in commands if isinstance(c, ReconcileInventory)}
+    wanted &= world.packages.keys()
+    if not wanted:
+        return
+    for row in await connection.fetch(_inventory.recount, sorted(wanted)):
+        key = row["package_id"], row["day"]
+        if row["stored"]:
+            world.days[key] = Day(row["capacity"], row["held"], row["confirmed"])
+        recounted = Day(row["capacity"], row["recounted_held"], row["recounted_confirmed"])
+        world.recounts.setdefault(row["package_id"], {})[row["day"]] = recounted
+
+
 async def _load_days(
     connection: Connection,
     commands: Sequence[Command],
@@ -211,6 +278,11 @@ async def _load_days(
         if isinstance(command, SetCapacity)
         for run in command.ranges
     }
+    spans |= {
+        (world.bookings[command.booking_id].package_id, command.start_date, command.end_date)
+        for command in commands
+        if isinstance(command, RescheduleBooking) and command.booking_id in world.bookings
+    }
     if spans:
         found = await connection.fetch(_inventory.load, *_columns(sorted(spans), 3))
         for row in found:
@@ -219,17 +291,23 @@ async def _load_days(
 
 
 def _spans(
-    starts: Sequence[StartBooking], bookings: Iterable[Booking]
+    starts: Sequence[StartBooking], moves: Sequence[RescheduleBooking], world: World
 ) -> list[tuple[UUID, date, date]]:
     """The days on which room may be looked for, one span a package.
 
     A payment that comes after its hold expired looks for room as a start does.
     """
+    stays = [(start.package_id, start.start_date, start.end_date) for start in starts]
+    stays += [(b.package_id, b.start_date, b.end_date) for b in world.bookings.values()]
+    stays += [
+        (world.bookings[move.booking_id].package_id, move.start_date, move.end_date)
+        for move in moves
+        if move.booking_id in world.bookings
+    ]
     spans: dict[UUID, tuple[date, date]] = {}
-    stays: list[StartBooking | Booking] = [*starts, *bookings]
-    for stay in stays:
-        first, until = spans.get(stay.package_id, (stay.start_date, stay.end_date))
-        spans[stay.package_id] = min(first, stay.start_date), max(until, stay.end_date)
+    for package_id, start_date, end_date in stays:
+        first, until = spans.get(package_id, (start_date, end_date))
+        spans[package_id] = min(first, start_date), max(until, end_date)
     return [(package_id, first, until) for package_id, (first, until) in sorted(spans.items())]
 
 

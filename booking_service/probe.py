@@ -25,7 +25,7 @@ from booking_service.sql import QueryGroup
 from protos.tracking.v1 import tracking_pb2
 from servicekit.start import StartError
 
-SCHEMA_VERSION: Final = "0002"
+SCHEMA_VERSION: Final = "0005"
 """The newest migration that this code needs; the indexes (9xxx) are not needed to work."""
 
 DEADLINE_S: Final = 1.0

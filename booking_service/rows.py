@@ -14,6 +14,7 @@ from booking_service.domain.booking import (
     State,
 )
 from booking_service.domain.catalog import Package, PackageStatus, Pricing, Vendor
+from booking_service.domain.people import Review, UserProfile
 from booking_service.domain.policy import CancellationPolicy, Tier
 
 Row: TypeAlias = Mapping[str, Any] | Record
@@ -44,6 +45,14 @@ def payment(row: Row) -> Payment:
 
 def refund(row: Row) -> Refund:
     return Refund(**{**row, "state": RefundState(row["state"])})
+
+
+def review(row: Row) -> Review:
+    return Review(**row)
+
+
+def profile(row: Row) -> UserProfile:
+    return UserProfile(**row)
 
 
 def policy(column: str) -> CancellationPolicy:

@@ -9,6 +9,7 @@ from uuid import UUID
 from booking_service import rows
 from booking_service.database import Connection
 from booking_service.domain.booking import Booking, BookingEvent, PaymentSeen
+from booking_service.domain.catalog import Package
 from booking_service.domain.world import Changes, World
 from booking_service.sql import QueryGroup
 from metrics_service.client.record import NamedQuery
@@ -21,6 +22,8 @@ _inventory = QueryGroup("inventory")
 _payments = QueryGroup("payments")
 _refunds = QueryGroup("refunds")
 _vendors = QueryGroup("vendors")
+_reviews = QueryGroup("reviews")
+_profiles = QueryGroup("profiles")
 _outbox = QueryGroup("outbox")
 
 
@@ -35,19 +38,27 @@ class Origin:
 async def save(connection: Connection, changes: Changes, stored: World) -> None:
     """Writes changes over what is stored, sorted by key."""
     await write_all(connection, _vendors.create, sorted(changes.vendors.values(), key=_id), _plain)
-    await write_all(
-        connection, _packages.create, sorted(changes.packages.values(), key=_id), _plain
-    )
+    packages = sorted(changes.packages.values(), key=_id)
+    new = [package for package in packages if package.id not in stored.packages]
+    known = [package for package in packages if package.id in stored.packages]
+    await write_all(connection, _packages.create, new, _plain)
+    await write_all(connection, _packages.update, known, _package_columns)
     await _save_days(connection, changes, stored)
     bookings = sorted(changes.bookings.values(), key=_id)
     created = [booking for booking in bookings if booking.id not in stored.bookings]
     updated = [booking for booking in bookings if booking.id in stored.bookings]
     await write_all(connection, _bookings.create, created, _plain)
     await write_all(connection, _bookings.update, updated, _updated_columns)
-    await write_all(connection, _payments.save, sorted(changes.payments.values(), key=_id), _plain)
+    # By what is unique across packages: two copies that are told of the same payments must meet in
+    # one order.
+    payments = [payment for _, payment in sorted(changes.payments.items())]
+    await write_all(connection, _payments.save, payments, _plain)
     seen = sorted(changes.payments_seen.values(), key=lambda value: _event_columns(value)[:4])
     await write_all(connection, _payments.create_events, seen, _event_columns)
     await write_all(connection, _refunds.save, sorted(changes.refunds.values(), key=_id), _plain)
+    await write_all(connection, _reviews.create, sorted(changes.reviews.values(), key=_id), _plain)
+    profiles = sorted(changes.profiles.values(), key=_id)
+    await write_all(connection, _profiles.save, profiles, _plain)
 
 
 async def save_events(
@@ -114,9 +125,20 @@ def _plain(value: Any) -> tuple[object, ...]:
 
 def _updated_columns(booking: Booking) -> tuple[object, ...]:
     return (
-        *(booking.id, booking.state, booking.hold_expire_time, booking.complete_time),
-        *(booking.confirm_time, booking.end_time, booking.end_reason, booking.refund_minor),
-        *(booking.refunded_minor, booking.version, booking.update_time),
+        *(booking.id, booking.state, booking.start_date, booking.end_date, booking.price_minor),
+        *(rows.policy_column(booking.cancellation_policy), booking.hold_expire_time),
+        *(booking.complete_time, booking.confirm_time, booking.end_time, booking.end_reason),
+        *(booking.refund_minor, booking.refunded_minor, booking.version, booking.update_time),
+        *(booking.balance_due_minor, booking.extensions, booking.captured_minor),
+    )
+
+
+def _package_columns(package: Package) -> tuple[object, ...]:
+    return (
+        *(package.id, package.title, package.type, package.location, package.status),
+        *(package.bookable_from, package.bookable_until, package.base_price_minor),
+        *(package.min_party_size, package.max_party_size, package.cutoff_s, package.hold_ttl_s),
+        *(rows.policy_column(package.cancellation_policy), package.version, package.update_time),
     )
 
 

@@ -1,4 +1,5 @@
-"""Ends what time has ended: lapsed holds, stays that are over, answers kept long enough.
+"""Ends what time has ended: lapsed holds, stays that are over, answers kept long enough; and
+applies the payments that came before their booking.
 
 Hygiene, not correctness: a lapsed hold blocks no sale before the sweeper comes. It only finds the
 packages; commands do the work under the package lock, so that any number of copies may sweep at
@@ -13,9 +14,10 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from booking_service.database import Database, DatabaseError, LockTimeout
+from booking_service import early_payments
+from booking_service.database import Database, DatabaseError, DataRefused, LockTimeout
 from booking_service.domain.commands import Command, ExpireHolds, FulfilStays
-from booking_service.domain.refusal import Refused
+from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.idempotency import SLOT_S, idempotency_slot
 from booking_service.loading import SWEEP_LIMIT
@@ -27,6 +29,9 @@ PACKAGES_A_SWEEP: Final = 200
 
 ROUNDS_A_PACKAGE: Final = 20
 """Commands for one package in one sweep, each ending SWEEP_LIMIT holds or stays."""
+
+EARLY_PAYMENTS_A_SWEEP: Final = 200
+"""Payments applied in one sweep that came before their booking."""
 
 CALLER: Final = "sweeper"
 
@@ -71,6 +76,8 @@ class Sweeper:
             lapsed = await connection.fetch(_SQL.lapsed_packages, now, PACKAGES_A_SWEEP)
             latest = (now + _FURTHEST_AHEAD).date()
             ended = await connection.fetch(_SQL.ended_packages, latest, PACKAGES_A_SWEEP)
+        # Before holds end: a paid one is kept.
+        await self._apply_early_payments(now)
         swept = 0
         for row in lapsed:
             swept += await self._end_all(ExpireHolds(row["package_id"]))
@@ -97,6 +104,28 @@ class Sweeper:
             if ended < SWEEP_LIMIT:
                 break
         return swept
+
+    async def _apply_early_payments(self, now: datetime) -> None:
+        async with self._database.connection() as connection:
+            matched = await early_payments.find_matched(connection, EARLY_PAYMENTS_A_SWEEP)
+            await early_payments.forget(connection, now)
+        for early in matched:
+            refusal = ""
+            try:
+                await self._commands.submit(
+                    early.command, caller=early.caller, rpc=type(early.command).__name__
+                )
+            except Refused as refused:
+                if refused.refusal.reason is Reason.OVERLOADED:
+                    log.info("early payments put off")
+                    return
+                refusal = str(refused.refusal.reason)
+            except DataRefused:
+                refusal = "INTERNAL"
+            if refusal:
+                log.warning("early payment refused", reason=refusal)
+            async with self._database.connection() as connection:
+                await early_payments.settle(connection, early.command, refusal)
 
     async def _empty_next_slot(self, now: datetime) -> None:
         """Empties the partition whose turn comes next: its answers are older than they are kept."""

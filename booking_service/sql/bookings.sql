@@ -3,9 +3,36 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE id = $1;
+
+-- $1 booking, $2 last version seen, $3 limit
+-- name: bookings.list_events
+SELECT version, transition, from_state, to_state, reason, caller, event_time
+FROM booking_events
+WHERE booking_id = $1 AND version > $2
+ORDER BY version
+LIMIT $3;
+
+-- Sums are numeric, which is exact however many bookings there are. What a booking could not take
+-- is in neither of its sums.
+-- $1 first instant, $2 first instant after, $3 vendor (null: any)
+-- name: bookings.revenue
+SELECT
+    currency,
+    count(*) AS bookings,
+    sum(captured_minor) AS gross_minor,
+    sum(refunded_minor) AS refunded_minor
+FROM bookings
+WHERE
+    state IN ('CONFIRMED', 'FULFILLED', 'CANCELLED')
+    AND confirm_time >= $1::timestamptz
+    AND confirm_time < $2::timestamptz
+    AND ($3::uuid IS NULL OR vendor_id = $3)
+GROUP BY currency
+ORDER BY currency;
 
 -- Lists, newest first. In all of them: $1 states (empty: any), $2 and $3 the stay's dates
 -- [from, until), $4 earliest first day that can reach $2, $5 and $6 the last row seen, $7 limit.
@@ -17,7 +44,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE
     user_id = $8
@@ -34,7 +62,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE
     user_id = $8
@@ -52,7 +81,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE
     package_id = $8
@@ -68,7 +98,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE
     start_date BETWEEN $4 AND $3::date - 1
@@ -84,7 +115,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions
 FROM bookings
 WHERE
     (cardinality($1::text[]) = 0 OR state = ANY($1))

@@ -27,6 +27,16 @@ WHERE id = ANY($1::uuid[])
 ORDER BY id
 FOR NO KEY UPDATE SKIP LOCKED;
 
+-- $1 package ids
+-- name: packages.read
+SELECT
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+FROM packages
+WHERE id = ANY($1::uuid[])
+ORDER BY id;
+
 -- Taken after the package locks, in the order of $1, which is sorted.
 -- $1 keys of users
 -- name: users.lock
@@ -58,7 +68,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions, captured_minor
 FROM bookings
 WHERE id = ANY($1::uuid[]);
 
@@ -68,7 +79,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions, captured_minor
 FROM bookings
 WHERE
     user_id = ANY($1::text[])
@@ -81,7 +93,8 @@ SELECT
     b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
     b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
     b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
-    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time
+    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time,
+    b.balance_due_minor, b.extensions, b.captured_minor
 FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
 INNER JOIN bookings AS b
     ON
@@ -97,7 +110,8 @@ SELECT
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time,
+    balance_due_minor, extensions, captured_minor
 FROM bookings
 WHERE
     package_id = ANY($1::uuid[])
@@ -112,7 +126,8 @@ SELECT
     b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
     b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
     b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
-    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time
+    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time,
+    b.balance_due_minor, b.extensions, b.captured_minor
 FROM unnest($1::uuid[], $2::date[]) AS w (package_id, today)
 INNER JOIN bookings AS b
     ON b.package_id = w.package_id AND b.state = 'CONFIRMED' AND b.end_date <= w.today
@@ -129,13 +144,14 @@ INNER JOIN package_days AS d
 -- name: payments.load
 SELECT
     id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time
+    failure_code, version, create_time, update_time, next_retry_time
 FROM payments
 WHERE booking_id = ANY($1::uuid[])
 UNION
 SELECT
     p.id, p.booking_id, p.provider, p.payment_id, p.state, p.amount_minor, p.currency,
-    p.refunded_minor, p.failure_code, p.version, p.create_time, p.update_time
+    p.refunded_minor, p.failure_code, p.version, p.create_time,
+    p.update_time, p.next_retry_time
 FROM unnest($2::text[], $3::text[]) AS w (provider, payment_id)
 INNER JOIN payments AS p ON p.provider = w.provider AND p.payment_id = w.payment_id;
 
@@ -154,6 +170,47 @@ SELECT
 FROM refunds
 WHERE booking_id = ANY($1::uuid[]);
 
+-- $1 booking ids
+-- name: reviews.load
+SELECT id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
+FROM reviews
+WHERE booking_id = ANY($1::uuid[]);
+
+-- $1 user ids
+-- name: profiles.load
+SELECT id, user_id, display_name, email, locale, version, create_time, update_time
+FROM user_profiles
+WHERE user_id = ANY($1::text[]);
+
+-- Every day of a package, counted anew from its bookings beside what is stored.
+-- $1 package ids
+-- name: inventory.recount
+WITH taken AS (
+    SELECT
+        b.package_id,
+        day::date AS day,
+        sum(b.quantity) FILTER (WHERE b.state IN ('HELD', 'PENDING_PAYMENT')) AS held,
+        sum(b.quantity) FILTER (WHERE b.state IN ('CONFIRMED', 'FULFILLED')) AS confirmed
+    FROM bookings AS b
+    CROSS JOIN LATERAL generate_series(b.start_date, b.end_date - 1, interval '1 day') AS day
+    WHERE
+        b.package_id = ANY($1::uuid[])
+        AND b.state IN ('HELD', 'PENDING_PAYMENT', 'CONFIRMED', 'FULFILLED')
+    GROUP BY b.package_id, day
+)
+
+SELECT
+    coalesce(d.package_id, t.package_id) AS package_id,
+    coalesce(d.day, t.day) AS day,
+    coalesce(d.capacity, 0) AS capacity,
+    coalesce(d.held, 0) AS held,
+    coalesce(d.confirmed, 0) AS confirmed,
+    d.day IS NOT NULL AS stored,
+    coalesce(t.held, 0)::integer AS recounted_held,
+    coalesce(t.confirmed, 0)::integer AS recounted_confirmed
+FROM (SELECT package_id, day, capacity, held, confirmed FROM package_days WHERE package_id = ANY($1::uuid[])) AS d
+FULL JOIN taken AS t ON d.package_id = t.package_id AND d.day = t.day;
+
 -- name: vendors.create
 INSERT INTO vendors (id, name, version, create_time, update_time)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]);
@@ -169,6 +226,33 @@ SELECT * FROM unnest(
     $8::date[], $9::date[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[],
     $15::int[], $16::int[], $17::jsonb[], $18::bigint[], $19::timestamptz[], $20::timestamptz[]
 );
+
+-- name: packages.update
+UPDATE packages AS p
+SET
+    title = w.title,
+    type = w.type,
+    location = w.location,
+    status = w.status,
+    bookable_from = w.bookable_from,
+    bookable_until = w.bookable_until,
+    base_price_minor = w.base_price_minor,
+    min_party_size = w.min_party_size,
+    max_party_size = w.max_party_size,
+    cutoff_s = w.cutoff_s,
+    hold_ttl_s = w.hold_ttl_s,
+    cancellation_policy = w.cancellation_policy,
+    version = w.version,
+    update_time = w.update_time
+FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::date[], $7::date[],
+    $8::bigint[], $9::int[], $10::int[], $11::int[], $12::int[], $13::jsonb[], $14::bigint[],
+    $15::timestamptz[]
+) AS w (
+    id, title, type, location, status, bookable_from, bookable_until, base_price_minor,
+    min_party_size, max_party_size, cutoff_s, hold_ttl_s, cancellation_policy, version, update_time
+)
+WHERE p.id = w.id;
 
 -- name: inventory.create
 INSERT INTO package_days (package_id, day, capacity, held, confirmed)
@@ -191,19 +275,24 @@ INSERT INTO bookings (
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
     party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
     confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time
+    update_time, balance_due_minor, extensions, captured_minor
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[],
     $8::date[], $9::int[], $10::int[], $11::bigint[], $12::text[], $13::jsonb[],
     $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[],
-    $19::bigint[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[]
+    $19::bigint[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[],
+    $24::bigint[], $25::int[], $26::bigint[]
 );
 
 -- name: bookings.update
 UPDATE bookings AS b
 SET
     state = w.state,
+    start_date = w.start_date,
+    end_date = w.end_date,
+    price_minor = w.price_minor,
+    cancellation_policy = w.cancellation_policy,
     hold_expire_time = w.hold_expire_time,
     complete_time = w.complete_time,
     confirm_time = w.confirm_time,
@@ -212,13 +301,19 @@ SET
     refund_minor = w.refund_minor,
     refunded_minor = w.refunded_minor,
     version = w.version,
-    update_time = w.update_time
+    update_time = w.update_time,
+    balance_due_minor = w.balance_due_minor,
+    extensions = w.extensions,
+    captured_minor = w.captured_minor
 FROM unnest(
-    $1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
-    $6::timestamptz[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[]
+    $1::uuid[], $2::text[], $3::date[], $4::date[], $5::bigint[], $6::jsonb[],
+    $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[],
+    $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[], $16::bigint[], $17::int[],
+    $18::bigint[]
 ) AS w (
-    id, state, hold_expire_time, complete_time, confirm_time, end_time, end_reason,
-    refund_minor, refunded_minor, version, update_time
+    id, state, start_date, end_date, price_minor, cancellation_policy, hold_expire_time,
+    complete_time, confirm_time, end_time, end_reason, refund_minor, refunded_minor, version,
+    update_time, balance_due_minor, extensions, captured_minor
 )
 WHERE b.id = w.id;
 
@@ -234,11 +329,12 @@ SELECT * FROM unnest(
 -- name: payments.save
 INSERT INTO payments (
     id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time
+    failure_code, version, create_time, update_time, next_retry_time
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-    $8::bigint[], $9::text[], $10::bigint[], $11::timestamptz[], $12::timestamptz[]
+    $8::bigint[], $9::text[], $10::bigint[], $11::timestamptz[], $12::timestamptz[],
+    $13::timestamptz[]
 )
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state,
@@ -246,7 +342,8 @@ ON CONFLICT (id) DO UPDATE SET
     refunded_minor = excluded.refunded_minor,
     failure_code = excluded.failure_code,
     version = excluded.version,
-    update_time = excluded.update_time;
+    update_time = excluded.update_time,
+    next_retry_time = excluded.next_retry_time;
 
 -- name: payments.create_events
 INSERT INTO payment_events (
@@ -266,6 +363,30 @@ SELECT * FROM unnest(
     $8::timestamptz[], $9::timestamptz[]
 )
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time;
+
+-- name: reviews.create
+INSERT INTO reviews (
+    id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::bigint[],
+    $8::timestamptz[], $9::timestamptz[]
+);
+
+-- name: profiles.save
+INSERT INTO user_profiles (
+    id, user_id, display_name, email, locale, version, create_time, update_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+    $7::timestamptz[], $8::timestamptz[]
+)
+ON CONFLICT (user_id) DO UPDATE SET
+    display_name = excluded.display_name,
+    email = excluded.email,
+    locale = excluded.locale,
+    version = excluded.version,
+    update_time = excluded.update_time;
 
 -- name: idempotency.create
 INSERT INTO idempotency_keys (slot, caller, rpc, request_id, fingerprint, answer, create_time)

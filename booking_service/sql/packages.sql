@@ -11,6 +11,21 @@ SELECT id, name, version, create_time, update_time
 FROM vendors
 WHERE id = $1;
 
+-- Newest first.
+-- $1 vendor, $2 statuses (empty: any), $3 and $4 the last row seen, $5 limit
+-- name: packages.list_by_vendor
+SELECT
+    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
+    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, create_time, update_time
+FROM packages
+WHERE
+    vendor_id = $1
+    AND (cardinality($2::text[]) = 0 OR status = ANY($2))
+    AND (create_time, id) < ($3::timestamptz, $4::uuid)
+ORDER BY create_time DESC, id DESC
+LIMIT $5;
+
 -- Days with a capacity; a lapsed hold that nobody has expired yet is not held.
 -- $1 package, $2 first day, $3 first day after, $4 now
 -- name: packages.check_availability

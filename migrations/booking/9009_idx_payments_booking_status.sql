@@ -1,6 +1,6 @@
 -- migrate:up transaction:false
 
--- Serves payments.load: a booking's payments.
+-- Serves payments.list_by_booking and payments.load: a booking's payments.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_payments_booking_status
 ON payments (booking_id, state, provider);
 

@@ -1,6 +1,6 @@
 -- migrate:up transaction:false
 
--- Serves hand-out of failed payments for retry.
+-- Serves payments.list_failed and payments.find_due: failed payments by their next retry, hand-out.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_payments_failed
 ON payments (next_retry_time)
 WHERE state = 'FAILED';

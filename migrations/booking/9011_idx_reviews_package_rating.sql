@@ -1,6 +1,6 @@
 -- migrate:up transaction:false
 
--- Serves a package's reviews.
+-- Serves reviews.list_by_package: a package's reviews.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_reviews_package_rating
 ON reviews (package_id, rating DESC, create_time DESC);
 

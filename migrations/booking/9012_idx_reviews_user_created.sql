@@ -1,6 +1,6 @@
 -- migrate:up transaction:false
 
--- Serves a user's reviews.
+-- Serves reviews.list_by_user: a user's reviews.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_reviews_user_created
 ON reviews (user_id, create_time DESC);
 

@@ -1,6 +1,6 @@
 -- migrate:up transaction:false
 
--- Serves a vendor's packages.
+-- Serves packages.list_by_vendor: a vendor's packages.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_packages_vendor
 ON packages (vendor_id, status);
 

@@ -18,19 +18,19 @@ COMMENT ON INDEX idx_packages_location_dates IS
 COMMENT ON INDEX idx_packages_popularity IS
 'packages.search: by type, recommendations';
 COMMENT ON INDEX idx_payments_booking_status IS
-'payments.load: a booking''s payments';
+'payments.list_by_booking: a booking''s payments';
 COMMENT ON INDEX idx_payments_failed IS
-'hand-out of failed payments for retry';
+'payments.list_failed: failed payments by next retry, hand-out for retry';
 COMMENT ON INDEX idx_reviews_package_rating IS
-'a package''s reviews';
+'reviews.list_by_package: a package''s reviews';
 COMMENT ON INDEX idx_reviews_user_created IS
-'a user''s reviews';
+'reviews.list_by_user: a user''s reviews';
 COMMENT ON INDEX idx_user_profiles_user IS
-'profile of a user, beside a booking';
+'profiles.get: profile of a user, from the index alone';
 COMMENT ON INDEX idx_bookings_revenue IS
-'revenue by time of confirmation';
+'bookings.revenue: revenue by time of confirmation, from the index alone';
 COMMENT ON INDEX idx_packages_vendor IS
-'a vendor''s packages';
+'packages.list_by_vendor: a vendor''s packages';
 
 ANALYZE vendors, packages, package_days, bookings, payments, reviews, user_profiles;
 
