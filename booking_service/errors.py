@@ -4,9 +4,10 @@ Every reason that the domain can give has an entry here; a caller's mistake, a d
 out and a hold that the user already has do not count as errors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
+from uuid import UUID
 
 from grpc import StatusCode
 
@@ -27,6 +28,9 @@ OVERLOAD_RETRY_S: Final = 0.25
 
 # Refusals that are about one field of the request.
 _FIELDS: Final = {Reason.REQUEST_ID_REUSED: "request_id", Reason.QUOTE_REQUIRED: "quote"}
+
+# Refusals whose metadata names what they are about.
+_OF_A_RESOURCE: Final = (Reason.NOT_FOUND, Reason.ALREADY_EXISTS, Reason.ETAG_MISMATCH)
 
 _PRECONDITION = StatusCode.FAILED_PRECONDITION
 _UNCOUNTED = ("SOLD_OUT", "ALREADY_HELD")
@@ -128,7 +132,10 @@ _SPECS = (
         "The hold ran out of time; a payment that came too late is REFUND_DUE.",
     ),
     _spec(
-        "EXTEND_LIMIT", _PRECONDITION, "booking", "The hold was extended as often as is allowed."
+        "EXTEND_LIMIT",
+        _PRECONDITION,
+        "booking",
+        "The hold was extended as often as is allowed; metadata limit.",
     ),
     _spec(
         "INVALID_TRANSITION",
@@ -141,7 +148,7 @@ _SPECS = (
         "FEE_CHANGED",
         StatusCode.ABORTED,
         "booking",
-        "The cancellation fee is not the previewed one any more: preview again.",
+        "The refund is not the previewed one any more; metadata refund_minor and currency.",
     ),
     _spec(
         "NOT_ELIGIBLE",
@@ -154,7 +161,7 @@ _SPECS = (
         "AMOUNT_MISMATCH",
         _PRECONDITION,
         "payment",
-        "The amount is not the booking's price; metadata price_minor and currency.",
+        "The amount is not what is to be paid; metadata price_minor and currency.",
     ),
     _spec(
         "CURRENCY_MISMATCH",
@@ -186,14 +193,14 @@ def refused(refusal: Refusal) -> ApiError:
     """
     metadata = dict(refusal.metadata)
     resource = None
-    if refusal.reason in (Reason.NOT_FOUND, Reason.ALREADY_EXISTS):
+    if refusal.reason in _OF_A_RESOURCE:
         resource = metadata.pop("resource_type"), metadata.pop("resource_name")
     elif "booking_id" in metadata:
         resource = "booking", metadata["booking_id"]
     if "days" in metadata:
         metadata |= _first_days(metadata["days"])
     message = _clipped(refusal.message)
-    field = _FIELDS.get(refusal.reason)
+    field = metadata.pop("field", None) or _FIELDS.get(refusal.reason)
     return ApiError(
         CATALOGUE[refusal.reason],
         message,
@@ -224,6 +231,22 @@ def found(value: T | None, resource_type: str, name: object) -> T:
     if value is None:
         raise not_found(resource_type, str(name))
     return value
+
+
+def all_found(known: Mapping[UUID, T], resource_type: str, names: Sequence[UUID]) -> list[T]:
+    """The values by these names, in their order; NOT_FOUND when one is missing, with the first
+    as ResourceInfo and every one in the metadata `missing`.
+    """
+    missing = [str(name) for name in names if name not in known]
+    if missing:
+        error = not_found(resource_type, missing[0])
+        raise ApiError(
+            error.spec,
+            error.message if len(missing) == 1 else f"{len(missing)} of them do not exist",
+            metadata={"missing": ",".join(missing)},
+            resource=error.resource,
+        )
+    return [known[name] for name in names]
 
 
 def table() -> str:

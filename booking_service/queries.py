@@ -12,7 +12,7 @@ from uuid import UUID
 from booking_service import rows
 from booking_service.database import Connection, Database, Record, query_timeout_s
 from booking_service.domain.booking import Booking, State
-from booking_service.domain.catalog import Package, Vendor
+from booking_service.domain.catalog import Package, PackageStatus, Vendor
 from booking_service.domain.inventory import Day, days_of
 from booking_service.sql import QueryGroup
 
@@ -114,6 +114,27 @@ class PackageQueries:
         row = await self._database.fetchrow(self._sql.get_details, package_id)
         return rows.package(row) if row else None
 
+    async def get_many(self, package_ids: Sequence[UUID]) -> dict[UUID, Package]:
+        """Those that exist."""
+        found = await self._database.fetch(self._sql.read, package_ids)
+        return {row["id"]: rows.package(row) for row in found}
+
+    async def list_by_vendor(
+        self,
+        vendor_id: UUID,
+        statuses: frozenset[PackageStatus],
+        *,
+        after: Key | None,
+        limit: int,
+    ) -> Page[Package]:
+        """Newest first by (create_time, id), of these statuses or, when there are none, of any."""
+        position = _last_seen(after)
+        wanted = sorted(map(str, statuses))
+        found = await self._database.fetch(
+            self._sql.list_by_vendor, vendor_id, wanted, *position, limit + 1
+        )
+        return _page([rows.package(row) for row in found], _created(found), limit)
+
     async def get_vendor(self, vendor_id: UUID) -> Vendor | None:
         row = await self._database.fetchrow(self._sql.get_vendor, vendor_id)
         return rows.vendor(row) if row else None
@@ -192,10 +213,8 @@ class BookingQueries:
 
     async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
         """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
-        last_time = _EPOCH + after.sort * _MICROSECOND if after else _END_OF_TIME
-        last_id = after.id if after else _ALL_ONE
         states = [str(state) for state in wanted.states]
-        position = (last_time, last_id, limit + 1)
+        position = (*_last_seen(after), limit + 1)
         start, end = wanted.start_date or _FIRST_DAY, wanted.end_date or _LAST_DAY
         earliest = max(start.toordinal() - MAX_STAY_DAYS + 1, 1)
         dates = (start, end, date.fromordinal(earliest))
@@ -212,11 +231,24 @@ class BookingQueries:
         else:
             query, args = self._sql.list_recent, (states, *position)
         found = await self._database.fetch(query, *args)
-        keys = [Key((row["create_time"] - _EPOCH) // _MICROSECOND, row["id"]) for row in found]
-        return _page([rows.booking(row) for row in found], keys, limit)
+        return _page([rows.booking(row) for row in found], _created(found), limit)
+
+    async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
+        """Those that exist."""
+        found = await self._database.fetch(self._sql.load, booking_ids)
+        return {row["id"]: rows.booking(row) for row in found}
 
 
 _END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def _last_seen(after: Key | None) -> tuple[datetime, UUID]:
+    """Where a list that is newest first goes on."""
+    return (_EPOCH + after.sort * _MICROSECOND, after.id) if after else (_END_OF_TIME, _ALL_ONE)
+
+
+def _created(found: Sequence[Record]) -> list[Key]:
+    return [Key((row["create_time"] - _EPOCH) // _MICROSECOND, row["id"]) for row in found]
 
 
 def _without_sort_key(row: Record) -> Package:

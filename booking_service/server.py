@@ -23,17 +23,28 @@ from booking_service.health import OwnHealth
 from booking_service.outbox import OutboxRelay
 from booking_service.probe import DatabaseProbe, ProbeResult, address, require_database
 from booking_service.queries import BookingQueries, PackageQueries
+from booking_service.queries_payments import PaymentQueries
+from booking_service.queries_people import ProfileQueries, ReviewQueries
+from booking_service.queries_reports import ReportQueries
 from booking_service.rpc.booking import BookingService
 from booking_service.rpc.catalog import CatalogService
 from booking_service.rpc.changes import Changes
 from booking_service.rpc.payment import PaymentService
+from booking_service.rpc.profile import ProfileService
+from booking_service.rpc.review import ReviewService
 from booking_service.sweeper import Sweeper
 from booking_service.telemetry import SERVICES, Telemetry
 from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import Criteria, HealthWindow
 from metrics_service.client.stream import StreamClient
 from metrics_service.client.tracked import Tracker
-from protos.booking.v1 import booking_pb2_grpc, catalog_pb2_grpc, payment_pb2_grpc
+from protos.booking.v1 import (
+    booking_pb2_grpc,
+    catalog_pb2_grpc,
+    payment_pb2_grpc,
+    profile_pb2_grpc,
+    review_pb2_grpc,
+)
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
@@ -142,12 +153,19 @@ class BookingServer:
 
     def _register(self) -> None:
         changes, server = Changes(self.bus), self.grpc.grpc
-        catalog = CatalogService(changes, PackageQueries(self.database), self.telemetry)
+        packages = PackageQueries(self.database)
+        catalog = CatalogService(changes, packages, self.telemetry)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
-        booking = BookingService(changes, BookingQueries(self.database))
+        booking = BookingService(
+            changes, BookingQueries(self.database), packages, ReportQueries(self.database)
+        )
         booking_pb2_grpc.add_BookingServiceServicer_to_server(booking, server)
-        payment = PaymentService(changes)
+        payment = PaymentService(changes, PaymentQueries(self.database))
         payment_pb2_grpc.add_PaymentServiceServicer_to_server(payment, server)
+        review = ReviewService(changes, ReviewQueries(self.database))
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(review, server)
+        profile = ProfileService(changes, ProfileQueries(self.database))
+        profile_pb2_grpc.add_ProfileServiceServicer_to_server(profile, server)
 
 
 async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:

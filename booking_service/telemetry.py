@@ -9,7 +9,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from booking_service.domain.catalog import Package
 from metrics_service.client.emitter import Emitter
-from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
+from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from protos.tracking.v1.event_pb2 import PackageViewed, RpcRefused
 from servicekit.context import current_call
 from servicekit.interceptors import RpcEnd
@@ -18,6 +18,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
     booking_pb2.DESCRIPTOR.services_by_name["BookingService"],
     payment_pb2.DESCRIPTOR.services_by_name["PaymentService"],
+    review_pb2.DESCRIPTOR.services_by_name["ReviewService"],
+    profile_pb2.DESCRIPTOR.services_by_name["ProfileService"],
 )
 """The services of the booking contract."""
 

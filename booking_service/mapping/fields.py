@@ -6,13 +6,14 @@ that one refusal can name every bad field at once.
 
 import re
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Protocol
 from uuid import UUID
 from zoneinfo import available_timezones
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money as MoneyMessage
 
@@ -30,6 +31,10 @@ MAX_AMOUNT_MINOR = 10**14
 _NIL = UUID(int=0)
 _NANOS = 1_000_000_000
 _ONE_DAY = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY = (FIRST_DATE - _EPOCH.date()).days
+_LAST_DAY = (LAST_DATE - _EPOCH.date()).days
+_CODE = re.compile(r"[A-Z0-9_]+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -59,6 +64,14 @@ class Fields:
 
     def bad(self, field: str, description: str) -> None:
         self._violations.append(Violation(field, description))
+
+    def take(self, other: "Fields", fields: Sequence[str]) -> None:
+        """Takes over what another reading found bad of these fields, or inside of them."""
+        self._violations += [
+            each
+            for each in other._violations
+            if any(each.field == field or each.field.startswith(f"{field}.") for field in fields)
+        ]
 
     def uuid(self, field: str, text: str) -> UUID:
         """Of a required UUID in canonical form: 36 characters, lower case."""
@@ -152,6 +165,55 @@ class Fields:
         elif (end - start).days > most:
             self.bad(field, f"must be at most {most} days after the start {start}, is {end}")
         return start, end
+
+    def instant(self, field: str, message: Timestamp, *, present: bool) -> datetime | None:
+        """Of a required timestamp between FIRST_DATE and LAST_DATE, rounded up to a microsecond.
+
+        So rounded, it has the same of our own instants before it and after it.
+        """
+        if not present:
+            self.bad(field, "is required")
+            return None
+        seconds, nanos = message.seconds, message.nanos
+        if not 0 <= nanos < _NANOS:
+            self.bad(f"{field}.nanos", f"must be 0 to 999999999, is {nanos}")
+            return None
+        days, rest_s = divmod(seconds, 24 * 3600)
+        if not _FIRST_DAY <= days <= _LAST_DAY:
+            self.bad(field, f"must be {FIRST_DATE} to {LAST_DATE}, is {seconds} s after 1970")
+            return None
+        return _EPOCH + timedelta(days=days, seconds=rest_s, microseconds=-(-nanos // 1000))
+
+    def instant_range(
+        self, field: str, start: datetime | None, end: datetime | None, *, most_days: int
+    ) -> tuple[datetime, datetime]:
+        """The half-open range from `start`; `field` is that of the end."""
+        if start is None or end is None:
+            return _EPOCH, _EPOCH
+        if not start < end <= start + timedelta(days=most_days):
+            self.bad(field, f"must be after the start, and at most {most_days} days after it")
+        return start, end
+
+    def ids(self, field: str, texts: Sequence[str], *, most: int) -> list[UUID]:
+        """Of 1 to `most` UUIDs, each once."""
+        if not texts:
+            self.bad(field, "is required")
+        if len(texts) > most:
+            self.bad(field, f"must be at most {most}, are {len(texts)}")
+            return []
+        values = [self.uuid(f"{field}[{n}]", text) for n, text in enumerate(texts)]
+        first_at: dict[str, int] = {}
+        for n, text in enumerate(texts):
+            if text and first_at.setdefault(text, n) != n:
+                self.bad(f"{field}[{n}]", f"is {field}[{first_at[text]}] again")
+        return values
+
+    def code(self, field: str, value: str, *, most: int) -> str:
+        """Of upper-case letters, digits and underscores, 1 to `most` of them."""
+        self.text(field, value, most=most)
+        if value and "\0" not in value and len(value) <= most and not _CODE.fullmatch(value):
+            self.bad(field, "must be upper-case letters, digits and underscores")
+        return value
 
     def money(self, field: str, message: MoneyMessage, *, present: bool, low: int = 0) -> Money:
         """At least `low` minor units, exact in the minor unit of its currency."""

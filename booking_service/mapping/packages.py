@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import date
 from uuid import UUID
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from booking_service.domain.catalog import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.commands import CapacityRange
 from booking_service.domain.policy import CancellationPolicy, Tier
@@ -16,6 +18,22 @@ MAX_CAPACITY_DAYS = 3660
 MAX_CAPACITY_RANGES = 3660
 MAX_TIERS = 10
 _DAY_S = 24 * 3600
+
+# What an update may name, and what that is of a PackageDraft.
+_CHANGEABLE = {
+    "title": ("title",),
+    "type": ("type",),
+    "location": ("location",),
+    "status": ("status",),
+    "bookable_from": ("bookable_from",),
+    "bookable_until": ("bookable_until",),
+    "base_price": ("base_price_minor", "currency"),
+    "min_party_size": ("min_party_size",),
+    "max_party_size": ("max_party_size",),
+    "cutoff": ("cutoff_s",),
+    "hold_ttl": ("hold_ttl_s",),
+    "cancellation_policy": ("cancellation_policy",),
+}
 
 
 def draft(read: Fields, field: str, message: catalog_pb2.Package, package_id: UUID) -> PackageDraft:
@@ -60,6 +78,32 @@ def draft(read: Fields, field: str, message: catalog_pb2.Package, package_id: UU
             read, f"{field}.cancellation_policy", message.cancellation_policy
         ),
     )
+
+
+def changes(
+    read: Fields, field: str, message: catalog_pb2.Package, mask_field: str, mask: FieldMask
+) -> dict[str, object]:
+    """What an update changes, as fields of PackageDraft: those that the mask names, each checked as
+    on creation. How they go with what is stored is for the domain to say.
+    """
+    if not mask.paths:
+        read.bad(mask_field, "is required")
+    named: list[str] = []
+    for n, path in enumerate(mask.paths[: len(_CHANGEABLE) + 1]):
+        if path not in _CHANGEABLE:
+            read.bad(f"{mask_field}.paths[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
+        elif path in named:
+            read.bad(f"{mask_field}.paths[{n}]", f"names {path} again")
+        else:
+            named.append(path)
+    if "status" in named and message.status == catalog_pb2.Package.STATUS_UNSPECIFIED:
+        read.bad(f"{field}.status", "is required")
+    change = catalog_pb2.Package()
+    FieldMask(paths=named).MergeMessage(message, change)
+    whole = Fields()
+    value = draft(whole, field, change, UUID(int=0))
+    read.take(whole, [f"{field}.{path}" for path in named])
+    return {name: getattr(value, name) for path in named for name in _CHANGEABLE[path]}
 
 
 def policy(read: Fields, field: str, message: catalog_pb2.CancellationPolicy) -> CancellationPolicy:

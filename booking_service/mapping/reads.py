@@ -4,23 +4,21 @@ Bounds are those that the comments of the .proto files state; every bad field is
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from uuid import UUID
 
-from google.protobuf.message import Message
-
 from booking_service.domain.booking import State
+from booking_service.domain.catalog import PackageStatus
 from booking_service.domain.money import Money
-from booking_service.errors import page_token_invalid
 from booking_service.mapping.fields import Fields
+from booking_service.mapping.lists import after, size_of
 from booking_service.mapping.packages import MAX_PARTY_SIZE
-from booking_service.mapping.pages import page_key
 from booking_service.mapping.requests import MAX_QUANTITY, MAX_STAY_DAYS
 from booking_service.queries import BookingFilter, Key, PackageFilter, PackageOrder
 from protos.booking.v1 import booking_pb2, catalog_pb2
 
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 200
+MAX_BATCH = 100
+MAX_REPORT_DAYS = 3660
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,34 @@ class BookingList:
     wanted: BookingFilter
     after: Key | None
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class VendorPackages:
+    """One page of a vendor's packages; no status is any."""
+
+    vendor_id: UUID
+    statuses: frozenset[PackageStatus]
+    after: Key | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """One page of a booking's events."""
+
+    booking_id: UUID
+    after: Key | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The instants [start, end), of one vendor or all."""
+
+    vendor_id: UUID | None
+    start: datetime
+    end: datetime
 
 
 def get_package(request: catalog_pb2.GetPackageRequest) -> UUID:
@@ -82,7 +108,7 @@ def search_packages(request: catalog_pb2.SearchPackagesRequest) -> Search:
     read = Fields()
     dated = request.HasField("start_date")
     start, end = _dates(read, request, start_required=request.HasField("end_date"))
-    first, after = read.day_range(
+    first, until = read.day_range(
         "end_date", start, end, end_present=request.HasField("end_date"), most=MAX_STAY_DAYS
     )
     quantity = read.number("quantity", request.quantity, low=1, high=MAX_QUANTITY, zero=1)
@@ -98,16 +124,16 @@ def search_packages(request: catalog_pb2.SearchPackagesRequest) -> Search:
         location=read.text("location", request.location, most=120, required=False) or None,
         type=read.text("type", request.type, most=60, required=False) or None,
         start_date=first if dated else None,
-        end_date=after if dated else None,
+        end_date=until if dated else None,
         quantity=quantity,
         party_size=party_size or None,
         currency=priced.currency if priced else None,
         min_price_minor=low.minor if low else None,
         max_price_minor=high.minor if high else None,
     )
-    limit = _limit(read, request.page_size)
+    limit = size_of(read, "page_size", request.page_size)
     read.refuse_bad()
-    return Search(wanted, PackageOrder(order), _after(request, request.page_token), limit)
+    return Search(wanted, PackageOrder(order), after(request, request.page_token), limit)
 
 
 def list_bookings(request: booking_pb2.ListBookingsRequest) -> BookingList:
@@ -126,9 +152,53 @@ def list_bookings(request: booking_pb2.ListBookingsRequest) -> BookingList:
         end_date=end,
         states=states,
     )
-    limit = _limit(read, request.page_size)
+    limit = size_of(read, "page_size", request.page_size)
     read.refuse_bad()
-    return BookingList(wanted, _after(request, request.page_token), limit)
+    return BookingList(wanted, after(request, request.page_token), limit)
+
+
+def batch_get_packages(request: catalog_pb2.BatchGetPackagesRequest) -> list[UUID]:
+    read = Fields()
+    package_ids = read.ids("package_ids", request.package_ids, most=MAX_BATCH)
+    read.refuse_bad()
+    return package_ids
+
+
+def batch_get_bookings(request: booking_pb2.BatchGetBookingsRequest) -> list[UUID]:
+    read = Fields()
+    booking_ids = read.ids("booking_ids", request.booking_ids, most=MAX_BATCH)
+    read.refuse_bad()
+    return booking_ids
+
+
+def list_vendor_packages(request: catalog_pb2.ListVendorPackagesRequest) -> VendorPackages:
+    read = Fields()
+    vendor_id = read.uuid("vendor_id", request.vendor_id)
+    statuses = frozenset(
+        PackageStatus(read.choice(f"statuses[{n}]", status, catalog_pb2.Package.Status))
+        for n, status in enumerate(request.statuses)
+    )
+    limit = size_of(read, "page_size", request.page_size)
+    read.refuse_bad()
+    return VendorPackages(vendor_id, statuses, after(request, request.page_token), limit)
+
+
+def list_booking_events(request: booking_pb2.ListBookingEventsRequest) -> EventList:
+    read = Fields()
+    booking_id = read.uuid("booking_id", request.booking_id)
+    limit = size_of(read, "page_size", request.page_size)
+    read.refuse_bad()
+    return EventList(booking_id, after(request, request.page_token), limit)
+
+
+def revenue_report(request: booking_pb2.GetRevenueReportRequest) -> Report:
+    read = Fields()
+    vendor_id = read.optional_uuid("vendor_id", request.vendor_id)
+    start = read.instant("start_time", request.start_time, present=request.HasField("start_time"))
+    end = read.instant("end_time", request.end_time, present=request.HasField("end_time"))
+    first, until = read.instant_range("end_time", start, end, most_days=MAX_REPORT_DAYS)
+    read.refuse_bad()
+    return Report(vendor_id, first, until)
 
 
 def _dates(
@@ -166,18 +236,3 @@ def _prices(
     elif high.minor < low.minor:
         read.bad("max_price", "must not be below min_price")
     return low, high
-
-
-def _limit(read: Fields, page_size: int) -> int:
-    if page_size < 0:
-        read.bad("page_size", f"must not be negative, is {page_size}")
-    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-
-
-def _after(request: Message, token: str) -> Key | None:
-    if not token:
-        return None
-    key = page_key(request, token)
-    if key is None:
-        raise page_token_invalid()
-    return key

@@ -1,4 +1,4 @@
-"""Proto to domain: each request that changes something becomes a command.
+"""Proto to domain: each request that changes a booking becomes a command.
 
 Bounds are those that the comments of the .proto files state. A bad request is refused as a whole,
 every bad field named, before anything is looked up.
@@ -6,31 +6,33 @@ every bad field named, before anything is looked up.
 
 import hashlib
 from dataclasses import dataclass
+from datetime import date
 from typing import Generic, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from google.protobuf.message import Message
 
-from booking_service.domain.booking import PaymentKind
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
     Command,
     CompleteBooking,
     ConfirmBooking,
-    CreatePackage,
-    CreateVendor,
+    ExtendHold,
+    FailBooking,
     Quote,
-    RecordPayment,
-    SetCapacity,
+    RescheduleBooking,
+    StartBatch,
     StartBooking,
 )
 from booking_service.mapping import packages
 from booking_service.mapping.fields import Fields
-from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
+from protos.booking.v1 import booking_pb2
 
 MAX_STAY_DAYS = 366
 MAX_QUANTITY = 100
+MAX_BATCH = 100
+MAX_ETAG = 100
 
 C = TypeVar("C", bound=Command)
 
@@ -40,46 +42,14 @@ class Change(Generic[C]):
     """A command, and what makes a repeat of it known.
 
     `fingerprint` is the SHA-256 of the request without its request_id: the ids that a command
-    gets here differ at each repeat, the fingerprint does not.
+    gets here differ at each repeat, the fingerprint does not. `validate_only`: it is asked what
+    the command would come to, and nothing is to change.
     """
 
     command: C
     request_id: UUID | None
     fingerprint: bytes
-
-
-def create_vendor(request: catalog_pb2.CreateVendorRequest) -> Change[CreateVendor]:
-    read = Fields()
-    name = ""
-    if request.HasField("vendor"):
-        name = read.text("vendor.name", request.vendor.name, most=200)
-    else:
-        read.bad("vendor", "is required")
-    vendor_id = read.optional_uuid("vendor_id", request.vendor_id) or uuid4()
-    request_id = read.optional_uuid("request_id", request.request_id)
-    read.refuse_bad()
-    return Change(CreateVendor(vendor_id, name), request_id, fingerprint(request))
-
-
-def create_package(request: catalog_pb2.CreatePackageRequest) -> Change[CreatePackage]:
-    read = Fields()
-    package_id = read.optional_uuid("package_id", request.package_id) or uuid4()
-    request_id = read.optional_uuid("request_id", request.request_id)
-    if not request.HasField("package"):
-        read.bad("package", "is required")
-        read.refuse_bad()
-    draft = packages.draft(read, "package", request.package, package_id)
-    read.refuse_bad()
-    return Change(CreatePackage(draft), request_id, fingerprint(request))
-
-
-def set_capacity(request: catalog_pb2.SetCapacityRequest) -> Change[SetCapacity]:
-    read = Fields()
-    package_id = read.uuid("package_id", request.package_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
-    ranges = packages.capacity_ranges(read, "ranges", request.ranges)
-    read.refuse_bad()
-    return Change(SetCapacity(package_id, ranges), request_id, fingerprint(request))
+    validate_only: bool = False
 
 
 def start_booking(
@@ -87,36 +57,63 @@ def start_booking(
 ) -> Change[StartBooking]:
     """`session_id` comes with the call and is no part of the fingerprint."""
     read = Fields()
-    package_id = read.uuid("package_id", request.package_id)
-    user_id = read.text("user_id", request.user_id, most=128)
-    start = read.day(
-        "start_date", request.start_date, present=request.HasField("start_date"), required=True
-    )
-    end_present = request.HasField("end_date")
-    end = read.day("end_date", request.end_date, present=end_present, required=False)
-    start_date, end_date = read.day_range(
-        "end_date", start, end, end_present=end_present, most=MAX_STAY_DAYS
-    )
-    quantity = read.number("quantity", request.quantity, low=1, high=MAX_QUANTITY, zero=1)
-    party_size = read.number(
-        "party_size", request.party_size, low=1, high=packages.MAX_PARTY_SIZE, zero=1
-    )
-    quote = _quote(read, "quote", request.quote) if request.HasField("quote") else None
-    booking_id = read.optional_uuid("booking_id", request.booking_id) or uuid4()
+    command = _start(read, "", request, session_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    command = StartBooking(
-        booking_id=booking_id,
-        package_id=package_id,
-        user_id=user_id,
-        session_id=session_id,
-        start_date=start_date,
-        end_date=end_date,
-        quantity=quantity,
-        party_size=party_size,
-        quote=quote,
-    )
-    return Change(command, request_id, fingerprint(request))
+    return Change(command, request_id, fingerprint(request), request.validate_only)
+
+
+def start_batch(
+    request: booking_pb2.BatchStartBookingsRequest, session_id: str
+) -> Change[StartBatch]:
+    """All of a batch as one command."""
+    read = Fields()
+    count = len(request.requests)
+    if not 1 <= count <= MAX_BATCH:
+        read.bad("requests", f"must be 1 to {MAX_BATCH}, are {count}")
+    starts = []
+    for n, each in enumerate(request.requests[:MAX_BATCH]):
+        starts.append(_start(read, f"requests[{n}].", each, session_id))
+        if each.request_id:
+            read.bad(f"requests[{n}].request_id", "must be unset: the batch has one")
+        if each.validate_only:
+            read.bad(f"requests[{n}].validate_only", "must be unset")
+    request_id = read.optional_uuid("request_id", request.request_id)
+    read.refuse_bad()
+    return Change(StartBatch(tuple(starts)), request_id, fingerprint(request))
+
+
+def each_start(batch: Change[StartBatch]) -> list[Change[StartBooking]]:
+    """The starts of a batch one by one.
+
+    Each has an id of its own, which is the same whenever the batch is repeated, and the
+    fingerprint of the whole batch, so that the batch cannot come again with other content.
+    """
+    return [
+        Change(
+            start,
+            None if batch.request_id is None else uuid5(batch.request_id, str(n)),
+            batch.fingerprint,
+        )
+        for n, start in enumerate(batch.command.starts)
+    ]
+
+
+def extend_hold(request: booking_pb2.ExtendHoldRequest) -> Change[ExtendHold]:
+    read = Fields()
+    booking_id = read.uuid("booking_id", request.booking_id)
+    request_id = read.optional_uuid("request_id", request.request_id)
+    read.refuse_bad()
+    return Change(ExtendHold(booking_id), request_id, fingerprint(request))
+
+
+def fail_booking(request: booking_pb2.FailBookingRequest) -> Change[FailBooking]:
+    read = Fields()
+    booking_id = read.uuid("booking_id", request.booking_id)
+    reason = read.code("reason", request.reason, most=60)
+    request_id = read.optional_uuid("request_id", request.request_id)
+    read.refuse_bad()
+    return Change(FailBooking(booking_id, reason), request_id, fingerprint(request))
 
 
 def complete_booking(request: booking_pb2.CompleteBookingRequest) -> Change[CompleteBooking]:
@@ -159,39 +156,35 @@ def cancel_booking(request: booking_pb2.CancelBookingRequest) -> Change[CancelBo
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.text("reason", request.reason, most=200, required=False)
+    expected = None
+    if request.HasField("expected_refund"):
+        expected = read.money("expected_refund", request.expected_refund, present=True)
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(CancelBooking(booking_id, reason, uuid4()), request_id, fingerprint(request))
+    command = CancelBooking(booking_id, reason, uuid4(), expected, etag)
+    return Change(command, request_id, fingerprint(request), request.validate_only)
 
 
-def record_payment(request: payment_pb2.RecordPaymentRequest) -> Change[RecordPayment]:
+def preview_cancellation(request: booking_pb2.PreviewCancellationRequest) -> CancelBooking:
     read = Fields()
-    kind = read.choice("kind", request.kind, payment_pb2.RecordPaymentRequest.Kind)
-    refunded = kind == "REFUNDED"
     booking_id = read.uuid("booking_id", request.booking_id)
-    provider = read.text("provider", request.provider, most=60)
-    payment_id = read.text("payment_id", request.payment_id, most=128)
-    amount = read.money(
-        "amount", request.amount, present=request.HasField("amount"), low=1 if refunded else 0
-    )
-    refund_id = read.text("refund_id", request.refund_id, most=128) if refunded else ""
-    failure_code = ""
-    if kind == "FAILED":
-        failure_code = read.text("failure_code", request.failure_code, most=60, required=False)
+    read.refuse_bad()
+    return CancelBooking(booking_id, "", uuid4())
+
+
+def reschedule_booking(
+    request: booking_pb2.RescheduleBookingRequest,
+) -> Change[RescheduleBooking]:
+    read = Fields()
+    booking_id = read.uuid("booking_id", request.booking_id)
+    start_date, end_date = _stay(read, "", request)
+    quote = _quote(read, "quote", request.quote) if request.HasField("quote") else None
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    command = RecordPayment(
-        booking_id=booking_id,
-        provider=provider,
-        payment_id=payment_id,
-        kind=PaymentKind(kind),
-        amount=amount,
-        refund_id=refund_id,
-        failure_code=failure_code,
-        payment_row_id=uuid4(),
-        refund_row_id=uuid4(),
-    )
-    return Change(command, request_id, fingerprint(request))
+    command = RescheduleBooking(booking_id, start_date, end_date, quote, uuid4(), etag)
+    return Change(command, request_id, fingerprint(request), request.validate_only)
 
 
 def fingerprint(request: Message) -> bytes:
@@ -200,6 +193,47 @@ def fingerprint(request: Message) -> bytes:
     content.CopyFrom(request)
     content.ClearField("request_id")
     return hashlib.sha256(content.SerializeToString(deterministic=True)).digest()
+
+
+def _start(
+    read: Fields, path: str, request: booking_pb2.StartBookingRequest, session_id: str
+) -> StartBooking:
+    """`path` is put before the name of each field."""
+    package_id = read.uuid(f"{path}package_id", request.package_id)
+    user_id = read.text(f"{path}user_id", request.user_id, most=128)
+    start_date, end_date = _stay(read, path, request)
+    quote = _quote(read, f"{path}quote", request.quote) if request.HasField("quote") else None
+    return StartBooking(
+        booking_id=read.optional_uuid(f"{path}booking_id", request.booking_id) or uuid4(),
+        package_id=package_id,
+        user_id=user_id,
+        session_id=session_id,
+        start_date=start_date,
+        end_date=end_date,
+        quantity=read.number(f"{path}quantity", request.quantity, low=1, high=MAX_QUANTITY, zero=1),
+        party_size=read.number(
+            f"{path}party_size", request.party_size, low=1, high=packages.MAX_PARTY_SIZE, zero=1
+        ),
+        quote=quote,
+    )
+
+
+def _stay(
+    read: Fields,
+    path: str,
+    request: booking_pb2.StartBookingRequest | booking_pb2.RescheduleBookingRequest,
+) -> tuple[date, date]:
+    start = read.day(
+        f"{path}start_date",
+        request.start_date,
+        present=request.HasField("start_date"),
+        required=True,
+    )
+    end_present = request.HasField("end_date")
+    end = read.day(f"{path}end_date", request.end_date, present=end_present, required=False)
+    return read.day_range(
+        f"{path}end_date", start, end, end_present=end_present, most=MAX_STAY_DAYS
+    )
 
 
 def _quote(read: Fields, field: str, message: booking_pb2.Quote) -> Quote:

@@ -5,8 +5,8 @@ from typing import Any
 import grpc
 
 from booking_service.domain.catalog import Package, Vendor
-from booking_service.errors import found
-from booking_service.mapping import answers, reads, requests
+from booking_service.errors import all_found, found
+from booking_service.mapping import answers, catalog, reads
 from booking_service.queries import PackageQueries
 from booking_service.rpc.changes import Changes
 from booking_service.telemetry import Telemetry
@@ -26,19 +26,19 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     async def CreateVendor(
         self, request: catalog_pb2.CreateVendorRequest, context: Context
     ) -> catalog_pb2.Vendor:
-        change = requests.create_vendor(request)
+        change = catalog.create_vendor(request)
         return answers.vendor(await self._changes.carry_out(change, Vendor))
 
     async def CreatePackage(
         self, request: catalog_pb2.CreatePackageRequest, context: Context
     ) -> catalog_pb2.Package:
-        change = requests.create_package(request)
+        change = catalog.create_package(request)
         return answers.package(await self._changes.carry_out(change, Package))
 
     async def SetCapacity(
         self, request: catalog_pb2.SetCapacityRequest, context: Context
     ) -> catalog_pb2.SetCapacityResponse:
-        change = requests.set_capacity(request)
+        change = catalog.set_capacity(request)
         return answers.capacity_set(await self._changes.carry_out(change, int))
 
     async def GetPackage(
@@ -66,3 +66,25 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             stay.package_id, stay.start_date, stay.end_date
         )
         return answers.availability(stay, found(seats, "package", stay.package_id))
+
+    async def BatchGetPackages(
+        self, request: catalog_pb2.BatchGetPackagesRequest, context: Context
+    ) -> catalog_pb2.BatchGetPackagesResponse:
+        package_ids = reads.batch_get_packages(request)
+        known = await self._packages.get_many(package_ids)
+        return answers.package_batch(all_found(known, "package", package_ids))
+
+    async def UpdatePackage(
+        self, request: catalog_pb2.UpdatePackageRequest, context: Context
+    ) -> catalog_pb2.Package:
+        change = catalog.update_package(request)
+        return answers.package(await self._changes.carry_out(change, Package))
+
+    async def ListVendorPackages(
+        self, request: catalog_pb2.ListVendorPackagesRequest, context: Context
+    ) -> catalog_pb2.ListVendorPackagesResponse:
+        listed = reads.list_vendor_packages(request)
+        page = await self._packages.list_by_vendor(
+            listed.vendor_id, listed.statuses, after=listed.after, limit=listed.limit
+        )
+        return answers.vendor_packages(request, page)

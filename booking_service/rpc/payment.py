@@ -4,8 +4,10 @@ from typing import Any
 
 import grpc
 
-from booking_service.domain.booking import Payment
-from booking_service.mapping import answers, requests
+from booking_service.domain.booking import Payment, Refund
+from booking_service.errors import found
+from booking_service.mapping import payments
+from booking_service.queries_payments import PaymentQueries
 from booking_service.rpc.changes import Changes
 from protos.booking.v1 import payment_pb2, payment_pb2_grpc
 
@@ -13,13 +15,43 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
-    """What the payment service tells of what happened at a provider."""
+    """What the payment service tells of what happened at a provider, and what it has to do."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, queries: PaymentQueries) -> None:
         self._changes = changes
+        self._payments = queries
 
     async def RecordPayment(
         self, request: payment_pb2.RecordPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
-        change = requests.record_payment(request)
-        return answers.payment(await self._changes.carry_out(change, Payment))
+        change = payments.record_payment(request)
+        return payments.payment(await self._changes.carry_out(change, Payment))
+
+    async def ListPayments(
+        self, request: payment_pb2.ListPaymentsRequest, context: Context
+    ) -> payment_pb2.ListPaymentsResponse:
+        listed = payments.list_payments(request)
+        page = await self._payments.list(listed.booking_id, after=listed.after, limit=listed.limit)
+        return payments.payments(request, found(page, "booking", listed.booking_id))
+
+    async def ListFailedPayments(
+        self, request: payment_pb2.ListFailedPaymentsRequest, context: Context
+    ) -> payment_pb2.ListFailedPaymentsResponse:
+        listed = payments.list_failed(request)
+        page = await self._payments.list_failed(after=listed.after, limit=listed.limit)
+        return payments.failed_payments(request, page)
+
+    async def ClaimFailedPayments(
+        self, request: payment_pb2.ClaimFailedPaymentsRequest, context: Context
+    ) -> payment_pb2.ClaimFailedPaymentsResponse:
+        claim = payments.claim_failed(request)
+        due = await self._payments.find_due(claim.limit)
+        return payments.claimed(await self._changes.carry_out(claim.of(due), tuple))
+
+    async def RefundPayment(
+        self, request: payment_pb2.RefundPaymentRequest, context: Context
+    ) -> payment_pb2.Refund:
+        refund = payments.refund_payment(request)
+        booking_id = await self._payments.booking_of(refund.payment_row_id)
+        change = refund.of(found(booking_id, "payment", refund.payment_row_id))
+        return payments.refund(await self._changes.carry_out(change, Refund))

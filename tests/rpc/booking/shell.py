@@ -25,6 +25,8 @@ from protos.booking.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
     payment_pb2_grpc,
+    profile_pb2_grpc,
+    review_pb2_grpc,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -44,6 +46,8 @@ class Shell:
     catalog: catalog_pb2_grpc.CatalogServiceAsyncStub
     booking: booking_pb2_grpc.BookingServiceAsyncStub
     payment: payment_pb2_grpc.PaymentServiceAsyncStub
+    review: review_pb2_grpc.ReviewServiceAsyncStub
+    profile: profile_pb2_grpc.ProfileServiceAsyncStub
 
     async def vendor(self) -> catalog_pb2.Vendor:
         return await self.catalog.CreateVendor(
@@ -108,6 +112,8 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[Shell]:
                 catalog_pb2_grpc.CatalogServiceStub(channel),
                 booking_pb2_grpc.BookingServiceStub(channel),
                 payment_pb2_grpc.PaymentServiceStub(channel),
+                review_pb2_grpc.ReviewServiceStub(channel),
+                profile_pb2_grpc.ProfileServiceStub(channel),
             )
     finally:
         await server.stop()

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money
 
-from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
+from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
+from tests.rpc.booking import bad_stays
 from tests.rpc.booking.shell import (
     Shell,
     after,
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ID = str(uuid4())
 Tier = catalog_pb2.CancellationPolicy.Tier
+Claim = payment_pb2.ClaimFailedPaymentsRequest
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,7 +41,7 @@ async def shell(shared_dsn: str) -> AsyncIterator[Shell]:
 def rpc_of(shell: Shell, request: Message) -> Any:
     """The method that takes a request, which has its name."""
     method = type(request).__name__.removesuffix("Request")
-    for stub in (shell.catalog, shell.booking, shell.payment):
+    for stub in (shell.catalog, shell.booking, shell.payment, shell.review, shell.profile):
         if hasattr(stub, method):
             return getattr(stub, method)
     raise AssertionError(method)
@@ -104,6 +106,21 @@ def run(start: Date | None = None, end: Date | None = None, units: int = 1) -> A
     return catalog_pb2.CapacityRange(start_date=start, end_date=end, capacity=units)
 
 
+def refunding(**fields: Any) -> payment_pb2.RefundPaymentRequest:
+    good: dict[str, Any] = {"id": ID, "amount": euro(100)}
+    return payment_pb2.RefundPaymentRequest(**(good | fields))
+
+
+def reviewing(**fields: Any) -> review_pb2.CreateReviewRequest:
+    good: dict[str, Any] = {"booking_id": ID, "rating": 5}
+    return review_pb2.CreateReviewRequest(**(good | fields))
+
+
+def profiled(**fields: Any) -> profile_pb2.UpdateUserProfileRequest:
+    good: dict[str, Any] = {"user_id": "ana", "display_name": "Ana"}
+    return profile_pb2.UpdateUserProfileRequest(profile=profile_pb2.UserProfile(**(good | fields)))
+
+
 def confirmation(**fields: Any) -> booking_pb2.ConfirmBookingRequest:
     return confirm_of(booking_pb2.Booking(id=ID, price=euro(100)), **fields)
 
@@ -130,6 +147,7 @@ REFUNDED = payment_pb2.RecordPaymentRequest.REFUNDED
 FAILED = payment_pb2.RecordPaymentRequest.FAILED
 
 CASES: list[tuple[str, Message, set[str]]] = [
+    *bad_stays.CASES,
     ("no vendor", catalog_pb2.CreateVendorRequest(), {"vendor"}),
     ("no name", vendor_of(vendor=catalog_pb2.Vendor()), {"vendor.name"}),
     ("long name", vendor_of(vendor=catalog_pb2.Vendor(name="x" * 201)), {"vendor.name"}),
@@ -334,9 +352,71 @@ CASES: list[tuple[str, Message, set[str]]] = [
         {"amount"},
     ),
     ("a long code", recorded(kind=FAILED, failure_code="x" * 61), {"failure_code"}),
+    ("nothing", payment_pb2.ListPaymentsRequest(), {"booking_id"}),
+    (
+        "a negative page",
+        payment_pb2.ListPaymentsRequest(booking_id=ID, page_size=-1),
+        {"page_size"},
+    ),
+    ("a negative page", payment_pb2.ListFailedPaymentsRequest(page_size=-1), {"page_size"}),
+    (
+        "everything",
+        Claim(limit=-1, lease=Duration(), request_id="1"),
+        {"limit", "lease", "request_id"},
+    ),
+    ("more than a day", Claim(lease=Duration(seconds=24 * 3600 + 1)), {"lease"}),
+    ("half a second", Claim(lease=Duration(seconds=1, nanos=5 * 10**8)), {"lease.nanos"}),
+    ("nothing", payment_pb2.RefundPaymentRequest(), {"id", "amount"}),
+    ("of nothing", refunding(amount=euro(0)), {"amount"}),
+    ("of less than nothing", refunding(amount=euro(-100)), {"amount"}),
+    ("a long reason", refunding(reason="x" * 201), {"reason"}),
+    ("nothing", review_pb2.CreateReviewRequest(), {"booking_id", "rating"}),
+    ("rating 6", reviewing(rating=6), {"rating"}),
+    ("rating -1", reviewing(rating=-1), {"rating"}),
+    ("a long body", reviewing(body="x" * 4001), {"body"}),
+    ("nothing", review_pb2.ListReviewsRequest(), {"package_id"}),
+    (
+        "both",
+        review_pb2.ListReviewsRequest(package_id=ID, user_id="ana"),
+        {"user_id"},
+    ),
+    (
+        "a rating of a user",
+        review_pb2.ListReviewsRequest(user_id="ana", min_rating=3),
+        {"min_rating"},
+    ),
+    (
+        "everything",
+        review_pb2.ListReviewsRequest(package_id="1", min_rating=6, page_size=-1),
+        {"package_id", "min_rating", "page_size"},
+    ),
+    ("nothing", profile_pb2.GetUserProfileRequest(), {"user_id"}),
+    ("a long user", profile_pb2.GetUserProfileRequest(user_id="x" * 129), {"user_id"}),
+    ("nothing", profile_pb2.UpdateUserProfileRequest(), {"profile"}),
+    (
+        "an empty profile",
+        profile_pb2.UpdateUserProfileRequest(profile=profile_pb2.UserProfile(), request_id="1"),
+        {"profile.user_id", "profile.display_name", "request_id"},
+    ),
+    (
+        "everything",
+        profiled(
+            user_id="x" * 129,
+            display_name="x" * 201,
+            email="a@" + "x" * 253,
+            locale="e" * 36,
+            etag="x" * 101,
+        ),
+        {f"profile.{name}" for name in ("user_id", "display_name", "email", "locale", "etag")},
+    ),
+    ("an email without @", profiled(email="ana"), {"profile.email"}),
+    ("an email with a space", profiled(email="a na@b"), {"profile.email"}),
+    ("an underscore in a locale", profiled(locale="pt_BR"), {"profile.locale"}),
+    ("an empty subtag", profiled(locale="pt--BR"), {"profile.locale"}),
 ]
 
 UUID_FIELDS: list[tuple[Message, str]] = [
+    *bad_stays.UUID_FIELDS,
     (vendor_of(), "vendor_id"),
     (vendor_of(), "request_id"),
     (creation(), "package_id"),
@@ -360,9 +440,18 @@ UUID_FIELDS: list[tuple[Message, str]] = [
     (Listing(), "package_id"),
     (recorded(), "booking_id"),
     (recorded(), "request_id"),
+    (payment_pb2.ListPaymentsRequest(), "booking_id"),
+    (Claim(), "request_id"),
+    (refunding(), "id"),
+    (refunding(), "request_id"),
+    (reviewing(), "booking_id"),
+    (reviewing(), "request_id"),
+    (review_pb2.ListReviewsRequest(), "package_id"),
+    (profiled(), "request_id"),
 ]
 
 DATE_FIELDS: list[tuple[Message, str]] = [
+    *bad_stays.DATE_FIELDS,
     (creation(), "package.bookable_from"),
     (creation(), "package.bookable_until"),
     (capacity(run(after(0))), "ranges[0].start_date"),
@@ -378,10 +467,12 @@ DATE_FIELDS: list[tuple[Message, str]] = [
 ]
 
 MONEY_FIELDS: list[tuple[Message, str]] = [
+    *bad_stays.MONEY_FIELDS,
     (creation(), "package.base_price"),
     (start_of(ID, quote=booking_pb2.Quote(price=euro(1))), "quote.price"),
     (confirmation(), "amount"),
     (recorded(), "amount"),
+    (refunding(), "amount"),
     (Search(), "min_price"),
     (Search(), "max_price"),
 ]
@@ -465,7 +556,7 @@ async def test_a_refusal_too_large_for_a_trailer_is_cut_and_says_so(shell: Shell
 async def test_every_rpc_of_the_contract_has_bad_input_here() -> None:
     served = {
         method.input_type.full_name
-        for file in (catalog_pb2, booking_pb2, payment_pb2)
+        for file in (catalog_pb2, booking_pb2, payment_pb2, review_pb2, profile_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

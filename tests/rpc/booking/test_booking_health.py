@@ -21,6 +21,8 @@ SERVICES = (
     "booking.v1.CatalogService",
     "booking.v1.BookingService",
     "booking.v1.PaymentService",
+    "booking.v1.ReviewService",
+    "booking.v1.ProfileService",
 )
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -6,10 +6,11 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from metrics_service.client.lane import LaneDrained
-from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
+from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from protos.tracking.v1 import event_pb2
 from tests.rpc.booking.shell import (
     Shell,
@@ -49,12 +50,35 @@ UNKNOWN: list[tuple[Message, str]] = [
         ),
         "booking",
     ),
+    (catalog_pb2.BatchGetPackagesRequest(package_ids=[ID]), "package"),
+    (
+        catalog_pb2.UpdatePackageRequest(
+            package=catalog_pb2.Package(id=ID), update_mask=FieldMask(paths=["cutoff"])
+        ),
+        "package",
+    ),
+    (
+        booking_pb2.BatchStartBookingsRequest(requests=[start_of(ID)], all_or_nothing=True),
+        "package",
+    ),
+    (booking_pb2.ExtendHoldRequest(booking_id=ID), "booking"),
+    (booking_pb2.FailBookingRequest(booking_id=ID, reason="TIMEOUT"), "booking"),
+    (booking_pb2.PreviewCancellationRequest(booking_id=ID), "booking"),
+    (booking_pb2.CancelBookingRequest(booking_id=ID, validate_only=True), "booking"),
+    (booking_pb2.RescheduleBookingRequest(booking_id=ID, start_date=after(0)), "booking"),
+    (booking_pb2.BatchGetBookingsRequest(booking_ids=[ID]), "booking"),
+    (booking_pb2.ListBookingEventsRequest(booking_id=ID), "booking"),
+    (booking_pb2.ReconcileInventoryRequest(package_id=ID), "package"),
+    (payment_pb2.ListPaymentsRequest(booking_id=ID), "booking"),
+    (payment_pb2.RefundPaymentRequest(id=ID, amount=euro(1)), "payment"),
+    (review_pb2.CreateReviewRequest(booking_id=ID, rating=5), "booking"),
+    (profile_pb2.GetUserProfileRequest(user_id=ID), "user profile"),
 ]
 
 
 def rpc_of(shell: Shell, request: Message) -> Any:
     method = type(request).__name__.removesuffix("Request")
-    for stub in (shell.catalog, shell.booking, shell.payment):
+    for stub in (shell.catalog, shell.booking, shell.payment, shell.review, shell.profile):
         if hasattr(stub, method):
             return getattr(stub, method)
     raise AssertionError(method)
@@ -67,7 +91,8 @@ async def changes_of(shell: Shell) -> list[Message]:
     for each in (pending, paid):
         await shell.booking.CompleteBooking(booking_pb2.CompleteBookingRequest(booking_id=each.id))
     await shell.booking.ConfirmBooking(confirm_of(paid))
-    doomed = await shell.held(package.id)
+    doomed, failing = [await shell.held(package.id) for _ in range(2)]
+    stayed = await shell.confirmed(package.id)
     return [
         catalog_pb2.CreateVendorRequest(vendor=catalog_pb2.Vendor(name="Sol")),
         catalog_pb2.CreatePackageRequest(package=package_of(package.vendor_id)),
@@ -87,7 +112,33 @@ async def changes_of(shell: Shell) -> list[Message]:
             kind=AUTHORISED,
             amount=held.price,
         ),
+        catalog_pb2.UpdatePackageRequest(
+            package=catalog_pb2.Package(id=package.id, title="Room 7"),
+            update_mask=FieldMask(paths=["title"]),
+        ),
+        booking_pb2.BatchStartBookingsRequest(
+            requests=[start_of(package.id)] * 2, all_or_nothing=True
+        ),
+        booking_pb2.ExtendHoldRequest(booking_id=held.id),
+        booking_pb2.FailBookingRequest(booking_id=failing.id, reason="TIMEOUT"),
+        booking_pb2.RescheduleBookingRequest(booking_id=stayed.id, start_date=after(5)),
+        booking_pb2.ReconcileInventoryRequest(package_id=package.id),
+        payment_pb2.RefundPaymentRequest(id=await payment_of(shell, stayed), amount=euro(1)),
+        payment_pb2.ClaimFailedPaymentsRequest(limit=1),
+        review_pb2.CreateReviewRequest(booking_id=stayed.id, rating=5),
+        profile_pb2.UpdateUserProfileRequest(
+            profile=profile_pb2.UserProfile(user_id="ana", display_name="Ana")
+        ),
     ]
+
+
+async def payment_of(shell: Shell, booking: booking_pb2.Booking) -> str:
+    """The id of a booking's only payment."""
+    listed = await shell.payment.ListPayments(
+        payment_pb2.ListPaymentsRequest(booking_id=booking.id)
+    )
+    (payment,) = listed.payments
+    return payment.id
 
 
 async def test_an_unknown_id_is_not_found_by_name(booking: Shell) -> None:
@@ -131,6 +182,18 @@ async def test_a_request_id_with_other_content_is_refused(booking: Shell) -> Non
         booking_pb2.AbandonBookingRequest: {"reason": "late"},
         booking_pb2.CancelBookingRequest: {"reason": "snow"},
         payment_pb2.RecordPaymentRequest: {"payment_id": "another"},
+        catalog_pb2.UpdatePackageRequest: {"update_mask": FieldMask(paths=["title", "cutoff"])},
+        booking_pb2.BatchStartBookingsRequest: {"requests": [start_of(ID)]},
+        booking_pb2.ExtendHoldRequest: {"booking_id": ID},
+        booking_pb2.FailBookingRequest: {"reason": "OTHER"},
+        booking_pb2.RescheduleBookingRequest: {"start_date": after(6)},
+        booking_pb2.ReconcileInventoryRequest: {"repair": True},
+        payment_pb2.RefundPaymentRequest: {"amount": euro(2)},
+        payment_pb2.ClaimFailedPaymentsRequest: {"limit": 2},
+        review_pb2.CreateReviewRequest: {"rating": 4},
+        profile_pb2.UpdateUserProfileRequest: {
+            "profile": profile_pb2.UserProfile(user_id="ana", display_name="Ada")
+        },
     }
     for change in await changes_of(booking):
         request_id = str(uuid4())
@@ -142,7 +205,7 @@ async def test_a_request_id_with_other_content_is_refused(booking: Shell) -> Non
         refusal = await refusal_of(rpc(other))
         if refusal.reason == "NOT_FOUND":
             # It names a booking that is not there, which is found out first.
-            assert isinstance(change, booking_pb2.CompleteBookingRequest)
+            assert others[type(change)] == {"booking_id": ID}
             continue
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.reason == "REQUEST_ID_REUSED"

@@ -1,0 +1,34 @@
+"""booking.v1.ProfileService: translates, calls, translates back."""
+
+from typing import Any
+
+import grpc
+
+from booking_service.domain.people import UserProfile
+from booking_service.errors import found
+from booking_service.mapping import people
+from booking_service.queries_people import ProfileQueries
+from booking_service.rpc.changes import Changes
+from protos.booking.v1 import profile_pb2, profile_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
+    """What is shown of a user beside a booking."""
+
+    def __init__(self, changes: Changes, profiles: ProfileQueries) -> None:
+        self._changes = changes
+        self._profiles = profiles
+
+    async def GetUserProfile(
+        self, request: profile_pb2.GetUserProfileRequest, context: Context
+    ) -> profile_pb2.UserProfile:
+        user_id = people.get_profile(request)
+        return people.profile(found(await self._profiles.get(user_id), "user profile", user_id))
+
+    async def UpdateUserProfile(
+        self, request: profile_pb2.UpdateUserProfileRequest, context: Context
+    ) -> profile_pb2.UserProfile:
+        change = people.update_profile(request)
+        return people.profile(await self._changes.carry_out(change, UserProfile))

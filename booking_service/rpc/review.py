@@ -1,0 +1,34 @@
+"""booking.v1.ReviewService: translates, calls, translates back."""
+
+from typing import Any
+
+import grpc
+
+from booking_service.domain.people import Review
+from booking_service.mapping import people
+from booking_service.queries_people import ReviewQueries
+from booking_service.rpc.changes import Changes
+from protos.booking.v1 import review_pb2, review_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ReviewService(review_pb2_grpc.ReviewServiceServicer):
+    """What those who stayed say."""
+
+    def __init__(self, changes: Changes, reviews: ReviewQueries) -> None:
+        self._changes = changes
+        self._reviews = reviews
+
+    async def CreateReview(
+        self, request: review_pb2.CreateReviewRequest, context: Context
+    ) -> review_pb2.Review:
+        change = people.create_review(request)
+        return people.review(await self._changes.carry_out(change, Review))
+
+    async def ListReviews(
+        self, request: review_pb2.ListReviewsRequest, context: Context
+    ) -> review_pb2.ListReviewsResponse:
+        listed = people.list_reviews(request)
+        page = await self._reviews.list(listed.wanted, after=listed.after, limit=listed.limit)
+        return people.reviews(request, page)
