@@ -1,0 +1,31 @@
+"""One database for all plan tests: seeded once, read only by what the tests run."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from servicekit.postgres import PostgresServer
+
+SEED = Path(__file__).parent / "catalogue_seed.sql"
+
+
+@pytest.fixture(scope="session")
+def seeded_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
+    """200,000 bookings of 2,000 packages, vacuumed and analysed as autovacuum does."""
+    postgres.create_database("plans", template=booking_template)
+    postgres.psql("plans", SEED.read_text())
+    postgres.psql("plans", "VACUUM (ANALYZE)")
+    yield postgres.dsn("plans")
+    postgres.drop_database("plans")
+
+
+@pytest.fixture
+async def connection(
+    seeded_dsn: str,
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A session with the server's own cost settings, unlike those of the service."""
+    connection = await asyncpg.connect(seeded_dsn)
+    yield connection
+    await connection.close()
