@@ -1,5 +1,5 @@
-"""Bookings and money, from facts alone. A refund corrects the slot of its booking's confirmation,
-and no sum is ever taken over two currencies."""
+"""Bookings and money, from facts alone. What is paid later, and a refund, corrects the slot of its
+booking's confirmation, and no sum is ever taken over two currencies."""
 
 from __future__ import annotations
 
@@ -20,12 +20,21 @@ MAX_CURRENCIES = 250
 _Transition = event_pb2.BookingFact
 _NAME = "business"
 
+# Which sum of a currency a payment moves. CAPTURED is not among them: its amount comes with the
+# CONFIRMED that it brought about.
+_GROSS, _REFUNDED = 1, 2
+_MOVED_SUMS = {
+    event_pb2.PaymentFact.BALANCE_CAPTURED: _GROSS,
+    event_pb2.PaymentFact.REFUNDED: _REFUNDED,
+}
+
 
 class BusinessCell:
     """The business figures of one slot.
 
     started, form_abandoned: by when the hold began. confirmed, revenue: by when the booking was
-    first confirmed. booking_time_us: Start to Complete. The others: by when they happened.
+    first confirmed, whenever the money moved. booking_time_us: Start to Complete. The others: by
+    when they happened.
     revenue: [confirmed, gross, refunded] by currency; packages: [confirmed, cancelled] by id.
     """
 
@@ -154,7 +163,11 @@ class BusinessFold:
         self.evicted_currencies = 0
 
     def booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
-        """Count one transition of one booking, which happened at time_us."""
+        """Count one transition of one booking, which happened at time_us.
+
+        EXTENDED and FULFILLED change no figure. Neither does RESCHEDULED: the booking was counted
+        when it was confirmed, and what the change costs comes with payments.
+        """
         transition = fact.transition
         if transition == _Transition.STARTED:
             for cell in self.rings.at(fact.hold_time_us or time_us):
@@ -178,13 +191,14 @@ class BusinessFold:
                 cell.form_abandoned += 1
 
     def payment(self, fact: event_pb2.PaymentFact) -> None:
-        """Count a payment event: completed refunds of bookings that were revenue."""
-        if fact.kind != event_pb2.PaymentFact.REFUNDED or not fact.confirm_time_us:
+        """Count a payment event: balances and completed refunds of bookings that were revenue."""
+        moved = _MOVED_SUMS.get(fact.kind)
+        if moved is None or not fact.confirm_time_us:
             return
         currency, amount_minor = fact.currency, fact.amount_minor
         if self._keeps(currency):
             for cell in self.rings.at(fact.confirm_time_us):
-                cell.of_currency(currency)[2] += amount_minor
+                cell.of_currency(currency)[moved] += amount_minor
 
     def booking_time(self, time_us: int, duration_us: int) -> None:
         """A booking took duration_us from Start to Complete, and was completed at time_us."""
@@ -216,7 +230,7 @@ class BusinessFold:
             if keeps_currency:
                 sums = cell.of_currency(currency)
                 sums[0] += 1
-                sums[1] += amount_minor
+                sums[_GROSS] += amount_minor
 
     def _keeps(self, currency: str) -> bool:
         revenue = self.rings.total.revenue

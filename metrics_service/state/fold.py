@@ -17,7 +17,7 @@ from metrics_service.state.window import SECOND_US, duration_us
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.
-VERSION = 1
+VERSION = 2
 
 # The log gets a record at least every second while it is written; more time than this between two
 # was an outage, whose events still wait to be delivered.

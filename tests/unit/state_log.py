@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
+from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 SECOND = 1_000_000
@@ -109,8 +110,22 @@ class Log:
         self, time_us: int, amount: int, confirm_us: int, currency: str = "EUR"
     ) -> event_pb2.Event:
         """A refund was completed."""
+        return self.payment(
+            event_pb2.PaymentFact.REFUNDED, time_us, amount, confirm_us, currency=currency
+        )
+
+    def payment(
+        self,
+        kind: event_pb2.PaymentFact.Kind.ValueType,
+        time_us: int,
+        amount: int,
+        confirm_us: int,
+        *,
+        currency: str = "EUR",
+    ) -> event_pb2.Event:
+        """A payment event of booking b."""
         fact = event_pb2.PaymentFact(
-            kind=event_pb2.PaymentFact.REFUNDED,
+            kind=kind,
             booking_id="b",
             amount_minor=amount,
             currency=currency,
@@ -221,6 +236,11 @@ class Log:
     def _apply(self, record: LogRecord) -> None:
         self.records.append(record)
         self.state.apply(record)
+
+
+def revenue(log: Log, window_us: int | None = None) -> dict[str, metrics_pb2.Revenue]:
+    """What the metrics of a window say of each currency."""
+    return {each.currency: each for each in log.state.metrics(window_us).business.revenue}
 
 
 def timings_of(

@@ -1,4 +1,4 @@
-"""Business figures: from facts alone, per currency, refunds in the slot of their confirmation."""
+"""Business figures: from facts alone, per currency, each once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import pytest
 from metrics_service.state.answers import SHOWN_PACKAGES
 from metrics_service.state.business import MAX_CURRENCIES, MAX_PACKAGES
 from metrics_service.state.figures import divide_half_even, rate
-from protos.metrics.v1 import metrics_pb2
-from tests.unit.state_log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log
-
-
-def revenue(log: Log, window_us: int | None = None) -> dict[str, metrics_pb2.Revenue]:
-    return {each.currency: each for each in log.state.metrics(window_us).business.revenue}
+from tests.unit.state_log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log, revenue
 
 
 def test_money_is_kept_per_currency_in_minor_units() -> None:
@@ -48,29 +43,6 @@ def test_an_average_is_rounded_half_to_even(amount: int, count: int, expected: i
     assert divide_half_even(amount, count) == expected
 
 
-def test_a_refund_corrects_the_window_of_its_confirmation() -> None:
-    log = Log()
-    log.append(log.fact(Fact.CONFIRMED, NOW, confirm_us=NOW, amount=900))
-    log.jump(NOW + 2 * HOUR)
-    log.append(log.refund(NOW + 2 * HOUR, 400, NOW))
-    assert not revenue(log, HOUR)
-    assert revenue(log, 3 * HOUR)["EUR"].net_minor == 500
-    assert revenue(log)["EUR"].refunded_minor == 400
-
-
-def test_money_that_was_no_revenue_is_not_refunded_from_it() -> None:
-    log = Log()
-    log.append(log.fact(Fact.CONFIRMED, NOW, confirm_us=NOW, amount=900), log.refund(NOW, 400, 0))
-    assert revenue(log)["EUR"].refunded_minor == 0
-
-
-def test_a_refund_alone_has_no_average() -> None:
-    log = Log()
-    log.append(log.refund(NOW, 400, NOW))
-    euro = revenue(log)["EUR"]
-    assert (euro.net_minor, euro.HasField("average_minor")) == (-400, False)
-
-
 def test_sums_beyond_what_a_message_holds_do_not_break_answers_or_checkpoints() -> None:
     log = Log()
     for number in range(3):
@@ -100,7 +72,7 @@ def test_attempts_are_counted_from_facts() -> None:
         + [Fact.CANCELLED] * 3
         + [Fact.ABANDONED] * 2
         + [Fact.EXPIRED]
-        + [Fact.FULFILLED, Fact.RESCHEDULED]
+        + [Fact.FULFILLED, Fact.RESCHEDULED, Fact.EXTENDED]
     ):
         log.append(log.fact(transition, NOW, booking=f"b{number}"))
     funnel = log.state.funnel()
