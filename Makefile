@@ -11,6 +11,8 @@ BIN := .venv/bin
 PY := $(BIN)/python
 RUN := .venv/running.stamp
 DEV := .venv/development.stamp
+# The whole size of what `make test` runs a part of takes minutes.
+LONG := --timeout=900 --session-timeout=1800
 SOURCES := booking_service metrics_service servicekit tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
@@ -142,9 +144,17 @@ test-db-monitor: $(DEV) ## Tests of query tracking and database health only
 test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
 	@$(PY) -m pytest tests -k "state or funnel or metrics" $(ARGS)
 
+.PHONY: test-races
+test-races: $(DEV) ## The races at full size: contention, holds, payments (make test runs a part)
+	@TEST_SIZE=full $(PY) -m pytest tests/system/test_races_*.py $(LONG) $(ARGS)
+
+.PHONY: test-crash
+test-crash: $(DEV) ## 50 kills with -9 and 1,000 cancelled RPCs (make test runs a part)
+	@TEST_SIZE=full $(PY) -m pytest tests/system/test_crash_*.py $(LONG) $(ARGS)
+
 .PHONY: test-replay
 test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
-	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py -o session_timeout=3600 $(ARGS)
+	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py $(LONG) $(ARGS)
 
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one

@@ -1,15 +1,14 @@
 """Commands against the real database: grouping, idempotency, holds, locks from outside."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
-from uuid import UUID, uuid4
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from booking_service.commands import CommandBus
-from booking_service.database import Database, SetClock
+from booking_service.database import Database
 from booking_service.domain.booking import (
     Booking,
     Payment,
@@ -17,167 +16,19 @@ from booking_service.domain.booking import (
     PaymentState,
     State,
 )
-from booking_service.domain.catalog import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
     CapacityRange,
     CompleteBooking,
     ConfirmBooking,
-    CreatePackage,
-    CreateVendor,
     ExpireHolds,
     FulfilStays,
-    RecordPayment,
     SetCapacity,
-    StartBooking,
 )
-from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
-from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.domain.refusal import Reason, Refused
-from booking_service.domain.world import Answer
-from protos.tracking.v1 import event_pb2
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DAY = date(2026, 5, 1)
-PRICE = 10_000
-
-
-class Harness:
-    """A bus over a fresh database, with a clock that the test sets, and shorthands."""
-
-    def __init__(self, dsn: str, database: Database, clock: SetClock) -> None:
-        self.dsn = dsn
-        self.database = database
-        self.clock = clock
-        self.bus = CommandBus(database, limits=Limits(3, True))
-
-    async def submit(self, command: object, **keywords: object) -> Answer:
-        keywords = {"caller": "test", "rpc": type(command).__name__, **keywords}
-        return await self.bus.submit(command, **keywords)  # type: ignore[arg-type] # shorthand
-
-    async def package(self, capacity: int, *, nights: int = 30, **changes: object) -> UUID:
-        vendor_id, package_id = uuid4(), uuid4()
-        await self.submit(CreateVendor(vendor_id, "Vendor"))
-        values: dict[str, object] = {
-            "id": package_id,
-            "vendor_id": vendor_id,
-            "title": "Room",
-            "type": "hotel_room",
-            "location": "Lisbon",
-            "time_zone": "Europe/Lisbon",
-            "status": PackageStatus.ACTIVE,
-            "bookable_from": None,
-            "bookable_until": None,
-            "base_price_minor": PRICE,
-            "currency": "EUR",
-            "pricing": Pricing.PER_UNIT_DAY,
-            "min_party_size": 1,
-            "max_party_size": 10,
-            "cutoff_s": 0,
-            "hold_ttl_s": 900,
-            "cancellation_policy": CancellationPolicy((Tier(0, 10_000),)),
-            **changes,
-        }
-        await self.submit(CreatePackage(PackageDraft(**values)))  # type: ignore[arg-type] # as above
-        days = CapacityRange(DAY, DAY + timedelta(days=nights), capacity)
-        assert await self.submit(SetCapacity(package_id, (days,))) == nights
-        return package_id
-
-    async def start(self, package_id: UUID, **changes: object) -> Booking:
-        keywords = {
-            name: changes.pop(name) for name in ("request_id", "fingerprint") if name in changes
-        }
-        booking = await self.submit(start(package_id, **changes), **keywords)
-        assert isinstance(booking, Booking)
-        return booking
-
-    async def counters(self, package_id: UUID, day: date = DAY) -> tuple[int, int]:
-        row = await self.query(
-            "SELECT held, confirmed FROM package_days WHERE package_id = $1 AND day = $2",
-            package_id,
-            day,
-        )
-        return row["held"], row["confirmed"]
-
-    async def query(self, sql: str, *args: object) -> asyncpg.Record:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            row = await connection.fetchrow(sql, *args)
-        finally:
-            await connection.close()
-        assert row is not None
-        return row
-
-    async def facts(self) -> list[event_pb2.Event]:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            rows = await connection.fetch("SELECT events, count FROM outbox ORDER BY id")
-        finally:
-            await connection.close()
-        events: list[event_pb2.Event] = []
-        for row in rows:
-            framed = event_pb2.EventList.FromString(row["events"]).events
-            assert len(framed) == row["count"]
-            events += framed
-        return events
-
-
-def start(package_id: UUID, **changes: object) -> StartBooking:
-    values: dict[str, object] = {
-        "booking_id": uuid4(),
-        "package_id": package_id,
-        "user_id": f"user-{uuid4()}",
-        "session_id": "session",
-        "start_date": DAY,
-        "end_date": DAY + timedelta(days=1),
-        "quantity": 1,
-        "party_size": 2,
-        "quote": None,
-        **changes,
-    }
-    return StartBooking(**values)  # type: ignore[arg-type] # a shorthand for tests
-
-
-def confirm(booking: Booking, payment_id: str = "") -> ConfirmBooking:
-    return ConfirmBooking(
-        booking.id, "stripe", payment_id or f"pi-{booking.id}", booking.price, uuid4(), uuid4()
-    )
-
-
-def record(
-    booking: Booking, kind: PaymentKind, minor: int, *, payment_id: str = "", refund_id: str = ""
-) -> RecordPayment:
-    return RecordPayment(
-        booking_id=booking.id,
-        provider="stripe",
-        payment_id=payment_id or f"pi-{booking.id}",
-        kind=kind,
-        amount=Money(minor, booking.currency),
-        refund_id=refund_id,
-        failure_code="",
-        payment_row_id=uuid4(),
-        refund_row_id=uuid4(),
-    )
-
-
-async def refused(waiting: object) -> Reason:
-    with pytest.raises(Refused) as caught:
-        await waiting  # type: ignore[misc] # any awaitable
-    return caught.value.refusal.reason
-
-
-@pytest.fixture
-async def harness(booking_dsn: str) -> AsyncIterator[Harness]:
-    clock = SetClock(NOW)
-    database = Database(booking_dsn, clock=clock)
-    await database.open()
-    made = Harness(booking_dsn, database, clock)
-    made.bus.start()
-    yield made
-    await made.bus.stop()
-    await database.close()
+from tests.system.command_harness import DAY, PRICE, Harness, confirm, record, refused, start
 
 
 async def test_a_booking_goes_from_hold_to_confirmed_and_cancelled(harness: Harness) -> None:
