@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,6 +23,9 @@ from servicekit.start import StartError
 # initdb and postgres refuse to run as root; this account exists on every Linux and owns nothing.
 UNPRIVILEGED_ACCOUNT = "nobody"
 PR_SET_PDEATHSIG = 1
+PORTS = range(10_240, 32_768)
+# Neighbouring process ids start far from each other.
+_position = count(os.getpid() * 9_973)
 
 
 class Account(TypedDict, total=False):
@@ -108,10 +112,20 @@ def end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on now.
+
+    Another one at each call, starting elsewhere in each process, and none that the kernel hands out
+    by itself: nobody else takes it before its server listens.
+    """
+    for _ in PORTS:
+        port = PORTS[next(_position) % len(PORTS)]
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise StartError(f"no TCP port between {PORTS.start} and {PORTS.stop - 1} is free")
 
 
 def _installed() -> Path:

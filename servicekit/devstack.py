@@ -95,11 +95,11 @@ def _execute(folder: Path, command: list[str]) -> int:
         with suppress(StartError):
             stack.enter_context(sole_user(folder))
         urls = stack.enter_context(databases(folder))
-        process = subprocess.Popen(command, env={**os.environ, **urls})
-        # Ctrl-C goes to the command as well; the server is stopped after it has ended.
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C goes to the command as well; the server is stopped after it has ended. A handler of
+        # ours is not inherited, as being ignored would be.
+        previous = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            return process.wait()
+            return subprocess.Popen(command, env={**os.environ, **urls}).wait()
         finally:
             signal.signal(signal.SIGINT, previous)
 

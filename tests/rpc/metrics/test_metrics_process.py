@@ -17,17 +17,11 @@ import pytest
 from metrics_service.config import MetricsSettings
 from protos.metrics.v1 import metrics_pb2_grpc
 from protos.metrics.v1.metrics_pb2 import GetMetricsRequest, StreamMetricsRequest
+from servicekit.binaries import free_port
 from servicekit.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
 BOUND_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
