@@ -143,7 +143,7 @@ _SPECS = (
         "booking",
         "The booking's state does not allow this; metadata state.",
     ),
-    _spec("NOT_CANCELLABLE", _PRECONDITION, "booking", "The stay is over."),
+    _spec("NOT_CANCELLABLE", _PRECONDITION, "booking", "The stay is over, or has begun."),
     _spec(
         "FEE_CHANGED",
         StatusCode.ABORTED,

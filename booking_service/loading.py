@@ -143,6 +143,8 @@ def after_all(world: World, now: datetime) -> datetime:
         *(value.update_time for value in world.bookings.values()),
         *(value.update_time for value in world.packages.values()),
         *(value.update_time for value in world.payments.values()),
+        # Else refunds of one payment could be asked for at one instant, and have no order.
+        *(value.update_time for value in world.refunds.values()),
         *(value.update_time for value in world.profiles.values()),
     ]
     newest = max(changed, default=now - timedelta(microseconds=1))

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
-from hypothesis import strategies as st
-
-from booking_service.domain.booking import Booking, Payment, PaymentKind, Refund
+from booking_service.domain.booking import Booking, Payment, PaymentKind, PaymentState, Refund
 from booking_service.domain.catalog import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.commands import (
     AbandonBooking,
@@ -34,48 +32,14 @@ from booking_service.domain.money import Money
 from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.domain.refusal import Refusal
 from booking_service.domain.world import Answer, Reconciliation
-from tests.property.booking_model import (
-    MAX_EXTENSIONS,
-    MAX_LIVE_HOLDS,
-    Model,
-    Outcome,
-    days_from,
-)
+from tests.property.booking_books import MAX_EXTENSIONS, MAX_LIVE_HOLDS, Outcome, days_from
+from tests.property.booking_model import Model
+from tests.property.booking_steps import NIGHTS, Step
 
 NOW = datetime(2026, 4, 28, 12, tzinfo=UTC)
 DAY = date(2026, 5, 1)
-NIGHTS = 5
 PRICE = 1001
 LIMITS = Limits(MAX_LIVE_HOLDS, False, MAX_EXTENSIONS)
-
-Step = tuple[str, tuple[int, ...]]
-
-_small = st.integers(0, 7)
-_package = st.integers(0, 1)
-_start = (_package, st.integers(0, 2), st.integers(0, NIGHTS - 1), st.integers(1, 3), _small)
-_payment = (_small, st.integers(0, 5), st.integers(0, 7))
-
-
-def _step(name: str, *values: st.SearchStrategy[int]) -> st.SearchStrategy[Step]:
-    return st.tuples(st.just(name), st.tuples(*values))
-
-
-# What leads on is offered more often, so that scripts get beyond holds.
-_KINDS = [
-    *(_step("start", *_start), _step("start", *_start)),
-    *(_step("stay", *_start), _step("stay", *_start), _step("stay", *_start)),
-    *(_step("complete", _small), _step("confirm", *_payment), _step("captured", *_payment)),
-    *(_step("batch", *_start, *_start), _step("extend", _small), _step("abandon", _small)),
-    *(_step("fail", _small), _step("attempt", *_payment, _package)),
-    *(_step("cancel", _small), _step("paid_back", *_payment), _step("refund", *_payment)),
-    *(_step("reschedule", _small, *_start[2:4]), _step("reschedule", _small, *_start[2:4])),
-    *(_step("expire", _package), _step("fulfil", _package), _step("reconcile", _package)),
-    *(_step("capacity", _package, *_start[2:4], _small), _step("price", _package, _small)),
-    *(_step("clock", st.integers(0, 3)), _step("complete", _small), _step("extend", _small)),
-    *(_step("attempt", *_payment, _package), _step("captured", *_payment)),
-    *(_step("paid_back", *_payment), _step("refund", *_payment)),
-]
-scripts = st.lists(st.one_of(_KINDS), min_size=20, max_size=50)
 
 # No sum of them is the length of a hold: what happens at its very end is for tests of their own.
 _CLOCK = (timedelta(minutes=7), timedelta(minutes=16), timedelta(hours=23), timedelta(hours=53))
@@ -126,7 +90,7 @@ class Script:
             max_party_size=9,
             cutoff_s=0,
             hold_ttl_s=900,
-            cancellation_policy=CancellationPolicy((Tier(86_400, 10_000), Tier(0, 5_000))),
+            cancellation_policy=CancellationPolicy((Tier(86_400, 9_000), Tier(0, 5_000))),
         )
 
     def plan(self, step: Step, *, known: int | None = None) -> Planned | None:
@@ -242,43 +206,31 @@ class Script:
                 return self._pay(name, values, booking)
 
     def _start(self, values: tuple[int, ...]) -> tuple[Command, Outcome]:
+        command, start = self._one_start(values)
+        return command, self.model.start(*start)
+
+    def _batch(self, values: tuple[int, ...]) -> tuple[Command, Outcome]:
+        commands, starts = zip(*map(self._one_start, (values[:5], values[5:])), strict=True)
+        return StartBatch(commands), self.model.batch(list(starts))
+
+    def _one_start(
+        self, values: tuple[int, ...]
+    ) -> tuple[StartBooking, tuple[int, int, str, date, int, int]]:
         package, user, offset, nights, quantity = values
-        start, quantity = DAY + timedelta(offset), 1 + quantity % 3
-        number = len(self.bookings)
+        start, units = DAY + timedelta(offset), 1 + quantity % 3
         self.bookings.append(uuid4())
         command = StartBooking(
-            booking_id=self.bookings[number],
+            booking_id=self.bookings[-1],
             package_id=self.packages[package],
             user_id=f"{self.tag}/{user}",
             session_id="",
             start_date=start,
             end_date=start + timedelta(nights),
-            quantity=quantity,
+            quantity=units,
             party_size=1,
             quote=None,
         )
-        return command, self.model.start(number, package, str(user), start, nights, quantity)
-
-    def _batch(self, values: tuple[int, ...]) -> tuple[Command, Outcome]:
-        commands, starts = [], []
-        for package, user, offset, nights, quantity in (values[:5], values[5:]):
-            start, units = DAY + timedelta(offset), 1 + quantity % 3
-            starts.append((len(self.bookings), package, str(user), start, nights, units))
-            self.bookings.append(uuid4())
-            commands.append(
-                StartBooking(
-                    booking_id=self.bookings[-1],
-                    package_id=self.packages[package],
-                    user_id=f"{self.tag}/{user}",
-                    session_id="",
-                    start_date=start,
-                    end_date=start + timedelta(nights),
-                    quantity=units,
-                    party_size=1,
-                    quote=None,
-                )
-            )
-        return StartBatch(tuple(commands)), self.model.batch(starts)
+        return command, (len(self.bookings) - 1, package, str(user), start, nights, units)
 
     def _pay(
         self, name: str, values: tuple[int, ...], booking: int
@@ -326,9 +278,7 @@ class Script:
                 return refund, model.refund(payment, part)
 
 
-_PAYMENT_STATES = (
-    *("AUTHORISED", "CAPTURED", "FAILED", "REFUND_DUE", "REFUNDED", "PARTIALLY_REFUNDED"),
-)
+_PAYMENT_STATES = frozenset(map(str, PaymentState))
 
 
 def told(outcome: Answer | Refusal) -> Outcome:

@@ -4,6 +4,7 @@ import os
 from datetime import timedelta
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 
 from booking_service.domain.booking import LIVE, Booking
@@ -12,8 +13,9 @@ from booking_service.domain.commands import CreatePackage
 from booking_service.domain.decide import decide
 from booking_service.domain.inventory import Day
 from booking_service.domain.world import Changes, World
-from tests.property.booking_model import days_from
-from tests.property.booking_script import DAY, LIMITS, NIGHTS, NOW, Script, Step, scripts, told
+from tests.property.booking_books import days_from
+from tests.property.booking_script import DAY, LIMITS, NOW, Script, told
+from tests.property.booking_steps import NIGHTS, Step, scripts
 
 EXAMPLES = 2_000 if os.environ.get("TEST_SIZE") == "full" else 150
 
@@ -37,6 +39,8 @@ def observed(script: Script, world: World) -> tuple[object, ...]:
     )
 
 
+# Long enough to make a failure small.
+@pytest.mark.timeout(300)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(scripts)
 def test_every_decision_is_what_the_model_says(path: list[Step]) -> None:
@@ -45,6 +49,7 @@ def test_every_decision_is_what_the_model_says(path: list[Step]) -> None:
     for step in script.expand(path):
         # Each command has an instant of its own, as the service sees to.
         script.model.now += timedelta(microseconds=1)
+        script.model.turn += 1
         if step[0] == "clock":
             script.clock(step[1][0])
             continue

@@ -1,0 +1,124 @@
+"""The books of the model: stays, payments and what is owed, and what can be told from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+LIVE = ("HELD", "PENDING_PAYMENT")
+SEATED = (*LIVE, "CONFIRMED", "FULFILLED")
+HOLD = timedelta(minutes=15)
+MAX_LIVE_HOLDS = 3
+MAX_EXTENSIONS = 3
+
+Outcome = str | int | tuple[object, ...]
+
+
+@dataclass
+class Stay:
+    package: int
+    user: str
+    start: date
+    end: date
+    quantity: int
+    price: int
+    expires: datetime
+    state: str = "HELD"
+    version: int = 1
+    extensions: int = 0
+    balance: int = 0
+    captured: int = 0
+    refunded: int = 0
+    refund: int | None = None
+
+    def on(self, day: date) -> bool:
+        return self.start <= day < self.end
+
+    def figures(self) -> tuple[object, ...]:
+        return (
+            *(self.state, self.start, self.end, self.price, self.balance, self.captured),
+            *(self.refunded, self.refund, self.extensions, self.version),
+        )
+
+
+@dataclass
+class Paid:
+    booking: int
+    age: tuple[int, int]
+    state: str
+    amount: int
+    refunded: int = 0
+
+    @property
+    def taken(self) -> bool:
+        return self.state not in ("AUTHORISED", "FAILED")
+
+
+@dataclass
+class Owed:
+    payment: str
+    amount: int
+    done: bool = False
+
+
+@dataclass
+class Books:
+    """Two packages, by number; days without capacity have none."""
+
+    now: datetime
+    prices: list[int]
+    capacity: dict[tuple[int, date], int]
+    stays: dict[int, Stay] = field(default_factory=dict)
+    payments: dict[str, Paid] = field(default_factory=dict)
+    owed: list[Owed] = field(default_factory=list)
+    seen: set[tuple[str, str, str]] = field(default_factory=set)
+    # Counts what is done at one time; payments first told of together are ordered by their rows.
+    turn: int = 0
+
+    def figures(self) -> tuple[object, ...]:
+        held = {key: self._seats(*key, LIVE) for key in self.capacity}
+        sold = {key: self._seats(*key, ("CONFIRMED", "FULFILLED")) for key in self.capacity}
+        return (
+            {key: stay.figures() for key, stay in self.stays.items()},
+            {key: (self.capacity[key], held[key], sold[key]) for key in self.capacity},
+            {key: (paid.state, paid.amount, paid.refunded) for key, paid in self.payments.items()},
+            sorted((owed.payment, owed.amount, owed.done) for owed in self.owed),
+        )
+
+    def due(self, booking: int) -> int | None:
+        """What a payment of a booking has to be; None where none is wanted."""
+        stay = self.stays[booking]
+        if stay.state in (*LIVE, "EXPIRED"):
+            return stay.price
+        return stay.balance or None
+
+    def refundable(self, payment: str) -> int:
+        paid = self.payments[payment]
+        if not paid.taken:
+            return 0
+        asked = sum(o.amount for o in self.owed if o.payment == payment and not o.done)
+        return max(0, paid.amount - paid.refunded - asked)
+
+    def _seats(self, package: int, day: date, states: tuple[str, ...]) -> int:
+        return sum(
+            stay.quantity
+            for stay in self.stays.values()
+            if stay.package == package and stay.state in states and stay.on(day)
+        )
+
+    def _lapsed(self, stay: Stay) -> bool:
+        return stay.state in LIVE and stay.expires <= self.now
+
+    def _over(self, stay: Stay) -> bool:
+        return midnight(stay.end) <= self.now
+
+    def _of(self, booking: int) -> list[str]:
+        mine = [key for key, paid in self.payments.items() if paid.booking == booking]
+        return sorted(mine, key=lambda key: self.payments[key].age)
+
+
+def days_from(start: date, nights: int) -> Iterator[date]:
+    return (start + timedelta(n) for n in range(nights))
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, UTC)
