@@ -152,6 +152,10 @@ test-races: $(DEV) ## The races at full size: contention, holds, payments (make 
 test-crash: $(DEV) ## 50 kills with -9 and 1,000 cancelled RPCs (make test runs a part)
 	@TEST_SIZE=full $(PY) -m pytest tests/system/test_crash_*.py $(LONG) $(ARGS)
 
+.PHONY: test-scripts
+test-scripts: $(DEV) ## Random scripts against model and database at full size (make test runs a part)
+	@TEST_SIZE=full $(PY) -m pytest tests/property/test_booking_*.py $(LONG) $(ARGS)
+
 .PHONY: test-replay
 test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
 	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py $(LONG) $(ARGS)

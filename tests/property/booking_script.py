@@ -56,7 +56,6 @@ class Planned:
     expected: Outcome
     kept: bool
     at: datetime
-    replay: Step
 
 
 class Script:
@@ -107,7 +106,7 @@ class Script:
         kept = not isinstance(expected, str) or self.model.figures() != before
         if name in ("captured", "attempt", "paid_back") and expected in _PAYMENT_STATES:
             kept = True
-        return Planned(command, expected, kept, self.model.now, step)
+        return Planned(command, expected, kept, self.model.now)
 
     def expand(self, script: Iterable[Step]) -> list[Step]:
         """Steps that stand for several, as those."""

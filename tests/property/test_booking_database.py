@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,6 @@ from tests.property.booking_script import ALONE, DAY, LIMITS, NOW, Planned, Scri
 from tests.property.booking_steps import NIGHTS, Step, scripts
 
 EXAMPLES = 300 if os.environ.get("TEST_SIZE") == "full" else 25
-KEPT = timedelta(hours=24)
 
 # Beside each step: whether it starts a group of its own, whom to ask, and what happens to it: it is
 # repeated afterwards, its caller gives up after so many turns of the loop, or nothing.
@@ -184,6 +184,8 @@ async def give_up(
     await asyncio.wait([caller])
 
 
+# For its full size.
+@pytest.mark.timeout(300)
 def test_the_database_is_what_the_model_says_after_every_step(booking_dsn: str) -> None:
     with asyncio.Runner() as runner:
         serving_here = serving(booking_dsn)
