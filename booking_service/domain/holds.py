@@ -136,16 +136,7 @@ def extend(draft: Draft, command: ExtendHold, limits: Limits) -> Decision:
 
 def fail(draft: Draft, command: FailBooking) -> Decision:
     """Something went wrong on the way: the hold is released."""
-    booking = draft.booking(command.booking_id)
-    if booking is None:
-        return draft.decided(not_found("booking", command.booking_id))
-    if booking.lapsed(draft.now):
-        booking = expire(draft, booking)
-    if booking.state is State.FAILED:
-        return draft.decided(booking)
-    if booking.state not in LIVE:
-        return draft.decided(invalid_transition(booking, "failed"))
-    return draft.decided(draft.end(booking, State.FAILED, Transition.FAILED, command.reason))
+    return _released(draft, command, State.FAILED, Transition.FAILED)
 
 
 def complete(draft: Draft, command: CompleteBooking) -> Decision:
@@ -166,16 +157,7 @@ def complete(draft: Draft, command: CompleteBooking) -> Decision:
 
 def abandon(draft: Draft, command: AbandonBooking) -> Decision:
     """The visitor gave up the hold."""
-    booking = draft.booking(command.booking_id)
-    if booking is None:
-        return draft.decided(not_found("booking", command.booking_id))
-    if booking.lapsed(draft.now):
-        booking = expire(draft, booking)
-    if booking.state is State.ABANDONED:
-        return draft.decided(booking)
-    if booking.state not in LIVE:
-        return draft.decided(invalid_transition(booking, "abandoned"))
-    return draft.decided(draft.end(booking, State.ABANDONED, Transition.ABANDONED, command.reason))
+    return _released(draft, command, State.ABANDONED, Transition.ABANDONED)
 
 
 def expire_all(draft: Draft, command: ExpireHolds) -> Decision:
@@ -271,6 +253,22 @@ def hold_expired(booking: Booking) -> Refusal:
         f"the hold of booking {booking.id} ended at {booking.hold_expire_time.isoformat()}",
         {"state": str(booking.state), "booking_id": str(booking.id)},
     )
+
+
+def _released(
+    draft: Draft, command: FailBooking | AbandonBooking, state: State, transition: Transition
+) -> Decision:
+    """Ends a live hold for the reason given; a repeat gets the booking as it is."""
+    booking = draft.booking(command.booking_id)
+    if booking is None:
+        return draft.decided(not_found("booking", command.booking_id))
+    if booking.lapsed(draft.now):
+        booking = expire(draft, booking)
+    if booking.state is state:
+        return draft.decided(booking)
+    if booking.state not in LIVE:
+        return draft.decided(invalid_transition(booking, state.lower()))
+    return draft.decided(draft.end(booking, state, transition, command.reason))
 
 
 def _short(draft: Draft, package: Package, days: Iterable[date], quantity: int) -> list[date]:
