@@ -37,8 +37,8 @@ log = structlog.get_logger()
 ATTEMPTS: Final = 3
 """How often a group is carried out at most."""
 
-MAIN_LOCK_TIMEOUT_S: Final = 0.05
-"""How long the main lane waits for packages before it goes on without the locked ones."""
+USER_LOCK_TIMEOUT_S: Final = 0.05
+"""How long the main lane waits for a user's lock; for a package it does not wait at all."""
 
 KNOWN_PACKAGES: Final = 65_536
 """Bookings whose package is remembered, to save its look-up."""
@@ -66,10 +66,12 @@ class Entry:
 class CommandBus:
     """Takes commands, carries them out in groups, and answers each.
 
-    The *main* lane takes everything; commands of a package that somebody outside has locked go to
-    the *waiting* lane, so that nobody else waits for it. `lock_timeout_s` is how long a command
-    waits there; `max_wait_s` how old the oldest command of the main lane may be before new ones
-    are refused. Refusals raise Refused; an unreachable database raises DatabaseUnavailable.
+    The *main* lane takes everything and waits for no package; commands of one that somebody else
+    has locked go to a *waiting* lane, so that nobody else waits for it. Each of the
+    `waiting_lanes` waits for one package at a time, and needs a connection for it.
+    `lock_timeout_s` is how long a command waits there; `max_wait_s` how old the oldest command of
+    the main lane may be before new ones are refused. Refusals raise Refused; an unreachable
+    database raises DatabaseUnavailable.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class CommandBus:
         max_queued: int = 2048,
         max_wait_s: float = 0.5,
         lock_timeout_s: float = 2.0,
+        waiting_lanes: int = 2,
         on_commit: Callable[[], None] = lambda: None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,9 +93,12 @@ class CommandBus:
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
         self._lock_timeout_s = lock_timeout_s
+        self._waiting_lanes = waiting_lanes
         self._monotonic_s = monotonic_s
         self._main: deque[Entry] = deque()
         self._waiting: dict[UUID, deque[Entry]] = {}
+        # Those of `_waiting` that a lane has in hand.
+        self._waited_for: set[UUID] = set()
         self._inflight: dict[RequestKey, Entry] = {}
         self._packages: dict[UUID, UUID] = {}
         self._main_wakes = asyncio.Event()
@@ -102,22 +108,25 @@ class CommandBus:
         self._lanes: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start both lanes."""
+        """Start the lanes."""
         self._lanes = [
             asyncio.create_task(self._run_main(), name="commands/main"),
-            asyncio.create_task(self._run_waiting(), name="commands/waiting"),
+            *(
+                asyncio.create_task(self._run_waiting(), name=f"commands/waiting-{number}")
+                for number in range(1, self._waiting_lanes + 1)
+            ),
         ]
 
     async def stop(self) -> None:
-        """Refuse new commands, carry out those that are queued, and end both lanes."""
+        """Refuse new commands, carry out those that are queued, and end the lanes."""
         self._closed = True
         self._main_wakes.set()
-        main, waiting = self._lanes
+        main, *waiting = self._lanes
         await main
         # Nothing can be handed over any more.
         self._main_ended = True
         self._waiting_wakes.set()
-        await waiting
+        await asyncio.gather(*waiting)
 
     @property
     def queued(self) -> int:
@@ -202,14 +211,18 @@ class CommandBus:
     async def _run_waiting(self) -> None:
         while True:
             await self._waiting_wakes.wait()
-            if self._waiting:
-                package_id, entries = next(iter(self._waiting.items()))
+            package_id = next((p for p in self._waiting if p not in self._waited_for), None)
+            if package_id is not None:
+                entries = self._waiting[package_id]
+                self._waited_for.add(package_id)
                 group = self._take(entries)
                 await self._guarded(self._waiting_group(group), group)
+                self._waited_for.discard(package_id)
                 # Behind the other packages, or gone: then its commands go to the main lane again.
                 del self._waiting[package_id]
                 if entries:
                     self._waiting[package_id] = entries
+                    self._waiting_wakes.set()
             elif self._main_ended:
                 return
             else:
@@ -227,12 +240,7 @@ class CommandBus:
         if not here:
             return
         try:
-            await self._attempts(here, lock_timeout_s=MAIN_LOCK_TIMEOUT_S)
-            return
-        except LockTimeout:
-            pass
-        try:
-            left = await self._attempts(here, lock_timeout_s=MAIN_LOCK_TIMEOUT_S, skip_locked=True)
+            left = await self._attempts(here, lock_timeout_s=USER_LOCK_TIMEOUT_S, skip_locked=True)
         except LockTimeout:
             # A user's lock, held by another copy of the service.
             left = here
@@ -263,29 +271,35 @@ class CommandBus:
                 raise
             except (Conflict, DuplicateKey, ConnectionLost) as error:
                 if attempt == ATTEMPTS:
-                    await self._failed(entries, error, lock_timeout_s)
-                    return []
+                    return await self._failed(entries, error, lock_timeout_s, skip_locked)
                 await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311 - no secret
                 attempt += 1
             except Exception as error:  # Whatever it is, every caller gets an answer.
-                await self._failed(entries, error, lock_timeout_s)
-                return []
+                return await self._failed(entries, error, lock_timeout_s, skip_locked)
             else:
                 self._answered(requests, result)
                 return [requests[request] for request in result.locked_out]
 
-    async def _failed(self, entries: list[Entry], error: Exception, lock_timeout_s: float) -> None:
-        """Answers a group that failed for good; a bad command must hurt nobody else."""
+    async def _failed(
+        self, entries: list[Entry], error: Exception, lock_timeout_s: float, skip_locked: bool
+    ) -> list[Entry]:
+        """Answers a group that failed for good; a bad command must hurt nobody else. Gives back
+        what was locked out.
+        """
         if len(entries) == 1 or isinstance(error, DatabaseUnavailable | Conflict):
             for entry in entries:
                 entry.answer(error)
-            return
+            return []
         log.warning("group_failed", commands=len(entries), error=str(error))
+        left = []
         for entry in entries:
             try:
-                await self._attempts([entry], lock_timeout_s=lock_timeout_s)
+                left += await self._attempts(
+                    [entry], lock_timeout_s=lock_timeout_s, skip_locked=skip_locked
+                )
             except LockTimeout:
                 entry.answer(_overloaded("the package is locked by somebody else"))
+        return left
 
     async def _with_packages(self, entries: list[Entry]) -> list[Entry]:
         """Finds the packages of commands that name only a booking; answers those without one.

@@ -302,37 +302,6 @@ async def test_stays_that_are_over_are_fulfilled(harness: Harness) -> None:
     assert await harness.counters(package_id) == (0, 1)
 
 
-async def test_a_locked_package_holds_up_nobody_else(harness: Harness) -> None:
-    locked, free = await harness.package(capacity=5), await harness.package(capacity=5)
-    connection = await asyncpg.connect(harness.dsn)
-    transaction = connection.transaction()
-    await transaction.start()
-    await connection.execute("SELECT FROM packages WHERE id = $1 FOR UPDATE", locked)
-    stuck = asyncio.create_task(harness.start(locked))
-    try:
-        async with asyncio.timeout(1):
-            for _ in range(5):
-                await harness.start(free)
-        assert not stuck.done()
-    finally:
-        await transaction.rollback()
-        await connection.close()
-    assert (await stuck).state is State.HELD
-
-
-async def test_a_package_locked_for_long_is_overload(harness: Harness) -> None:
-    await harness.bus.stop()
-    harness.bus = CommandBus(harness.database, lock_timeout_s=0.1)
-    harness.bus.start()
-    package_id = await harness.package(capacity=5)
-    connection = await asyncpg.connect(harness.dsn)
-    async with connection.transaction():
-        await connection.execute("SELECT FROM packages WHERE id = $1 FOR UPDATE", package_id)
-        assert await refused(harness.start(package_id)) is Reason.OVERLOADED
-    await connection.close()
-    await harness.start(package_id)
-
-
 async def test_what_nobody_waits_for_is_dropped_before_its_group(harness: Harness) -> None:
     package_id = await harness.package(capacity=5)
     first = asyncio.create_task(harness.start(package_id))
