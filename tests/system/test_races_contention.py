@@ -15,6 +15,7 @@ import pytest
 
 from protos.booking.v1 import booking_pb2
 from servicekit.postgres import PostgresServer
+from tests.allowance import allowed_s
 from tests.rpc.booking.shell import confirm_of, day
 from tests.system.race_clients import (
     DEADLINE_S,
@@ -126,7 +127,7 @@ async def test_a_locked_package_slows_down_nobody_else(
             undisturbed_s += await _measured(callers[:8], others, 1.0)
     finally:
         await side.close()
-    assert p99_s(disturbed_s) <= 2 * p99_s(undisturbed_s) + NOISE_S
+    assert p99_s(disturbed_s) <= 2 * p99_s(undisturbed_s) + allowed_s(NOISE_S)
 
 
 async def test_lapsing_holds_send_nobody_away_and_deadlock_nobody(

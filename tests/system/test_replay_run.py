@@ -14,6 +14,7 @@ import pytest
 
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
+from tests.allowance import allowed_s
 from tests.system.replay_pair import ROOT, first_rows, serves
 
 END_TIMEOUT_S = 5.0
@@ -78,10 +79,10 @@ class Run:
         children = self.children()
         begin = time.monotonic()
         self.process.send_signal(signal.SIGINT)
-        status = self.process.wait(END_TIMEOUT_S + 10)
+        status = self.process.wait(allowed_s(END_TIMEOUT_S) + 10)
         seconds = time.monotonic() - begin
         assert status == 0, self.output + self.errors
-        assert seconds < END_TIMEOUT_S
+        assert seconds < allowed_s(END_TIMEOUT_S)
         assert self.errors == ""
         assert children
         assert [pid for pid in children if _alive(pid)] == []

@@ -8,6 +8,7 @@ import sentry_sdk
 
 from metrics_service.alerts.notify import DatabaseAlert, NullNotifier, SentryNotifier
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
+from tests.allowance import allowed_s
 from tests.rpc.metrics.sentry import BOUND_S, Endpoint, listening
 
 
@@ -85,7 +86,7 @@ def test_a_stuck_receiver_costs_its_callers_nothing_and_a_bounded_queue(
     start = time.perf_counter()
     for _ in range(1000):
         notifier.unhealthy(unhealthy)
-    assert time.perf_counter() - start < 2.0
+    assert time.perf_counter() - start < allowed_s(2.0)
     endpoint.release.set()
     notifier.close(BOUND_S)
     # The queue, and the one that was on its way when it filled.
