@@ -36,9 +36,11 @@ def make(**environ: str) -> GrpcServer:
 @asynccontextmanager
 async def running(server: GrpcServer, *names: str) -> AsyncIterator[grpc.aio.Channel]:
     port = await server.start(names)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    await server.drain()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.drain()
 
 
 async def check(channel: grpc.aio.Channel, service: str) -> int:
