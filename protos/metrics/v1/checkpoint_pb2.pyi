@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from protos.metrics.v1 import metrics_pb2 as _metrics_pb2
 from protos.tracking.v1 import event_pb2 as _event_pb2
 from protos.tracking.v1 import tracking_pb2 as _tracking_pb2
 import builtins as _builtins
@@ -665,3 +666,71 @@ class RecentBatch(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecentBatch: _TypeAlias = RecentBatch  # noqa: Y015
+
+@_typing.final
+class SlowQueries(_message.Message):
+    """A part of what is known of slow queries: one of the lists is filled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    PLANS_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    evicted: _builtins.int
+    """How many the bound of this list pushed out."""
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptQuery]:
+        """Ended ones, slowest first, or running ones, in the order of their last looks."""
+
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.QueryPlan]:
+        """The newest of each fingerprint, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        queries: _abc.Iterable[Global___KeptQuery] | None = ...,
+        plans: _abc.Iterable[_event_pb2.QueryPlan] | None = ...,
+        evicted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evicted", b"evicted", "plans", b"plans", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlowQueries: _TypeAlias = SlowQueries  # noqa: Y015
+
+@_typing.final
+class KeptQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    CAPTURE_ID_FIELD_NUMBER: _builtins.int
+    LOOKED_US_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Of its producer."""
+    capture_id: _builtins.int
+    """0 where it was never looked at."""
+    looked_us: _builtins.int
+    """When the last look was folded in; 0 once it has ended."""
+    @_builtins.property
+    def query(self) -> _metrics_pb2.SlowQuery:
+        """As it is answered, but for the plan."""
+
+    def __init__(
+        self,
+        *,
+        query: _metrics_pb2.SlowQuery | None = ...,
+        epoch: _builtins.int = ...,
+        capture_id: _builtins.int = ...,
+        looked_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_id", b"capture_id", "epoch", b"epoch", "looked_us", b"looked_us", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptQuery: _TypeAlias = KeptQuery  # noqa: Y015

@@ -251,6 +251,7 @@ class InstanceHealth(_message.Message):
     POOL_WAITING_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     FACTS_PENDING_FIELD_NUMBER: _builtins.int
+    MONITOR_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     status: Global___DatabaseHealth.Status.ValueType
@@ -273,6 +274,8 @@ class InstanceHealth(_message.Message):
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def monitor(self) -> Global___MonitorCost: ...
     def __init__(
         self,
         *,
@@ -290,16 +293,72 @@ class InstanceHealth(_message.Message):
         pool_waiting: _builtins.int = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         facts_pending: _builtins.int | None = ...,
+        monitor: Global___MonitorCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "monitor", b"monitor", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "instance", b"instance", "pool_idle", b"pool_idle", "pool_max", b"pool_max", "pool_size", b"pool_size", "pool_waiting", b"pool_waiting", "probe", b"probe", "probe_latency_ms", b"probe_latency_ms", "reasons", b"reasons", "service", b"service", "since", b"since", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "instance", b"instance", "monitor", b"monitor", "pool_idle", b"pool_idle", "pool_max", b"pool_max", "pool_size", b"pool_size", "pool_waiting", b"pool_waiting", "probe", b"probe", "probe_latency_ms", b"probe_latency_ms", "reasons", b"reasons", "service", b"service", "since", b"since", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_pending) -> _WhichOneofReturnType__facts_pending | None: ...
 
 Global___InstanceHealth: _TypeAlias = InstanceHealth  # noqa: Y015
+
+@_typing.final
+class MonitorCost(_message.Message):
+    """What the monitoring costs the process itself, since it started unless said
+    otherwise.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    OVERHEAD_US_FIELD_NUMBER: _builtins.int
+    BYTES_HELD_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    SINK_ERRORS_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
+    LOOKS_SKIPPED_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """Queries that were timed."""
+    overhead_us: _builtins.float
+    """What recording adds to a query: the mean of the newest samples. Absent
+    before the first.
+    """
+    bytes_held: _builtins.int
+    """About what buffers and tables hold now."""
+    dropped: _builtins.int
+    """Events and timings that did not fit."""
+    evicted: _builtins.int
+    """Fingerprints and definitions pushed out of their tables."""
+    sink_errors: _builtins.int
+    """Sinks that raised."""
+    looks: _builtins.int
+    """Looks at running queries and plans taken, and those left out for the budget."""
+    looks_skipped: _builtins.int
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        overhead_us: _builtins.float | None = ...,
+        bytes_held: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        evicted: _builtins.int = ...,
+        sink_errors: _builtins.int = ...,
+        looks: _builtins.int = ...,
+        looks_skipped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_overhead_us", b"_overhead_us", "overhead_us", b"overhead_us"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_overhead_us", b"_overhead_us", "bytes_held", b"bytes_held", "dropped", b"dropped", "evicted", b"evicted", "looks", b"looks", "looks_skipped", b"looks_skipped", "overhead_us", b"overhead_us", "queries", b"queries", "sink_errors", b"sink_errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__overhead_us: _TypeAlias = _typing.Literal["overhead_us"]  # noqa: Y015
+    _WhichOneofArgType__overhead_us: _TypeAlias = _typing.Literal["_overhead_us", b"_overhead_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__overhead_us) -> _WhichOneofReturnType__overhead_us | None: ...
+
+Global___MonitorCost: _TypeAlias = MonitorCost  # noqa: Y015
 
 @_typing.final
 class LogHealth(_message.Message):

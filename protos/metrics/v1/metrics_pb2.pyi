@@ -488,6 +488,7 @@ class PerformanceMetrics(_message.Message):
     BOOKING_TIME_FIELD_NUMBER: _builtins.int
     FORM_ABANDONMENT_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
+    RPCS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def booking_time(self) -> Global___Distribution:
         """Start to Complete of one booking."""
@@ -500,20 +501,64 @@ class PerformanceMetrics(_message.Message):
     def queries(self) -> Global___QueryStats:
         """All queries but internal ones."""
 
+    @_builtins.property
+    def rpcs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RpcQueries]:
+        """By the mean number of queries, most first; at most 100."""
+
     def __init__(
         self,
         *,
         booking_time: Global___Distribution | None = ...,
         form_abandonment: Global___Rate | None = ...,
         queries: Global___QueryStats | None = ...,
+        rpcs: _abc.Iterable[Global___RpcQueries] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["booking_time", b"booking_time", "form_abandonment", b"form_abandonment", "queries", b"queries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_time", b"booking_time", "form_abandonment", b"form_abandonment", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_time", b"booking_time", "form_abandonment", b"form_abandonment", "queries", b"queries", "rpcs", b"rpcs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PerformanceMetrics: _TypeAlias = PerformanceMetrics  # noqa: Y015
+
+@_typing.final
+class RpcQueries(_message.Message):
+    """How many queries the RPCs of one method run, so that a query in a loop shows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RPC_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    rpc: _builtins.str
+    """Full method, such as "booking.v1.BookingService/StartBooking"."""
+    calls: _builtins.int
+    queries: _builtins.int
+    """Without internal queries. Those of a transaction that several RPCs share
+    count for each of them.
+    """
+    mean: _builtins.float
+    """queries / calls."""
+    max: _builtins.int
+    """The most of one RPC."""
+    def __init__(
+        self,
+        *,
+        rpc: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        queries: _builtins.int = ...,
+        mean: _builtins.float = ...,
+        max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "max", b"max", "mean", b"mean", "queries", b"queries", "rpc", b"rpc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RpcQueries: _TypeAlias = RpcQueries  # noqa: Y015
 
 @_typing.final
 class ErrorMetrics(_message.Message):
@@ -1028,6 +1073,174 @@ class RecentQuery(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecentQuery: _TypeAlias = RecentQuery  # noqa: Y015
+
+@_typing.final
+class ListSlowQueriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """0 means 50, above 500 means 500."""
+    operation: _builtins.str
+    """Empty: all."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        operation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSlowQueriesRequest: _TypeAlias = ListSlowQueriesRequest  # noqa: Y015
+
+@_typing.final
+class ListSlowQueriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlowQuery]: ...
+    def __init__(
+        self,
+        *,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+        queries: _abc.Iterable[Global___SlowQuery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "queries", b"queries", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSlowQueriesResponse: _TypeAlias = ListSlowQueriesResponse  # noqa: Y015
+
+@_typing.final
+class SlowQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    LOOK_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    running: _builtins.bool
+    plan: _builtins.str
+    """The newest generic plan of its fingerprint; may be empty."""
+    @_builtins.property
+    def query(self) -> Global___RecentQuery:
+        """While it is running, execute_ms is as of the last look, and there is no
+        outcome.
+        """
+
+    @_builtins.property
+    def look(self) -> Global___QueryLook:
+        """The last look at it while it ran; absent when it was never looked at."""
+
+    def __init__(
+        self,
+        *,
+        query: Global___RecentQuery | None = ...,
+        running: _builtins.bool = ...,
+        look: Global___QueryLook | None = ...,
+        plan: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["look", b"look", "query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["look", b"look", "plan", b"plan", "query", b"query", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlowQuery: _TypeAlias = SlowQuery  # noqa: Y015
+
+@_typing.final
+class QueryLook(_message.Message):
+    """A running query as the database server saw it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_MS_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    running_ms: _builtins.float
+    """How long it had been running."""
+    pid: _builtins.int
+    """Of the server process that ran it."""
+    wait_event_type: _builtins.str
+    """As in pg_stat_activity; empty where it did not wait."""
+    wait_event: _builtins.str
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
+        """Who held, or was queued before it for, the lock that it waited for."""
+
+    def __init__(
+        self,
+        *,
+        running_ms: _builtins.float = ...,
+        pid: _builtins.int = ...,
+        wait_event_type: _builtins.str = ...,
+        wait_event: _builtins.str = ...,
+        blockers: _abc.Iterable[Global___Blocker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "pid", b"pid", "running_ms", b"running_ms", "wait_event", b"wait_event", "wait_event_type", b"wait_event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryLook: _TypeAlias = QueryLook  # noqa: Y015
+
+@_typing.final
+class Blocker(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    APPLICATION_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    TRANSACTION_MS_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    application_name: _builtins.str
+    state: _builtins.str
+    """As in pg_stat_activity, such as "idle in transaction"."""
+    query: _builtins.str
+    """What it ran, or had run last; normalised, without literals."""
+    transaction_ms: _builtins.float
+    """Age of its transaction; 0 for none."""
+    wait_event_type: _builtins.str
+    """What it waited for itself; empty where it did not."""
+    wait_event: _builtins.str
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        application_name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        query: _builtins.str = ...,
+        transaction_ms: _builtins.float = ...,
+        wait_event_type: _builtins.str = ...,
+        wait_event: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_name", b"application_name", "pid", b"pid", "query", b"query", "state", b"state", "transaction_ms", b"transaction_ms", "wait_event", b"wait_event", "wait_event_type", b"wait_event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blocker: _TypeAlias = Blocker  # noqa: Y015
 
 @_typing.final
 class StreamMetricsRequest(_message.Message):

@@ -66,6 +66,11 @@ class MetricsServiceStub:
                 request_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesRequest.SerializeToString,
                 response_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesResponse.FromString,
                 _registered_method=True)
+        self.ListSlowQueries = channel.unary_unary(
+                '/metrics.v1.MetricsService/ListSlowQueries',
+                request_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesRequest.SerializeToString,
+                response_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesResponse.FromString,
+                _registered_method=True)
         self.StreamMetrics = channel.unary_stream(
                 '/metrics.v1.MetricsService/StreamMetrics',
                 request_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsRequest.SerializeToString,
@@ -118,6 +123,15 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSlowQueries(self, request, context):
+        """Those that are still running past the warning threshold, longest first, and
+        then the slowest since the log began, slowest first: with what each waited
+        for, who held the lock, and the plan, where known. At most 200 are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamMetrics(self, request, context):
         """A snapshot first, then one whenever the state has changed, at most one an
         interval; a slow reader gets the newest state, never a backlog. While nothing
@@ -155,6 +169,11 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.ListRecentQueries,
                     request_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesRequest.FromString,
                     response_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesResponse.SerializeToString,
+            ),
+            'ListSlowQueries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSlowQueries,
+                    request_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesRequest.FromString,
+                    response_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesResponse.SerializeToString,
             ),
             'StreamMetrics': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamMetrics,
@@ -304,6 +323,33 @@ class MetricsService:
             '/metrics.v1.MetricsService/ListRecentQueries',
             protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesRequest.SerializeToString,
             protos_dot_metrics_dot_v1_dot_metrics__pb2.ListRecentQueriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSlowQueries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/metrics.v1.MetricsService/ListSlowQueries',
+            protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesRequest.SerializeToString,
+            protos_dot_metrics_dot_v1_dot_metrics__pb2.ListSlowQueriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class MetricsServiceStub:
     """Refusals and failures by reason, code and RPC."""
     ListRecentQueries: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ListRecentQueriesRequest, _metrics_pb2.ListRecentQueriesResponse]
     """The newest queries, newest first."""
+    ListSlowQueries: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ListSlowQueriesRequest, _metrics_pb2.ListSlowQueriesResponse]
+    """Those that are still running past the warning threshold, longest first, and
+    then the slowest since the log began, slowest first: with what each waited
+    for, who held the lock, and the plan, where known. At most 200 are kept.
+    """
     StreamMetrics: _grpc.UnaryStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]
     """A snapshot first, then one whenever the state has changed, at most one an
     interval; a slow reader gets the newest state, never a backlog. While nothing
@@ -81,6 +86,11 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """Refusals and failures by reason, code and RPC."""
     ListRecentQueries: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ListRecentQueriesRequest, _metrics_pb2.ListRecentQueriesResponse]  # type: ignore[assignment]
     """The newest queries, newest first."""
+    ListSlowQueries: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ListSlowQueriesRequest, _metrics_pb2.ListSlowQueriesResponse]  # type: ignore[assignment]
+    """Those that are still running past the warning threshold, longest first, and
+    then the slowest since the log began, slowest first: with what each waited
+    for, who held the lock, and the plan, where known. At most 200 are kept.
+    """
     StreamMetrics: _aio.UnaryStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]  # type: ignore[assignment]
     """A snapshot first, then one whenever the state has changed, at most one an
     interval; a slow reader gets the newest state, never a backlog. While nothing
@@ -137,6 +147,17 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metrics_pb2.ListRecentQueriesResponse, _abc.Awaitable[_metrics_pb2.ListRecentQueriesResponse]]:
         """The newest queries, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListSlowQueries(
+        self,
+        request: _metrics_pb2.ListSlowQueriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metrics_pb2.ListSlowQueriesResponse, _abc.Awaitable[_metrics_pb2.ListSlowQueriesResponse]]:
+        """Those that are still running past the warning threshold, longest first, and
+        then the slowest since the log began, slowest first: with what each waited
+        for, who held the lock, and the plan, where known. At most 200 are kept.
+        """
 
     @_abc_1.abstractmethod
     def StreamMetrics(

@@ -96,6 +96,8 @@ class Event(_message.Message):
     QUERY_TIMINGS_FIELD_NUMBER: _builtins.int
     QUERY_DEFINITIONS_FIELD_NUMBER: _builtins.int
     TELEMETRY_LOSS_FIELD_NUMBER: _builtins.int
+    RUNNING_QUERY_FIELD_NUMBER: _builtins.int
+    QUERY_PLAN_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
     """16 random bytes; the same event sent again has the same id."""
     time_us: _builtins.int
@@ -124,6 +126,10 @@ class Event(_message.Message):
     def query_definitions(self) -> Global___QueryDefinitions: ...
     @_builtins.property
     def telemetry_loss(self) -> Global___TelemetryLoss: ...
+    @_builtins.property
+    def running_query(self) -> Global___RunningQuery: ...
+    @_builtins.property
+    def query_plan(self) -> Global___QueryPlan: ...
     def __init__(
         self,
         *,
@@ -139,12 +145,14 @@ class Event(_message.Message):
         query_timings: Global___QueryTimings | None = ...,
         query_definitions: Global___QueryDefinitions | None = ...,
         telemetry_loss: Global___TelemetryLoss | None = ...,
+        running_query: Global___RunningQuery | None = ...,
+        query_plan: Global___QueryPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -443,10 +451,18 @@ class RpcTally(_message.Message):
         WRITE_FIELD_NUMBER: _builtins.int
         OK_FIELD_NUMBER: _builtins.int
         REFUSED_FIELD_NUMBER: _builtins.int
+        QUERIES_FIELD_NUMBER: _builtins.int
+        QUERIES_MAX_FIELD_NUMBER: _builtins.int
         rpc: _builtins.str
         write: _builtins.bool
         ok: _builtins.int
         refused: _builtins.int
+        queries: _builtins.int
+        """Queries run for these RPCs, without internal ones. Those of a transaction
+        that several RPCs share count for each of them.
+        """
+        queries_max: _builtins.int
+        """The most of one RPC."""
         def __init__(
             self,
             *,
@@ -454,10 +470,12 @@ class RpcTally(_message.Message):
             write: _builtins.bool = ...,
             ok: _builtins.int = ...,
             refused: _builtins.int = ...,
+            queries: _builtins.int = ...,
+            queries_max: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["ok", b"ok", "refused", b"refused", "rpc", b"rpc", "write", b"write"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["ok", b"ok", "queries", b"queries", "queries_max", b"queries_max", "refused", b"refused", "rpc", b"rpc", "write", b"write"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -573,6 +591,7 @@ class QueryTimings(_message.Message):
     SQLSTATES_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
     TRACES_FIELD_NUMBER: _builtins.int
+    CAPTURES_FIELD_NUMBER: _builtins.int
     base_time_us: _builtins.int
     """When the first query started."""
     @_builtins.property
@@ -617,6 +636,12 @@ class QueryTimings(_message.Message):
     def traces(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryTrace]:
         """Trace ids, for the queries that had one."""
 
+    @_builtins.property
+    def captures(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryCapture]:
+        """What was seen of queries while they were still running, for those that were
+        looked at.
+        """
+
     def __init__(
         self,
         *,
@@ -635,10 +660,11 @@ class QueryTimings(_message.Message):
         sqlstates: _abc.Iterable[_builtins.str] | None = ...,
         internal: _abc.Iterable[_builtins.bool] | None = ...,
         traces: _abc.Iterable[Global___QueryTrace] | None = ...,
+        captures: _abc.Iterable[Global___QueryCapture] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_time_us", b"base_time_us", "batch_size", b"batch_size", "cancel_wait_us", b"cancel_wait_us", "connect_us", b"connect_us", "execute_us", b"execute_us", "fingerprints", b"fingerprints", "internal", b"internal", "outcome", b"outcome", "pool_wait_us", b"pool_wait_us", "query", b"query", "rows", b"rows", "sqlstate", b"sqlstate", "sqlstates", b"sqlstates", "start_delta_us", b"start_delta_us", "traces", b"traces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_time_us", b"base_time_us", "batch_size", b"batch_size", "cancel_wait_us", b"cancel_wait_us", "captures", b"captures", "connect_us", b"connect_us", "execute_us", b"execute_us", "fingerprints", b"fingerprints", "internal", b"internal", "outcome", b"outcome", "pool_wait_us", b"pool_wait_us", "query", b"query", "rows", b"rows", "sqlstate", b"sqlstate", "sqlstates", b"sqlstates", "start_delta_us", b"start_delta_us", "traces", b"traces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,6 +693,156 @@ class QueryTrace(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueryTrace: _TypeAlias = QueryTrace  # noqa: Y015
+
+@_typing.final
+class QueryCapture(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CAPTURE_ID_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position in the columns."""
+    capture_id: _builtins.int
+    """Of the RunningQuery that was sent before."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        capture_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capture_id", b"capture_id", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryCapture: _TypeAlias = QueryCapture  # noqa: Y015
+
+@_typing.final
+class RunningQuery(_message.Message):
+    """A query that was still running past the warning threshold, as the server saw
+    it. Sent again, with the same capture_id, when it is looked at again; its
+    timing follows when it ends and names the capture.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPTURE_ID_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    START_TIME_US_FIELD_NUMBER: _builtins.int
+    RUNNING_US_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_FIELD_NUMBER: _builtins.int
+    BLOCKERS_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    capture_id: _builtins.int
+    """Unique in the producer's epoch; never 0."""
+    fingerprint: _builtins.int
+    start_time_us: _builtins.int
+    running_us: _builtins.int
+    """From sending the query to this look."""
+    pid: _builtins.int
+    """Of the server process that runs it."""
+    wait_event_type: _builtins.str
+    """As in pg_stat_activity; empty while it is not waiting."""
+    wait_event: _builtins.str
+    trace_id: _builtins.bytes
+    """16 bytes; may be empty."""
+    @_builtins.property
+    def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
+        """Who holds, or is queued before it for, the lock that it waits for; at most 5."""
+
+    def __init__(
+        self,
+        *,
+        capture_id: _builtins.int = ...,
+        fingerprint: _builtins.int = ...,
+        start_time_us: _builtins.int = ...,
+        running_us: _builtins.int = ...,
+        pid: _builtins.int = ...,
+        wait_event_type: _builtins.str = ...,
+        wait_event: _builtins.str = ...,
+        blockers: _abc.Iterable[Global___Blocker] | None = ...,
+        trace_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blockers", b"blockers", "capture_id", b"capture_id", "fingerprint", b"fingerprint", "pid", b"pid", "running_us", b"running_us", "start_time_us", b"start_time_us", "trace_id", b"trace_id", "wait_event", b"wait_event", "wait_event_type", b"wait_event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunningQuery: _TypeAlias = RunningQuery  # noqa: Y015
+
+@_typing.final
+class Blocker(_message.Message):
+    """A session that another one waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    APPLICATION_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    TRANSACTION_US_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    WAIT_EVENT_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    application_name: _builtins.str
+    """At most 64 characters."""
+    state: _builtins.str
+    """As in pg_stat_activity, such as "idle in transaction"."""
+    query: _builtins.str
+    """What it runs, or ran last: normalised as in QueryDefinition."""
+    transaction_us: _builtins.int
+    """Age of its transaction; 0 for none."""
+    wait_event_type: _builtins.str
+    """What it waits for itself; empty while it is not waiting."""
+    wait_event: _builtins.str
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        application_name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        query: _builtins.str = ...,
+        transaction_us: _builtins.int = ...,
+        wait_event_type: _builtins.str = ...,
+        wait_event: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["application_name", b"application_name", "pid", b"pid", "query", b"query", "state", b"state", "transaction_us", b"transaction_us", "wait_event", b"wait_event", "wait_event_type", b"wait_event_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Blocker: _TypeAlias = Blocker  # noqa: Y015
+
+@_typing.final
+class QueryPlan(_message.Message):
+    """The generic plan of a slow query: the nodes with their estimates, and the
+    conditions without literals. At most 4 kB.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.int
+    plan: _builtins.str
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.int = ...,
+        plan: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "plan", b"plan"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryPlan: _TypeAlias = QueryPlan  # noqa: Y015
 
 @_typing.final
 class QueryDefinitions(_message.Message):

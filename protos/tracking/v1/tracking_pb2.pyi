@@ -246,6 +246,7 @@ class Signals(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     TELEMETRY_DROPPED_FIELD_NUMBER: _builtins.int
     FACTS_PENDING_FIELD_NUMBER: _builtins.int
+    MONITOR_FIELD_NUMBER: _builtins.int
     telemetry_dropped: _builtins.int
     """Telemetry dropped since the process started."""
     facts_pending: _builtins.int
@@ -266,6 +267,10 @@ class Signals(_message.Message):
         slow or failed, worst first, at most 10.
         """
 
+    @_builtins.property
+    def monitor(self) -> Global___MonitorCost:
+        """What the monitoring costs this process itself."""
+
     def __init__(
         self,
         *,
@@ -275,16 +280,68 @@ class Signals(_message.Message):
         operations: _abc.Iterable[Global___OperationCounts] | None = ...,
         telemetry_dropped: _builtins.int = ...,
         facts_pending: _builtins.int | None = ...,
+        monitor: Global___MonitorCost | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_pending) -> _WhichOneofReturnType__facts_pending | None: ...
 
 Global___Signals: _TypeAlias = Signals  # noqa: Y015
+
+@_typing.final
+class MonitorCost(_message.Message):
+    """Since the process started, unless said otherwise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    OVERHEAD_NS_FIELD_NUMBER: _builtins.int
+    BYTES_HELD_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    EVICTED_FIELD_NUMBER: _builtins.int
+    SINK_ERRORS_FIELD_NUMBER: _builtins.int
+    LOOKS_FIELD_NUMBER: _builtins.int
+    LOOKS_SKIPPED_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """Queries that were timed."""
+    overhead_ns: _builtins.int
+    """Time that recording adds to a query, nanoseconds, sampled; the mean of the
+    newest samples.
+    """
+    bytes_held: _builtins.int
+    """About what buffers and tables hold now."""
+    dropped: _builtins.int
+    """Events and timings that did not fit."""
+    evicted: _builtins.int
+    """Fingerprints and definitions pushed out of their tables."""
+    sink_errors: _builtins.int
+    """Sinks that raised."""
+    looks: _builtins.int
+    """Looks at running queries and plans taken, and those left out for the budget."""
+    looks_skipped: _builtins.int
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        overhead_ns: _builtins.int = ...,
+        bytes_held: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        evicted: _builtins.int = ...,
+        sink_errors: _builtins.int = ...,
+        looks: _builtins.int = ...,
+        looks_skipped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_held", b"bytes_held", "dropped", b"dropped", "evicted", b"evicted", "looks", b"looks", "looks_skipped", b"looks_skipped", "overhead_ns", b"overhead_ns", "queries", b"queries", "sink_errors", b"sink_errors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MonitorCost: _TypeAlias = MonitorCost  # noqa: Y015
 
 @_typing.final
 class Probe(_message.Message):
