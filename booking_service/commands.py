@@ -31,6 +31,7 @@ from booking_service.domain.world import Answer, Decision
 from booking_service.early_payments import EarlyPayment
 from booking_service.group import REUSED, GroupCommit, Request, Result
 from booking_service.idempotency import RequestKey
+from metrics_service.client.query_count import QueryCount, count_queries, share_queries
 
 log = structlog.get_logger()
 
@@ -47,14 +48,17 @@ Outcome = Answer | Refusal | Exception
 
 
 class Entry:
-    """A request on its way, with those who wait for it."""
+    """A request on its way, with those who wait for it. `counts` has the queries that were run for
+    it and others together.
+    """
 
-    __slots__ = ("arrived_s", "future", "request", "started", "waiters")
+    __slots__ = ("arrived_s", "counts", "future", "request", "started", "waiters")
 
     def __init__(self, request: Request, arrived_s: float) -> None:
         self.request = request
         self.arrived_s = arrived_s
         self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.counts: list[QueryCount] = []
         self.waiters = 0
         self.started = False
 
@@ -158,6 +162,7 @@ class CommandBus:
         try:
             outcome = await asyncio.shield(entry.future)
         finally:
+            share_queries(entry.counts)
             entry.waiters -= 1
             if entry.waiters == 0 and not entry.started:
                 self._forget(entry)
@@ -260,6 +265,7 @@ class CommandBus:
         self, entries: list[Entry], *, lock_timeout_s: float, skip_locked: bool = False
     ) -> list[Entry]:
         """Carry out a group and answer it; gives back what was locked out. Raises LockTimeout."""
+        _count_queries_of(entries)
         requests = {entry.request: entry for entry in entries}
         attempt = 1
         while True:
@@ -332,6 +338,7 @@ class CommandBus:
 
     async def _guarded(self, work: Coroutine[Any, Any, None], entries: list[Entry]) -> None:
         """Whatever happens in a lane, its callers are answered and the lane goes on."""
+        _count_queries_of(entries)
         try:
             await work
         except Exception as error:
@@ -383,6 +390,13 @@ class CommandBus:
         key = entry.request.key
         if key is not None and self._inflight.get(key) is entry:
             del self._inflight[key]
+
+
+def _count_queries_of(entries: list[Entry]) -> None:
+    """What this lane runs from now on is run for these."""
+    queries = count_queries()
+    for entry in entries:
+        entry.counts.append(queries)
 
 
 def _overloaded(message: str) -> Refusal:

@@ -58,6 +58,24 @@ class BookingSettings(ServerSettings):
         description="How long facts are kept after metrics_service has acknowledged them.",
     )
 
+    capture_running_queries: bool = Field(
+        True,
+        description="Whether running queries are looked at: what they wait for, and for whom.",
+    )
+    capture_plans: bool = Field(
+        True, description="Whether the plans of slow statements are asked for."
+    )
+    capture_after_ms: int = Field(
+        500,
+        ge=10,
+        le=3_600_000,
+        description="How long a query runs before it is looked at, and its plan asked for.",
+    )
+    development: bool = Field(
+        False,
+        description="Whether to refuse to start when a kind of query is not timed as it must be.",
+    )
+
     health_samples_min: int = Field(
         100, ge=1, le=1_000_000, description="Queries in the window before percentiles are judged."
     )
@@ -66,6 +84,12 @@ class BookingSettings(ServerSettings):
     )
     health_up_after_s: float = Field(
         30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
+    )
+    health_gap_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="How long the verdict stays after a turn, unless a hard failure shows.",
     )
 
     @field_validator("database_url")

@@ -16,7 +16,13 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 
 from booking_service.commands import CommandBus
 from booking_service.config import BookingSettings
-from booking_service.database import Clock, Database, DatabaseUnavailable
+from booking_service.database import (
+    Clock,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    translated,
+)
 from booking_service.domain.holds import Limits
 from booking_service.errors import DOMAIN
 from booking_service.health import OwnHealth
@@ -36,8 +42,15 @@ from booking_service.sweeper import Sweeper
 from booking_service.telemetry import SERVICES, Telemetry
 from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import Criteria, HealthWindow
+from metrics_service.client.inspector import QueryInspector
+from metrics_service.client.query_count import count_queries
 from metrics_service.client.stream import StreamClient
-from metrics_service.client.tracked import Tracker
+from metrics_service.client.tracked import (
+    Tracker,
+    check_coverage,
+    default_tracker,
+    set_default_tracker,
+)
 from protos.booking.v1 import (
     booking_pb2_grpc,
     catalog_pb2_grpc,
@@ -45,6 +58,7 @@ from protos.booking.v1 import (
     profile_pb2_grpc,
     review_pb2_grpc,
 )
+from servicekit import faults
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
@@ -70,6 +84,7 @@ class BookingServer:
             min_samples=settings.health_samples_min,
             worse_after_s=settings.health_down_after_s,
             better_after_s=settings.health_up_after_s,
+            gap_s=settings.health_gap_s,
         )
         window = HealthWindow(criteria)
         self.database = Database(
@@ -78,15 +93,29 @@ class BookingServer:
             tracker=Tracker([self.emitter, window]),
             clock=clock,
         )
+        self.inspector = QueryInspector(
+            self.database.tracker,
+            lambda asked: self.database.connect("inspector", settings=asked),
+            self.emitter,
+            # Without metrics_service there is nobody to tell.
+            running=settings.capture_running_queries and bool(settings.metrics_target),
+            plans=settings.capture_plans and bool(settings.metrics_target),
+            after_us=settings.capture_after_ms * 1000,
+        )
         self.telemetry = Telemetry(self.emitter)
-        self.grpc = GrpcServer(settings, domain=DOMAIN, on_rpc=self.telemetry.on_rpc)
+        self.grpc = GrpcServer(
+            settings,
+            domain=DOMAIN,
+            on_rpc=self.telemetry.on_rpc,
+            count_queries=count_queries,
+        )
         self.health = OwnHealth(self.grpc.health, window, self.emitter, criteria)
         self.probe = DatabaseProbe(self.database, on_result=self._probed)
         self.stream = StreamClient(
             settings.metrics_target,
             service=SERVICE,
             instance=self.emitter.instance,
-            signals=lambda: self.health.signals(self.probe, self.database, self.relay),
+            signals=lambda: self.health.signals(self.database, self.relay, self.inspector),
         )
         self.relay: OutboxRelay = OutboxRelay(
             self.database,
@@ -108,6 +137,8 @@ class BookingServer:
         """Starts everything and returns the port. Raises StartError, and then nothing is left."""
         async with AsyncExitStack() as stack:
             await require_database(self.database)
+            if self._settings.development:
+                await require_timing(self.database)
             try:
                 await self.database.open()
             except DatabaseUnavailable as error:
@@ -118,12 +149,16 @@ class BookingServer:
             # Whatever still waits for a database that does not answer is cut off.
             stack.callback(self.database.pool.terminate)
             _at_end(stack, self.database.close)
+            stack.callback(set_default_tracker, default_tracker())
+            set_default_tracker(self.database.tracker)
             if self._settings.metrics_target:
                 self.stream.add_lane(self.emitter)
                 await self.stream.start()
                 _at_end(stack, self._say_goodbye)
                 self.relay.start()
                 _at_end(stack, self.relay.stop)
+                self.inspector.start()
+                _at_end(stack, self.inspector.stop)
             self.bus.start()
             _at_end(stack, self.bus.stop)
             self.sweeper.start()
@@ -132,6 +167,8 @@ class BookingServer:
             await self.probe.check()
             self.probe.start()
             _at_end(stack, self.probe.stop)
+            self.health.start(on_news=self.stream.beat)
+            _at_end(stack, self.health.stop)
             self._register()
             port = await self.grpc.start([service.full_name for service in SERVICES])
             stack.push_async_callback(self.grpc.drain)
@@ -178,8 +215,28 @@ async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:
     await server.stop()
 
 
+async def require_timing(database: Database) -> None:
+    """Refuse to start when some kind of query is not timed as it must be: one line each in the log.
+    Raises StartError.
+    """
+    try:
+        with translated():
+            wrong = await check_coverage(database.dsn)
+    except (DatabaseUnavailable, DatabaseError) as error:
+        raise StartError(f"the timing of queries cannot be checked: {error}") from None
+    for line in wrong:
+        log.error("a query is not timed as it must be", check=line)
+    if wrong:
+        raise StartError(
+            f"{len(wrong)} kinds of queries are not timed as they must be (see the log):"
+            " is this version of asyncpg supported?"
+        )
+
+
 def report_faults(sentry_dsn: str) -> None:
-    """Sends unforeseen errors to Sentry: what the interceptor captures, without personal data."""
+    """Sends unforeseen errors to Sentry: what the interceptor captures. Personal data is off unless
+    asked for, and the words of the database driver are left out.
+    """
     if not sentry_dsn:
         return
     sentry_sdk.init(
@@ -189,9 +246,9 @@ def report_faults(sentry_dsn: str) -> None:
         # A log line is no fault of its own.
         integrations=[LoggingIntegration(event_level=None)],
         include_local_variables=False,
-        send_default_pii=False,
         max_breadcrumbs=0,
         auto_session_tracking=False,
+        before_send=faults.before_send,
     )
 
 
@@ -205,6 +262,6 @@ def _at_end(stack: AsyncExitStack, stop: Callable[[], Coroutine[Any, Any, None]]
         if not task.done():
             log.warning("did not end in time", part=stop.__qualname__)
         elif error := task.exception():
-            log.warning("did not end in order", part=stop.__qualname__, error=repr(error))
+            log.warning("did not end in order", part=stop.__qualname__, error=type(error).__name__)
 
     stack.push_async_callback(bounded)

@@ -56,7 +56,7 @@ class Telemetry:
         if write is None:
             return
         ok = end.reason == ""
-        self._emitter.count_rpc(end.method, write=write, ok=ok)
+        self._emitter.count_rpc(end.method, write=write, ok=ok, queries=end.queries)
         if ok:
             return
         event = RpcRefused(

@@ -52,6 +52,12 @@ class MetricsSettings(ServerSettings):
     health_up_after_s: float = Field(
         30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
     )
+    health_gap_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="How long the verdict stays after a turn, unless a hard failure shows.",
+    )
     stream_stall_s: float = Field(
         30.0,
         ge=0.1,

@@ -6,6 +6,15 @@ The interceptor sets it before the handler runs; outside an RPC there is none.
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class QueryCount(Protocol):
+    """Counts the database queries of one RPC; whoever runs them keeps it."""
+
+    @property
+    def queries(self) -> int:
+        """How many there were so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +22,8 @@ class Call:
     """One RPC. ``method`` is such as ``booking.v1.BookingService/StartBooking``.
 
     ``session_id`` is empty when the caller sent none. ``deadline`` is on `time.monotonic`, in
-    seconds, with the way back already taken off; None when the caller set none.
+    seconds, with the way back already taken off; None when the caller set none. ``query_count`` is
+    None where nobody counts.
     """
 
     method: str
@@ -21,6 +31,7 @@ class Call:
     caller: str
     session_id: str
     deadline: float | None
+    query_count: QueryCount | None = None
 
     def remaining_s(self) -> float | None:
         """Seconds left for the work, never negative; None without a deadline."""

@@ -20,7 +20,7 @@ import structlog
 from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
-from servicekit.context import Call, current_call
+from servicekit.context import Call, QueryCount, current_call
 from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, ApiError, Kind
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class RpcEnd:
 
     ``reason`` is empty for OK, of the catalogue for a refusal, and else the code's name. ``kind``
     is empty where ``reason`` is not of the catalogue. ``request`` is None when the client streams.
+    ``queries`` are those of the database; 0 where nobody counts them.
     """
 
     call: Call
@@ -54,6 +55,7 @@ class RpcEnd:
     counts_as_error: bool
     duration_us: int
     request: Any
+    queries: int = 0
 
     @property
     def method(self) -> str:
@@ -65,8 +67,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Context, deadline, errors and access log of every RPC of one server.
 
     ``domain`` is that of ErrorInfo. ``on_rpc`` is called, without waiting, at the end of each RPC;
-    what it raises is logged and hurts nobody. Once ``draining`` is set, new RPCs are refused, but
-    for those that ask how the process is.
+    what it raises is logged and hurts nobody. ``count_queries`` begins the count of the queries of
+    the RPC in whose context it is called. Once ``draining`` is set, new RPCs are refused, but for
+    those that ask how the process is.
     """
 
     def __init__(
@@ -74,10 +77,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         domain: str,
         *,
         on_rpc: Callable[[RpcEnd], None] | None = None,
+        count_queries: Callable[[], QueryCount] | None = None,
         trust_caller_header: bool = False,
     ) -> None:
         self._domain = domain
         self._on_rpc = on_rpc
+        self._count_queries = count_queries
         self._trust_caller_header = trust_caller_header
         self.draining = False
         self._in_flight = 0
@@ -183,6 +188,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             caller=self._caller(metadata, context),
             session_id=_header(metadata, "x-session-id"),
             deadline=(None if remaining_s is None else time.monotonic() + remaining_s - WAY_BACK_S),
+            query_count=None if self._count_queries is None else self._count_queries(),
         )
 
     def _caller(self, metadata: Mapping[str, Any], context: Context) -> str:
@@ -234,8 +240,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         )
         if self._on_rpc is None:
             return
+        queries = 0 if call.query_count is None else call.query_count.queries
         try:
-            self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request))
+            self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request, queries))
         except Exception:
             log.exception("on_rpc failed", rpc=call.method)
 

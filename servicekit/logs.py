@@ -1,7 +1,7 @@
 """Sets up logging once per process: readable on a terminal, one JSON object a line otherwise.
 
 A line written while an RPC is served carries its method and request id; tracebacks never show the
-values of local variables.
+values of local variables, nor the words of a database driver.
 """
 
 import logging
@@ -11,6 +11,7 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from servicekit import faults
 from servicekit.context import current_call
 
 LogFormat = Literal["auto", "console", "json"]
@@ -37,13 +38,16 @@ def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    final: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        faults.withhold_words,
+    ]
     if console:
         # Its default, rich tracebacks, prints local variables: guests' names and passwords.
-        plain = structlog.dev.plain_traceback
-        final.append(structlog.dev.ConsoleRenderer(exception_formatter=plain))
+        final.append(structlog.dev.ConsoleRenderer(exception_formatter=faults.write))
     else:
-        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        exceptions = structlog.processors.ExceptionRenderer(faults.text_of)
+        final += [exceptions, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final)

@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from servicekit.context import QueryCount
 from servicekit.health import Health
 from servicekit.interceptors import RpcEnd, RpcInterceptor
 from servicekit.settings import ServerSettings
@@ -39,8 +40,9 @@ STOP_GRACE_S = 0.1
 class GrpcServer:
     """One listening server. Register servicers on ``grpc``, then `start`.
 
-    ``domain`` is that of ErrorInfo; ``on_rpc`` is called at the end of each RPC. ``draining`` is
-    set when `drain` begins: a handler of a long stream waits for it and ends its stream.
+    ``domain`` is that of ErrorInfo; ``on_rpc`` is called at the end of each RPC, ``count_queries``
+    at its beginning. ``draining`` is set when `drain` begins: a handler of a long stream waits for
+    it and ends its stream.
     """
 
     def __init__(
@@ -49,10 +51,14 @@ class GrpcServer:
         *,
         domain: str,
         on_rpc: Callable[[RpcEnd], None] | None = None,
+        count_queries: Callable[[], QueryCount] | None = None,
     ) -> None:
         self._settings = settings
         self._interceptor = RpcInterceptor(
-            domain, on_rpc=on_rpc, trust_caller_header=settings.trust_caller_header
+            domain,
+            on_rpc=on_rpc,
+            count_queries=count_queries,
+            trust_caller_header=settings.trust_caller_header,
         )
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=OPTIONS)
         self.health = Health()

@@ -140,7 +140,7 @@ def _children(addresses: Addresses, urls: Mapping[str, str]) -> tuple[Child, Chi
         Child(
             "booking_service",
             (python, "-m", "booking_service", "serve"),
-            {**urls, "BOOKING_METRICS_TARGET": target},
+            {**urls, "BOOKING_METRICS_TARGET": target, "BOOKING_DEVELOPMENT": "true"},
             addresses.booking,
         ),
     )

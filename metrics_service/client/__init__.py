@@ -10,6 +10,7 @@ from typing import Final
 from metrics_service.client.booking_flow import BookingFlow
 from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import Criteria, HealthWindow, VerdictKeeper, judge
+from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.lane import ForkError, LaneDrained, LaneSource, NewEpoch, OutBatch
 from metrics_service.client.operations import BookingQueries, PackageQueries
 from metrics_service.client.record import (
@@ -47,6 +48,7 @@ __all__ = [
     "Outcome",
     "PackageQueries",
     "QueryDefinition",
+    "QueryInspector",
     "QueryRecord",
     "QuerySink",
     "StreamClient",

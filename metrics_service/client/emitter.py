@@ -17,7 +17,7 @@ from metrics_service.client.events import Body, envelope
 from metrics_service.client.lane import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.record import QueryDefinition, QueryRecord
 from metrics_service.client.sealed import SealedBatches
-from metrics_service.client.timing_buffer import TimingBuffer
+from metrics_service.client.timing_buffer import Look, TimingBuffer
 from protos.tracking.v1 import event_pb2, tracking_pb2
 
 EVENTS_MAX: Final = 20_000
@@ -28,6 +28,9 @@ BATCH_EVENTS_MAX: Final = 500
 
 BATCH_BYTES_MAX: Final = 256 * 1024
 """Bytes of events in one batch, as far as they are of ordinary size."""
+
+EVENT_BYTES: Final = 500
+"""About what an event takes that waits."""
 
 UNACKED_MAX: Final = 64
 """Sealed batches kept for sending again; while so many are unacknowledged none is sealed."""
@@ -105,15 +108,27 @@ class Emitter:
         except Exception:
             self._timings.dropped += 1
 
-    def count_rpc(self, rpc: str, *, write: bool, ok: bool) -> None:
-        """Count an RPC that ended; rpc is the full method without its leading slash."""
+    def add_look(self, look: Look, definition: QueryDefinition) -> None:
+        """Take what was seen of a query that is not timed yet, or its plan (LookSink)."""
+        try:
+            if not self._timings.add_look(look, definition):
+                self.dropped_events += 1
+        except Exception:
+            self.dropped_events += 1
+
+    def count_rpc(self, rpc: str, *, write: bool, ok: bool, queries: int = 0) -> None:
+        """Count an RPC that ended, and the queries that it ran; rpc is the full method without its
+        leading slash.
+        """
         counts = self._tally.get((rpc, write))
         if counts is None:
             if len(self._tally) >= METHODS_MAX:
                 self.dropped_events += 1
                 return
-            counts = self._tally[(rpc, write)] = [0, 0]
+            counts = self._tally[(rpc, write)] = [0, 0, 0, 0]
         counts[0 if ok else 1] += 1
+        counts[2] += queries
+        counts[3] = max(counts[3], queries)
 
     def set_clock_offset_us(self, offset_us: int) -> None:
         """Set the database's clock minus this process's; later stamps are moved by it."""
@@ -128,6 +143,17 @@ class Emitter:
     def dropped(self) -> int:
         """Events and timings dropped since the process started."""
         return self.dropped_events + self.dropped_timings
+
+    @property
+    def evicted(self) -> int:
+        """Definitions that found no place, since the process started."""
+        return self._timings.evicted
+
+    @property
+    def bytes_held(self) -> int:
+        """About what waits, and what is kept for sending again."""
+        events = EVENT_BYTES * len(self._events)
+        return events + self._timings.bytes_held + self._sealed.bytes_held
 
     # What the stream calls (LaneSource).
 
@@ -249,8 +275,15 @@ class Emitter:
     def _take_tally(self) -> event_pb2.RpcTally:
         tally = event_pb2.RpcTally(
             entries=[
-                event_pb2.RpcTally.Entry(rpc=rpc, write=write, ok=ok, refused=refused)
-                for (rpc, write), (ok, refused) in self._tally.items()
+                event_pb2.RpcTally.Entry(
+                    rpc=rpc,
+                    write=write,
+                    ok=ok,
+                    refused=refused,
+                    queries=queries,
+                    queries_max=queries_max,
+                )
+                for (rpc, write), (ok, refused, queries, queries_max) in self._tally.items()
             ]
         )
         self._tally.clear()

@@ -14,6 +14,8 @@ Body = (
     | event_pb2.FlowStep
     | event_pb2.QueryTimings
     | event_pb2.QueryDefinitions
+    | event_pb2.RunningQuery
+    | event_pb2.QueryPlan
     | event_pb2.TelemetryLoss
 )
 """A telemetry event without its envelope."""
@@ -33,5 +35,7 @@ _FIELDS: Final[dict[type, str]] = {
     event_pb2.FlowStep: "flow_step",
     event_pb2.QueryTimings: "query_timings",
     event_pb2.QueryDefinitions: "query_definitions",
+    event_pb2.RunningQuery: "running_query",
+    event_pb2.QueryPlan: "query_plan",
     event_pb2.TelemetryLoss: "telemetry_loss",
 }

@@ -18,6 +18,9 @@ except ImportError:  # the extra is not installed: lexical masking alone
 PARSED_MAX_CHARS: Final = 16_384
 """Longer statements are not parsed (a megabyte would take 13 ms), but masked at their start."""
 
+COMMENTS_MAX: Final = 64
+"""With more openings of comments a statement is not parsed: nested, they take quadratic time."""
+
 OVERLONG_MAX_CHARS: Final = 1024
 """How much of those is kept; they are masked anew at each execution, so it has to be cheap."""
 
@@ -37,7 +40,8 @@ def normalise(statement: str) -> Normalised:
     or COPY keeps only its command.
     """
     try:
-        if postgast is not None and len(statement) <= PARSED_MAX_CHARS:
+        short = len(statement) <= PARSED_MAX_CHARS
+        if postgast is not None and short and statement.count("/*") <= COMMENTS_MAX:
             parsed = _parsed(statement)
             if parsed is not None:
                 return parsed
@@ -45,6 +49,11 @@ def normalise(statement: str) -> Normalised:
     except Exception:
         # Neither the statement nor a parser's words about it may get out of here.
         return UNREADABLE
+
+
+def masked(text: str) -> str:
+    """Any text in the lexical form of SQL, such as a condition in a plan, without its literals."""
+    return "".join((" " if spaced else "") + word for spaced, word in _words(text))
 
 
 UNREADABLE: Final = Normalised(fingerprint_of("unreadable"), "unreadable", "")

@@ -46,7 +46,8 @@ class QueryRecord:
     started_us is UTC microseconds since the epoch; every duration is microseconds by a monotonic
     clock. batch_size is the number of argument sets of an executemany and 0 otherwise. trace_id is
     16 bytes or None. internal marks what the driver, the pool or a poll ran for itself, and the
-    parts of a wrapped operation: counted apart from the user's queries.
+    parts of a wrapped operation: counted apart from the user's queries. capture_id is that of the
+    looks at it while it ran, 0 where there were none.
     """
 
     fingerprint: int
@@ -61,6 +62,7 @@ class QueryRecord:
     sqlstate: str | None
     internal: bool
     trace_id: bytes | None
+    capture_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,15 @@ def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
 
 
 def leaves_session_state(text: str) -> bool:
-    """Whether a statement may outlive its transaction in the session: a setting, a listener, a
-    cursor, an advisory lock, or a block whose content is not looked at. A set_config() whose last
-    argument is the word true ends with the transaction.
+    """Whether a statement may outlive its transaction in the session: a setting, a role, a
+    listener, a cursor, a prepared statement, a temporary table, an advisory lock, a random seed, or
+    a block whose content is not looked at. Errs on the side of yes; what functions and triggers do
+    that it calls by their own names is not seen.
     """
-    return _SESSION_STATE.search(text) is not None
+    text = text.lower()
+    if _STATE_COMMAND.match(text) or (";" in text and _LATER_STATE_COMMAND.search(text)):
+        return True
+    return any(name in text for name in _STATE_NAMES) and _STATE_USE.search(text) is not None
 
 
 def fingerprint_of(text: str) -> int:
@@ -150,10 +156,23 @@ def fingerprint_of(text: str) -> int:
 
 _FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 
-_SESSION_STATE: Final = re.compile(
-    r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-    r"(?:SET(?!\s+(?:LOCAL|TRANSACTION)\b)|RESET|LISTEN|UNLISTEN|LOAD|DO|CALL|DECLARE|DISCARD)\b"
-    r"|\bset_config\s*\((?![^()]*,\s*true\s*\))|\bpg_(?:try_)?advisory_(?:un)?lock|\bsetseed\b"
-    r"|\bWITH\s+HOLD\b",
-    re.IGNORECASE | re.DOTALL,
+# At the start of a statement, after any comments; of nested and open ones nothing is known.
+_COMMAND: Final = (
+    r"(?:\s|--[^\n\r]*[\n\r]|/\*(?:(?!/\*|\*/).)*\*/)*+"
+    r"(?:/\*|--|(?:set(?!\s+(?:local|transaction)\b)|reset|listen|unlisten|load|do|call|prepare"
+    r"|discard)\b)"
+)
+_STATE_COMMAND: Final = re.compile(_COMMAND, re.DOTALL)
+_LATER_STATE_COMMAND: Final = re.compile(f";{_COMMAND}", re.DOTALL)
+
+# Looked for one by one first, which is much faster. Any name may be written as U&"...".
+_STATE_NAMES: Final = (
+    *("declare", "temp", "pg_settings", "set_config", "advisory_", "setseed", 'u&"'),
+)
+# A set_config whose last argument is the word true, after a name and a value without quotes
+# inside, ends with the transaction.
+_STATE_USE: Final = re.compile(
+    r"\b(?:declare|temp|temporary|pg_settings|setseed)\b|\bpg_temp"
+    r"|\bpg_(?:try_)?advisory_(?:un)?lock|\bu&\""
+    r"|\bset_config\b(?!\s*\(\s*(?:'[\w.]+'|\$\d+),\s*(?:'[^'\\]*'|\$\d+),\s*true\s*\))"
 )

@@ -21,6 +21,11 @@ class SealedBatches:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def bytes_held(self) -> int:
+        """What the payloads take."""
+        return sum(len(batch.payload) for batch in self._kept)
+
     def add(self, count: int, payload: bytes) -> None:
         """Give the next number to a batch of so many events."""
         self._kept.append(OutBatch(self._next_seq, count, payload))

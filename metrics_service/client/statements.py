@@ -33,6 +33,9 @@ def driver_statement(model: str, operation: str) -> Statement:
     return Statement(named_definition(model, operation), True, False)
 
 
+ENTRY_BYTES: Final = 500
+"""About what an entry of the tables takes beside its texts."""
+
 OTHER: Final = named_definition("sql", "other")
 """Collects the fingerprints that found no place."""
 
@@ -140,6 +143,12 @@ class StatementTable:
     def __len__(self) -> int:
         """Texts that are remembered."""
         return len(self._texts)
+
+    @property
+    def bytes_held(self) -> int:
+        """About what the tables take: each text once as it is and once normalised."""
+        entries = len(self._texts) + len(self._operations) + len(self.fingerprints)
+        return 2 * self._chars + ENTRY_BYTES * entries
 
     def _admitted(self, statement: Statement) -> Statement:
         definition = self.fingerprints.admit(statement.definition)

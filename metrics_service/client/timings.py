@@ -20,6 +20,7 @@ def timings_of(records: Sequence[QueryRecord], offset_us: int) -> event_pb2.Quer
     deltas: list[int] = []
     states: list[int] = []
     traces: list[event_pb2.QueryTrace] = []
+    captures: list[event_pb2.QueryCapture] = []
     for index, record in enumerate(records):
         query.append(fingerprints.setdefault(record.fingerprint, len(fingerprints)))
         deltas.append(record.started_us - previous_us)
@@ -28,6 +29,8 @@ def timings_of(records: Sequence[QueryRecord], offset_us: int) -> event_pb2.Quer
         states.append(sqlstates.setdefault(code, len(sqlstates)) + 1 if code else 0)
         if record.trace_id:
             traces.append(event_pb2.QueryTrace(index=index, trace_id=record.trace_id))
+        if record.capture_id:
+            captures.append(event_pb2.QueryCapture(index=index, capture_id=record.capture_id))
     return event_pb2.QueryTimings(
         fingerprints=fingerprints,
         query=query,
@@ -44,6 +47,7 @@ def timings_of(records: Sequence[QueryRecord], offset_us: int) -> event_pb2.Quer
         sqlstates=sqlstates,
         internal=[record.internal for record in records],
         traces=traces,
+        captures=captures,
     )
 
 

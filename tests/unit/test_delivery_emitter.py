@@ -199,17 +199,24 @@ async def test_a_lost_ack_is_made_up_for_by_the_resume_point() -> None:
     assert (await source.next()).seq == 2
 
 
-async def test_rpcs_are_tallied_by_method_until_they_are_told() -> None:
+async def test_rpcs_and_their_queries_are_tallied_by_method_until_they_are_told() -> None:
     source = emitter()
-    for ok in (True, True, False):
-        source.count_rpc("booking.v1.BookingService/StartBooking", write=True, ok=ok)
+    for ok, queries in ((True, 6), (True, 9), (False, 2)):
+        source.count_rpc(
+            "booking.v1.BookingService/StartBooking", write=True, ok=ok, queries=queries
+        )
     source.count_rpc("booking.v1.CatalogService/GetPackage", write=False, ok=True)
     await source.open(0, b"")
     (event,) = events_of(await source.next())
-    assert [(e.rpc, e.write, e.ok, e.refused) for e in event.rpc_tally.entries] == [
-        ("booking.v1.BookingService/StartBooking", True, 2, 1),
-        ("booking.v1.CatalogService/GetPackage", False, 1, 0),
+    assert [
+        (e.rpc, e.write, e.ok, e.refused, e.queries, e.queries_max) for e in event.rpc_tally.entries
+    ] == [
+        ("booking.v1.BookingService/StartBooking", True, 2, 1, 17, 9),
+        ("booking.v1.CatalogService/GetPackage", False, 1, 0, 0, 0),
     ]
+    source.count_rpc("booking.v1.BookingService/StartBooking", write=True, ok=True, queries=4)
+    (event,) = events_of(await source.next())
+    assert [(e.ok, e.queries, e.queries_max) for e in event.rpc_tally.entries] == [(1, 4, 4)]
 
 
 async def test_nothing_raises_and_what_makes_no_sense_is_counted() -> None:

@@ -125,6 +125,8 @@ async def test_a_backend_killed_in_mid_query_is_one_connection_lost(
 async def test_a_backend_killed_while_idle_is_noticed_and_is_no_query(
     connection: TrackedConnection, empty_dsn: str, sink: Recording
 ) -> None:
+    await connection.fetchval("SELECT 1")
+    sink.clear()
     ended = asyncio.Event()
     connection.add_termination_listener(lambda _: ended.set())
     await _terminate(empty_dsn, connection.get_server_pid())

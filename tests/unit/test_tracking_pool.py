@@ -10,7 +10,7 @@ import pytest
 
 from metrics_service.client.record import Outcome
 from metrics_service.client.tracked import TrackedPool
-from tests.unit.tracking_recording import Recording, wait_until_waiting
+from tests.unit.tracking_recording import Recording
 
 
 @pytest.fixture
@@ -22,14 +22,6 @@ def sink() -> Recording:
 async def single(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
     """A pool of one connection."""
     async with TrackedPool(empty_dsn, sinks=[sink], max_size=1) as pool:
-        yield pool
-
-
-@pytest.fixture
-async def lean(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
-    """A pool of one connection that is reset only where needed."""
-    pool = TrackedPool(empty_dsn, sinks=[sink], max_size=1, reset_on_release=False)
-    async with pool:
         yield pool
 
 
@@ -138,64 +130,6 @@ async def test_gauges_show_the_connections(single: TrackedPool) -> None:
         assert (gauges.size, gauges.idle, gauges.max, gauges.waiting) == (1, 0, 1, 0)
     gauges = single.gauges()
     assert (gauges.size, gauges.idle, gauges.max, gauges.waiting) == (1, 1, 1, 0)
-
-
-async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording) -> None:
-    for _ in range(3):
-        async with lean.acquire() as connection, connection.transaction():
-            await connection.execute("SET LOCAL work_mem = '1MB'")
-            await connection.fetchval("SELECT pg_advisory_xact_lock(1)")
-            await connection.fetchval("SELECT set_config('lock_timeout', '50', true)")
-    assert sink.labelled("pool.reset") == []
-
-
-LEAKS = [
-    ("SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
-    ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "4MB"),
-    ("SELECT set_config('work_mem', trim(' 7MB '), false)", "SHOW work_mem", "4MB"),
-    ("SELECT pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype='advisory'", 0),
-    ("LISTEN somewhere", "SELECT count(*) FROM pg_listening_channels()", 0),
-    ("/* note */ set Work_Mem to '7MB'", "SHOW work_mem", "4MB"),
-    ("SELECT 1; SET work_mem = '7MB'", "SHOW work_mem", "4MB"),
-    ("DO $$ BEGIN PERFORM set_config('work_mem', '7MB', false); END $$", "SHOW work_mem", "4MB"),
-    (
-        "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
-        "SELECT count(*) FROM pg_cursors WHERE is_holdable",
-        0,
-    ),
-]
-
-
-@pytest.mark.parametrize(("statement", "question", "clean"), LEAKS)
-async def test_session_state_does_not_leak_where_resets_are_saved(
-    lean: TrackedPool, statement: str, question: str, clean: object
-) -> None:
-    await lean.execute(statement)
-    assert await lean.fetchval(question) == clean
-
-
-async def test_what_a_cancelled_caller_left_open_is_rolled_back(
-    lean: TrackedPool, empty_dsn: str
-) -> None:
-    await lean.execute("CREATE TABLE t (a int)")
-
-    async def write() -> None:
-        async with lean.acquire() as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            await connection.execute("INSERT INTO t VALUES (1)")
-            await connection.execute("SELECT pg_sleep(10)")
-
-    async with lean.acquire() as connection:
-        pid = connection.get_server_pid()
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # asyncpg tells of it
-    writer = asyncio.create_task(write())
-    await wait_until_waiting(empty_dsn, pid)
-    writer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await writer
-    assert await lean.fetchval("SELECT count(*) FROM t") == 0
-    assert await lean.fetchval("SELECT pg_backend_pid()") == pid
 
 
 async def test_a_custom_reset_and_setup_are_internal(empty_dsn: str, sink: Recording) -> None:

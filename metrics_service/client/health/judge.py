@@ -53,6 +53,10 @@ class Criteria:
     """How long a worse verdict has to hold before it shows; a hard failure shows at once."""
     better_after_s: float = 30.0
     """How long a better verdict has to hold before it shows."""
+    gap_s: float = 60.0
+    """How long after one turn the next one shows at the earliest, unless it is a hard failure."""
+    probe_age_max_s: float = 5.0
+    """A probe whose newest result is older than this counts as failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +140,12 @@ DEFAULT = Criteria()
 def judge(
     figures: Figures, probe: tracking_pb2.Probe | None, criteria: Criteria = DEFAULT
 ) -> Verdict:
-    """The verdict on these figures now. probe None, or without a result, is not judged."""
+    """The verdict on these figures now. probe None, or without a result, is not judged; one whose
+    result is too old has failed.
+    """
     bad: list[Reason] = []
     poor: list[Reason] = []
-    probe_reason = _probe_reason(probe)
+    probe_reason = _probe_reason(probe, criteria)
     if probe_reason is not None:
         bad.append(probe_reason)
     samples = figures.samples
@@ -184,16 +190,19 @@ def _worst(figures: Figures, count: Callable[[OperationFigures], int]) -> tuple[
     return tuple(operation.operation for operation in worst[:MAX_OPERATIONS_IN_REASON])
 
 
-def _probe_reason(probe: tracking_pb2.Probe | None) -> Reason | None:
-    if probe is None or probe.result in (
-        tracking_pb2.Probe.REACHABLE,
-        tracking_pb2.Probe.RESULT_UNSPECIFIED,
-    ):
+def _probe_reason(probe: tracking_pb2.Probe | None, criteria: Criteria) -> Reason | None:
+    if probe is None or probe.result == tracking_pb2.Probe.RESULT_UNSPECIFIED:
         return None
+    age_s = probe.age_ms / 1000
     if probe.result == tracking_pb2.Probe.SCHEMA_MISSING:
         message = "the database answers, but its schema is missing"
-    else:
+    elif probe.result != tracking_pb2.Probe.REACHABLE:
         message = "the database does not answer"
+    elif age_s > criteria.probe_age_max_s:
+        message = f"the probe has not looked for {age_s:.1f} s"
+        return Reason("probe", age_s, criteria.probe_age_max_s, 1, (), message)
+    else:
+        return None
     return Reason("probe", 0, 1, 1, (), message)
 
 

@@ -1,5 +1,5 @@
-"""Holds a verdict against flapping: worse shows after a short while, or at once when it is hard;
-better shows only after it has lasted.
+"""Holds a verdict against flapping: a hard failure shows at once, everything else only after it has
+lasted and some time after the turn before.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ class VerdictKeeper:
         self.status = Status.UNKNOWN
         self.reasons: tuple[Reason, ...] = ()
         self.since_us = self._now_us()
+        # The newest turn for the worse or the better.
+        self._turned_ns: int | None = None
         self._worse_since_ns: int | None = None
-        self._better_since_ns: int | None = None
-        # The worst verdict of the time that has to be good before the status improves.
-        self._improved: Verdict | None = None
+        # Since when nothing was worse than each of these, and the newest verdict of each.
+        self._good_since_ns: dict[Status, int] = {}
+        self._newest: dict[Status, Verdict] = {}
 
     def update(self, verdict: Verdict) -> bool:
         """Take the verdict of now; True when the status or the criteria not met have changed."""
         before = self._shown()
         now_ns = self._monotonic_ns()
+        self._note(verdict, now_ns)
         if Status.UNKNOWN in (self.status, verdict.status) or Status.STALE in (
             self.status,
             verdict.status,
@@ -48,39 +51,51 @@ class VerdictKeeper:
         elif _SEVERITY[verdict.status] > _SEVERITY[self.status]:
             self._worse(verdict, now_ns)
         else:
-            self._better(verdict, now_ns)
+            self._better(now_ns)
         return before != self._shown()
 
     def _shown(self) -> tuple[Status, list[str]]:
         return self.status, [reason.criterion for reason in self.reasons]
+
+    def _note(self, verdict: Verdict, now_ns: int) -> None:
+        self._newest[verdict.status] = verdict
+        for status in (Status.HEALTHY, Status.DEGRADED):
+            if _SEVERITY.get(verdict.status, 2) <= _SEVERITY[status]:
+                self._good_since_ns.setdefault(status, now_ns)
+            else:
+                self._good_since_ns.pop(status, None)
 
     def _show(self, verdict: Verdict) -> None:
         if verdict.status is not self.status:
             self.status = verdict.status
             self.since_us = self._now_us()
         self.reasons = verdict.reasons
-        self._worse_since_ns = self._better_since_ns = self._improved = None
+        self._worse_since_ns = None
+
+    def _turn(self, verdict: Verdict, now_ns: int) -> None:
+        self._turned_ns = now_ns
+        self._show(verdict)
 
     def _worse(self, verdict: Verdict, now_ns: int) -> None:
-        self._better_since_ns = self._improved = None
         if self._worse_since_ns is None:
             self._worse_since_ns = now_ns
-        held_ns = now_ns - self._worse_since_ns
-        if verdict.hard or held_ns >= self._criteria.worse_after_s * 1e9:
-            self._show(verdict)
+        held = now_ns - self._worse_since_ns >= self._criteria.worse_after_s * 1e9
+        if verdict.hard or (held and self._gap_over(now_ns)):
+            self._turn(verdict, now_ns)
 
-    def _better(self, verdict: Verdict, now_ns: int) -> None:
+    def _better(self, now_ns: int) -> None:
         self._worse_since_ns = None
-        if self._better_since_ns is None or self._improved is None:
-            self._better_since_ns = now_ns
-            self._improved = verdict
-        elif _SEVERITY[verdict.status] >= _SEVERITY[self._improved.status]:
-            self._improved = verdict
-        if now_ns - self._better_since_ns >= self._criteria.better_after_s * 1e9:
-            self._show(self._improved)
-            if verdict.status is not self.status:
-                # Half way up: the rest of the way begins now.
-                self._better_since_ns, self._improved = now_ns, verdict
+        if not self._gap_over(now_ns):
+            return
+        for status, since_ns in sorted(self._good_since_ns.items()):
+            better = _SEVERITY[status] < _SEVERITY[self.status]
+            if better and now_ns - since_ns >= self._criteria.better_after_s * 1e9:
+                self._turn(self._newest[status], now_ns)
+                return
+
+    def _gap_over(self, now_ns: int) -> bool:
+        turned_ns = self._turned_ns
+        return turned_ns is None or now_ns - turned_ns >= self._criteria.gap_s * 1e9
 
 
 def _now_us() -> int:

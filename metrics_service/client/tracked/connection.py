@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from time import perf_counter_ns
 from typing import Any
 
 import asyncpg
 
 from metrics_service.client import statements
+from metrics_service.client.query_count import current_query_count
 from metrics_service.client.record import NamedQuery, Outcome
 from metrics_service.client.statements import Statement
 from metrics_service.client.tracked import internals
@@ -24,7 +26,14 @@ from metrics_service.client.tracked.counting import (
 from metrics_service.client.tracked.cursors import TrackedCursorFactory
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
-from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
+from metrics_service.client.tracked.session import RESET_MORE, Session
+from metrics_service.client.tracked.tracker import (
+    SAMPLE_MASK,
+    Run,
+    Timing,
+    Tracker,
+    enclosing_operation,
+)
 
 
 async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConnection:
@@ -48,12 +57,15 @@ class TrackedConnection(internals.Connection):
         "_reset_on_release",
         "_session",
         "_session_state",
+        "running",
         "tracker",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tracker: Tracker | None = None
+        # The user's query that is with the server now.
+        self.running: Run | None = None
         # On whose behalf the driver itself is working now.
         self._driver: Statement | None = None
         # What acquiring took, until the first query takes it over.
@@ -61,7 +73,7 @@ class TrackedConnection(internals.Connection):
         self._introspect_ns = 0
         self._reset_on_release = True
         self._session_state = False
-        self._session = _Session()
+        self._session = Session()
 
     def track(self, tracker: Tracker, *, reset_on_release: bool = True) -> None:
         """Send records to this tracker. Without reset_on_release the reset query is sent only after
@@ -69,6 +81,7 @@ class TrackedConnection(internals.Connection):
         and listeners removed in any case.
         """
         self.tracker = self._session.tracker = tracker
+        tracker.connections.add(self)
         self._reset_on_release = reset_on_release
         # Not a bound method: the listener must not keep the connection alive.
         self.add_termination_listener(self._session.ended)
@@ -149,10 +162,12 @@ class TrackedConnection(internals.Connection):
         self._session_state = False
 
     def get_reset_query(self) -> str:
-        """As asyncpg's; empty where nothing can be left to reset."""
-        if self._reset_on_release or self._session_state:
-            return super().get_reset_query()
-        return ""
+        """As asyncpg's; empty where nothing can be left to reset, and with what asyncpg leaves in a
+        session where something may be.
+        """
+        if self._session_state:
+            return super().get_reset_query() + RESET_MORE
+        return super().get_reset_query() if self._reset_on_release else ""
 
     async def close(self, *, timeout: float | None = None) -> None:
         """As asyncpg's."""
@@ -206,6 +221,9 @@ class TrackedConnection(internals.Connection):
         tracker = self.tracker
         if tracker is None:
             return await run(timeout)
+        sampled = not tracker.records & SAMPLE_MASK
+        entered_ns = perf_counter_ns() if sampled else 0
+        overhead_ns = 0
         if statement.session_state:
             self._session_state = True
         timing = None
@@ -223,6 +241,12 @@ class TrackedConnection(internals.Connection):
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
                 timeout = await self._settled(protocol, timeout, timing, tracker)
+            # A prepare of the user's is internal, and may wait for a lock as long as its query.
+            if not statement.internal and self._driver is None and self._session.busy == 1:
+                sent_ns = begun_ns + timing.cancel_wait_ns
+                self.running = (timing, statement, started_us, sent_ns, tracker.trace_id())
+            if sampled:
+                overhead_ns = perf_counter_ns() - entered_ns - timing.cancel_wait_ns
             result = await run(timeout)
             timing.rows = rows(result)
         except StopAsyncIteration:
@@ -233,20 +257,30 @@ class TrackedConnection(internals.Connection):
             own = statement.internal
             raise
         finally:
+            returned_ns = perf_counter_ns() if sampled else 0
+            running = self.running
+            if running is not None and running[0] is timing:
+                self.running = None
             self._session.busy -= 1
             spent_ns = tracker.monotonic_ns() - begun_ns
             spent_ns -= timing.cancel_wait_ns + self._introspect_ns - introspected_ns
             timing.execute_ns = max(0, spent_ns)
+            if timing.execute_ns > tracker.slow_ns and not own:
+                tracker.slow(statement)
             if batch_size is not None:
                 timing.batch_size = batch_size()
-            if part_of is not None:
-                part_of.add(timing)
-                own = True
             operation = enclosing_operation()
             if operation is not None:
                 operation.parts.add(timing)
+            if part_of is not None:
+                part_of.add(timing)
                 own = True
+            if not own and (counted := current_query_count.get()) is not None:
+                counted.own += 1
+            own = own or operation is not None
             tracker.emit(statement.definition, started_us, timing, outcome, sqlstate, own)
+            if sampled:
+                tracker.sample(overhead_ns + perf_counter_ns() - returned_ns)
         return result
 
     async def _execute(self, query: str, args: Any, limit: int, timeout: Any, **how: Any) -> Any:
@@ -328,31 +362,6 @@ class TrackedConnection(internals.Connection):
         finally:
             timing.cancel_wait_ns = tracker.monotonic_ns() - begun_ns
         return None if left is None else float(left)
-
-
-class _Session:
-    """What has to be known when a connection ends, without the connection."""
-
-    __slots__ = ("busy", "orderly", "tracker")
-
-    def __init__(self) -> None:
-        self.tracker: Tracker | None = None
-        self.busy = 0
-        self.orderly = False
-
-    def ended(self, _: object) -> None:
-        """Count a connection that neither side closed in order. A query that it took with it makes
-        its own record.
-        """
-        tracker = self.tracker
-        if tracker is None or self.orderly:
-            return
-        tracker.connections_lost += 1
-        if not self.busy:
-            lost = statements.CONNECTION_LOST.definition
-            tracker.emit(
-                lost, tracker.now_us(), Timing(), Outcome.CONNECTION_LOST, None, internal=True
-            )
 
 
 def _plain(query: str) -> str:

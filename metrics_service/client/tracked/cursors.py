@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from metrics_service.client.query_count import current_query_count
 from metrics_service.client.record import Outcome
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.counting import no_rows, one_row
@@ -158,6 +159,8 @@ class _WholeCursor:
             self._open = True
             self._started_us = self._tracker.now_us()
             self._internal = self._statement.internal or enclosing_operation() is not None
+            if not self._statement.internal and (counted := current_query_count.get()) is not None:
+                counted.own += 1
         try:
             return await connection.timed(self._statement, run, timeout, rows, part_of=self._sum)
         except StopAsyncIteration:

@@ -5,8 +5,11 @@ reaches the query.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from metrics_service.client.record import (
     Outcome,
@@ -17,22 +20,39 @@ from metrics_service.client.record import (
     current_trace_id,
 )
 from metrics_service.client.statements import StatementTable
+from protos.tracking.v1 import tracking_pb2
+
+if TYPE_CHECKING:
+    from metrics_service.client.tracked.connection import TrackedConnection
+
+SAMPLE_MASK: Final = 63
+"""A query is measured for what timing it costs when the records before it end in these bits 0: one
+in 64.
+"""
+
+SAMPLES: Final = 64
+"""How many of the newest of those the mean is of."""
 
 
 class Tracker:
     """The sinks, the clocks and the statement table that connections, pools and operations share.
 
     now_us gives UTC microseconds since the epoch and only dates records; durations come from
-    monotonic_ns.
+    monotonic_ns. on_slow is called with the statement of each query of a user that took longer than
+    slow_ns.
     """
 
     __slots__ = (
+        "_samples",
+        "connections",
         "connections_lost",
         "monotonic_ns",
         "now_us",
+        "on_slow",
         "records",
         "sink_errors",
         "sinks",
+        "slow_ns",
         "statements",
         "trace_id",
     )
@@ -43,17 +63,21 @@ class Tracker:
         *,
         now_us: Callable[[], int] | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
-        trace_id: TraceIdProvider = current_trace_id.get,
+        trace_id: TraceIdProvider | None = None,
         statements: StatementTable | None = None,
     ) -> None:
         self.sinks: tuple[QuerySink, ...] = tuple(sinks)
         self.now_us = now_us or _now_us
         self.monotonic_ns = monotonic_ns
-        self.trace_id = trace_id
+        self.trace_id = current_trace_id.get if trace_id is None else _silenced(trace_id)
         self.statements = statements or StatementTable()
         self.records = 0
         self.sink_errors = 0
         self.connections_lost = 0
+        self.connections: WeakSet[TrackedConnection] = WeakSet()
+        self.slow_ns = _NEVER_NS
+        self.on_slow: Callable[[Any], None] | None = None
+        self._samples: deque[int] = deque(maxlen=SAMPLES)
 
     def add_sink(self, sink: QuerySink) -> None:
         """Send the records from now on to this sink too."""
@@ -73,10 +97,6 @@ class Tracker:
         internal: bool,
     ) -> None:
         """Make the record of something that ended. Never raises; a sink that does is counted."""
-        try:
-            trace_id = self.trace_id()
-        except Exception:
-            trace_id = None
         self.records += 1
         record = QueryRecord(
             definition.fingerprint,
@@ -90,7 +110,8 @@ class Tracker:
             outcome,
             sqlstate,
             internal,
-            trace_id,
+            self.trace_id(),
+            timing.capture_id,
         )
         for sink in self.sinks:
             try:
@@ -98,13 +119,42 @@ class Tracker:
             except Exception:
                 self.sink_errors += 1
 
+    def slow(self, statement: Any) -> None:
+        """A query of this statement took longer than slow_ns. Never raises."""
+        if self.on_slow is None:
+            return
+        try:
+            self.on_slow(statement)
+        except Exception:
+            self.sink_errors += 1
+
+    def sample(self, overhead_ns: int) -> None:
+        """Timing one query took so long."""
+        self._samples.append(overhead_ns)
+
+    def cost(self) -> tracking_pb2.MonitorCost:
+        """What the tracker itself costs: the sinks' time is in it, their memory is not. Looking up
+        a statement by its text is not in the time.
+        """
+        samples = self._samples
+        return tracking_pb2.MonitorCost(
+            queries=self.records,
+            overhead_ns=sum(samples) // len(samples) if samples else 0,
+            bytes_held=self.statements.bytes_held,
+            evicted=self.statements.fingerprints.evicted,
+            sink_errors=self.sink_errors,
+        )
+
 
 class Timing:
-    """Where the time of one query went, nanoseconds, or the sums over the parts of an operation."""
+    """Where the time of one query went, nanoseconds, or the sums over the parts of an operation.
+    capture_id is that of the looks at it while it ran; 0 for none.
+    """
 
     __slots__ = (
         "batch_size",
         "cancel_wait_ns",
+        "capture_id",
         "connect_ns",
         "execute_ns",
         "pool_wait_ns",
@@ -118,14 +168,23 @@ class Timing:
         self.execute_ns = 0
         self.rows = 0
         self.batch_size = 0
+        self.capture_id = 0
 
     def add(self, part: Timing) -> None:
-        """Add a part that ended."""
+        """Add a part that ended, and take over the looks at it if there are none yet."""
         self.pool_wait_ns += part.pool_wait_ns
         self.connect_ns += part.connect_ns
         self.cancel_wait_ns += part.cancel_wait_ns
         self.execute_ns += part.execute_ns
         self.rows += part.rows
+        if not self.capture_id:
+            self.capture_id, part.capture_id = part.capture_id, 0
+
+
+Run = tuple[Timing, Any, int, int, bytes | None]
+"""A query that runs: its timing, its statement (a Statement or a NamedQuery), when it started by
+now_us, when it was sent by monotonic_ns, and its trace.
+"""
 
 
 class Operation:
@@ -161,8 +220,19 @@ def default_tracker() -> Tracker | None:
     return _default
 
 
+def _silenced(provider: TraceIdProvider) -> TraceIdProvider:
+    def trace_id() -> bytes | None:
+        try:
+            return provider()
+        except Exception:
+            return None
+
+    return trace_id
+
+
 def _now_us() -> int:
     return time.time_ns() // 1000
 
 
+_NEVER_NS: Final = 1 << 62
 _default: Tracker | None = None

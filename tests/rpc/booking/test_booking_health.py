@@ -47,7 +47,8 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresS
 
 @pytest.fixture
 async def watched(own_postgres: PostgresServer) -> AsyncIterator[Shell]:
-    async with running(own_postgres.dsn("booking"), BOOKING_HEALTH_UP_AFTER_S="0") as shell:
+    settings = {"BOOKING_HEALTH_UP_AFTER_S": "0", "BOOKING_HEALTH_GAP_S": "0"}
+    async with running(own_postgres.dsn("booking"), **settings) as shell:
         yield shell
 
 

@@ -1,0 +1,24 @@
+"""What the monitoring costs a process, for its heartbeats."""
+
+from __future__ import annotations
+
+from metrics_service.client.emitter import Emitter
+from metrics_service.client.inspector import QueryInspector
+from metrics_service.client.tracked import Tracker
+from protos.tracking.v1 import tracking_pb2
+
+
+def monitor_cost(
+    tracker: Tracker, emitter: Emitter, inspector: QueryInspector | None = None
+) -> tracking_pb2.MonitorCost:
+    """The sums over the parts since the process started; bytes are an estimate by the number of
+    entries and the lengths of texts. The sliding window of health is of a fixed size and not in it.
+    """
+    cost = tracker.cost()
+    cost.bytes_held += emitter.bytes_held
+    cost.dropped = emitter.dropped
+    cost.evicted += emitter.evicted
+    if inspector is not None:
+        cost.looks = inspector.looks
+        cost.looks_skipped = inspector.skipped
+    return cost

@@ -1,0 +1,97 @@
+"""One question to the server about all backends that are to be looked at, and its answer as events:
+of other sessions' statements only the normal form is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from metrics_service.client.normalise import normalise
+from metrics_service.client.record import NamedQuery
+from protos.tracking.v1 import event_pb2
+
+LOOK: Final = NamedQuery(
+    """
+WITH looked_at AS (
+    SELECT
+        activity.pid,
+        activity.wait_event_type,
+        activity.wait_event,
+        -- The function takes every partition of the lock table for itself: only where it can help.
+        CASE
+            WHEN activity.wait_event_type = 'Lock' THEN pg_blocking_pids(activity.pid)
+            ELSE '{}'
+        END AS blockers
+    FROM pg_stat_activity AS activity
+    WHERE activity.pid = ANY($1::int[]) AND activity.state = 'active'
+)
+
+SELECT
+    looked_at.pid,
+    looked_at.wait_event_type,
+    looked_at.wait_event,
+    blocker.pid AS blocker_pid,
+    blocker.application_name AS blocker_application_name,
+    blocker.state AS blocker_state,
+    blocker.query AS blocker_query,
+    blocker.transaction_us AS blocker_transaction_us,
+    blocker.wait_event_type AS blocker_wait_event_type,
+    blocker.wait_event AS blocker_wait_event
+FROM looked_at
+LEFT JOIN LATERAL (
+    SELECT
+        blocking.pid,
+        left(activity.application_name, 64) AS application_name,
+        -- A prepared transaction has no session; its pid is 0.
+        CASE WHEN blocking.pid = 0 THEN 'prepared transaction' ELSE activity.state END AS state,
+        activity.query,
+        activity.wait_event_type,
+        activity.wait_event,
+        (extract(EPOCH FROM clock_timestamp() - activity.xact_start) * 1000000)::bigint
+            AS transaction_us
+    FROM (
+        SELECT pid, min(position) AS position
+        FROM unnest(looked_at.blockers) WITH ORDINALITY AS unnested (pid, position)
+        GROUP BY pid
+        ORDER BY position
+        LIMIT 5
+    ) AS blocking
+    LEFT JOIN pg_stat_activity AS activity ON activity.pid = blocking.pid
+    ORDER BY blocking.position
+) AS blocker ON true
+""",
+    model="inspector",
+    operation="look",
+    internal=True,
+)
+"""$1: process ids. One row for each that is at work, or one for each of its blockers."""
+
+
+def looks(rows: Iterable[Mapping[str, Any]]) -> dict[int, event_pb2.RunningQuery]:
+    """What the rows of LOOK say, by process id."""
+    found: dict[int, event_pb2.RunningQuery] = {}
+    for row in rows:
+        seen = found.get(row["pid"])
+        if seen is None:
+            seen = found[row["pid"]] = event_pb2.RunningQuery(
+                pid=row["pid"],
+                wait_event_type=row["wait_event_type"] or "",
+                wait_event=row["wait_event"] or "",
+            )
+        if row["blocker_pid"] is not None:
+            seen.blockers.append(_blocker(row))
+    return found
+
+
+def _blocker(row: Mapping[str, Any]) -> event_pb2.Blocker:
+    text = row["blocker_query"]
+    return event_pb2.Blocker(
+        pid=row["blocker_pid"],
+        application_name=row["blocker_application_name"] or "",
+        state=row["blocker_state"] or "",
+        query=normalise(text).text if text else "",
+        transaction_us=max(0, row["blocker_transaction_us"] or 0),
+        wait_event_type=row["blocker_wait_event_type"] or "",
+        wait_event=row["blocker_wait_event"] or "",
+    )
