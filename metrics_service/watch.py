@@ -23,6 +23,7 @@ from servicekit.start import StartError
 
 CONNECT_TIMEOUT_S: Final = 2.0
 BACKOFF_MAX_S: Final = 5.0
+SLOWEST_TIMEOUT_S: Final = 1.0
 PACKAGES_SHOWN: Final = 8
 
 STATUS_STYLE: Final = {
@@ -67,7 +68,7 @@ async def _show(channel: grpc.aio.Channel, live: Live, frames: int | None) -> No
         if isinstance(update, str):
             live.update(Group(view, Text(update, style="yellow")), refresh=True)
             continue
-        view = render(update)
+        view = update
         live.update(view, refresh=True)
         shown += 1
         if shown == frames:
@@ -76,23 +77,38 @@ async def _show(channel: grpc.aio.Channel, live: Live, frames: int | None) -> No
 
 async def _updates(
     channel: grpc.aio.Channel,
-) -> AsyncIterator[metrics_pb2.StreamMetricsResponse | str]:
-    """Responses, and one line for people whenever the stream was lost."""
+) -> AsyncIterator[RenderableType]:
+    """Frames, and one line for people, a str, whenever the stream was lost."""
     stub = metrics_pb2_grpc.MetricsServiceStub(channel)
     backoff_s = 0.5
     while True:
         try:
             async for response in stub.StreamMetrics(metrics_pb2.StreamMetricsRequest()):
                 backoff_s = 0.5
-                yield response
+                yield render(response, await _slowest(stub))
         except grpc.aio.AioRpcError as error:
             yield f"connection lost ({error.code().name.lower()}); trying again ..."
         await asyncio.sleep(random.uniform(0.1, backoff_s))  # noqa: S311 - jitter, no secret
         backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
 
 
-def render(response: metrics_pb2.StreamMetricsResponse) -> RenderableType:
-    """One frame: health, funnel, business totals, queries, errors."""
+async def _slowest(
+    stub: metrics_pb2_grpc.MetricsServiceAsyncStub,
+) -> metrics_pb2.SlowQuery | None:
+    """The query that runs longest now, or else the slowest that ever ended."""
+    request = metrics_pb2.ListSlowQueriesRequest(limit=1)
+    try:
+        answer = await stub.ListSlowQueries(request, timeout=SLOWEST_TIMEOUT_S)
+    except grpc.aio.AioRpcError:
+        # The frame is shown without it; of a lost connection the stream tells.
+        return None
+    return answer.queries[0] if answer.queries else None
+
+
+def render(
+    response: metrics_pb2.StreamMetricsResponse, slowest: metrics_pb2.SlowQuery | None = None
+) -> RenderableType:
+    """One frame: health, the slowest query, funnel, business totals, queries, errors."""
     snapshot = response.snapshot
     head = Text.assemble(
         ("Farehold", "bold"),
@@ -106,7 +122,8 @@ def render(response: metrics_pb2.StreamMetricsResponse) -> RenderableType:
         _errors(snapshot.errors),
     )
     # As many beside each other as the terminal is wide enough for.
-    return Group(head, *_reasons(response.health), Columns(tables, padding=(0, 3)))
+    lines = [*_reasons(response.health), *([_slow(slowest)] if slowest else [])]
+    return Group(head, *lines, Columns(tables, padding=(0, 3)))
 
 
 def _clock(snapshot: metrics_pb2.MetricsSnapshot) -> str:
@@ -127,6 +144,24 @@ def _reasons(health: DatabaseHealth) -> list[Text]:
         Text(f"  {reason.instance or 'all'}: {reason.message}", style="yellow")
         for reason in health.reasons[:5]
     ]
+
+
+def _slow(slow: metrics_pb2.SlowQuery) -> Text:
+    """One line, cut where the terminal ends: what is running longest or was slowest, and who held
+    it up."""
+    query, look = slow.query, slow.look
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append("  running " if slow.running else "  slowest ", "bold")
+    line.append(f"{query.operation} {_duration(query.execute_ms)}")
+    if look.blockers:
+        blocker = look.blockers[0]
+        waits = "waits" if slow.running else "waited"
+        held_by = (f"pid {blocker.pid}", blocker.application_name, blocker.state, blocker.query)
+        told = ", ".join(" ".join(part.split()) for part in held_by if part)
+        line.append(f", {waits} for {told}", "yellow")
+    elif look.wait_event:
+        line.append(f", {look.wait_event_type} {look.wait_event}", "yellow")
+    return line
 
 
 def _funnel(funnel: metrics_pb2.Funnel) -> Table:
@@ -205,7 +240,10 @@ def _rate(rate: metrics_pb2.Rate) -> str:
 def _ms(timing: metrics_pb2.Distribution, name: str) -> str:
     if name not in {field.name for field, _ in timing.ListFields()}:
         return "-"
-    value: float = getattr(timing, name)
+    return _duration(getattr(timing, name))
+
+
+def _duration(value: float) -> str:
     return f"{value / 1000:,.1f} s" if value >= 1000 else f"{value:.1f} ms"
 
 

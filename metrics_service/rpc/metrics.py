@@ -31,6 +31,10 @@ class Answers(Protocol):
         self, request: metrics_pb2.ListRecentQueriesRequest
     ) -> metrics_pb2.ListRecentQueriesResponse: ...
 
+    def slow_queries(
+        self, request: metrics_pb2.ListSlowQueriesRequest
+    ) -> metrics_pb2.ListSlowQueriesResponse: ...
+
 
 def snapshots(
     state: Callable[[], Answers], health: Callable[[], DatabaseHealth]
@@ -90,6 +94,12 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     ) -> metrics_pb2.ListRecentQueriesResponse:
         """The newest queries, newest first."""
         return self._state().recent_queries(validate.recent_queries(request))
+
+    async def ListSlowQueries(
+        self, request: metrics_pb2.ListSlowQueriesRequest, context: object
+    ) -> metrics_pb2.ListSlowQueriesResponse:
+        """Those that run for long now, then the slowest since the log began."""
+        return self._state().slow_queries(validate.slow_queries(request))
 
     # The stubs want an async iterator, and a handler parked at `yield` cleans up late.
     async def StreamMetrics(  # type: ignore[override]

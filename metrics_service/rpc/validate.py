@@ -71,6 +71,16 @@ def recent_queries(
     )
 
 
+def slow_queries(
+    request: metrics_pb2.ListSlowQueriesRequest,
+) -> metrics_pb2.ListSlowQueriesRequest:
+    """The same request with its limit filled in. Raises ApiError."""
+    bad: list[Violation] = []
+    limit = _limit(request.limit, bad)
+    _refuse(bad)
+    return metrics_pb2.ListSlowQueriesRequest(limit=limit, operation=request.operation)
+
+
 def stream(request: metrics_pb2.StreamMetricsRequest) -> tuple[int | None, float]:
     """The window in microseconds, None for all, and the interval in seconds. Raises ApiError."""
     bad: list[Violation] = []

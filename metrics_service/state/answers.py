@@ -10,9 +10,11 @@ from metrics_service.state.figures import distribution, divide_half_even, int64,
 from metrics_service.state.funnel import FunnelFold
 from metrics_service.state.funnel_cell import FunnelCell
 from metrics_service.state.query_cell import QueryCell
+from metrics_service.state.rpcs import RpcCell
 from protos.metrics.v1 import metrics_pb2
 
 SHOWN_PACKAGES = 100
+SHOWN_RPCS = 100
 
 
 def funnel(fold: FunnelFold, cell: FunnelCell, attempts: BusinessCell) -> metrics_pb2.Funnel:
@@ -61,12 +63,20 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
     )
 
 
-def performance(cell: BusinessCell, queries: QueryCell) -> metrics_pb2.PerformanceMetrics:
-    """How long bookings and queries of a window took."""
+def performance(
+    cell: BusinessCell, queries: QueryCell, rpcs: RpcCell
+) -> metrics_pb2.PerformanceMetrics:
+    """How long bookings and queries of a window took, and how many queries its RPCs ran."""
     return metrics_pb2.PerformanceMetrics(
         booking_time=distribution(cell.booking_time_us),
         form_abandonment=rate(cell.form_abandoned, cell.started),
         queries=queries.stats(),
+        rpcs=[
+            metrics_pb2.RpcQueries(
+                rpc=rpc, calls=calls, queries=total, mean=total / calls, max=most
+            )
+            for rpc, calls, total, most in rpcs.ranked()[:SHOWN_RPCS]
+        ],
     )
 
 

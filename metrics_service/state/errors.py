@@ -7,6 +7,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
+from metrics_service.state.figures import int64
 from metrics_service.state.window import MINUTE_US, Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
@@ -89,7 +90,7 @@ class ErrorCell:
     def merge(self, other: Self) -> None:
         """Add the figures of `other`."""
         self.other += other.other
-        self.write_rpcs += other.write_rpcs
+        self.write_rpcs = int64(self.write_rpcs + other.write_rpcs)
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for key, theirs in other.groups.items():
@@ -170,7 +171,7 @@ class ErrorFold:
         """Count the RPCs that ended."""
         writes = sum(entry.ok + entry.refused for entry in tally.entries if entry.write)
         for cell in self.rings.at(time_us):
-            cell.write_rpcs += writes
+            cell.write_rpcs = int64(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
         """Let time pass."""

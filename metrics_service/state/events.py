@@ -4,7 +4,6 @@ telemetry at a time that can be true."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from metrics_service.state.batch import FACTS, Item
 from metrics_service.state.business import BusinessFold
@@ -16,12 +15,16 @@ from metrics_service.state.errors import (
     refusal_key,
 )
 from metrics_service.state.funnel import FunnelFold
+from metrics_service.state.part import Part
 from metrics_service.state.quality import COUNTERS, Quality
 from metrics_service.state.query_columns import MAX_DURATION_US, Columns
 from metrics_service.state.query_stats import QueryFold
 from metrics_service.state.recent_queries import RecentQueries
 from metrics_service.state.record import LogRecord
+from metrics_service.state.rpcs import RpcFold
 from metrics_service.state.seen import Seen
+from metrics_service.state.slow_queries import SlowQueries
+from metrics_service.state.very_slow import VerySlowQueries
 from metrics_service.state.window import HOUR_US, SECOND_US
 from protos.tracking.v1 import event_pb2
 
@@ -48,20 +51,6 @@ _FLOW_STEPS = {
 }
 
 
-class Part(Protocol):
-    """Figures with rows of their own in a checkpoint."""
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """What its sections begin with, up to the first dot."""
-
-    def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Its rows."""
-
-    def load(self, section: str, bucket: int, data: bytes) -> None:
-        """Take back one row."""
-
-
 class EventFold:
     """All figures, and the one way for an event to reach them."""
 
@@ -70,8 +59,11 @@ class EventFold:
         self.funnel = FunnelFold()
         self.business = BusinessFold()
         self.errors = ErrorFold()
+        self.rpcs = RpcFold()
         self.queries = QueryFold()
         self.recent = RecentQueries()
+        self.slow = SlowQueries()
+        self.very_slow = VerySlowQueries()
         self.anonymous_actors = 0
         self._seen_events = Seen("seen_events", SEEN_EVENTS)
         self._seen_bookings = Seen("seen_bookings", SEEN_BOOKINGS)
@@ -79,8 +71,10 @@ class EventFold:
             self.funnel,
             self.business,
             self.errors,
+            self.rpcs,
             self.queries,
             self.recent,
+            self.slow,
             self._seen_events,
             self._seen_bookings,
         )
@@ -92,6 +86,7 @@ class EventFold:
             "rpc_tally": self._rpc_tally,
             "flow_step": self._flow_step,
             "query_definitions": self._query_definitions,
+            "query_plan": self._query_plan,
             "telemetry_loss": self._telemetry_loss,
         }
 
@@ -100,7 +95,9 @@ class EventFold:
         self.funnel.advance(now_us, running_us)
         self.business.rings.advance(now_us)
         self.errors.advance(now_us)
+        self.rpcs.rings.advance(now_us)
         self.queries.advance(now_us)
+        self.slow.advance(now_us)
 
     def apply(self, items: Sequence[Item], record: LogRecord) -> None:
         """Count the events of a batch."""
@@ -119,8 +116,16 @@ class EventFold:
             quality.telemetry_events += 1
             if columns is not None:
                 self._query_timings(event.query_timings, columns, record)
+            elif body == "running_query":
+                seen_us = self._telemetry_time_us(event.time_us, record)
+                self.slow.look(event.running_query, seen_us, record, self.queries.known)
             elif body:
                 self._handlers[body](event, self._telemetry_time_us(event.time_us, record))
+
+    def unclean_end(self, record: LogRecord) -> None:
+        """A producer ended without a Goodbye, and what it ran ended with it."""
+        self.quality.unclean_ends += 1
+        self.slow.drop(record.instance, record.epoch + 1)
 
     def evicted(self) -> dict[str, int]:
         """What bounds pushed out, by table."""
@@ -128,7 +133,9 @@ class EventFold:
             "actors": self.funnel.evicted,
             **self.business.evicted(),
             **self.errors.evicted(),
+            **self.rpcs.evicted(),
             **self.queries.evicted(),
+            **self.slow.evicted(),
         }
 
     def counters(self) -> dict[str, int]:
@@ -207,6 +214,7 @@ class EventFold:
 
     def _rpc_tally(self, event: event_pb2.Event, time_us: int) -> None:
         self.errors.tally(event.rpc_tally, time_us)
+        self.rpcs.tally(event.rpc_tally, time_us)
 
     def _flow_step(self, event: event_pb2.Event, time_us: int) -> None:
         """A front end's steps move its actor's chain; what a fact says too counts once."""
@@ -228,6 +236,9 @@ class EventFold:
     def _query_definitions(self, event: event_pb2.Event, _time_us: int) -> None:
         for definition in event.query_definitions.definitions:
             self.queries.define(definition)
+
+    def _query_plan(self, event: event_pb2.Event, _time_us: int) -> None:
+        self.slow.plan(event.query_plan)
 
     def _telemetry_loss(self, event: event_pb2.Event, _time_us: int) -> None:
         loss = event.telemetry_loss
@@ -253,6 +264,8 @@ class EventFold:
                 corrected_us = start_us
         self.queries.add(columns)
         self.recent.add(timings, record.instance, corrected_us)
+        self.slow.ended(timings, columns, record, self.queries.known)
+        self.very_slow.add(timings, columns, record.instance)
 
     def _telemetry_time_us(self, time_us: int, record: LogRecord) -> int:
         received_us = record.received_at_us

@@ -11,13 +11,16 @@ from google.protobuf.message import DecodeError
 from metrics_service.state import answers
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
 from metrics_service.state.events import EventFold
+from metrics_service.state.known_queries import Query
 from metrics_service.state.query_stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
+from metrics_service.state.sketch import Sketch
+from metrics_service.state.very_slow import VerySlow
 from metrics_service.state.window import SECOND_US, duration_us
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.
-VERSION = 2
+VERSION = 3
 
 # The log gets a record at least every second while it is written; more time than this between two
 # was an outage, whose events still wait to be delivered.
@@ -72,7 +75,7 @@ class State:
             return
         self._advance(record.received_at_us, _OUTAGE_US)
         if record.kind == "unclean_end":
-            self._events.quality.unclean_ends += 1
+            self._events.unclean_end(record)
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         """All figures of the window that ends at `as_of_us`."""
@@ -85,7 +88,9 @@ class State:
             snapshot = metrics_pb2.MetricsSnapshot(
                 funnel=self._stamped(funnel, window_us),
                 business=answers.business(business),
-                performance=answers.performance(business, events.queries.total(window_us)),
+                performance=answers.performance(
+                    business, events.queries.total(window_us), events.rpcs.rings.window(window_us)
+                ),
                 errors=self._stamped(errors, window_us),
                 quality=answers.quality(events),
             )
@@ -123,6 +128,29 @@ class State:
         events = self._events
         answer = metrics_pb2.ListRecentQueriesResponse(
             queries=events.recent.newest(request, events.queries.known), revision=self.revision
+        )
+        answer.as_of.FromMicroseconds(self.as_of_us)
+        return answer
+
+    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
+        """Execute times in microseconds by operation, of the window that ended `ended_us` ago, a
+        whole number of its ring's steps. Not to be changed."""
+        return self._events.queries.execute_times(window_us, ended_us)
+
+    def very_slow(self, after: int) -> list[tuple[VerySlow, Query]]:
+        """Queries above the critical threshold that came after the one of a number, oldest first,
+        and what each stands for. Those folded before a restart are not among them."""
+        events = self._events
+        known = events.queries.known
+        return [(slow, known.of(slow.fingerprint)) for slow in events.very_slow.after(after)]
+
+    def slow_queries(
+        self, request: metrics_pb2.ListSlowQueriesRequest
+    ) -> metrics_pb2.ListSlowQueriesResponse:
+        """The queries that run for long now, longest first, then the slowest of all times."""
+        events = self._events
+        answer = metrics_pb2.ListSlowQueriesResponse(
+            queries=events.slow.slowest(request, events.queries.known), revision=self.revision
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
         return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from metrics_service.state.texts import MAX_NAME_BYTES, MAX_TEXT_BYTES, cut
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
@@ -43,13 +44,21 @@ class KnownQueries:
             del self._definitions[oldest]
             self._queries.pop(oldest, None)
             self.evicted_definitions += 1
-        kept = event_pb2.QueryDefinition()
-        kept.CopyFrom(definition)
+        kept = event_pb2.QueryDefinition(
+            fingerprint=fingerprint,
+            model=cut(definition.model, MAX_NAME_BYTES),
+            operation=cut(definition.operation, MAX_NAME_BYTES),
+            text=cut(definition.text, MAX_TEXT_BYTES),
+        )
         self._definitions[fingerprint] = kept
         self._queries[fingerprint] = _query(kept)
 
+    def find(self, fingerprint: int) -> Query | None:
+        """What a fingerprint stands for; None for one that is not defined."""
+        return self._queries.get(fingerprint)
+
     def of(self, fingerprint: int) -> Query:
-        """What a fingerprint stands for; the operation "unknown" for one never defined."""
+        """The same, with the operation "unknown" for one that is not defined."""
         query = self._queries.get(fingerprint)
         return Query("unknown", f"{fingerprint:016x}", "") if query is None else query
 

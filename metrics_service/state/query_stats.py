@@ -18,6 +18,7 @@ from metrics_service.state.query_columns import (
     Columns,
     picked,
 )
+from metrics_service.state.sketch import Sketch
 from metrics_service.state.window import HOUR_US, RESOLUTIONS, Resolution, Rings
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
@@ -102,6 +103,12 @@ class QueryFold:
         """All queries of a window but internal ones. Not to be changed."""
         self._settle()
         return self._operations.window(window_us).total
+
+    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
+        """Execute times in microseconds by operation, of a window that ended so long ago."""
+        self._settle()
+        groups = self._operations.window(window_us, ended_us).groups
+        return {operation: cell.execute_us for operation, cell in groups.items()}
 
     def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
         """The groups of a window, in the request's order; for fingerprints one that

@@ -1,5 +1,5 @@
-"""The newest queries one by one: at least the bound of them where there were so many, kept as they
-came and read only when asked for."""
+"""The newest queries one by one: at least the bound of them where there were so many of ordinary
+size, kept as they came and read only when asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_RECENT = 5_000
+# Ten times what the newest take, so that it holds only where a producer sends what it should not.
+MAX_BYTES = 4_000_000
+TRACE_ID_BYTES = 16
 
 _NAME = "recent_queries"
+_SQLSTATE_CHARS = 5
+_MAX_INT32 = (1 << 31) - 1
 
 
 class RecentQueries:
@@ -27,6 +32,7 @@ class RecentQueries:
         self._max_recent = max_recent
         self._batches: deque[checkpoint_pb2.RecentBatch] = deque()
         self._count = 0
+        self._bytes = 0
 
     def add(self, timings: event_pb2.QueryTimings, instance: str, start_us: list[int]) -> None:
         """Keep the timings of one event; start_us where they were counted at other times than
@@ -42,8 +48,13 @@ class RecentQueries:
         )
         self._batches.append(kept)
         self._count += count
-        while self._count - self._batches[0].count >= self._max_recent:
-            self._count -= self._batches.popleft().count
+        self._bytes += len(kept.timings)
+        while self._count - self._batches[0].count >= self._max_recent or (
+            self._bytes > MAX_BYTES and len(self._batches) > 1
+        ):
+            oldest = self._batches.popleft()
+            self._count -= oldest.count
+            self._bytes -= len(oldest.timings)
 
     def newest(
         self, request: metrics_pb2.ListRecentQueriesRequest, known: KnownQueries
@@ -59,13 +70,13 @@ class RecentQueries:
             ),
         )
         parsed = {
-            number: event_pb2.QueryTimings.FromString(self._batches[number].timings)
+            number: TimingReader(
+                event_pb2.QueryTimings.FromString(self._batches[number].timings),
+                self._batches[number].instance,
+            )
             for number in {number for _, number, _ in found}
         }
-        return [
-            _query(parsed[number], index, start_us, self._batches[number].instance, known)
-            for start_us, number, index in found
-        ]
+        return [parsed[number].query(index, start_us, known) for start_us, number, index in found]
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """The row of a checkpoint."""
@@ -76,6 +87,44 @@ class RecentQueries:
         """Take back the row of dump()."""
         self._batches.extend(checkpoint_pb2.RecentTimings.FromString(data).batches)
         self._count = sum(batch.count for batch in self._batches)
+        self._bytes = sum(len(batch.timings) for batch in self._batches)
+
+
+class TimingReader:
+    """Reads single queries out of the columns of one event."""
+
+    def __init__(self, timings: event_pb2.QueryTimings, instance: str) -> None:
+        self._timings = timings
+        self._instance = instance
+        self._trace_ids = {
+            trace.index: trace.trace_id.hex()
+            for trace in timings.traces
+            if len(trace.trace_id) == TRACE_ID_BYTES
+        }
+
+    def query(self, index: int, start_us: int, known: KnownQueries) -> metrics_pb2.RecentQuery:
+        """The query at a position, with the start that it was counted at."""
+        timings = self._timings
+        query = known.of(timings.fingerprints[timings.query[index]])
+        state = timings.sqlstate[index]
+        answer = metrics_pb2.RecentQuery(
+            operation=query.operation,
+            fingerprint=query.fingerprint,
+            text=query.text,
+            pool_wait_ms=timings.pool_wait_us[index] / 1000,
+            connect_ms=timings.connect_us[index] / 1000,
+            cancel_wait_ms=timings.cancel_wait_us[index] / 1000,
+            execute_ms=timings.execute_us[index] / 1000,
+            rows=timings.rows[index],
+            batch_size=min(timings.batch_size[index], _MAX_INT32),
+            outcome=_OUTCOMES.get(timings.outcome[index], "unknown"),
+            sqlstate=timings.sqlstates[state - 1][:_SQLSTATE_CHARS] if state else "",
+            internal=timings.internal[index],
+            trace_id=self._trace_ids.get(index, ""),
+            instance=self._instance,
+        )
+        answer.start_time.FromMicroseconds(start_us)
+        return answer
 
 
 def _wanted(
@@ -96,31 +145,6 @@ def _wanted(
     for index, (start_us, query, internal) in enumerate(columns):
         if asked[query] and (request.include_internal or not internal):
             yield start_us, index
-
-
-def _query(
-    timings: event_pb2.QueryTimings, index: int, start_us: int, instance: str, known: KnownQueries
-) -> metrics_pb2.RecentQuery:
-    query = known.of(timings.fingerprints[timings.query[index]])
-    state = timings.sqlstate[index]
-    answer = metrics_pb2.RecentQuery(
-        operation=query.operation,
-        fingerprint=query.fingerprint,
-        text=query.text,
-        pool_wait_ms=timings.pool_wait_us[index] / 1000,
-        connect_ms=timings.connect_us[index] / 1000,
-        cancel_wait_ms=timings.cancel_wait_us[index] / 1000,
-        execute_ms=timings.execute_us[index] / 1000,
-        rows=timings.rows[index],
-        batch_size=timings.batch_size[index],
-        outcome=_OUTCOMES.get(timings.outcome[index], "unknown"),
-        sqlstate=timings.sqlstates[state - 1] if state else "",
-        internal=timings.internal[index],
-        trace_id=next((t.trace_id.hex() for t in timings.traces if t.index == index), ""),
-        instance=instance,
-    )
-    answer.start_time.FromMicroseconds(start_us)
-    return answer
 
 
 _OUTCOMES = {

@@ -102,17 +102,18 @@ class Rings(Generic[C]):
         for ring in self._rings:
             ring.advance(now_us)
 
-    def window(self, window_us: int | None) -> C:
-        """The sum of the window ending now; all times for None. Not to be changed.
+    def window(self, window_us: int | None, ended_us: int = 0) -> C:
+        """The sum of the window that ended so long ago, ending now for 0; all times for None. Not
+        to be changed.
 
-        A window of n steps is the slot that now lies in and the n - 1 before it. WindowError where
-        no ring keeps it.
+        A window of n steps is the slot that now lies in and the n - 1 before it; ended_us is whole
+        steps too. WindowError where no ring keeps it.
         """
         if window_us is None:
             return self.total
-        level = ring_of(window_us, self.resolutions)
+        level = ring_of(window_us + ended_us, self.resolutions)
         step_us = self.resolutions[level].step_us
-        high_us = (self._now_us // step_us + 1) * step_us
+        high_us = (self._now_us // step_us + 1) * step_us - ended_us
         merged = self._new()
         for cell in self._cover(level, high_us - window_us, high_us):
             merged.merge(cell)

@@ -23,6 +23,8 @@ offsets_us = st.one_of(
 durations_us = st.one_of(
     st.integers(0, 3_000), st.sampled_from([500_000, 500_001, 1_000_000, 2_000_001])
 )
+# 0 is none.
+captures = st.integers(0, 4)
 
 
 @st.composite
@@ -47,6 +49,10 @@ def timings(draw: st.DrawFn, received_us: int) -> event_pb2.QueryTimings:
         sqlstate=column(st.integers(0, 2)),
         sqlstates=["23505", "08006"],
         internal=[bool(each) for each in column(st.integers(0, 1))],
+        captures=[
+            event_pb2.QueryCapture(index=draw(st.integers(0, 6)), capture_id=draw(captures))
+            for _ in range(draw(st.integers(0, 2)))
+        ],
     )
 
 
@@ -58,7 +64,7 @@ def event(draw: st.DrawFn, received_us: int) -> event_pb2.Event:
         time_us=received_us + draw(offsets_us),
         session_id=draw(names),
     )
-    body = draw(st.integers(0, 7))
+    body = draw(st.integers(0, 9))
     if body <= 1:
         made.booking.CopyFrom(
             event_pb2.BookingFact(
@@ -104,6 +110,21 @@ def event(draw: st.DrawFn, received_us: int) -> event_pb2.Event:
         )
     elif body == 6:
         made.query_definitions.definitions.add(fingerprint=draw(st.integers(1, 3)), operation="o")
+    elif body == 7:
+        made.running_query.CopyFrom(
+            event_pb2.RunningQuery(
+                capture_id=draw(captures),
+                fingerprint=draw(st.integers(0, 3)),
+                start_time_us=received_us + draw(offsets_us),
+                running_us=draw(durations_us),
+                pid=draw(st.integers(-1, 3)),
+                blockers=[event_pb2.Blocker(pid=1, query="UPDATE")] * draw(st.integers(0, 7)),
+            )
+        )
+    elif body == 8:
+        made.query_plan.CopyFrom(
+            event_pb2.QueryPlan(fingerprint=draw(st.integers(0, 3)), plan=draw(names))
+        )
     else:
         made.query_timings.CopyFrom(draw(timings(received_us)))
     return made
@@ -127,7 +148,16 @@ def logs(draw: st.DrawFn) -> list[LogRecord]:
                 payload += b"\x0a"
         backfill = kind == "batch" and draw(st.integers(0, 4)) == 0
         records.append(
-            LogRecord(position, received_us, kind, backfill=backfill, payload=payload, count=2)
+            LogRecord(
+                position,
+                received_us,
+                kind,
+                instance=draw(st.sampled_from(["one", "two"])),
+                epoch=draw(st.integers(0, 2)),
+                backfill=backfill,
+                payload=payload,
+                count=2,
+            )
         )
     return records
 
@@ -159,6 +189,8 @@ def test_a_checkpoint_and_the_rest_of_the_log_are_the_whole_log(
     assert list(resumed.dump()) == list(whole.dump())
     for window_us in (None, MINUTE_US, HOUR_US, 24 * HOUR_US):
         assert resumed.metrics(window_us) == whole.metrics(window_us)
+    slowest = metrics_pb2.ListSlowQueriesRequest(limit=500)
+    assert resumed.slow_queries(slowest) == whole.slow_queries(slowest)
 
 
 @settings(max_examples=100, deadline=None)
@@ -183,6 +215,7 @@ def test_a_reader_changes_nothing_and_sees_consistent_figures(records: list[LogR
         revision, as_of_us = state.revision, state.as_of_us
         entered = state.funnel().entered
         state.recent_queries(metrics_pb2.ListRecentQueriesRequest(include_internal=True))
+        state.slow_queries(metrics_pb2.ListSlowQueriesRequest())
         state.query_stats(
             metrics_pb2.GetQueryStatsRequest(group_by=metrics_pb2.GetQueryStatsRequest.FINGERPRINT)
         )

@@ -22,12 +22,15 @@ Flow = event_pb2.FlowStep
 
 
 class Log:
-    """Applies records to a state and remembers them. `now_us` is the receive time of the next."""
+    """Applies records to a state and remembers them. `now_us` is the receive time of the next,
+    `instance` and `epoch` say whose batches they are."""
 
     def __init__(self, now_us: int = NOW, seed: int = 0) -> None:
         self.state = State()
         self.records: list[LogRecord] = []
         self.now_us = now_us
+        self.instance = "booking-1"
+        self.epoch = 0
         self._dice = random.Random(seed)
 
     def append(self, *events: event_pb2.Event, backfill: bool = False) -> None:
@@ -43,7 +46,8 @@ class Log:
                 self.now_us,
                 "batch",
                 producer_id="p",
-                instance="booking-1",
+                epoch=self.epoch,
+                instance=self.instance,
                 service="booking_service",
                 backfill=backfill,
                 payload=payload,
@@ -64,9 +68,10 @@ class Log:
         self.now_us = at_us
         self._apply(LogRecord(len(self.records) + 1, self.now_us, "tick"))
 
-    def unclean_end(self) -> None:
+    def unclean_end(self, instance: str = "i", epoch: int = 0) -> None:
         """A producer ended without a Goodbye."""
-        self._apply(LogRecord(len(self.records) + 1, self.now_us, "unclean_end", instance="i"))
+        position = len(self.records) + 1
+        self._apply(LogRecord(position, self.now_us, "unclean_end", instance=instance, epoch=epoch))
 
     def event_id(self) -> bytes:
         """An id nothing else has."""
@@ -178,10 +183,20 @@ class Log:
         return self._event(time_us, "", rpc_refused=refused)
 
     def tally(
-        self, time_us: int, ok: int, refused: int = 0, *, write: bool = True
+        self,
+        time_us: int,
+        ok: int,
+        refused: int = 0,
+        *,
+        rpc: str = "rpc",
+        write: bool = True,
+        queries: int = 0,
+        most: int = 0,
     ) -> event_pb2.Event:
-        """RPCs ended."""
-        entry = event_pb2.RpcTally.Entry(rpc="rpc", write=write, ok=ok, refused=refused)
+        """RPCs of one method ended, which ran so many queries; `most` is the most of one."""
+        entry = event_pb2.RpcTally.Entry(
+            rpc=rpc, write=write, ok=ok, refused=refused, queries=queries, queries_max=most
+        )
         return self._event(time_us, "", rpc_tally=event_pb2.RpcTally(entries=[entry]))
 
     def define(self, fingerprint: int, label: str, text: str = "") -> event_pb2.Event:
@@ -220,6 +235,44 @@ class Log:
         )
         return self._event(self.now_us, "", query_timings=timings)
 
+    def running(
+        self,
+        capture_id: int,
+        running_us: int,
+        *,
+        fingerprint: int = 1,
+        start_us: int | None = None,
+        blockers: Iterable[event_pb2.Blocker] = (),
+        **fields: str,
+    ) -> event_pb2.Event:
+        """A look, now, at a query that runs; it started running_us ago unless told."""
+        running = event_pb2.RunningQuery(
+            capture_id=capture_id,
+            fingerprint=fingerprint,
+            start_time_us=self.now_us - running_us if start_us is None else start_us,
+            running_us=running_us,
+            pid=4_000 + capture_id % 1_000,
+            blockers=blockers,
+            **fields,  # type: ignore[arg-type]  # The wait event.
+        )
+        return self._event(self.now_us, "", running_query=running)
+
+    def ended(
+        self,
+        capture_id: int,
+        execute_us: int,
+        outcome: event_pb2.QueryOutcome.ValueType = event_pb2.QUERY_OUTCOME_OK,
+    ) -> event_pb2.Event:
+        """A query ended that had been looked at."""
+        event = self.queries([execute_us], outcome=outcome)
+        event.query_timings.captures.add(index=0, capture_id=capture_id)
+        return event
+
+    def plan(self, fingerprint: int, text: str) -> event_pb2.Event:
+        """The generic plan of a fingerprint."""
+        plan = event_pb2.QueryPlan(fingerprint=fingerprint, plan=text)
+        return self._event(self.now_us, "", query_plan=plan)
+
     def loss(self, events: int, timings: int) -> event_pb2.Event:
         """The producer dropped telemetry."""
         loss = event_pb2.TelemetryLoss(dropped_events=events, dropped_timings=timings)
@@ -241,6 +294,19 @@ class Log:
 def revenue(log: Log, window_us: int | None = None) -> dict[str, metrics_pb2.Revenue]:
     """What the metrics of a window say of each currency."""
     return {each.currency: each for each in log.state.metrics(window_us).business.revenue}
+
+
+def holder(pid: int = 77) -> event_pb2.Blocker:
+    """A session that holds a lock and does nothing."""
+    return event_pb2.Blocker(
+        pid=pid,
+        application_name="report",
+        state="idle in transaction",
+        query="UPDATE t SET a = $1",
+        transaction_us=9_500_000,
+        wait_event_type="Client",
+        wait_event="ClientRead",
+    )
 
 
 def timings_of(

@@ -24,7 +24,7 @@ def busy() -> Log:
             log.fact(Fact.STARTED, at + 5, session, booking=booking, hold_us=at + 5),
             log.flow(Flow.ABANDON, at + 6, f"s{number % 5}"),
             log.refused(at, f"R{number % 3}"),
-            log.tally(at, 5, 1),
+            log.tally(at, 5, 1, rpc=f"rpc{number % 3}", queries=number, most=number),
             log.queries([number * 10, 30], fingerprint=number % 4 + 1),
         )
         log.append(log.fact(Fact.CONFIRMED, at, session, booking=booking, confirm_us=at, amount=9))
@@ -32,6 +32,7 @@ def busy() -> Log:
     log.append(log.view(NOW - 1, "often"), log.view(NOW, ""), log.view(NOW - 2 * DAY, "old"))
     log.append_payload(b"broken", 3)
     log.unclean_end()
+    log.append(log.running(1, 900_000), log.ended(2, 700_000), log.plan(1, "Seq Scan"))
     log.append(log.loss(1, 1))
     return log
 
@@ -48,6 +49,9 @@ def test_a_loaded_state_answers_and_dumps_the_same() -> None:
         assert loaded.query_stats(request) == log.state.query_stats(request)
     recent = metrics_pb2.ListRecentQueriesRequest(limit=500, include_internal=True)
     assert loaded.recent_queries(recent) == log.state.recent_queries(recent)
+    slow = metrics_pb2.ListSlowQueriesRequest(limit=500)
+    assert len(loaded.slow_queries(slow).queries) == 3
+    assert loaded.slow_queries(slow) == log.state.slow_queries(slow)
     assert (loaded.position, loaded.revision) == (log.state.position, log.state.revision)
 
 
@@ -76,9 +80,12 @@ def test_no_two_rows_have_the_same_place() -> None:
         "funnel",
         "business",
         "errors",
+        "rpcs",
         "queries",
         "fingerprints",
         "recent_queries",
+        "slow_queries",
+        "seen_captures",
         "seen_events",
         "seen_bookings",
     }
@@ -105,9 +112,10 @@ def with_row(section: str, data: bytes) -> Rows:
         lambda: with_row("funnel.total", b"\xff"),
         lambda: with_row("unknown", b""),
         lambda: with_row("funnel.5s", b""),
+        lambda: with_row("slow_queries.other", b""),
         lambda: with_row("seen_events.newer", checkpoint_pb2.Seen(flags=[1]).SerializeToString()),
     ],
-    ids=["none", "no head", "head", "version", "cell", "table", "ring", "columns"],
+    ids=["none", "no head", "head", "version", "cell", "table", "ring", "list", "columns"],
 )
 def test_rows_that_are_no_checkpoint_of_this_version_are_refused(rows: Callable[[], Rows]) -> None:
     with pytest.raises(CheckpointError):

@@ -91,9 +91,13 @@ def test_evictions_are_named_by_table() -> None:
         "currencies",
         "errors",
         "error_times",
+        "rpcs",
         "operations",
         "fingerprints",
         "query_definitions",
+        "slow_queries",
+        "running_queries",
+        "query_plans",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metrics_service.state.recent_queries import MAX_RECENT
+from metrics_service.state.recent_queries import MAX_BYTES, MAX_RECENT
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 from tests.unit.state_log import DAY, MINUTE, NOW, SECOND, Log
@@ -77,6 +77,19 @@ def test_recent_queries_stay_bounded_and_keep_the_newest() -> None:
     assert len(held) < 2 * MAX_RECENT * 40
     newest = recent(log, limit=500)
     assert {query.start_time.ToSeconds() for query in newest} == {NOW // SECOND + 29}
+
+
+def test_recent_queries_of_a_hostile_size_stay_bounded_in_bytes() -> None:
+    log = Log()
+    for number in range(30):
+        event = log.queries([number + 1])
+        event.query_timings.sqlstates.append("x" * (MAX_BYTES // 10))
+        event.query_timings.sqlstate[:] = [1]
+        log.append(event)
+    held = next(data for section, _, data in log.state.dump() if section == "recent_queries")
+    assert len(held) <= MAX_BYTES + 1_000
+    newest, *others = recent(log)
+    assert (newest.execute_ms, newest.sqlstate, len(others)) == (0.03, "xxxxx", 8)
 
 
 def test_starts_that_cannot_be_true_get_the_receive_time() -> None:

@@ -52,6 +52,12 @@ class Figures:
         self.asked.append(request)
         return metrics_pb2.ListRecentQueriesResponse(revision=self.revision)
 
+    def slow_queries(
+        self, request: metrics_pb2.ListSlowQueriesRequest
+    ) -> metrics_pb2.ListSlowQueriesResponse:
+        self.asked.append(request)
+        return metrics_pb2.ListSlowQueriesResponse(revision=self.revision)
+
 
 @dataclass
 class Shell:

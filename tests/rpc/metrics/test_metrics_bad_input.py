@@ -52,6 +52,8 @@ async def ask(shell: Shell, request: Message) -> Message:
                 return await metrics.GetQueryStats(request)
             case m.ListRecentQueriesRequest():
                 return await metrics.ListRecentQueries(request)
+            case m.ListSlowQueriesRequest():
+                return await metrics.ListSlowQueries(request)
             case m.StreamMetricsRequest():
                 return await anext(aiter(metrics.StreamMetrics(request)))
             case WatchDatabaseHealthRequest():
@@ -128,6 +130,7 @@ async def test_a_kept_window_is_answered(kept: int) -> None:
             {"window"},
         ),
         (m.ListRecentQueriesRequest(limit=-2_000_000_000), {"limit"}),
+        (m.ListSlowQueriesRequest(limit=-1, operation="a.b"), {"limit"}),
         (m.StreamMetricsRequest(interval=seconds(0)), {"interval"}),
         (m.StreamMetricsRequest(interval=seconds(0.099999)), {"interval"}),
         (m.StreamMetricsRequest(interval=seconds(60.000001)), {"interval"}),
@@ -152,13 +155,15 @@ async def test_limits_are_filled_in(limit: int, expected: int) -> None:
     async with serve() as shell:
         await ask(shell, m.GetQueryStatsRequest(limit=limit))
         await ask(shell, m.ListRecentQueriesRequest(limit=limit, operation="a.b"))
-        stats, recent = shell.figures.asked
+        await ask(shell, m.ListSlowQueriesRequest(limit=limit, operation="a.b"))
+        stats, recent, slow = shell.figures.asked
     assert stats == m.GetQueryStatsRequest(
         limit=expected,
         group_by=m.GetQueryStatsRequest.OPERATION,
         order_by=m.GetQueryStatsRequest.TOTAL_TIME,
     )
     assert recent == m.ListRecentQueriesRequest(limit=expected, operation="a.b")
+    assert slow == m.ListSlowQueriesRequest(limit=expected, operation="a.b")
 
 
 async def test_empty_requests_are_answered() -> None:
@@ -169,6 +174,7 @@ async def test_empty_requests_are_answered() -> None:
             m.GetErrorBreakdownRequest(),
             m.GetQueryStatsRequest(),
             m.ListRecentQueriesRequest(),
+            m.ListSlowQueriesRequest(),
             m.StreamMetricsRequest(),
             WatchDatabaseHealthRequest(),
         ):

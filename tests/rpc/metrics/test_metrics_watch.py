@@ -7,12 +7,12 @@ from rich.console import Console
 
 from metrics_service.watch import render
 from protos.metrics.v1.health_pb2 import DatabaseHealth
-from protos.metrics.v1.metrics_pb2 import StreamMetricsResponse
+from protos.metrics.v1.metrics_pb2 import SlowQuery, StreamMetricsResponse
 
 
-def shown(response: StreamMetricsResponse, width: int) -> str:
+def shown(response: StreamMetricsResponse, width: int, slowest: SlowQuery | None = None) -> str:
     console = Console(record=True, width=width, file=io.StringIO())
-    console.print(render(response))
+    console.print(render(response, slowest))
     return console.export_text()
 
 
@@ -73,3 +73,23 @@ def test_what_is_absent_is_no_number() -> None:
     assert "unknown" in text
     assert "nan" not in text.lower()
     assert "0.0%" not in text
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_slowest_query_is_one_line_with_who_holds_it_up(
+    response: StreamMetricsResponse, width: int
+) -> None:
+    slow = SlowQuery(running=True)
+    slow.query.operation, slow.query.execute_ms = "bookings.confirm", 2_345
+    slow.look.blockers.add(
+        pid=4711, application_name="[b]job", state="active", query="UPDATE t\nSET a = $1 " * 20
+    )
+    (line,) = (each for each in shown(response, width, slow).splitlines() if "4711" in each)
+    assert line.startswith("  running bookings.confirm 2.3 s, waits for pid 4711, [b]job, active")
+    assert len(line.rstrip()) == width
+    slow.running = False
+    slow.look.ClearField("blockers")
+    slow.look.wait_event_type, slow.look.wait_event = "IO", "DataFileRead"
+    assert "  slowest bookings.confirm 2.3 s, IO DataFileRead" in shown(response, width, slow)
+    slow.ClearField("look")
+    assert "  slowest bookings.confirm 2.3 s\n" in shown(response, width, slow)

@@ -1,0 +1,111 @@
+"""How many queries the RPCs of each method ran, so that a query in a loop shows; bounded, with the
+RPCs that found no place counted beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from metrics_service.state.figures import int64
+from metrics_service.state.window import Rings
+from protos.tracking.v1 import event_pb2
+
+MAX_METHODS = 200
+MAX_NAME_LENGTH = 200
+
+_NAME = "rpcs"
+# What methods without a place, or without a name, are counted by.
+_OTHER = ""
+
+
+class RpcCell:
+    """The RPCs that ended in one slot.
+
+    methods: [RPCs, queries, the most queries of one] by full method. Sums end at the most that an
+    int64 holds.
+    """
+
+    __slots__ = ("methods",)
+
+    def __init__(self) -> None:
+        self.methods: dict[str, list[int]] = {}
+
+    @property
+    def other(self) -> int:
+        """RPCs of methods that found no place."""
+        return self.methods.get(_OTHER, (0,))[0]
+
+    def add(self, rpc: str, calls: int, queries: int, most: int) -> None:
+        """Count RPCs of one method."""
+        if rpc not in self.methods and len(self.methods) >= MAX_METHODS:
+            rpc = _OTHER
+        self._count(rpc, calls, queries, most)
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        for rpc, (calls, queries, most) in other.methods.items():
+            self._count(rpc, calls, queries, most)
+
+    def ranked(self) -> list[tuple[str, int, int, int]]:
+        """(method, RPCs, queries, the most queries of one), the most queries an RPC first."""
+        named = [
+            (rpc, calls, queries, most)
+            for rpc, (calls, queries, most) in self.methods.items()
+            if rpc != _OTHER
+        ]
+        return sorted(named, key=lambda row: (-row[2] / row[1], row[0]))
+
+    def encode(self) -> bytes:
+        """As event_pb2.RpcTally, with every RPC in `ok`."""
+        return event_pb2.RpcTally(
+            entries=[
+                event_pb2.RpcTally.Entry(rpc=rpc, ok=calls, queries=queries, queries_max=most)
+                for rpc, (calls, queries, most) in sorted(self.methods.items())
+            ]
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        cell = cls()
+        for entry in event_pb2.RpcTally.FromString(data).entries:
+            cell.methods[entry.rpc] = [entry.ok, entry.queries, entry.queries_max]
+        return cell
+
+    def _count(self, rpc: str, calls: int, queries: int, most: int) -> None:
+        counts = self.methods.setdefault(rpc, [0, 0, 0])
+        counts[0] = int64(counts[0] + calls)
+        counts[1] = int64(counts[1] + queries)
+        counts[2] = int64(max(counts[2], most))
+
+
+class RpcFold:
+    """Queries of RPCs by time."""
+
+    tables = (_NAME,)
+
+    def __init__(self) -> None:
+        self.rings = Rings(RpcCell, RpcCell.decode)
+
+    def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
+        """Count the RPCs that ended."""
+        cells = self.rings.at(time_us)
+        for entry in tally.entries:
+            calls = entry.ok + entry.refused
+            rpc = entry.rpc if len(entry.rpc) <= MAX_NAME_LENGTH else _OTHER
+            if calls:
+                for cell in cells:
+                    cell.add(rpc, calls, entry.queries, entry.queries_max)
+
+    def evicted(self) -> dict[str, int]:
+        """RPCs whose method found no place in the table of all times."""
+        return {_NAME: self.rings.total.other}
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows of a checkpoint."""
+        for name, slot, data in self.rings.dump():
+            yield f"{_NAME}.{name}", slot, data
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row of dump()."""
+        self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
