@@ -22,7 +22,7 @@ from metrics_service.client.health import (
     judge,
 )
 from metrics_service.client.health.window import WINDOW_S
-from metrics_service.signals import countable
+from metrics_service.signals import countable, monitor_cost
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, InstanceHealth, LogHealth
 from protos.tracking.v1 import tracking_pb2
 
@@ -90,6 +90,8 @@ class HealthRegistry:
         self._together = self._new_window()
         self._together_keeper = self._new_keeper()
         self._together_figures = Figures()
+        # Known from the first: a burst must not show before it has lasted.
+        self._judge_together()
         self._log_keeper = self._new_keeper()
         self._listeners: list[Callable[[DatabaseHealth], None]] = []
         self._told: tuple[object, ...] = ()
@@ -152,10 +154,7 @@ class HealthRegistry:
 
     def _judge_together(self) -> None:
         self._together_figures = self._together.figures()
-        verdict = Verdict(Status.UNKNOWN)
-        if self._together_figures.samples:
-            verdict = judge(self._together_figures, None, self._criteria)
-        self._together_keeper.update(verdict)
+        self._together_keeper.update(judge(self._together_figures, None, self._criteria))
 
     def _judge_silence(self) -> None:
         for entry in self._instances.values():
@@ -287,8 +286,7 @@ class HealthRegistry:
         )
         answer.since.FromMicroseconds(entry.keeper.since_us)
         answer.heartbeat_age.FromNanoseconds(self._monotonic_ns() - entry.heard_ns)
-        if entry.signals is not None:
-            signals = entry.signals
+        if (signals := entry.signals) is not None:
             answer.probe = _PROBE.get(signals.probe.result, "")
             answer.probe_latency_ms = signals.probe.latency_us / 1000
             answer.pool_size = signals.pool.size
@@ -297,4 +295,6 @@ class HealthRegistry:
             answer.pool_waiting = signals.pool.waiting
             if signals.HasField("facts_pending"):
                 answer.facts_pending = signals.facts_pending
+            if signals.HasField("monitor"):
+                answer.monitor.CopyFrom(monitor_cost(signals.monitor))
         return answer

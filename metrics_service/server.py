@@ -14,6 +14,8 @@ import sentry_sdk
 import structlog
 
 from metrics_service.alerts.notify import DatabaseAlert, Notifier, NullNotifier, SentryNotifier
+from metrics_service.alerts.regressions import RegressionAlert
+from metrics_service.alerts.slow_queries import SlowQueryAlert
 from metrics_service.client.health import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
@@ -60,6 +62,7 @@ class MetricsServer:
                 min_samples=settings.health_samples_min,
                 worse_after_s=settings.health_down_after_s,
                 better_after_s=settings.health_up_after_s,
+                gap_s=settings.health_gap_s,
             ),
         )
         self.ingest = Ingest(
@@ -73,6 +76,8 @@ class MetricsServer:
         self.verdicts = health.verdicts(self.health.verdict)
         self.notifier = _notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
+        self._slow_queries = SlowQueryAlert(lambda: self.engine.state, self.notifier)
+        self._regressions = RegressionAlert(lambda: self.engine.state, self.notifier)
         self.grpc = GrpcServer(settings, domain=DOMAIN)
         self._http = HttpServer(
             create_app(lambda: self.engine.state.metrics(None), self.health.verdict),
@@ -156,7 +161,9 @@ class MetricsServer:
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
-        self._alert.observe(verdict)
+        if not self._stopped:
+            # That its log closes at the end is no news.
+            self._alert.observe(verdict)
         self.verdicts.notify()
         self.snapshots.notify()
 
@@ -169,16 +176,19 @@ class MetricsServer:
         )
 
     async def _tick(self) -> None:
-        """Judge health about once a TICK_S, and at once when the log goes or comes back."""
+        """Judge health and queries about once a TICK_S; health at once when the log goes or comes
+        back.
+        """
         while True:
             until_s = time.monotonic() + TICK_S
             leading = self.event_log.leading
             while time.monotonic() < until_s and self.event_log.leading is leading:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
-            try:
-                self.health.tick()
-            except Exception:
-                log.exception("health_tick_failed")
+            for judge in (self.health.tick, self._slow_queries.observe, self._regressions.observe):
+                try:
+                    judge()
+                except Exception:
+                    log.exception("tick_failed", of=judge.__qualname__)
 
 
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:

@@ -1,11 +1,12 @@
-"""What of a heartbeat may be added up: nothing that costs more, or counts higher, than an honest
-producer's.
+"""What of a heartbeat may be added up or shown: nothing that costs more, or counts higher, than an
+honest producer's.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from protos.metrics.v1 import health_pb2
 from protos.tracking.v1 import tracking_pb2
 
 COUNT_MAX: Final = 1 << 40
@@ -35,6 +36,19 @@ def countable(
         and max(operation.total, operation.failed, operation.slow) <= COUNT_MAX
     ]
     return queries, operations
+
+
+def monitor_cost(cost: tracking_pb2.MonitorCost) -> health_pb2.MonitorCost:
+    """What a producer's monitoring costs it, each figure COUNT_MAX at most."""
+    bounded = {
+        name: min(getattr(cost, name), COUNT_MAX)
+        for name in health_pb2.MonitorCost.DESCRIPTOR.fields_by_name
+        if name != "overhead_us"
+    }
+    answer = health_pb2.MonitorCost(**bounded)
+    if cost.overhead_ns:
+        answer.overhead_us = min(cost.overhead_ns, COUNT_MAX) / 1000
+    return answer
 
 
 def _sane_counts(queries: tracking_pb2.QueryCounts) -> bool:

@@ -1,9 +1,10 @@
-"""Tells people when the database turns unhealthy and when it has recovered; a receiver that is
-slow, down or not configured never slows or fails what goes on here.
+"""Tells people when the database turns unhealthy, when it has recovered, and of single notices; a
+receiver that is slow, down or not configured never slows or fails what goes on here.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import sentry_sdk
@@ -20,6 +21,20 @@ QUEUE_SIZE: Final = 100
 MAX_REASONS: Final = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message of a rule. Notices with the same `key` are one issue; facts are shown beside the
+    message and hold no literal of a query.
+    """
+
+    rule: str
+    level: Literal["info", "warning", "error"]
+    message: str
+    key: tuple[str, ...]
+    operation: str = ""
+    facts: dict[str, str | float] = field(default_factory=dict)
+
+
 class Notifier(Protocol):
     """Takes messages for people. Must not block and must not raise."""
 
@@ -28,6 +43,9 @@ class Notifier(Protocol):
 
     def recovered(self, health: DatabaseHealth) -> None:
         """It is healthy or degraded again."""
+
+    def tell(self, notice: Notice) -> None:
+        """A rule has something to say."""
 
     def close(self, timeout_s: float) -> None:
         """Send what is waiting, for at most this time. Blocks; call it from a thread."""
@@ -64,6 +82,9 @@ class NullNotifier:
     def recovered(self, health: DatabaseHealth) -> None:
         """Nothing."""
 
+    def tell(self, notice: Notice) -> None:
+        """Nothing."""
+
     def close(self, timeout_s: float) -> None:
         """Nothing."""
 
@@ -94,6 +115,18 @@ class SentryNotifier:
     def recovered(self, health: DatabaseHealth) -> None:
         """An information in the same issue."""
         self._send("info", "Database recovered", health)
+
+    def tell(self, notice: Notice) -> None:
+        """One event, in the issue of its key."""
+        event: Event = {
+            "level": notice.level,
+            "logger": f"metrics_service.{notice.rule}",
+            "message": notice.message,
+            "fingerprint": list(notice.key),
+            "tags": {"rule": notice.rule, "operation": notice.operation},
+            "contexts": {notice.rule: dict(notice.facts)},
+        }
+        self.client.capture_event(event, scope=sentry_sdk.Scope())
 
     def close(self, timeout_s: float) -> None:
         """Send what is waiting, for at most this time, and end the thread."""

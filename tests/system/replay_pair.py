@@ -79,6 +79,10 @@ class Pair:
         process.kill()
         process.wait()
 
+    def pid(self, service: str) -> int:
+        """The process id of a service that runs."""
+        return self._processes[service].pid
+
     def stop(self) -> None:
         """SIGTERM to both, the booking service first."""
         for service in ("booking_service", "metrics_service"):

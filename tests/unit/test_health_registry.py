@@ -6,8 +6,9 @@ import pytest
 
 from metrics_service.client.health import Criteria
 from metrics_service.health import INSTANCES_MAX, HealthRegistry
+from metrics_service.signals import COUNT_MAX
 from metrics_service.state.sketch import Sketch
-from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, MonitorCost
 from protos.tracking.v1.tracking_pb2 import OperationCounts, PoolGauges, Probe, Signals
 
 EPOCH_US = 1_800_000_000_000_000
@@ -32,7 +33,7 @@ class World:
         self.registry = HealthRegistry(
             heartbeat_s=HEARTBEAT_S,
             log_health=lambda: self.log,
-            criteria=Criteria(min_samples=20, worse_after_s=10.0, better_after_s=30.0),
+            criteria=Criteria(min_samples=20),
             now_us=self.now_us,
             monotonic_ns=lambda: self.now_ns,
         )
@@ -143,10 +144,10 @@ def test_a_failed_probe_turns_the_verdict_at_once_and_a_good_one_after_the_dwell
     assert [one.status for one in world.told] == [UNHEALTHY]
     turned_us = world.now_us()
     world.pass_s(1)
-    health = world.beat(reachable(), seconds=29)
+    health = world.beat(reachable(), seconds=58)
     assert health.status == UNHEALTHY
     assert health.since.ToMicroseconds() == turned_us
-    assert world.beat(reachable(), seconds=2).status == HEALTHY
+    assert world.beat(reachable(), seconds=1).status == HEALTHY
     assert world.told[-1].status == HEALTHY
 
 
@@ -184,15 +185,6 @@ def test_the_worst_instance_decides(world: World) -> None:
     }
 
 
-def test_a_short_burst_of_slow_queries_does_not_flap(world: World) -> None:
-    world.beat(reachable(total=1000))
-    world.told.clear()
-    slow = reachable(total=1000, over_500ms=1000, at_least_1000ms=1000, over_1000ms=1000)
-    world.beat(slow, seconds=60)
-    assert len({one.status for one in world.told}) <= 1
-    assert world.status == DEGRADED
-
-
 def test_percentiles_are_shown_from_the_merged_sketches(world: World) -> None:
     for instance, value_us in (("booking-1", 10_000), ("booking-2", 30_000)):
         sketch = Sketch()
@@ -221,6 +213,43 @@ def test_three_missed_heartbeats_are_stale_with_their_age(world: World) -> None:
     assert health.reasons[0].value == pytest.approx(12.0)
     assert health.reasons[0].threshold == 3.0
     assert health.instances[0].heartbeat_age.ToMicroseconds() == 12_000_000
+
+
+def test_a_probe_that_hangs_while_the_process_beats_is_unhealthy(world: World) -> None:
+    world.beat(reachable())
+    hung = reachable()
+    hung.probe.age_ms = 6_000
+    health = world.beat(hung)
+    assert (health.status, criteria(health)) == (UNHEALTHY, [("probe", "booking-1")])
+    assert health.reasons[0].message == "the probe has not looked for 6.0 s"
+
+
+def test_what_monitoring_costs_is_shown_and_bounded(world: World) -> None:
+    assert not world.beat(reachable()).instances[0].HasField("monitor")
+    signals = reachable()
+    signals.monitor.SetInParent()
+    assert not world.beat(signals).instances[0].monitor.HasField("overhead_us")
+    for name, value in (
+        ("queries", 7),
+        ("overhead_ns", 5_250),
+        ("bytes_held", 2**64 - 1),
+        ("dropped", 1),
+        ("evicted", 2),
+        ("sink_errors", 3),
+        ("looks", 4),
+        ("looks_skipped", 5),
+    ):
+        setattr(signals.monitor, name, value)
+    assert world.beat(signals).instances[0].monitor == MonitorCost(
+        queries=7,
+        overhead_us=5.25,
+        bytes_held=COUNT_MAX,
+        dropped=1,
+        evicted=2,
+        sink_errors=3,
+        looks=4,
+        looks_skipped=5,
+    )
 
 
 def test_silence_is_seen_without_a_tick(world: World) -> None:
@@ -302,8 +331,8 @@ def test_the_log_being_down_shows_at_once_and_recovers_by_itself(world: World) -
     assert health.log == world.log
     assert health.instances[0].status == HEALTHY
     world.log = LogHealth(writable=True)
-    assert world.beat(reachable(), seconds=29).status == UNHEALTHY
-    assert world.beat(reachable(), seconds=2).status == HEALTHY
+    assert world.beat(reachable(), seconds=59).status == UNHEALTHY
+    assert world.beat(reachable(), seconds=1).status == HEALTHY
 
 
 def test_the_log_being_down_shows_before_anything_has_reported(world: World) -> None:

@@ -59,6 +59,7 @@ async def running(dsn: str, **variables: str) -> AsyncIterator[Service]:
         "METRICS_HEARTBEAT_MS": "200",
         "METRICS_HEALTH_DOWN_AFTER_S": "0",
         "METRICS_HEALTH_UP_AFTER_S": "0",
+        "METRICS_HEALTH_GAP_S": "0",
         "METRICS_DRAIN_TIMEOUT_S": "1",
         **variables,
     }

@@ -106,6 +106,29 @@ async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
             endpoint.events.get_nowait()
 
 
+async def test_what_monitoring_costs_a_producer_is_told_over_rpc_and_http(
+    metrics_dsn: str,
+) -> None:
+    async with running(metrics_dsn) as service, Producer(service) as producer:
+        producer.signals.monitor.queries = 400
+        producer.signals.monitor.overhead_ns = 6_500
+        producer.stream.beat()
+        await until(
+            lambda: (
+                [each.monitor.queries for each in service.server.health.verdict().instances]
+                == [400]
+            ),
+            "the cost",
+        )
+        health = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
+        assert health.instances[0].monitor.overhead_us == 6.5
+        async with httpx.AsyncClient(trust_env=False) as client:
+            url = f"http://127.0.0.1:{service.http_port}/api/health/database"
+            (instance,) = (await client.get(url)).json()["instances"]
+        assert instance["monitor"]["overhead_us"] == 6.5
+        assert instance["monitor"]["looks_skipped"] == 0
+
+
 async def test_a_producer_that_falls_silent_is_stale_and_one_that_leaves_is_forgotten(
     metrics_dsn: str,
 ) -> None:

@@ -1,0 +1,101 @@
+"""Tells people of queries above the critical threshold, whatever they do: once for each fingerprint
+and window, and a bounded number in all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+
+from metrics_service.alerts.notify import Notice, Notifier
+from metrics_service.state.known_queries import Query
+from metrics_service.state.very_slow import VERY_SLOW_US, VerySlow
+
+log = structlog.get_logger()
+
+WINDOW_S: Final = 300.0
+"""A fingerprint that was told of is not told of again for so long; what began longer ago is old."""
+
+NOTICES_MAX: Final = 20
+"""Notices in WINDOW_S, at most."""
+
+RULE: Final = "slow_query"
+
+
+class Source(Protocol):
+    """What is asked for queries; metrics_service.state.fold.State is one."""
+
+    def very_slow(self, after: int) -> list[tuple[VerySlow, Query]]: ...
+
+
+class SlowQueryAlert:
+    """The rule slow_query. `observe` must be called about once a second.
+
+    What a restart folds again is old by its start time, so that no history is told of.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], Source],
+        notifier: Notifier,
+        *,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.untold = 0
+        self._source = source
+        self._notifier = notifier
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._seen = 0
+        # When each fingerprint was told of, oldest first; NOTICES_MAX of them at most.
+        self._told_s: dict[str, float] = {}
+        self._full = False
+
+    def observe(self) -> None:
+        """Take what has come since the last call. `untold` counts what did not fit."""
+        found = self._source().very_slow(self._seen)
+        if not found:
+            return
+        self._seen = found[-1][0].number
+        now_s = self._monotonic_s()
+        oldest_us = self._now_us() - int(WINDOW_S * 1e6)
+        self._told_s = {
+            fingerprint: told_s
+            for fingerprint, told_s in self._told_s.items()
+            if now_s - told_s < WINDOW_S
+        }
+        for slow, query in found:
+            if slow.start_us < oldest_us or query.fingerprint in self._told_s:
+                continue
+            if len(self._told_s) >= NOTICES_MAX:
+                self._count()
+                continue
+            self._full = False
+            self._told_s[query.fingerprint] = now_s
+            self._tell(slow, query)
+
+    def _tell(self, slow: VerySlow, query: Query) -> None:
+        execute_ms, limit_ms = slow.execute_us / 1000, VERY_SLOW_US / 1000
+        facts: dict[str, str | float] = {
+            "operation": query.operation,
+            "fingerprint": query.fingerprint,
+            "execute_ms": execute_ms,
+            "threshold_ms": limit_ms,
+            "trace_id": slow.trace_id.hex(),
+            "instance": slow.instance,
+            "untold": self.untold,
+        }
+        log.warning(RULE, **facts)
+        message = f"Slow query: {query.operation} took {execute_ms:.0f} ms, limit {limit_ms:.0f} ms"
+        key = (RULE, query.fingerprint)
+        self._notifier.tell(Notice(RULE, "warning", message, key, query.operation, facts))
+
+    def _count(self) -> None:
+        self.untold += 1
+        if not self._full:
+            self._full = True
+            log.warning("slow_query_notices_full", limit=NOTICES_MAX, within_s=WINDOW_S)
