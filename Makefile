@@ -13,6 +13,11 @@ RUN := .venv/running.stamp
 DEV := .venv/development.stamp
 # The whole size of what `make test` runs a part of takes minutes.
 LONG := --timeout=900 --session-timeout=1800
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Test files by the words in their names; what is of queries or of health is no test of the metrics.
+files-of = $(sort $(foreach word,$(1),$(wildcard tests/*/test_*$(word)*.py tests/*/*/test_*$(word)*.py)))
+MONITOR_TESTS = $(call files-of,tracking timing health probe quer canary alert notify sketch state_rpcs)
+METRICS_TESTS = $(filter-out $(MONITOR_TESTS),$(call files-of,state_ funnel metrics revenue figures flow facts totals))
 SOURCES := booking_service metrics_service servicekit tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
@@ -45,7 +50,7 @@ run: $(RUN) ## Start both services and replay real bookings into them (SPEED= da
 
 .PHONY: test
 test: $(DEV) ## Run all tests (ARGS= what pytest takes)
-	@$(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 ##@ Look at the running pair
 
@@ -134,15 +139,15 @@ ci: ## Everything CI runs
 
 .PHONY: test-db-performance
 test-db-performance: $(DEV) ## Tests of the query plans and indexes only
-	@$(PY) -m pytest tests/plan $(ARGS)
+	@$(PY) -m pytest tests/plan tests/unit/test_booking_db_indexes.py $(ARGS)
 
 .PHONY: test-db-monitor
 test-db-monitor: $(DEV) ## Tests of query tracking and database health only
-	@$(PY) -m pytest tests -k "tracking or health" $(ARGS)
+	@$(PY) -m pytest $(MONITOR_TESTS) $(PARALLEL) $(ARGS)
 
 .PHONY: test-booking-metrics
 test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
-	@$(PY) -m pytest tests -k "state or funnel or metrics" $(ARGS)
+	@$(PY) -m pytest $(METRICS_TESTS) $(PARALLEL) $(ARGS)
 
 .PHONY: test-races
 test-races: $(DEV) ## The races at full size: contention, holds, payments (make test runs a part)
@@ -165,8 +170,16 @@ bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by o
 	@$(PY) -m tests.bench.holds $(ARGS)
 
 .PHONY: bench-tracking
-bench-tracking: $(DEV) ## Microseconds that timing adds to a query
+bench-tracking: $(DEV) ## Microseconds that timing adds to a query, beside OpenTelemetry and Sentry
 	@$(PY) -m tests.bench.tracking $(ARGS)
+
+.PHONY: bench-sketch
+bench-sketch: $(DEV) ## Microseconds a sample of a percentile sketch
+	@$(PY) -m tests.bench.sketch $(ARGS)
+
+.PHONY: bench-indexes
+bench-indexes: $(DEV) ## What the fifteen indexes are worth on 1,000,000 bookings (minutes; ARGS="--rows N")
+	@$(PY) -m tests.bench.indexes $(ARGS)
 
 ##@ Maintain
 

@@ -1,6 +1,19 @@
--- 2,000 packages, two months of their days, 200,000 bookings and what belongs to them: what the
--- plans are tried on.
+-- As many bookings as the setting seed.bookings says, their packages, two months of days of those,
+-- and what belongs to all of them: what the plans are tried on, with 200,000, and measured, with more.
 SELECT setseed(0.5);
+CREATE TEMP TABLE size AS
+SELECT
+    n AS bookings,
+    n / 20 AS users,
+    n / 100 AS packages,
+    n / 2000 AS vendors,
+    n / 5000 AS places,
+    -- Apart from each other, so that they fill eighteen months.
+    interval '800000 minutes' / n AS apart,
+    -- Whether stays follow their bookings within months, as they do; else their dates have nothing to
+    -- do with when they were booked, which is all that the planner can assume.
+    current_setting('seed.booked_ahead')::boolean AS booked_ahead
+FROM (SELECT current_setting('seed.bookings')::integer AS n) AS asked;
 -- No row refers to one that is missing, and building an index once is quicker than adding to it row
 -- by row: this halves the time.
 SET session_replication_role = replica;
@@ -25,9 +38,9 @@ $$;
 
 INSERT INTO vendors (id, name, version, create_time, update_time)
 SELECT md5('vendor' || n)::uuid, 'Vendor ' || n, 1, '2025-01-01', '2025-01-01'
-FROM generate_series(1, 100) AS n;
+FROM size, generate_series(1, size.vendors) AS n;
 
--- Forty places, five types; one in ten is closed, one in twenty sold without end, the others
+-- Fifty packages a place, five types; one in ten is closed, one in twenty sold without end, the others
 -- for one of twelve seasons of a month, of which the last is to come.
 INSERT INTO packages (
     id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
@@ -36,10 +49,10 @@ INSERT INTO packages (
 )
 SELECT
     md5('package' || n)::uuid,
-    md5('vendor' || 1 + n % 100)::uuid,
+    md5('vendor' || 1 + n % size.vendors)::uuid,
     'Package ' || n,
     'type ' || n % 5,
-    'place ' || n % 40,
+    'place ' || n % size.places,
     'Europe/Lisbon',
     CASE WHEN n % 10 = 0 THEN 'CLOSED' ELSE 'ACTIVE' END,
     CASE WHEN n % 20 > 1 THEN '2025-06-20'::date + 30 * (n % 12) END,
@@ -48,13 +61,13 @@ SELECT
     'EUR', 'PER_UNIT_DAY', 1, 4, 0, 900, '[]', 1,
     '2025-01-01'::timestamptz + n * interval '1 hour',
     '2025-01-01'
-FROM generate_series(1, 2000) AS n;
+FROM size, generate_series(1, size.packages) AS n;
 
 INSERT INTO package_days (package_id, day, capacity, held, confirmed)
 SELECT p.id, '2026-05-01'::date + d, 10, 1, 5
 FROM packages AS p, generate_series(0, 60) AS d;
 
--- 10,000 users with twenty bookings each, over 18 months; one in a hundred is a live hold. A
+-- Users with twenty bookings each, over 18 months; one in a hundred is a live hold. A
 -- confirmed stay that is over is fulfilled.
 INSERT INTO bookings (
     id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
@@ -64,9 +77,9 @@ INSERT INTO bookings (
 )
 SELECT
     md5('booking' || n)::uuid,
-    md5('package' || 1 + n * 7 % 2000)::uuid,
-    md5('vendor' || 1 + n % 100)::uuid,
-    'user ' || n % 10000,
+    md5('package' || 1 + n::bigint * 7 % size.packages)::uuid,
+    md5('vendor' || 1 + n % size.vendors)::uuid,
+    'user ' || n % size.users,
     '',
     CASE
         WHEN n % 100 = 0 THEN 'HELD'
@@ -79,11 +92,14 @@ SELECT
     NULL,
     CASE WHEN n % 5 < 3 AND n % 100 > 0 THEN created + interval '5 minutes' END,
     NULL, '', NULL, 0, 3, created, created, CASE WHEN n % 5 < 3 AND n % 100 > 0 THEN 10000 ELSE 0 END
-FROM generate_series(1, 200000) AS n,
+FROM size, generate_series(1, size.bookings) AS n,
+    LATERAL (SELECT '2025-01-01'::timestamptz + n * size.apart AS created) AS booked,
     LATERAL (
         SELECT
-            '2025-01-01'::timestamptz + n * interval '4 minutes' AS created,
-            '2025-03-01'::date + (random() * 540)::int AS first
+            CASE
+                WHEN size.booked_ahead THEN created::date + 1 + (120 * random() * random())::int
+                ELSE '2025-03-01'::date + (random() * 540)::int
+            END AS first
     ) AS made;
 
 INSERT INTO booking_events (
@@ -110,9 +126,9 @@ INSERT INTO payments (
 SELECT
     md5('failed' || n)::uuid, md5('booking' || n)::uuid, 'provider', 'failed ' || n, 'FAILED', 10000,
     'EUR', 0, 'declined',
-    CASE WHEN n % 500 = 3 THEN '2026-02-01'::timestamptz + n * interval '1 minute' END,
+    CASE WHEN n % 500 = 3 THEN '2026-02-01'::timestamptz + n * size.apart / 4 END,
     2, '2026-02-01', '2026-02-01'
-FROM generate_series(3, 200000, 50) AS n;
+FROM size, generate_series(3, size.bookings, 50) AS n;
 
 INSERT INTO payment_events (
     provider, payment_id, kind, refund_id, booking_id, amount_minor, currency, event_time
@@ -144,7 +160,7 @@ INSERT INTO user_profiles (
 SELECT
     md5('profile' || n)::uuid, 'user ' || n, 'User ' || n, n || '@example.org', 'pt-PT', 1,
     '2025-01-01', '2025-01-01'
-FROM generate_series(0, 9999) AS n;
+FROM size, generate_series(0, size.users - 1) AS n;
 
 -- A day of answers: seven of the eight slots.
 INSERT INTO idempotency_keys (slot, caller, rpc, request_id, fingerprint, answer, create_time)

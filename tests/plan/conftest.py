@@ -9,13 +9,15 @@ import pytest
 from servicekit.postgres import PostgresServer
 
 SEED = Path(__file__).parent / "catalogue_seed.sql"
+BOOKINGS = 200_000
 
 
 @pytest.fixture(scope="session")
 def seeded_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
     """200,000 bookings of 2,000 packages, vacuumed and analysed as autovacuum does."""
     postgres.create_database("plans", template=booking_template)
-    postgres.psql("plans", SEED.read_text())
+    size = f"SET seed.bookings = {BOOKINGS}; SET seed.booked_ahead = off;\n"
+    postgres.psql("plans", size + SEED.read_text())
     postgres.psql("plans", "VACUUM (ANALYZE)")
     yield postgres.dsn("plans")
     postgres.drop_database("plans")
