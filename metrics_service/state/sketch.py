@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import ceil, log
 from typing import Self
 
 from protos.tracking.v1 import tracking_pb2
@@ -16,24 +17,14 @@ GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _PER_LOG = 1 / math.log(GAMMA)
 # The bucket of all values that are not above 0, below every other bucket.
 _ZERO = -(1 << 20)
-_CACHED_VALUES = 1 << 16
 # q * count may lie a rounding error above the integer it stands for.
 _RANK_SLACK = 1e-9
 
 
-class _BucketNumbers(dict[float, int]):
-    """Bucket of each value seen lately: durations are integers and repeat, logarithms cost."""
-
-    def __missing__(self, value: float) -> int:
-        if not value < math.inf:
-            raise ValueError(f"{value} has no bucket")
-        number = math.ceil(math.log(value) * _PER_LOG) if value > 0 else _ZERO
-        if len(self) < _CACHED_VALUES:
-            self[value] = number
-        return number
-
-
-_bucket_number = _BucketNumbers().__getitem__
+def _bucket_number(value: float) -> int:
+    if not value < math.inf:
+        raise ValueError(f"{value} has no bucket")
+    return math.ceil(math.log(value) * _PER_LOG) if value > 0 else _ZERO
 
 
 def _representative(number: int) -> float:
@@ -54,7 +45,7 @@ class Sketch:
     __slots__ = ("_buckets", "_max", "_min", "count", "sum")
 
     def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
+        self._buckets: Counter[int] = Counter()
         self._min: float = math.inf
         self._max: float = -math.inf
         self.count: int = 0
@@ -91,8 +82,12 @@ class Sketch:
         """Add each of `values`; the same as one by one, and several times as fast."""
         if not values:
             return
-        counts = Counter(map(_bucket_number, values))
-        self._add_buckets(counts.items())
+        try:
+            numbers = [ceil(log(value) * _PER_LOG) for value in values]
+        except (ValueError, OverflowError):
+            # Not all of them are above 0 and finite.
+            numbers = [_bucket_number(value) for value in values]
+        self._buckets.update(numbers)
         self.count += len(values)
         self.sum += sum(values)
         self._min = min(self._min, min(values))
