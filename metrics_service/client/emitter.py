@@ -102,8 +102,7 @@ class Emitter:
     def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
         """Take one query timing (QuerySink)."""
         try:
-            self._timings.add(record, definition)
-            if len(self._timings) >= BATCH_EVENTS_MAX:
+            if self._timings.add(record, definition) >= BATCH_EVENTS_MAX:
                 self._full.set()
         except Exception:
             self._timings.dropped += 1

@@ -64,10 +64,8 @@ class Fingerprints:
     def admit(self, definition: QueryDefinition) -> QueryDefinition:
         """The definition to record under: the one known by this fingerprint, or OTHER."""
         fingerprint = definition.fingerprint
-        known = self._known.get(fingerprint)
-        if known is not None:
-            self._known.move_to_end(fingerprint)
-            return known
+        if self.touch(fingerprint):
+            return self._known[fingerprint]
         if len(self._known) >= self._limit:
             if fingerprint not in self._seen_once:
                 self._seen_once[fingerprint] = None
@@ -80,6 +78,14 @@ class Fingerprints:
             self.evicted += 1
         self._known[fingerprint] = definition
         return definition
+
+    def touch(self, fingerprint: int) -> bool:
+        """Note a use of a fingerprint; False where it has no place."""
+        try:
+            self._known.move_to_end(fingerprint)
+        except KeyError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self._known)
@@ -102,16 +108,18 @@ class StatementTable:
         """How to record one execution of a text; ask again for the next, which may by then have a
         place of its own.
         """
-        common = _COMMON_CONTROL.get(text)
-        if common is not None:
-            return common
         if len(text) > PARSED_MAX_CHARS:
             # Too long to hash or to search each time; the reset after it is the safe side.
             return self._admitted(self._new(text))
         known = self._texts.get(text)
         if known is not None:
             self._texts.move_to_end(text)
+            if self.fingerprints.touch(known.definition.fingerprint):
+                return known
             return self._admitted(known)
+        common = _COMMON_CONTROL.get(text)
+        if common is not None:
+            return common
         control = _CONTROL.fullmatch(text)
         if control is not None:
             return _CONTROL_STATEMENTS[_control_name(control)]

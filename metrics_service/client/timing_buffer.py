@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from metrics_service.client.record import QueryDefinition, QueryRecord
@@ -56,8 +57,8 @@ class TimingBuffer:
         entries = len(self._timings) + len(self._definitions)
         return texts + HELD_BYTES * entries + LOOK_BYTES * len(self._looks)
 
-    def add(self, record: QueryRecord, definition: QueryDefinition) -> None:
-        """Queue one timing."""
+    def add(self, record: QueryRecord, definition: QueryDefinition) -> int:
+        """Queue one timing; how many of them wait now."""
         timings = self._timings
         if len(timings) >= TIMINGS_MAX:
             timings.popleft()
@@ -65,6 +66,7 @@ class TimingBuffer:
         if record.fingerprint not in self._definitions:
             self._define(definition)
         timings.append(record)
+        return len(timings)
 
     def add_look(self, look: Look, definition: QueryDefinition) -> bool:
         """Queue what was seen of a query that is not timed yet; definition is that of its
@@ -103,11 +105,18 @@ class TimingBuffer:
             looks.append(look)
             size += look.ByteSize() + self._announce(look.fingerprint, new)
         room = 0 if self._looks else max_count - len(looks)
-        while self._timings and len(records) < room and size < max_bytes:
-            record = self._timings.popleft()
+        announced = self._announced
+        for record in islice(self._timings, room):
+            if size >= max_bytes:
+                break
+            size += TIMING_BYTES
+            # Nearly all are: asked here, that costs no call.
+            if record.fingerprint not in announced:
+                size += self._announce(record.fingerprint, new)
             records.append(record)
-            size += TIMING_BYTES + self._announce(record.fingerprint, new)
-        self._announced.update(new)
+        for _ in records:
+            self._timings.popleft()
+        announced.update(new)
         parts: list[Part] = [definitions_of(new.values())] if new else []
         parts += looks
         if records:

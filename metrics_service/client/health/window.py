@@ -29,6 +29,7 @@ OTHER_OPERATIONS = "other"
 
 _SLOT_NS = SLOT_S * 1_000_000_000
 _PENDING_MAX = 500
+_OK = Outcome.OK
 _NOT_COUNTED = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
 
 
@@ -49,28 +50,21 @@ class HealthWindow:
         self._failed_ns: deque[int] = deque(maxlen=criteria.failed_max + 1)
         self._slow_ns: deque[int] = deque(maxlen=criteria.slow_max + 1)
         self._beat = _Slot(0)
-        # Execute times on their way into the sketches of the newest slot and of the beat.
+        # Execute times on their way into the newest slot and the beat.
         self._pending_us: list[int] = []
 
     def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
         """Count a query that ended now."""
-        if record.internal or record.outcome in _NOT_COUNTED:
+        if record.internal:
+            return
+        outcome, execute_us = record.outcome, record.execute_us
+        if outcome is not _OK and outcome in _NOT_COUNTED:
             return
         now_ns = self._monotonic_ns()
-        slot = self._slots[-1] if now_ns < self._slot_end_ns else self._new_slot(now_ns)
-        slot.total += 1
-        self._beat.total += 1
-        execute_us = record.execute_us
-        slow = execute_us > SLOW_US
-        if slow or record.outcome is not Outcome.OK:
-            failed = is_failed(record.outcome, record.sqlstate)
-            if failed:
-                self._failed_ns.append(now_ns)
-            if slow:
-                self._slow_ns.append(now_ns)
-            if failed or slow:
-                slot.add_exceptional(definition.label, failed, execute_us)
-                self._beat.add_exceptional(definition.label, failed, execute_us)
+        if now_ns >= self._slot_end_ns:
+            self._new_slot(now_ns)
+        if execute_us > SLOW_US or outcome is not _OK:
+            self._add_exceptional(record, definition, now_ns)
         pending = self._pending_us
         pending.append(execute_us)
         if len(pending) >= _PENDING_MAX:
@@ -150,6 +144,21 @@ class HealthWindow:
         ]
         return counts, operations
 
+    def _add_exceptional(
+        self, record: QueryRecord, definition: QueryDefinition, now_ns: int
+    ) -> None:
+        """Count a query that may be failed or slow as that."""
+        execute_us = record.execute_us
+        failed = is_failed(record.outcome, record.sqlstate)
+        slow = execute_us > SLOW_US
+        if failed:
+            self._failed_ns.append(now_ns)
+        if slow:
+            self._slow_ns.append(now_ns)
+        if failed or slow:
+            self._slots[-1].add_exceptional(definition.label, failed, execute_us)
+            self._beat.add_exceptional(definition.label, failed, execute_us)
+
     def _new_slot(self, now_ns: int) -> _Slot:
         self._flush()
         self._expire(now_ns)
@@ -170,8 +179,9 @@ class HealthWindow:
         if self._pending_us and self._slots:
             batch = Sketch()
             batch.add_many(self._pending_us)
-            self._slots[-1].sketch.merge(batch)
-            self._beat.sketch.merge(batch)
+            for counts in (self._slots[-1], self._beat):
+                counts.total += len(self._pending_us)
+                counts.sketch.merge(batch)
         self._pending_us.clear()
 
     def _exact(self, newest_ns: deque[int], counted: int, now_ns: int) -> int:

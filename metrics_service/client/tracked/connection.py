@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -34,6 +35,10 @@ from metrics_service.client.tracked.tracker import (
     Tracker,
     enclosing_operation,
 )
+
+# Bound once: super() and a member of an Enum are looked up anew each time.
+_execute: Final[Any] = internals.Connection._execute
+_OK: Final = Outcome.OK
 
 
 async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConnection:
@@ -156,10 +161,24 @@ class TrackedConnection(internals.Connection):
         return str(await self.timed(statement, copy, timeout, affected))
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """As asyncpg's, and internal."""
+        """As asyncpg's, and internal; at once where there is nothing to reset."""
+        if self.clean():
+            return
         with self.driving(statements.RESET):
             await super().reset(timeout=timeout)
         self._session_state = False
+
+    def clean(self) -> bool:
+        """Whether it is open and a reset would find nothing to take back."""
+        return not (
+            self._reset_on_release
+            or self._session_state
+            or self._listeners
+            or self._log_listeners
+            or self._top_xact is not None
+            or self.is_closed()
+            or self._protocol.is_in_transaction()
+        )
 
     def get_reset_query(self) -> str:
         """As asyncpg's; empty where nothing can be left to reset, and with what asyncpg leaves in a
@@ -208,7 +227,6 @@ class TrackedConnection(internals.Connection):
         run: Callable[[float | None], Awaitable[Any]],
         timeout: float | None,
         rows: Callable[[Any], int],
-        *,
         part_of: Timing | None = None,
         internal: bool = False,
         batch_size: Callable[[], int] | None = None,
@@ -226,25 +244,28 @@ class TrackedConnection(internals.Connection):
         overhead_ns = 0
         if statement.session_state:
             self._session_state = True
-        timing = None
-        own = statement.internal or internal or self._driver is not None
-        if not own and self._acquired is not None:
-            timing, self._acquired = self._acquired, None
+        driven = statement.internal or self._driver is not None
+        own = driven or internal
+        timing = None if own else self._acquired
         if timing is None:
             timing = Timing()
+        else:
+            self._acquired = None
         introspected_ns = self._introspect_ns
         started_us = tracker.now_us()
         begun_ns = tracker.monotonic_ns()
-        outcome, sqlstate = Outcome.OK, None
-        self._session.busy += 1
+        outcome, sqlstate, running = _OK, None, None
+        session = self._session
+        session.busy += 1
         try:
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
                 timeout = await self._settled(protocol, timeout, timing, tracker)
             # A prepare of the user's is internal, and may wait for a lock as long as its query.
-            if not statement.internal and self._driver is None and self._session.busy == 1:
+            if not driven and session.busy == 1:
                 sent_ns = begun_ns + timing.cancel_wait_ns
-                self.running = (timing, statement, started_us, sent_ns, tracker.trace_id())
+                running = (timing, statement, started_us, sent_ns, tracker.trace_id())
+                self.running = running
             if sampled:
                 overhead_ns = perf_counter_ns() - entered_ns - timing.cancel_wait_ns
             result = await run(timeout)
@@ -258,13 +279,12 @@ class TrackedConnection(internals.Connection):
             raise
         finally:
             returned_ns = perf_counter_ns() if sampled else 0
-            running = self.running
-            if running is not None and running[0] is timing:
+            if running is not None:
                 self.running = None
-            self._session.busy -= 1
+            session.busy -= 1
             spent_ns = tracker.monotonic_ns() - begun_ns
             spent_ns -= timing.cancel_wait_ns + self._introspect_ns - introspected_ns
-            timing.execute_ns = max(0, spent_ns)
+            timing.execute_ns = spent_ns if spent_ns > 0 else 0
             if timing.execute_ns > tracker.slow_ns and not own:
                 tracker.slow(statement)
             if batch_size is not None:
@@ -283,12 +303,12 @@ class TrackedConnection(internals.Connection):
                 tracker.sample(overhead_ns + perf_counter_ns() - returned_ns)
         return result
 
-    async def _execute(self, query: str, args: Any, limit: int, timeout: Any, **how: Any) -> Any:
+    # No coroutine of its own: what it would await is returned.
+    def _execute(self, query: str, args: Any, limit: int, timeout: Any, **how: Any) -> Any:
         sql = _plain(query)
-        run = super()._execute
-        return await self.timed(
+        return self.timed(
             self.statement(query),
-            lambda left: run(sql, args, limit, left, **how),
+            partial(_execute, self, sql, args, limit, **how),
             timeout,
             status_rows if how.get("return_status") else len,
         )

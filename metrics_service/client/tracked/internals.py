@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         """Every way to run a query but execute without arguments ends in one of these."""
 
         _protocol: Any
+        _listeners: Any
+        _log_listeners: Any
+        _top_xact: Any
 
         def _check_open(self) -> None: ...
         async def _execute(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -56,10 +59,17 @@ if TYPE_CHECKING:
 
         async def _init(self, timeout: float | None) -> Any: ...
 
+    class PoolConnectionProxy:
+        _con: Any
+        _holder: Any
+
     class Pool(asyncpg.Pool[asyncpg.Record]):
         _queue: Any
         _closing: bool
+        _generation: int
+        _reset: Any
 
+        async def release(self, connection: Any, *, timeout: float | None = None) -> None: ...
         def _check_init(self) -> None: ...
         def _schedule_min_size_maintenance(self) -> None: ...
 else:
@@ -69,3 +79,4 @@ else:
     CursorIterator = cursor.CursorIterator
     Cursor = cursor.Cursor
     Pool = pool.Pool
+    PoolConnectionProxy = pool.PoolConnectionProxy

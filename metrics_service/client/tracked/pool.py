@@ -82,6 +82,30 @@ class TrackedPool(internals.Pool):
             waiting=self._waiting,
         )
 
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        """As asyncpg's, which takes a task that cannot be cancelled; without it where there is
+        nothing to wait for, and nobody who waits: the task leaves them their turn.
+        """
+        if self._waiting or not self._at_once(connection):
+            await super().release(connection, timeout=timeout)
+            return
+        connection._con._on_release()
+        await connection._holder.release(timeout)
+
+    def _at_once(self, connection: Any) -> bool:
+        """Whether asyncpg's holder takes this connection back without waiting for anything."""
+        if type(connection) is not internals.PoolConnectionProxy or connection._con is None:
+            return False
+        holder, released = connection._holder, connection._con
+        return (
+            holder._pool is self
+            and self._reset is None
+            and released.clean()
+            and holder._generation == self._generation
+            and released._protocol.queries_count < holder._max_queries
+            and not released._protocol._is_cancelling()
+        )
+
     async def _acquire(self, timeout: float | None) -> Any:
         if self._closing:
             raise asyncpg.InterfaceError("pool is closing")
@@ -119,7 +143,7 @@ class TrackedPool(internals.Pool):
         finally:
             self._waiting -= 1
             timing.pool_wait_ns = clock() - begun_ns
-        slot_ns = clock()
+        slot_ns = begun_ns + timing.pool_wait_ns
         connected = holder._con
         try:
             proxy = await holder.acquire()

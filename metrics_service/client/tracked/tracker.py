@@ -161,9 +161,9 @@ class Timing:
         "rows",
     )
 
-    def __init__(self, pool_wait_ns: int = 0, connect_ns: int = 0) -> None:
-        self.pool_wait_ns = pool_wait_ns
-        self.connect_ns = connect_ns
+    def __init__(self) -> None:
+        self.pool_wait_ns = 0
+        self.connect_ns = 0
         self.cancel_wait_ns = 0
         self.execute_ns = 0
         self.rows = 0
