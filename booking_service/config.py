@@ -60,10 +60,10 @@ class BookingSettings(ServerSettings):
 
     capture_running_queries: bool = Field(
         True,
-        description="Whether running queries are looked at: what they wait for, and for whom.",
+        description="Whether metrics_service is told what running queries wait for, and for whom.",
     )
     capture_plans: bool = Field(
-        True, description="Whether the plans of slow statements are asked for."
+        True, description="Whether metrics_service is told the plans of slow statements."
     )
     capture_after_ms: int = Field(
         500,

@@ -74,8 +74,12 @@ class OwnHealth:
         """The database was looked at. Answers whether there is news that should not wait."""
         self._emitter.set_clock_offset_us(result.clock_offset_us)
         self._result = result
+        now_ns = self._monotonic_ns()
         self._stopped_ns = 0
-        return self._judge(result.to_proto(self._monotonic_ns()))
+        if self._looked_ns is not None:
+            # A stop before this result is not of its age, even if the next look is what ends it.
+            self._looked_ns = now_ns
+        return self._judge(result.to_proto(now_ns))
 
     @property
     def status(self) -> Status:

@@ -1,5 +1,6 @@
 """What is told of an exception, in logs and to Sentry: a database driver quotes statements and
-values, so where one of its errors is in the chain, only types, codes and places are told.
+values, so where one of its errors, or one that came out of it, is in the chain, only types, codes
+and places are told.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def before_send(event: Event, hint: Hint) -> Event:
     """A hook of Sentry: leaves the words of a driver's error, and of all in its chain, out."""
     exceptions: Any = event.get("exception") or {}
     values: list[dict[str, Any]] = exceptions.get("values") or []
-    if any(_is_driver(str(value.get("module") or "")) for value in values):
-        error = _error_of(hint.get("exc_info"))
+    error = _error_of(hint.get("exc_info"))
+    if _quotes_values(error) or any(_is_driver(str(value.get("module") or "")) for value in values):
         codes = {type(each).__name__: _code(each) for each in _shown(error)}
         for value in values:
             value["value"] = codes.get(str(value.get("type")), "")
@@ -52,7 +53,17 @@ def before_send(event: Event, hint: Hint) -> Event:
 
 
 def _quotes_values(error: BaseException | None) -> bool:
-    return any(_is_driver(type(each).__module__) for each in _shown(error))
+    return any(
+        _is_driver(type(each).__module__) or _came_through_driver(each) for each in _shown(error)
+    )
+
+
+def _came_through_driver(error: BaseException) -> bool:
+    """Whether the driver is in its traceback: what encodes values for COPY raises plain ValueErrors
+    that quote them.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(_is_driver(str(frame.f_globals.get("__name__"))) for frame, _ in frames)
 
 
 def _is_driver(module: str) -> bool:

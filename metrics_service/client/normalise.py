@@ -40,8 +40,7 @@ def normalise(statement: str) -> Normalised:
     or COPY keeps only its command.
     """
     try:
-        short = len(statement) <= PARSED_MAX_CHARS
-        if postgast is not None and short and statement.count("/*") <= COMMENTS_MAX:
+        if postgast is not None and _is_parsed(statement):
             parsed = _parsed(statement)
             if parsed is not None:
                 return parsed
@@ -74,6 +73,15 @@ _MODIFIERS: Final = frozenset(
     {"or", "replace", "unique", "temp", "temporary", "unlogged", "global", "local", "recursive"}
     | {"materialized", "foreign", "event", "on", "if", "not", "exists"}
 )
+
+
+def _is_parsed(statement: str) -> bool:
+    """Whether it is cheap to parse, and means the same to every server."""
+    if len(statement) > PARSED_MAX_CHARS or statement.count("/*") > COMMENTS_MAX:
+        return False
+    return "\\'" not in statement or not any(
+        kind == "string" and _has_two_ends(word) for _, kind, word in _tokens(statement)
+    )
 
 
 def _parsed(statement: str) -> Normalised | None:
@@ -189,17 +197,18 @@ def _truncate(text: str) -> str:
     return raw[: TEXT_MAX_BYTES - 3].decode("utf-8", "ignore") + "..."
 
 
+# As PostgreSQL, which takes every character that is not ASCII for a letter.
 _TOKEN: Final = re.compile(
     r"""
-      (?P<space>\s+)
+      (?P<space>[ \t\n\r\f\v]+)
     | (?P<line>--[^\n]*)
     | (?P<block>/\*)
     | (?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)
         | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
-    | (?P<dollar>\$(?:[^\W\d]\w*)?\$)
-    | (?P<param>\$\d+)
+    | (?P<dollar>\$(?:[a-zA-Z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
+    | (?P<param>\$[0-9]+)
     | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*(?:"|\Z))
-    | (?P<word>[^\W\d][\w$]*)
+    | (?P<word>[a-zA-Z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
     | (?P<number>\.?\d(?:[eE][+-]?\d|[\w.])*)
     | (?P<other>[(),=*+]+|.)
     """,
@@ -210,6 +219,24 @@ _BLOCK: Final = re.compile(r"/\*|\*/")
 
 def _words(text: str) -> Iterator[tuple[bool, str]]:
     """Tokens of the text with their literals masked, each with whether a blank came before."""
+    for spaced, kind, word in _tokens(text):
+        if kind == "string" and _has_two_ends(word):
+            # Nothing after it is sure to be none of it.
+            yield spaced, "?"
+            return
+        unclosed = kind == "quoted" and (len(word) < 2 or not word.endswith('"'))
+        yield spaced, "?" if unclosed or kind in ("string", "dollar", "number") else word
+
+
+def _has_two_ends(string: str) -> bool:
+    """Whether a session without standard_conforming_strings reads on where others see its end."""
+    return "\\'" in string and string[0] not in "eE"
+
+
+def _tokens(text: str) -> Iterator[tuple[bool, str, str]]:
+    """(whether a blank came before, the kind, the text) of each token but comments; of dollar
+    quotes only the opening.
+    """
     position = 0
     spaced = False
     while position < len(text):
@@ -217,7 +244,7 @@ def _words(text: str) -> Iterator[tuple[bool, str]]:
         if match is None:
             return
         position = match.end()
-        kind = match.lastgroup
+        kind = match.lastgroup or "other"
         if kind in ("space", "line"):
             spaced = True
             continue
@@ -229,8 +256,7 @@ def _words(text: str) -> Iterator[tuple[bool, str]]:
         if kind == "dollar":
             closing = text.find(word, position)
             position = len(text) if closing < 0 else closing + len(word)
-        unclosed = kind == "quoted" and (len(word) < 2 or not word.endswith('"'))
-        yield spaced, "?" if unclosed or kind in ("string", "dollar", "number") else word
+        yield spaced, kind, word
         spaced = False
 
 

@@ -46,9 +46,11 @@ def pair(server: PostgresServer, tmp_path: Path) -> Iterator[Pair]:
         migrate(server.dsn(name), MIGRATIONS / name)
     settings = {
         "METRICS_HEARTBEAT_MS": str(int(HEARTBEAT_S * 1000)),
-        # As long as all must be good for in any case.
-        "METRICS_HEALTH_GAP_S": "30",
-        "BOOKING_HEALTH_GAP_S": "30",
+        **{
+            f"{prefix}_HEALTH_{name}": "2"
+            for prefix in ("METRICS", "BOOKING")
+            for name in ("UP_AFTER_S", "GAP_S")
+        },
     }
     with running(Pair(server.dsn("booking"), server.dsn("metrics"), tmp_path, settings)) as pair:
         yield pair

@@ -44,6 +44,11 @@ async def _unencodable(connection: Connection, value: str) -> None:
     await connection.execute("SELECT $1::int", value)
 
 
+async def _uncopyable(connection: Connection, value: str) -> None:
+    await connection.execute("CREATE TEMP TABLE ids (id uuid)")
+    await connection.copy_records_to_table("ids", records=[(value,)])
+
+
 async def _syntax(connection: Connection, value: str) -> None:
     await connection.execute(f"SELEC '{value}' {value}")
 
@@ -79,6 +84,7 @@ CASES: list[tuple[Call, str]] = [
     (_unique, "SQLSTATE 23505 (only_one)"),
     (_invalid, "SQLSTATE 22P02"),
     (_unencodable, "SQLSTATE 22000"),
+    (_uncopyable, "ValueError"),
     (_syntax, "SQLSTATE 42601"),
     (_from, "SQLSTATE 22P02"),
     (_while, "SQLSTATE 23505 (only_one)"),
@@ -173,3 +179,17 @@ def test_other_faults_are_told_in_full(
     line = json.loads(capsys.readouterr().err)
     assert "WordyError: in so many words" in line["exception"]
     assert "test_other_faults_are_told_in_full" in line["exception"]
+
+
+@pytest.mark.usefixtures("log")
+async def test_a_fault_of_ours_in_a_transaction_is_told_in_full(
+    empty_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with asyncpg.create_pool(empty_dsn, min_size=1) as pool:
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                raise WordyError("in so many words")
+        except WordyError:
+            logs.configure("json")
+            structlog.get_logger("ours").exception("it failed")
+    assert "WordyError: in so many words" in json.loads(capsys.readouterr().err)["exception"]

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.inspector.budget import Budget
+from metrics_service.client.normalise import Normalised, normalise
 from metrics_service.client.record import NamedQuery, Outcome
 from metrics_service.client.tracked import TrackedConnection, connect, track_query
 from tests.unit.tracking_inspecting import LOCKED, Scene, blocked, waiting
@@ -113,6 +115,17 @@ async def test_what_the_inspector_itself_runs_is_internal_and_never_looked_at(
     assert [kept.record.internal for kept in scene.records.labelled("inspector.look")] == [True]
 
 
+async def test_a_first_look_is_one_round_of_one_question(
+    scene: Scene, inspector: QueryInspector
+) -> None:
+    async with blocked(scene):
+        scene.records.clear()
+        scene.after(0.6)
+        await inspector.look()
+        # Above all the driver does not ask about types: that alone would cost a pause of seconds.
+        assert [kept.label for kept in scene.records.all] == ["inspector.look"]
+
+
 async def test_a_prepare_that_waits_for_a_lock_is_seen_as_its_query(
     scene: Scene, inspector: QueryInspector
 ) -> None:
@@ -153,6 +166,63 @@ async def test_no_literal_of_another_session_gets_out(
     assert all(look.blockers[0].query for look in scene.looks.running)
     assert canary not in repr(scene.looks.running)
     assert canary.encode() not in b"".join(look.SerializeToString() for look in scene.looks.running)
+
+
+async def test_who_stands_in_the_way_of_many_is_normalised_once(
+    scene: Scene, inspector: QueryInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+
+    def counted(text: str) -> Normalised:
+        texts.append(text)
+        return normalise(text)
+
+    monkeypatch.setattr("metrics_service.client.inspector.look.normalise", counted)
+    async with blocked(scene) as (holder, _, _), waiting(scene), waiting(scene):
+        scene.after(0.6)
+        await inspector.look()
+        await holder.execute("ROLLBACK")
+    blockers = [blocker.query for look in scene.looks.running for blocker in look.blockers]
+    # The holder wrote its value out, and the others wait for the first of them.
+    assert len(blockers) > len(texts) == 2
+
+
+async def test_a_blocker_without_a_name_has_that_of_its_kind(
+    scene: Scene, inspector: QueryInspector
+) -> None:
+    async with blocked(scene) as (holder, _, _):
+        # Like autovacuum no client, but quick to have in the way.
+        sender = await asyncpg.connect(scene.dsn, server_settings={"replication": "database"})
+        await holder.execute("COMMIT")
+        await sender.execute("BEGIN")
+        await sender.execute("LOCK TABLE accounts")
+        async with waiting(scene):
+            scene.after(0.6)
+            await inspector.look()
+            await sender.close()
+    (look,) = scene.looks.running
+    assert [blocker.application_name for blocker in look.blockers] == ["walsender"]
+
+
+async def test_a_blocker_of_another_role_is_there_without_what_it_does(
+    scene: Scene, inspector: QueryInspector
+) -> None:
+    async with blocked(scene) as (holder, _, _):
+        guest = f"guest{secrets.token_hex(8)}"
+        await holder.execute(
+            f"COMMIT; CREATE ROLE {guest} LOGIN PASSWORD '{guest}';GRANT ALL ON accounts TO {guest}"
+        )
+        await holder.execute(f"BEGIN; {LOCKED.replace('$1', '1')}")
+        scene.dsn = re.sub("//.*@", f"//{guest}:{guest}@", scene.dsn)
+        async with waiting(scene):
+            scene.after(0.6)
+            await inspector.look()
+            await holder.execute("ROLLBACK")
+        pid = holder.get_server_pid()
+        await holder.execute(f"DROP OWNED BY {guest}; DROP ROLE {guest}")
+    (look,) = scene.looks.running
+    (blocker,) = look.blockers
+    assert (blocker.pid, blocker.state, blocker.query) == (pid, "insufficient privilege", "")
 
 
 async def test_an_operation_takes_over_the_look_at_its_part(
@@ -218,6 +288,33 @@ async def test_a_query_that_ends_during_the_look_names_none(scene: Scene) -> Non
     assert inspector.looks == 1
     assert scene.looks.running == []
     assert [kept.record.capture_id for kept in scene.records.labelled("sql.update")] == [0]
+
+
+async def test_a_look_that_is_put_off_is_made_up_for(scene: Scene) -> None:
+    class Slow(TrackedConnection):
+        __slots__ = ()
+
+        async def fetch(self, *args: Any, **options: Any) -> Any:
+            # So that a query that became due right after the other does within the pause.
+            scene.after(0.003)
+            return await super().fetch(*args, **options)
+
+    async def slow(_: Mapping[str, str]) -> TrackedConnection:
+        return await asyncpg.connect(scene.dsn, connection_class=Slow)
+
+    inspector = QueryInspector(scene.tracker, slow, scene.looks, plans=False)
+    async with blocked(scene) as (holder, waiter, _):
+        scene.after(0.1)
+        async with waiting(scene) as (other, _):
+            for _ in range(45):
+                scene.after(0.1)
+                await inspector.look()
+            await holder.execute("ROLLBACK")
+            pids = [waiter.get_server_pid(), other.get_server_pid()]
+    await inspector.stop()
+    seen = [look.pid for look in scene.looks.running]
+    assert [seen.count(pid) for pid in pids] == [4, 4]
+    assert inspector.skipped > 0
 
 
 async def test_no_more_looks_a_minute_than_there_may_be(scene: Scene) -> None:

@@ -90,8 +90,24 @@ TEXTS = [
     ("secret words", "unreadable", "?"),
     ("SELECT 'secret", "select", "SELECT ?"),
     ("SELECT $x$secret", "select", "SELECT ?"),
+    # In a name PostgreSQL takes any character that is not ASCII.
+    ("SELECT ☃$t$, '$t$ secret', 'b", "select", "SELECT ☃$t$, ?, ?"),
+    ("SELECT \xa0$t$, '$t$ secret', 'b", "select", "SELECT \xa0$t$, ?, ?"),
+    *(
+        (f"SELECT $x{tag}$a secret$x{tag}$, 'b", "select", "SELECT ?, ?")
+        for tag in "\u0301\xa0\u0663☃"
+    ),
+    *(
+        (f"SELECT ${tag}$a secret${tag}$, 'b", "select", "SELECT ?, ?")
+        for tag in "\u0301\xa0\u0663☃"
+    ),
     ('SELECT "secret', "select", "SELECT ?"),
     ("/* secret", "empty", ""),
+    # As a session without standard_conforming_strings writes them.
+    (r"SELECT 'it\'s secret', 'secret'", "select", "SELECT ?"),
+    (r"SELECT a = '\', secret, \''", "select", "SELECT a = ?"),
+    (r"SELECT 'a\'' || ' secret' FROM t", "select", "SELECT ?"),
+    (r"SELECT E'a\'b', '/*', a FROM t WHERE b = 'secret'", "select", None),
     ("", "empty", ""),
     ("SELECT * FROM json_table('{}', '$' columns (x int path '$.secret'))", "select", None),
 ]

@@ -60,15 +60,18 @@ class Clock:
 
 
 async def wait_until_waiting(dsn: str, pid: int) -> None:
-    """Until the backend is in the middle of a query that waits; at most two seconds."""
+    """Until the backend is in the middle of a query that waits for a lock or sleeps; at most ten
+    seconds.
+    """
     observer = await asyncpg.connect(dsn)
     try:
-        for _ in range(200):
+        for _ in range(1000):
             waits = await observer.fetchval(
                 "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $1 AND state = 'active'",
                 pid,
             )
-            if waits is not None:
+            # Not for the disk, say: that is over soon.
+            if waits in ("Lock", "Timeout"):
                 return
             await observer.execute("SELECT pg_sleep(0.01)")
         raise AssertionError(f"backend {pid} never waited in a query")

@@ -69,10 +69,12 @@ class LookSink(Protocol):
 class QueryInspector:
     """Inspects the queries on the connections of a tracker; internal ones are left alone.
 
-    `connect` makes the connection, with the settings that it is given. A query is looked at when it
-    has run for more than after_us, introspection of types included. start_time_us of what the sink
-    gets is by the tracker's clock. `looks` counts looks and plans, `skipped` those that the budget
-    left out, `plan_errors` the statements that the server would not plan.
+    `connect` makes a tracked connection, with the server's settings that it is given. A query is
+    looked at when it has run for more than after_us, introspection of types included; a look that
+    the budget puts off is made up for as soon as there may be one, if the query still runs then.
+    start_time_us of what the sink gets is by the tracker's clock. `looks` counts looks and plans,
+    `skipped` those that the budget put off or left out, `plan_errors` the statements that the
+    server would not plan.
     """
 
     def __init__(
@@ -103,13 +105,15 @@ class QueryInspector:
         self._capture_ids = count(1)
         # When each query past the threshold is next looked at, in nanoseconds of its running.
         self._due_ns: dict[Timing, int] = {}
+        # Those of them whose look is still to be made up for.
+        self._put_off: set[Timing] = set()
         self._task: asyncio.Task[None] | None = None
         if self._plans is not None:
             tracker.slow_ns, tracker.on_slow = self._after_ns, self._plans.add
 
     @property
     def skipped(self) -> int:
-        """Looks and plans that the budget left out."""
+        """Looks and plans that the budget put off or left out."""
         return self._skipped + (self._plans.dropped if self._plans is not None else 0)
 
     def start(self) -> None:
@@ -129,18 +133,25 @@ class QueryInspector:
 
     async def look(self) -> None:
         """Look at what is due, or else take a plan that waits; never raises."""
-        due = self._due() if self._running else []
+        due, more = self._due() if self._running else ([], False)
         if due:
+            now: list[tuple[TrackedConnection, Run]] = []
             if self._budget.take():
-                await self._ask(lambda connection: self._look_at(connection, due))
-            else:
+                now = due[:LOOKED_AT_MAX]
+            elif more:
                 self._skipped += 1
+            self._put_off = {run[0] for _, run in due[len(now) :]}
+            if now:
+                await self._ask(lambda connection: self._look_at(connection, now))
         elif self._plans and self._budget.take():
             await self._ask(self._plan)
 
-    def _due(self) -> list[tuple[TrackedConnection, Run]]:
-        """The queries to look at now; each is due again when it has run for twice as long."""
+    def _due(self) -> tuple[list[tuple[TrackedConnection, Run]], bool]:
+        """The queries to look at now, and whether one of them has become due since the last time;
+        each is due again when it has run for twice as long.
+        """
         now_ns = self._tracker.monotonic_ns()
+        more = False
         due: list[tuple[TrackedConnection, Run]] = []
         next_ns: dict[Timing, int] = {}
         for connection in list(self._tracker.connections):
@@ -153,12 +164,15 @@ class QueryInspector:
                 continue
             at_ns = self._due_ns.get(timing, self._after_ns)
             if running_ns > at_ns:
+                more = True
+                due.append((connection, run))
+            elif timing in self._put_off:
                 due.append((connection, run))
             while at_ns < running_ns:
                 at_ns *= 2
             next_ns[timing] = at_ns
         self._due_ns = next_ns
-        return due[:LOOKED_AT_MAX]
+        return due, more
 
     async def _ask(self, question: Callable[[Connection], Awaitable[None]]) -> None:
         """Ask on the own connection, which does not outlive a failure."""
@@ -180,7 +194,7 @@ class QueryInspector:
     ) -> None:
         by_pid = {pid: (of, run) for of, run in due if (pid := _pid(of))}
         now_ns = self._tracker.monotonic_ns()
-        seen = looks(await connection.fetch(LOOK, list(by_pid)))
+        seen = looks(await connection.fetch(LOOK, ",".join(map(str, by_pid))))
         for pid, look in seen.items():
             looked_at, run = by_pid[pid]
             timing, statement, started_us, sent_ns, trace_id = run

@@ -19,12 +19,14 @@ WITH looked_at AS (
         activity.wait_event_type,
         activity.wait_event,
         -- The function takes every partition of the lock table for itself: only where it can help.
+        -- Who waits for a lock wakes up for a moment when the server looks for a deadlock.
         CASE
-            WHEN activity.wait_event_type = 'Lock' THEN pg_blocking_pids(activity.pid)
+            WHEN coalesce(activity.wait_event_type, 'Lock') = 'Lock'
+                THEN pg_blocking_pids(activity.pid)
             ELSE '{}'
         END AS blockers
     FROM pg_stat_activity AS activity
-    WHERE activity.pid = ANY($1::int[]) AND activity.state = 'active'
+    WHERE activity.pid = ANY(string_to_array($1, ',')::int[]) AND activity.state = 'active'
 )
 
 SELECT
@@ -42,10 +44,19 @@ FROM looked_at
 LEFT JOIN LATERAL (
     SELECT
         blocking.pid,
-        left(activity.application_name, 64) AS application_name,
-        -- A prepared transaction has no session; its pid is 0.
-        CASE WHEN blocking.pid = 0 THEN 'prepared transaction' ELSE activity.state END AS state,
-        activity.query,
+        -- What the server runs for itself, such as autovacuum, has no name but that of its kind.
+        left(coalesce(
+            nullif(activity.application_name, ''), nullif(activity.backend_type, 'client backend')
+        ), 64) AS application_name,
+        -- A prepared transaction has no session; its pid is 0. What other roles do is told only to
+        -- members of pg_read_all_stats.
+        CASE
+            WHEN blocking.pid = 0 THEN 'prepared transaction'
+            WHEN activity.query = '<insufficient privilege>' THEN 'insufficient privilege'
+            ELSE activity.state
+        END AS state,
+        -- The server keeps up to a megabyte of it, and one row is sent for each that waits.
+        left(nullif(activity.query, '<insufficient privilege>'), 4096) AS query,
         activity.wait_event_type,
         activity.wait_event,
         (extract(EPOCH FROM clock_timestamp() - activity.xact_start) * 1000000)::bigint
@@ -65,12 +76,17 @@ LEFT JOIN LATERAL (
     operation="look",
     internal=True,
 )
-"""$1: process ids. One row for each that is at work, or one for each of its blockers."""
+"""$1: process ids with commas between, since for an array the driver would first ask the server
+about its type, which takes far longer than the look. One row for each that is at work, or one for
+each of its blockers.
+"""
 
 
 def looks(rows: Iterable[Mapping[str, Any]]) -> dict[int, event_pb2.RunningQuery]:
     """What the rows of LOOK say, by process id."""
     found: dict[int, event_pb2.RunningQuery] = {}
+    # One that many wait for is normalised once.
+    texts: dict[str, str] = {"": ""}
     for row in rows:
         seen = found.get(row["pid"])
         if seen is None:
@@ -80,17 +96,19 @@ def looks(rows: Iterable[Mapping[str, Any]]) -> dict[int, event_pb2.RunningQuery
                 wait_event=row["wait_event"] or "",
             )
         if row["blocker_pid"] is not None:
-            seen.blockers.append(_blocker(row))
+            text = row["blocker_query"] or ""
+            if text not in texts:
+                texts[text] = normalise(text).text
+            seen.blockers.append(_blocker(row, texts[text]))
     return found
 
 
-def _blocker(row: Mapping[str, Any]) -> event_pb2.Blocker:
-    text = row["blocker_query"]
+def _blocker(row: Mapping[str, Any], text: str) -> event_pb2.Blocker:
     return event_pb2.Blocker(
         pid=row["blocker_pid"],
         application_name=row["blocker_application_name"] or "",
         state=row["blocker_state"] or "",
-        query=normalise(text).text if text else "",
+        query=text,
         transaction_us=max(0, row["blocker_transaction_us"] or 0),
         wait_event_type=row["blocker_wait_event_type"] or "",
         wait_event=row["blocker_wait_event"] or "",
