@@ -31,6 +31,12 @@ CHECKPOINT_EVENTS: Final = 200_000
 SLICE_S: Final = 0.005
 """How long folding or encoding may hold the event loop."""
 
+PREPARE_INTERVAL_S: Final = 10.0
+"""How often what has passed is added up for reads of long windows."""
+
+PREPARE_PAUSE_S: Final = 4 * SLICE_S
+"""After each slice of that: nobody waits for it."""
+
 INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
 """Records handed over and not yet folded; beyond it they are read from the log again."""
 
@@ -63,6 +69,7 @@ class Engine:
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._written: dict[tuple[str, int], bytes] = {}
         self._replace = True
         self._saved_position = 0
@@ -80,9 +87,13 @@ class Engine:
         await self._catch_up()
         self._saved_s = self._monotonic_s()
         self._task = asyncio.create_task(self._run(), name="fold")
+        self._preparing = asyncio.create_task(self._prepare(), name="prepare reads")
 
     async def stop(self) -> None:
         """Fold what was handed over, write a last checkpoint where possible, and end."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -159,6 +170,19 @@ class Engine:
             log.critical("fold.failed", position=self.position, exc_info=True)
             if not self.failure.done():
                 self.failure.set_exception(failure)
+
+    async def _prepare(self) -> None:
+        while True:
+            try:
+                until_s = self._monotonic_s() + SLICE_S
+                for _ in self.state.prepare():
+                    if self._monotonic_s() >= until_s:
+                        await asyncio.sleep(PREPARE_PAUSE_S)
+                        until_s = self._monotonic_s() + SLICE_S
+            except Exception:
+                # Reads do it themselves then.
+                log.exception("prepare.failed")
+            await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
         """Fold all there is: what was handed over where it follows on the state, else read."""

@@ -198,7 +198,8 @@ class BusinessFold:
         currency, amount_minor = fact.currency, fact.amount_minor
         if self._keeps(currency):
             for cell in self.rings.at(fact.confirm_time_us):
-                cell.of_currency(currency)[moved] += amount_minor
+                sums = cell.of_currency(currency)
+                sums[moved] = int64(sums[moved] + amount_minor)
 
     def booking_time(self, time_us: int, duration_us: int) -> None:
         """A booking took duration_us from Start to Complete, and was completed at time_us."""
@@ -230,7 +231,7 @@ class BusinessFold:
             if keeps_currency:
                 sums = cell.of_currency(currency)
                 sums[0] += 1
-                sums[_GROSS] += amount_minor
+                sums[_GROSS] = int64(sums[_GROSS] + amount_minor)
 
     def _keeps(self, currency: str) -> bool:
         revenue = self.rings.total.revenue

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from metrics_service.state.figures import int64
+from metrics_service.state.texts import MAX_NAME_BYTES, cut
 from metrics_service.state.window import MINUTE_US, Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
@@ -208,16 +209,16 @@ def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:
     """Of an RPC that was refused or failed."""
     code = refused.code
     return ErrorKey(
-        refused.reason,
+        cut(refused.reason, MAX_NAME_BYTES),
         refused.kind if refused.kind in _KINDS else "internal",
         refused.counts_as_error,
         _CODES[code] if 0 <= code < len(_CODES) else str(code),
-        refused.rpc,
+        cut(refused.rpc, MAX_NAME_BYTES),
     )
 
 
 def front_end_key(step: event_pb2.FlowStep) -> ErrorKey:
     """Of an error that a front end reported."""
-    reason = step.reason or "UNKNOWN"
+    reason = cut(step.reason, MAX_NAME_BYTES) or "UNKNOWN"
     kind = step.kind if step.kind in _KINDS else "booking"
     return ErrorKey(reason, kind, reason not in EXPECTED_REASONS, "", "")

@@ -14,6 +14,7 @@ from metrics_service.state.errors import (
     front_end_key,
     refusal_key,
 )
+from metrics_service.state.figures import int64
 from metrics_service.state.funnel import FunnelFold
 from metrics_service.state.part import Part
 from metrics_service.state.quality import COUNTERS, Quality
@@ -98,6 +99,13 @@ class EventFold:
         self.rpcs.rings.advance(now_us)
         self.queries.advance(now_us)
         self.slow.advance(now_us)
+
+    def prepare(self) -> Iterator[None]:
+        """See Rings.prepare."""
+        yield from self.funnel.prepare()
+        for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
+            yield from rings.prepare()
+        yield from self.queries.prepare()
 
     def apply(self, items: Sequence[Item], record: LogRecord) -> None:
         """Count the events of a batch."""
@@ -242,8 +250,9 @@ class EventFold:
 
     def _telemetry_loss(self, event: event_pb2.Event, _time_us: int) -> None:
         loss = event.telemetry_loss
-        self.quality.dropped_events += loss.dropped_events
-        self.quality.dropped_timings += loss.dropped_timings
+        quality = self.quality
+        quality.dropped_events = int64(quality.dropped_events + loss.dropped_events)
+        quality.dropped_timings = int64(quality.dropped_timings + loss.dropped_timings)
 
     def _query_timings(
         self, timings: event_pb2.QueryTimings, columns: Columns, record: LogRecord

@@ -20,7 +20,7 @@ from metrics_service.state.window import SECOND_US, duration_us
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.
-VERSION = 3
+VERSION = 4
 
 # The log gets a record at least every second while it is written; more time than this between two
 # was an outage, whose events still wait to be delivered.
@@ -76,6 +76,11 @@ class State:
         self._advance(record.received_at_us, _OUTAGE_US)
         if record.kind == "unclean_end":
             self._events.unclean_end(record)
+
+    def prepare(self) -> Iterator[None]:
+        """Add up what reads of long windows would have to, in small steps; records may be applied
+        between two of them. Worth while again whenever a slot of time has ended."""
+        yield from self._events.prepare()
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         """All figures of the window that ends at `as_of_us`."""

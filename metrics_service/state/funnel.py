@@ -90,6 +90,10 @@ class FunnelFold:
         while self._leaving and self._leaving[0][0] <= running_us:
             self._leave(*heappop(self._leaving))
 
+    def prepare(self) -> Iterator[None]:
+        """See Rings.prepare."""
+        yield from self._rings.prepare()
+
     def window(self, window_us: int | None) -> FunnelCell:
         """The figures of a window (see Rings.window). Not to be changed."""
         return self._rings.window(window_us)

@@ -123,14 +123,42 @@ class QueryCell:
         )
 
 
-class QueryCells:
-    """The queries of one slot by group, in all, and the internal ones apart."""
+class QueryTotals:
+    """The queries of one slot in all, and the internal ones apart."""
 
-    __slots__ = ("groups", "internal", "total")
+    __slots__ = ("internal", "total")
 
     def __init__(self) -> None:
         self.total = QueryCell()
         self.internal = QueryCell()
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        self.total.merge(other.total)
+        self.internal.merge(other.internal)
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.QueryCells without groups."""
+        return checkpoint_pb2.QueryCells(
+            total=self.total.to_proto(), internal=self.internal.to_proto()
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.QueryCells.FromString(data)
+        totals = cls()
+        totals.total = QueryCell.from_proto(message.total)
+        totals.internal = QueryCell.from_proto(message.internal)
+        return totals
+
+
+class QueryCells:
+    """The queries of one slot by group, without internal ones."""
+
+    __slots__ = ("groups",)
+
+    def __init__(self) -> None:
         self.groups: dict[str, QueryCell] = {}
 
     def group(self, key: str) -> QueryCell:
@@ -142,10 +170,8 @@ class QueryCells:
             cell = self.groups.setdefault(key, QueryCell())
         return cell
 
-    def merge(self, other: QueryCells) -> None:
+    def merge(self, other: Self) -> None:
         """Add the figures of `other`."""
-        self.total.merge(other.total)
-        self.internal.merge(other.internal)
         for key, theirs in other.groups.items():
             mine = self.groups.get(key)
             if mine is None:
@@ -153,11 +179,9 @@ class QueryCells:
             mine.merge(theirs)
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.QueryCells."""
+        """As checkpoint_pb2.QueryCells without totals."""
         return checkpoint_pb2.QueryCells(
-            total=self.total.to_proto(),
-            internal=self.internal.to_proto(),
-            groups=[cell.to_proto(key) for key, cell in sorted(self.groups.items())],
+            groups=[cell.to_proto(key) for key, cell in sorted(self.groups.items())]
         ).SerializeToString()
 
     @classmethod
@@ -165,7 +189,5 @@ class QueryCells:
         """What encode() gave."""
         message = checkpoint_pb2.QueryCells.FromString(data)
         cells = cls()
-        cells.total = QueryCell.from_proto(message.total)
-        cells.internal = QueryCell.from_proto(message.internal)
         cells.groups = {group.key: QueryCell.from_proto(group) for group in message.groups}
         return cells

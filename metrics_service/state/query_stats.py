@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 from metrics_service.state import query_columns as columns_of
 from metrics_service.state.known_queries import KnownQueries, Query
-from metrics_service.state.query_cell import OTHER, QueryCell, QueryCells
+from metrics_service.state.query_cell import OTHER, QueryCell, QueryCells, QueryTotals
 from metrics_service.state.query_columns import (
     FATE_BITS,
     FATE_SHIFT,
@@ -32,6 +32,7 @@ FINGERPRINT_RESOLUTIONS = (
     Resolution("1m", RESOLUTIONS[1].step_us, 60),
 )
 
+_TOTALS = "query_totals"
 _OPERATIONS = "queries"
 _FINGERPRINTS = "fingerprints"
 _KNOWN = "queries.known"
@@ -54,7 +55,7 @@ class _Waiting(NamedTuple):
 class QueryFold:
     """Statistics of queries by time."""
 
-    tables = (_OPERATIONS, _FINGERPRINTS)
+    tables = (_TOTALS, _OPERATIONS, _FINGERPRINTS)
 
     def __init__(self) -> None:
         self.known = KnownQueries()
@@ -63,6 +64,8 @@ class QueryFold:
         self._waiting: dict[tuple[int, int, int], _Waiting] = defaultdict(_Waiting.empty)
         self._waiting_queries = 0
         self._now_us = 0
+        # Apart from the operations: what is read most often must not cost by how many there are.
+        self._totals = Rings(QueryTotals, QueryTotals.decode)
         self._operations = Rings(QueryCells, QueryCells.decode)
         self._fingerprints = Rings(
             QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
@@ -96,13 +99,19 @@ class QueryFold:
         if now_us // _STEP_US != self._now_us // _STEP_US:
             self._settle()
         self._now_us = now_us
+        self._totals.advance(now_us)
         self._operations.advance(now_us)
         self._fingerprints.advance(now_us)
+
+    def prepare(self) -> Iterator[None]:
+        """See Rings.prepare."""
+        for rings in (self._totals, self._operations, self._fingerprints):
+            yield from rings.prepare()
 
     def total(self, window_us: int | None) -> QueryCell:
         """All queries of a window but internal ones. Not to be changed."""
         self._settle()
-        return self._operations.window(window_us).total
+        return self._totals.window(window_us).total
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Execute times in microseconds by operation, of a window that ended so long ago."""
@@ -114,17 +123,18 @@ class QueryFold:
         """The groups of a window, in the request's order; for fingerprints one that
         fingerprint_window_us gave. WindowError for a window that is not kept."""
         self._settle()
-        cells = self._operations.window(window_us)
+        totals = self._totals.window(window_us)
         groups: list[tuple[Query, QueryCell]]
         if request.group_by == _Request.FINGERPRINT:
             groups = self._by_fingerprint(window_us)
         else:
-            groups = [(Query(operation, "", ""), cell) for operation, cell in cells.groups.items()]
+            cells = self._operations.window(window_us).groups
+            groups = [(Query(operation, "", ""), cell) for operation, cell in cells.items()]
         worth = _WORTH[request.order_by]
         groups.sort(key=lambda group: (-worth(group[1]), group[0]))
         limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
         answer = metrics_pb2.GetQueryStatsResponse(
-            total=cells.total.stats(), internal=cells.internal.stats()
+            total=totals.total.stats(), internal=totals.internal.stats()
         )
         for query, cell in groups[:limit]:
             stats = answer.groups.add()
@@ -144,6 +154,8 @@ class QueryFold:
         """Rows of a checkpoint, without the counters of evicted()."""
         self._settle()
         yield _KNOWN, 0, self.known.encode()
+        for name, slot, data in self._totals.dump():
+            yield f"{_TOTALS}.{name}", slot, data
         for name, slot, data in self._operations.dump():
             yield f"{_OPERATIONS}.{name}", slot, data
         for name, slot, data in self._fingerprints.dump():
@@ -154,6 +166,8 @@ class QueryFold:
         table, _, name = section.partition(".")
         if section == _KNOWN:
             self.known.restore(data)
+        elif table == _TOTALS:
+            self._totals.load(name, bucket, data)
         elif table == _OPERATIONS:
             self._operations.load(name, bucket, data)
         else:
@@ -185,8 +199,8 @@ class QueryFold:
             cell = _cell(fate >> FATE_SHIFT, *queries)
             time_us = slot * _STEP_US
             if fate & INTERNAL:
-                for cells in self._operations.at(time_us):
-                    cells.internal.merge(cell)
+                for counted in self._totals.at(time_us):
+                    counted.internal.merge(cell)
                 continue
             totals[slot].merge(cell)
             query = self.known.of(fingerprint)
@@ -196,8 +210,8 @@ class QueryFold:
             for cells in self._fingerprints.at(time_us):
                 cells.group(query.fingerprint).merge(cell)
         for slot, cell in totals.items():
-            for cells in self._operations.at(slot * _STEP_US):
-                cells.total.merge(cell)
+            for counted in self._totals.at(slot * _STEP_US):
+                counted.total.merge(cell)
         self._waiting.clear()
         self._waiting_queries = 0
 

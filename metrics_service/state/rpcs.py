@@ -37,14 +37,15 @@ class RpcCell:
 
     def add(self, rpc: str, calls: int, queries: int, most: int) -> None:
         """Count RPCs of one method."""
-        if rpc not in self.methods and len(self.methods) >= MAX_METHODS:
-            rpc = _OTHER
-        self._count(rpc, calls, queries, most)
+        counts = self.methods.setdefault(rpc, [0, 0, 0])
+        counts[0] = int64(counts[0] + calls)
+        counts[1] = int64(counts[1] + queries)
+        counts[2] = int64(max(counts[2], most))
 
     def merge(self, other: Self) -> None:
         """Add the figures of `other`."""
         for rpc, (calls, queries, most) in other.methods.items():
-            self._count(rpc, calls, queries, most)
+            self.add(rpc, calls, queries, most)
 
     def ranked(self) -> list[tuple[str, int, int, int]]:
         """(method, RPCs, queries, the most queries of one), the most queries an RPC first."""
@@ -72,12 +73,6 @@ class RpcCell:
             cell.methods[entry.rpc] = [entry.ok, entry.queries, entry.queries_max]
         return cell
 
-    def _count(self, rpc: str, calls: int, queries: int, most: int) -> None:
-        counts = self.methods.setdefault(rpc, [0, 0, 0])
-        counts[0] = int64(counts[0] + calls)
-        counts[1] = int64(counts[1] + queries)
-        counts[2] = int64(max(counts[2], most))
-
 
 class RpcFold:
     """Queries of RPCs by time."""
@@ -92,10 +87,17 @@ class RpcFold:
         cells = self.rings.at(time_us)
         for entry in tally.entries:
             calls = entry.ok + entry.refused
-            rpc = entry.rpc if len(entry.rpc) <= MAX_NAME_LENGTH else _OTHER
+            rpc = self._method(entry.rpc)
             if calls:
                 for cell in cells:
                     cell.add(rpc, calls, entry.queries, entry.queries_max)
+
+    def _method(self, rpc: str) -> str:
+        """The name to count by: a method without a place among all times has none in any slot, so
+        that no window holds more methods than that either."""
+        methods = self.rings.total.methods
+        known = rpc in methods or len(methods) < MAX_METHODS
+        return rpc if known and len(rpc) <= MAX_NAME_LENGTH else _OTHER
 
     def evicted(self) -> dict[str, int]:
         """RPCs whose method found no place in the table of all times."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, log
 from typing import Self
 
@@ -120,7 +121,13 @@ class Sketch:
         """Add all values of `other`, which stays as it is."""
         if not other.count:
             return
-        self._add_buckets(other._buckets.items())
+        buckets = self._buckets
+        if buckets:
+            have = buckets.get
+            for number, count in other._buckets.items():
+                buckets[number] = have(number, 0) + count
+        else:
+            self._buckets = other._buckets.copy()
         self.count += other.count
         self.sum += other.sum
         self._min = min(self._min, other._min)
@@ -170,10 +177,8 @@ class Sketch:
         sketch = cls()
         if message.zero_count:
             sketch._buckets[_ZERO] = message.zero_count
-        number = 0
-        for delta, count in zip(message.index_delta, message.count, strict=True):
-            number += delta
-            sketch._buckets[number] = count
+        numbers = accumulate(message.index_delta)
+        sketch._buckets.update(dict(zip(numbers, message.count, strict=True)))
         sketch.count = sum(sketch._buckets.values())
         if sketch.count:
             sketch.sum, sketch._min, sketch._max = message.sum, message.min, message.max
@@ -185,9 +190,3 @@ class Sketch:
         return self.to_proto() == other.to_proto()
 
     __hash__ = None  # type: ignore[assignment]  # Mutable, compared by its values.
-
-    def _add_buckets(self, items: Iterable[tuple[int, int]]) -> None:
-        buckets = self._buckets
-        have = buckets.get
-        for number, count in items:
-            buckets[number] = have(number, 0) + count

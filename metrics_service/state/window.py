@@ -4,15 +4,18 @@ is bounded by the ring it lies in."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
+
+from metrics_service.state.ring import C, Ring, merged
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 
 _FOUND_CELLS = 4096
+_KEPT_SUMS = 8
 
 
 class Resolution(NamedTuple):
@@ -39,19 +42,6 @@ class WindowError(ValueError):
     """No ring keeps this window."""
 
 
-class Cell(Protocol):
-    """What a slot holds: figures that add up."""
-
-    def merge(self, other: Self) -> None:
-        """Add the figures of `other`, which stays as it is."""
-
-    def encode(self) -> bytes:
-        """The same figures give the same bytes."""
-
-
-C = TypeVar("C", bound=Cell)
-
-
 class Rings(Generic[C]):
     """Cells by time in several resolutions, finest first, and, if endless, one cell of all times.
 
@@ -60,6 +50,10 @@ class Rings(Generic[C]):
     kept encoded, a tenth of the size; dump() then gives the same bytes object each time. A ring
     takes slots up to its own length ahead of now, since facts carry their own clock's time; a
     window never shows them before they are due.
+
+    Sums of slots are kept in blocks, so that a read costs by the logarithm of the slots in its
+    window: prepare() makes those that are missing, else the first read that needs one does. Blocks
+    are no part of a checkpoint.
     """
 
     def __init__(
@@ -75,10 +69,12 @@ class Rings(Generic[C]):
         self.resolutions = resolutions
         self._new = new
         self._decode = decode
-        self._rings = [_Ring(resolution, new, decode) for resolution in resolutions]
+        self._rings = [Ring(*resolution, new, decode) for resolution in resolutions]
         self._step_us = resolutions[0].step_us
         self._now_us = 0
         self._found: dict[int, tuple[C, ...]] = {}
+        # By window, in order of use.
+        self._sums: dict[tuple[int, int], tuple[list[bytes], C]] = {}
 
     def at(self, time_us: int) -> tuple[C, ...]:
         """The cells to write a figure of `time_us` to; that of all times is the last of them."""
@@ -114,10 +110,21 @@ class Rings(Generic[C]):
         level = ring_of(window_us + ended_us, self.resolutions)
         step_us = self.resolutions[level].step_us
         high_us = (self._now_us // step_us + 1) * step_us - ended_us
-        merged = self._new()
-        for cell in self._cover(level, high_us - window_us, high_us):
-            merged.merge(cell)
-        return merged
+        closed: list[bytes] = []
+        found = self._new()
+        for part in self._cover(level, high_us - window_us, high_us):
+            if isinstance(part, bytes):
+                closed.append(part)
+            else:
+                found.merge(part)
+        found.merge(self._sum((window_us, ended_us), closed))
+        return found
+
+    def prepare(self) -> Iterator[None]:
+        """Make the blocks that windows up to now consist of, one a step; figures may be written and
+        read between two steps."""
+        for ring in self._rings:
+            yield from ring.prepare(self._now_us)
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Rows (resolution, slot, bytes), and ("total", 0, bytes) if endless."""
@@ -134,18 +141,29 @@ class Rings(Generic[C]):
             return
         {ring.name: ring for ring in self._rings}[name].closed[slot] = data
 
-    def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[C]:
-        """Cells of [low_us, high_us), of coarser rings where whole slots of them fit."""
+    def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
+        """The sum of closed slots and blocks; the last one of each window is kept, since from read
+        to read they are mostly the same."""
+        known, found = self._sums.pop(window, (None, None))
+        if found is None or known != closed:
+            found = merged(closed, self._new, self._decode)
+        self._sums[window] = closed, found
+        if len(self._sums) > _KEPT_SUMS:
+            del self._sums[next(iter(self._sums))]
+        return found
+
+    def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[C | bytes]:
+        """Parts of [low_us, high_us), of coarser rings where whole slots of them fit."""
         if level + 1 < len(self._rings):
             step_us = self.resolutions[level + 1].step_us
             inner_low_us = -(-low_us // step_us) * step_us
             inner_high_us = high_us // step_us * step_us
             if inner_low_us < inner_high_us:
-                yield from self._rings[level].cells(low_us, inner_low_us)
+                yield from self._rings[level].parts(low_us, inner_low_us)
                 yield from self._cover(level + 1, inner_low_us, inner_high_us)
-                yield from self._rings[level].cells(inner_high_us, high_us)
+                yield from self._rings[level].parts(inner_high_us, high_us)
                 return
-        yield from self._rings[level].cells(low_us, high_us)
+        yield from self._rings[level].parts(low_us, high_us)
 
 
 def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -> int:
@@ -166,52 +184,3 @@ def duration_us(duration: Duration) -> int:
     if duration.nanos % 1000:
         raise WindowError("a window is a whole number of seconds")
     return duration.seconds * SECOND_US + duration.nanos // 1000
-
-
-class _Ring(Generic[C]):
-    """The slots of one resolution, sparse: open ones as cells, closed ones as bytes."""
-
-    def __init__(
-        self, resolution: Resolution, new: Callable[[], C], decode: Callable[[bytes], C]
-    ) -> None:
-        self.name, self._step_us, self._slots = resolution
-        self.closed: dict[int, bytes] = {}
-        self._new = new
-        self._decode = decode
-        self._open: dict[int, C] = {}
-        self._touched: set[int] = set()
-
-    def cell(self, time_us: int, now_us: int) -> C | None:
-        """The cell of a time, to be written to; None where the ring does not hold it."""
-        slot = time_us // self._step_us
-        if abs(slot - now_us // self._step_us) >= self._slots:
-            return None
-        self._touched.add(slot)
-        cell = self._open.get(slot)
-        if cell is None:
-            data = self.closed.pop(slot, None)
-            cell = self._open[slot] = self._new() if data is None else self._decode(data)
-        return cell
-
-    def advance(self, now_us: int) -> None:
-        oldest = now_us // self._step_us - self._slots + 1
-        for slot in [slot for slot in self._open if slot < oldest]:
-            del self._open[slot]
-        for slot in [slot for slot in self.closed if slot < oldest]:
-            del self.closed[slot]
-        for slot in [slot for slot in self._open if slot not in self._touched]:
-            self.closed[slot] = self._open.pop(slot).encode()
-        self._touched.clear()
-
-    def cells(self, low_us: int, high_us: int) -> Iterator[C]:
-        for slot in range(low_us // self._step_us, high_us // self._step_us):
-            cell = self._open.get(slot)
-            if cell is not None:
-                yield cell
-            elif (data := self.closed.get(slot)) is not None:
-                yield self._decode(data)
-
-    def dump(self) -> Iterator[tuple[int, bytes]]:
-        for slot in sorted(self._open.keys() | self.closed.keys()):
-            cell = self._open.get(slot)
-            yield slot, self.closed[slot] if cell is None else cell.encode()

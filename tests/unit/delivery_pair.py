@@ -48,6 +48,9 @@ class RememberingState:
         self.position = record.position
         self.records.append(record)
 
+    def prepare(self) -> Iterator[None]:
+        yield from ()
+
     @property
     def batches(self) -> list[tuple[str, int, int, bytes]]:
         """(producer, epoch, seq, payload) of every batch, as often as it was folded."""
@@ -105,6 +108,9 @@ class HealthRecorder:
     def on_goodbye(self, instance: str) -> None:
         self.told.append(("goodbye", instance))
 
+    def on_closed(self, instance: str) -> None:
+        self.told.append(("closed", instance))
+
 
 class Sink:
     """Log, fold, ingest and server of one metrics process."""
@@ -159,7 +165,8 @@ class Sink:
         """End as kill -9 does: no drain, no checkpoint, connections cut."""
         await self._stop_server()
         engine_task, writer = self.engine._task, self.log._writer
-        for task in (engine_task, writer._task, self.log._maintenance):
+        preparing = self.engine._preparing
+        for task in (engine_task, preparing, writer._task, self.log._maintenance):
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import asyncpg
 import pytest
@@ -231,3 +232,25 @@ async def test_a_state_that_fails_stops_the_engine_and_says_so(
     remember(monkeypatch)
     async with running(Sink(metrics_dsn)) as second:
         assert remembered(second.engine) == [events("a")]
+
+
+async def test_reads_are_prepared_beside_the_fold_and_a_failure_of_that_ends_nothing(
+    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def prepare(_: RememberingState) -> Iterator[None]:
+        nonlocal steps
+        while steps % 10 != 9:
+            steps += 1
+            yield
+        steps += 1
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(RememberingState, "prepare", prepare)
+    monkeypatch.setattr(engine_module, "PREPARE_INTERVAL_S", 0.01)
+    async with running(Sink(metrics_dsn)) as sink:
+        await until(lambda: steps >= 20)
+        await fill(sink.log, "a")
+        await until(lambda: sink.state.payloads("relay") == [events("a")])
+        assert not sink.engine.failure.done()

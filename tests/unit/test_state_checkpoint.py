@@ -85,6 +85,7 @@ def test_no_two_rows_have_the_same_place() -> None:
         "fingerprints",
         "recent_queries",
         "slow_queries",
+        "query_totals",
         "seen_captures",
         "seen_events",
         "seen_bookings",

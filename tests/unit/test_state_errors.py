@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metrics_service.state.errors import MAX_GROUPS, ErrorFold, ErrorKey
+from metrics_service.state.texts import MAX_NAME_BYTES
 from protos.metrics.v1 import metrics_pb2
 from tests.unit.state_log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log
 
@@ -164,3 +165,13 @@ def test_errors_count_in_the_window_they_happened_in() -> None:
     assert log.state.errors(3 * HOUR).error_rate.denominator == 14
     assert log.state.errors(HOUR).booking_errors == 0
     assert log.state.errors(3 * HOUR).booking_errors == 1
+
+
+def test_names_of_errors_are_cut() -> None:
+    log = Log()
+    log.append(
+        log.refused(NOW, "R" * 100_000, rpc="m" * 100_000),
+        log.flow(Flow.ERROR, NOW, reason="F" * 100_000),
+    )
+    found = {(each.reason, each.rpc) for each in log.state.errors().breakdown}
+    assert found == {("R" * MAX_NAME_BYTES, "m" * MAX_NAME_BYTES), ("F" * MAX_NAME_BYTES, "")}

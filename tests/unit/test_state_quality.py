@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metrics_service.state import events
+from metrics_service.state.fold import State
 from tests.unit.state_log import DAY, NOW, SECOND, Fact, Log
 
 
@@ -95,3 +96,13 @@ def test_losses_and_unclean_ends_are_data() -> None:
     log.unclean_end()
     quality = log.state.metrics().quality
     assert (quality.dropped_events, quality.dropped_timings, quality.unclean_ends) == (4, 42, 1)
+
+
+def test_losses_beyond_what_a_message_holds_stop_at_its_limit() -> None:
+    log = Log()
+    limit = (1 << 63) - 1
+    for _ in range(2):
+        log.append(log.loss((1 << 64) - 1, limit))
+    quality = log.state.metrics().quality
+    assert (quality.dropped_events, quality.dropped_timings) == (limit, limit)
+    assert State.load(log.state.dump()).metrics().quality == quality

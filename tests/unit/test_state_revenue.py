@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from metrics_service.state.fold import State
 from protos.tracking.v1 import event_pb2
 from tests.unit.state_log import HOUR, NOW, Fact, Log, revenue
 
@@ -113,3 +114,10 @@ def test_a_refund_alone_has_no_average() -> None:
     log.append(log.refund(NOW, 400, NOW))
     euro = revenue(log)["EUR"]
     assert (euro.net_minor, euro.HasField("average_minor")) == (-400, False)
+
+
+def test_sums_beyond_what_a_message_holds_are_the_same_after_a_restart() -> None:
+    log = Log()
+    for booking in ("a", "b"):
+        log.append(log.fact(Fact.CONFIRMED, NOW, booking=booking, amount=(1 << 63) - 1))
+    assert State.load(log.state.dump()).metrics() == log.state.metrics()

@@ -59,6 +59,17 @@ def test_a_flood_of_method_names_is_bounded_and_told_and_loses_no_known_method()
     assert State.load(log.state.dump()).metrics() == log.state.metrics()
 
 
+def test_a_flood_that_is_spread_over_time_makes_no_window_larger() -> None:
+    log = Log()
+    for slot in range(5):
+        log.now_us = NOW + slot * MINUTE
+        names = [f"{slot}/{number}" for number in range(MAX_METHODS)]
+        log.append(*(log.tally(log.now_us, 1, rpc=name) for name in names))
+    cell = log.state._events.rpcs.rings.window(HOUR)
+    assert len(cell.methods) <= MAX_METHODS + 1
+    assert sum(calls for calls, _, _ in cell.methods.values()) == 5 * MAX_METHODS
+
+
 def test_a_method_without_a_usable_name_or_without_an_rpc_is_not_shown() -> None:
     log = Log()
     log.append(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from typing import Self
 
 import pytest
@@ -193,3 +195,49 @@ def test_a_closed_slot_is_dumped_as_the_same_bytes_each_time() -> None:
 def test_rows_of_an_unknown_ring_are_refused() -> None:
     with pytest.raises(KeyError):
         rings().load("5s", 0, b"1")
+
+
+def test_a_read_decodes_few_slots_and_none_that_did_not_change() -> None:
+    decoded = 0
+
+    def decode(data: bytes) -> Total:
+        nonlocal decoded
+        decoded += 1
+        return Total.decode(data)
+
+    made = Rings(Total, decode)
+    for number in range(720):
+        made.advance(NOW + number * HOUR)
+        add(made, NOW + number * HOUR, number)
+    made.advance(NOW + 720 * HOUR)
+    list(made.prepare())
+    decoded = 0
+    assert made.window(30 * DAY).value == sum(range(1, 720))
+    assert 0 < decoded <= 30
+    decoded = 0
+    add(made, NOW + 720 * HOUR, 1)
+    assert made.window(30 * DAY).value == sum(range(1, 720)) + 1
+    assert decoded == 0
+
+
+def test_a_sum_that_was_kept_never_hides_what_came_later() -> None:
+    """Random figures, early and late, read and prepared in between, against a plain sum."""
+    rng = random.Random(7)
+    made = rings(NOW)
+    now_us, figures = NOW, list[tuple[int, int]]()
+    for _ in range(1_500):
+        now_us += rng.choice((SECOND, 10 * SECOND, 3 * MINUTE, 2 * HOUR))
+        made.advance(now_us)
+        behind_us = rng.choice((0, 20 * SECOND, 30 * MINUTE, 5 * HOUR, 3 * DAY))
+        time_us, value = now_us - rng.randint(0, behind_us), rng.randint(-5, 9)
+        add(made, time_us, value)
+        figures.append((time_us, value))
+        if rng.random() < 0.3:
+            list(itertools.islice(made.prepare(), rng.randint(1, 50)))
+        for window_us, ended_us in ((HOUR, 0), (DAY, 0), (DAY - HOUR, HOUR), (7 * DAY, 0)):
+            step_us = RESOLUTIONS[ring_of(window_us + ended_us)].step_us
+            high_us = (now_us // step_us + 1) * step_us - ended_us
+            expected = sum(
+                value for time_us, value in figures if high_us - window_us <= time_us < high_us
+            )
+            assert made.window(window_us, ended_us).value == expected
