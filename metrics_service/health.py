@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -22,8 +22,9 @@ from metrics_service.client.health import (
     judge,
 )
 from metrics_service.client.health.window import WINDOW_S
-from metrics_service.signals import countable, monitor_cost
-from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, InstanceHealth, LogHealth
+from metrics_service.instances import PROBE_RESULTS, Instance
+from metrics_service.signals import countable
+from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
 from protos.tracking.v1 import tracking_pb2
 
 log = structlog.get_logger()
@@ -44,24 +45,6 @@ _SEVERITY: Final = (
     Status.STALE,
     Status.UNHEALTHY,
 )
-_PROBE: Final = {
-    tracking_pb2.Probe.REACHABLE: "reachable",
-    tracking_pb2.Probe.UNREACHABLE: "unreachable",
-    tracking_pb2.Probe.SCHEMA_MISSING: "schema_missing",
-}
-
-
-@dataclass(slots=True, eq=False)
-class _Instance:
-    """What is known of one process."""
-
-    name: str
-    service: str
-    keeper: VerdictKeeper
-    window: HealthWindow
-    heard_ns: int
-    signals: tracking_pb2.Signals | None = None
-    figures: Figures = field(default_factory=Figures)
 
 
 class HealthRegistry:
@@ -86,16 +69,18 @@ class HealthRegistry:
         self._criteria = criteria
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
-        self._instances: dict[str, _Instance] = {}
+        self._instances: dict[str, Instance] = {}
         self._together = self._new_window()
         self._together_keeper = self._new_keeper()
         self._together_figures = Figures()
         # Known from the first: a burst must not show before it has lasted.
         self._judge_together()
         self._log_keeper = self._new_keeper()
+        # Each of them has lasted where it comes from; what is left is the gap between two turns.
+        self._keeper = self._new_keeper(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
+        self._reasons: tuple[HealthReason, ...] = ()
         self._listeners: list[Callable[[DatabaseHealth], None]] = []
         self._told: tuple[object, ...] = ()
-        self._since_us = now_us()
 
     def on_change(self, listener: Callable[[DatabaseHealth], None]) -> None:
         """Call listener with the verdict whenever a status or the criteria not met have changed."""
@@ -103,7 +88,9 @@ class HealthRegistry:
 
     def on_hello(self, instance: str, service: str) -> None:
         """A process has connected. Of its database only its next heartbeat tells."""
-        if self._entry(instance, service) is not None:
+        entry = self._entry(instance, service)
+        if entry is not None:
+            entry.closed_ns = None
             self._tell()
 
     def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
@@ -112,6 +99,7 @@ class HealthRegistry:
         if entry is None:
             return
         entry.heard_ns = self._monotonic_ns()
+        entry.closed_ns = None
         entry.signals = signals
         queries, operations = countable(signals)
         entry.window.add_counts(queries, operations)
@@ -125,9 +113,14 @@ class HealthRegistry:
         if self._instances.pop(instance, None) is not None:
             self._tell()
 
+    def on_closed(self, instance: str) -> None:
+        """The stream of a process was closed at its end: it was killed, or comes back soon."""
+        entry = self._instances.get(instance)
+        if entry is not None:
+            entry.closed_ns = self._monotonic_ns()
+
     def tick(self) -> None:
         """Judge everything anew: time has passed, or the log has gone or come back."""
-        self._forget()
         for entry in self._instances.values():
             self._judge(entry)
         self._judge_together()
@@ -140,14 +133,14 @@ class HealthRegistry:
 
     # Judging.
 
-    def _judge(self, entry: _Instance) -> None:
+    def _judge(self, entry: Instance) -> None:
         entry.figures = entry.window.figures()
-        if self._silent_s(entry) < self._stale_after_s:
+        if not self._is_stale(entry):
             entry.keeper.update(self._assess(entry))
 
-    def _assess(self, entry: _Instance) -> Verdict:
+    def _assess(self, entry: Instance) -> Verdict:
         probe = entry.signals.probe if entry.signals is not None else None
-        probed = probe is not None and probe.result in _PROBE
+        probed = probe is not None and probe.result in PROBE_RESULTS
         if not probed and not entry.figures.samples:
             return Verdict(Status.UNKNOWN)
         return judge(entry.figures, probe, self._criteria)
@@ -174,7 +167,7 @@ class HealthRegistry:
         self._log_keeper.update(verdict)
 
     def _status(self) -> Status:
-        """The worst of all; unknown while nothing reports, unless the log itself is down."""
+        """The worst of all now; unknown while nothing reports, unless the log itself is down."""
         known = [entry.keeper.status for entry in self._instances.values()]
         if any(status is not Status.UNKNOWN for status in known):
             known.append(self._together_keeper.status)
@@ -182,7 +175,12 @@ class HealthRegistry:
             known.append(Status.UNHEALTHY)
         return max(known, key=_SEVERITY.index, default=Status.UNKNOWN)
 
-    def _reasons(self) -> Iterator[HealthReason]:
+    def _is_hard(self) -> bool:
+        """Whether one of all had to show at once, and so all together have to."""
+        keepers = (entry.keeper for entry in self._instances.values())
+        return any(keeper.hard for keeper in (*keepers, self._together_keeper, self._log_keeper))
+
+    def _find_reasons(self) -> Iterator[HealthReason]:
         """Of the log, of each instance, and what only all together do not meet."""
         for reason in self._log_keeper.reasons:
             yield reason.to_proto()
@@ -198,14 +196,17 @@ class HealthRegistry:
 
     def _tell(self) -> None:
         """Apply what time alone decides, and tell the listeners if anything is different."""
+        self._forget()
         self._judge_silence()
         self._judge_log()
         status = self._status()
-        if not self._told or status is not self._told[0]:
-            self._since_us = self._now_us()
+        self._keeper.update(Verdict(status, (), self._is_hard()))
+        if self._keeper.status is status:
+            # Else what is shown is of before, and so are its reasons.
+            self._reasons = tuple(self._find_reasons())
         told = (
-            status,
-            *((each.criterion, each.instance) for each in self._reasons()),
+            self._keeper.status,
+            *((each.criterion, each.instance) for each in self._reasons),
             *((entry.name, entry.keeper.status) for entry in self._instances.values()),
         )
         if told == self._told:
@@ -217,7 +218,7 @@ class HealthRegistry:
 
     # Instances.
 
-    def _entry(self, instance: str, service: str) -> _Instance | None:
+    def _entry(self, instance: str, service: str) -> Instance | None:
         """The instance, new or known; None when there are too many that report."""
         entry = self._instances.get(instance)
         if entry is not None:
@@ -225,76 +226,64 @@ class HealthRegistry:
         if len(self._instances) >= INSTANCES_MAX and not self._evict():
             log.warning("health_instances_full", instance=instance, limit=INSTANCES_MAX)
             return None
-        entry = _Instance(
-            instance, service, self._new_keeper(), self._new_window(), self._monotonic_ns()
-        )
+        now_ns = self._monotonic_ns()
+        entry = Instance(instance, service, self._new_keeper(), self._new_window(), now_ns, now_ns)
         self._instances[instance] = entry
         return entry
 
     def _evict(self) -> bool:
         """Forget the instance that has been silent for longest, if it is stale."""
         oldest = min(self._instances.values(), key=lambda entry: entry.heard_ns)
-        if self._silent_s(oldest) < self._stale_after_s:
+        if not self._is_stale(oldest):
             return False
         del self._instances[oldest.name]
         return True
 
     def _forget(self) -> None:
-        reporting = {
-            entry.service
-            for entry in self._instances.values()
-            if self._silent_s(entry) < self._stale_after_s
-        }
-        for entry in list(self._instances.values()):
+        """Forget what is stale for too long, and at once one that was killed and has a successor:
+        a process of its service that appeared after its stream was closed, and reports.
+        """
+        # When the newest process of each service that reports appeared.
+        newest_ns: dict[str, int] = {}
+        for entry in self._instances.values():
+            if entry.signals is not None and not self._is_stale(entry):
+                newest_ns[entry.service] = max(newest_ns.get(entry.service, 0), entry.began_ns)
+        for entry in [each for each in self._instances.values() if self._is_stale(each)]:
+            began_ns = newest_ns.get(entry.service)
             limit_s = FORGOTTEN_AFTER_S
-            if entry.service in reporting:
-                limit_s = max(REPLACED_AFTER_S, self._stale_after_s)
+            if began_ns is not None:
+                limit_s = REPLACED_AFTER_S
+                if entry.closed_ns is not None and began_ns > entry.closed_ns:
+                    limit_s = 0.0
             if self._silent_s(entry) >= limit_s:
                 del self._instances[entry.name]
 
-    def _silent_s(self, entry: _Instance) -> float:
+    def _is_stale(self, entry: Instance) -> bool:
+        return self._silent_s(entry) >= self._stale_after_s
+
+    def _silent_s(self, entry: Instance) -> float:
         return (self._monotonic_ns() - entry.heard_ns) / 1e9
 
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
 
-    def _new_keeper(self) -> VerdictKeeper:
-        return VerdictKeeper(self._criteria, monotonic_ns=self._monotonic_ns, now_us=self._now_us)
+    def _new_keeper(self, criteria: Criteria | None = None) -> VerdictKeeper:
+        return VerdictKeeper(
+            criteria or self._criteria, monotonic_ns=self._monotonic_ns, now_us=self._now_us
+        )
 
     # The answer.
 
     def _build(self) -> DatabaseHealth:
+        now_ns = self._monotonic_ns()
         health = DatabaseHealth(
-            status=self._status().to_proto(),
-            reasons=self._reasons(),
-            instances=(self._build_instance(entry) for entry in self._instances.values()),
+            status=self._keeper.status.to_proto(),
+            reasons=self._reasons,
+            instances=(entry.to_proto(now_ns) for entry in self._instances.values()),
             figures=self._together_figures.to_proto(),
             log=self._log_health(),
         )
-        health.since.FromMicroseconds(self._since_us)
+        health.since.FromMicroseconds(self._keeper.since_us)
         health.check_time.FromMicroseconds(self._now_us())
         health.window.FromSeconds(WINDOW_S)
         return health
-
-    def _build_instance(self, entry: _Instance) -> InstanceHealth:
-        answer = InstanceHealth(
-            instance=entry.name,
-            service=entry.service,
-            status=entry.keeper.status.to_proto(),
-            reasons=(reason.to_proto(entry.name) for reason in entry.keeper.reasons),
-            figures=entry.figures.to_proto(),
-        )
-        answer.since.FromMicroseconds(entry.keeper.since_us)
-        answer.heartbeat_age.FromNanoseconds(self._monotonic_ns() - entry.heard_ns)
-        if (signals := entry.signals) is not None:
-            answer.probe = _PROBE.get(signals.probe.result, "")
-            answer.probe_latency_ms = signals.probe.latency_us / 1000
-            answer.pool_size = signals.pool.size
-            answer.pool_idle = signals.pool.idle
-            answer.pool_max = signals.pool.max
-            answer.pool_waiting = signals.pool.waiting
-            if signals.HasField("facts_pending"):
-                answer.facts_pending = signals.facts_pending
-            if signals.HasField("monitor"):
-                answer.monitor.CopyFrom(monitor_cost(signals.monitor))
-        return answer

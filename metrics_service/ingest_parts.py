@@ -56,6 +56,8 @@ class Health(Protocol):
 
     def on_goodbye(self, instance: str) -> None: ...
 
+    def on_closed(self, instance: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:

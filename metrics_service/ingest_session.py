@@ -32,6 +32,7 @@ log = structlog.get_logger()
 SCHEMA: Final = 1
 MISSED_HEARTBEATS: Final = 3
 ID_MAX_CHARS: Final = 128
+OVERDUE_HEARTBEATS: Final = 2
 CONTROL_FRAMES_MAX: Final = 64
 
 Write = Callable[[tracking_pb2.ServerFrame], Awaitable[None]]
@@ -81,6 +82,11 @@ class Session:
             await asyncio.wait({sender})
         finally:
             self._closed = True
+            silent_s = asyncio.get_running_loop().time() - self._heard_s
+            overdue = silent_s > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
+            if self._instance and not self._ending and not overdue:
+                # Not by this end, and not for being silent.
+                self._health.on_closed(self._instance)
             reader.cancel()
             sender.cancel()
             await asyncio.gather(reader, sender, return_exceptions=True)
@@ -181,6 +187,7 @@ class Session:
         self._lanes.clear()
         if self._instance:
             self._health.on_goodbye(self._instance)
+            self._instance = ""
 
     # What the log answers.
 

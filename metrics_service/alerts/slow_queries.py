@@ -17,7 +17,7 @@ from metrics_service.state.very_slow import VERY_SLOW_US, VerySlow
 log = structlog.get_logger()
 
 WINDOW_S: Final = 300.0
-"""A fingerprint that was told of is not told of again for so long; what began longer ago is old."""
+"""A fingerprint that was told of is not told of again for so long; what ended longer ago is old."""
 
 NOTICES_MAX: Final = 20
 """Notices in WINDOW_S, at most."""
@@ -34,7 +34,8 @@ class Source(Protocol):
 class SlowQueryAlert:
     """The rule slow_query. `observe` must be called about once a second.
 
-    What a restart folds again is old by its start time, so that no history is told of.
+    What a restart folds again is old by its end, so that no history is told of; what ended within
+    WINDOW_S may be told of a second time.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class SlowQueryAlert:
             if now_s - told_s < WINDOW_S
         }
         for slow, query in found:
-            if slow.start_us < oldest_us or query.fingerprint in self._told_s:
+            if slow.start_us + slow.execute_us < oldest_us or query.fingerprint in self._told_s:
                 continue
             if len(self._told_s) >= NOTICES_MAX:
                 self._count()

@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from metrics_service.client.health import Criteria
+from metrics_service.health import REPLACED_AFTER_S
 from protos.booking.v1 import catalog_pb2, catalog_pb2_grpc
 from protos.metrics.v1 import health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import (
@@ -158,6 +159,23 @@ async def test_a_frozen_process_is_stale_with_its_age_and_back_once_it_runs(
     )
     assert verdict.status == of_process(verdict, fleet.two).status == DatabaseHealth.HEALTHY
     assert serves(fleet.one.metrics, "database")
+
+
+async def test_a_killed_process_gives_way_to_its_successor_at_once(
+    fleet: Fleet, monitor: Monitor
+) -> None:
+    killed = of_process(await monitor.verdict(), fleet.two).instance
+    fleet.two.kill("booking_service")
+    await asyncio.to_thread(fleet.two.start, "booking_service")
+    verdict = await monitor.until(
+        lambda verdict: (
+            killed not in {each.instance for each in verdict.instances}
+            and [each.status for each in verdict.instances] == [DatabaseHealth.HEALTHY] * 2
+        ),
+        "its successor alone",
+    )
+    assert verdict.status == DatabaseHealth.HEALTHY
+    assert BOUND_S < REPLACED_AFTER_S, "else it would have gone without a successor"
 
 
 async def test_backends_killed_in_mid_query_are_one_failure_each_and_turn_health_at_once(

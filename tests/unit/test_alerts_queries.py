@@ -134,9 +134,16 @@ def test_failed_queries_count_and_internal_cancelled_and_misused_ones_do_not(wat
 
 
 def test_history_is_not_told(watch: Watch) -> None:
-    watch.run(1, SLOW_US, at_us=watch.log.now_us - int(WINDOW_S) * SECOND - 1)
+    oldest_us = watch.log.now_us - int(WINDOW_S) * SECOND
+    watch.run(1, SLOW_US, at_us=oldest_us - SLOW_US - 1)
     assert watch.told.take() == []
-    watch.run(1, SLOW_US, at_us=watch.log.now_us - int(WINDOW_S) * SECOND)
+    watch.run(1, SLOW_US, at_us=oldest_us - SLOW_US)
+    assert watch.told.take() == [("warning", "bookings.list")]
+
+
+def test_a_query_that_ran_for_longer_than_the_window_is_told(watch: Watch) -> None:
+    hour_us = 60 * MINUTE
+    watch.run(1, hour_us, at_us=watch.log.now_us - hour_us)
     assert watch.told.take() == [("warning", "bookings.list")]
 
 

@@ -133,27 +133,52 @@ def test_a_burst_turns_the_process_s_own_verdict_once(burst: Burst) -> None:
     assert_one_turn([int(status) for status in shown])
 
 
+class Fleet:
+    """metrics_service's view of several processes, on a clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.registry = HealthRegistry(
+            heartbeat_s=5.0,
+            log_health=lambda: LogHealth(writable=True),
+            criteria=Criteria(),
+            now_us=self.clock.now_us,
+            monotonic_ns=self.clock.monotonic_ns,
+        )
+
+    def watch(self, has: dict[str, Burst]) -> dict[str, list[int]]:
+        """What is shown of each process, and under no name of all together, at WATCHED_S."""
+        shown: dict[str, list[int]] = {name: [] for name in (*has, "")}
+        for second in WATCHED_S:
+            self.clock.s = 1000.0 + second
+            for name, burst in has.items():
+                signals = heartbeat(burst.second(second))
+                self.registry.on_heartbeat(name, "booking_service", signals)
+            for name, status in statuses(self.registry.verdict()):
+                shown[name].append(status)
+        return shown
+
+
 @each_burst
 def test_a_burst_turns_each_instance_that_has_it_and_all_together_once(burst: Burst) -> None:
-    clock = Clock()
-    registry = HealthRegistry(
-        heartbeat_s=5.0,
-        log_health=lambda: LogHealth(writable=True),
-        criteria=Criteria(),
-        now_us=clock.now_us,
-        monotonic_ns=clock.monotonic_ns,
-    )
     quiet = Burst("nothing", usual=burst.usual)
-    shown: dict[str, list[int]] = {"one": [], "two": [], "spared": [], "": []}
-    for second in WATCHED_S:
-        clock.s = 1000.0 + second
-        for name, has in (("one", burst), ("two", burst), ("spared", quiet)):
-            registry.on_heartbeat(name, "booking_service", heartbeat(has.second(second)))
-        for name, status in statuses(registry.verdict()):
-            shown[name].append(status)
+    shown = Fleet().watch({"one": burst, "two": burst, "spared": quiet})
     for name in ("one", "two", ""):
         assert_one_turn(shown[name])
     assert turns(shown["spared"]) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [("slow", "few and slow"), ("beyond the p99", "slow"), ("the probe fails", "slow")],
+)
+def test_a_burst_that_hits_instances_to_different_degrees_turns_all_together_once(
+    one: str, two: str
+) -> None:
+    named = {burst.name: burst for burst in BURSTS}
+    shown = Fleet().watch({"one": named[one], "two": named[two]})
+    for name in ("one", "two", ""):
+        assert_one_turn(shown[name])
 
 
 def heartbeat(happened: tuple[list[QueryRecord], ProbeState]) -> Signals:
@@ -195,5 +220,15 @@ def test_a_process_that_stood_still_does_not_blame_its_probe() -> None:
     assert process.own.look() is False
     assert process.serving.get(DATABASE)
     # From here on it runs, and nothing comes.
+    assert True in process.pass_s(6)
+    assert not process.serving.get(DATABASE)
+
+
+def test_a_stop_that_a_probe_ended_excuses_no_later_one() -> None:
+    process = Process()
+    process.probed()
+    process.own.look()
+    process.pass_s(3600, looking=False)
+    process.probed()
     assert True in process.pass_s(6)
     assert not process.serving.get(DATABASE)

@@ -297,6 +297,60 @@ def test_a_stale_instance_goes_once_another_of_its_service_has_taken_its_place(
     assert (health.status, [one.instance for one in health.instances]) == (HEALTHY, ["new"])
 
 
+def test_an_instance_that_was_killed_goes_as_soon_as_its_successor_reports(world: World) -> None:
+    world.beat(reachable(), instance="old")
+    world.pass_s(0.5)
+    world.registry.on_closed("old")
+    world.pass_s(4)
+    assert world.status == STALE
+    world.registry.on_hello("new", "booking_service")
+    assert world.status == STALE, "of its database nothing is known yet"
+    health = world.beat(reachable(), instance="new")
+    assert (health.status, [one.instance for one in health.instances]) == (HEALTHY, ["new"])
+
+
+def test_a_successor_that_is_there_at_once_leaves_no_stale_verdict(world: World) -> None:
+    world.beat(reachable(), instance="old")
+    world.registry.on_closed("old")
+    world.pass_s(1)
+    world.told.clear()
+    world.beat(reachable(), instance="new", seconds=20)
+    assert {one.status for one in world.told} == {HEALTHY}
+    assert [one.instance for one in world.told[-1].instances] == ["new"]
+
+
+@pytest.mark.parametrize("why", ["no successor", "another service", "silent", "came back"])
+def test_an_instance_that_may_still_run_stays_stale(world: World, why: str) -> None:
+    world.beat(reachable(), instance="beside")
+    world.beat(reachable(), instance="old")
+    if why != "silent":
+        world.registry.on_closed("old")
+    if why == "came back":
+        world.registry.on_hello("old", "booking_service")
+    world.pass_s(4)
+    service = "review_service" if why == "another service" else "booking_service"
+    if why != "no successor":
+        world.beat(reachable(), instance="new", service=service)
+    health = world.beat(reachable(), instance="beside")
+    assert health.status == STALE
+    assert ("heartbeat", "old") in criteria(health)
+
+
+def test_unhealthy_does_not_end_by_silence(world: World) -> None:
+    world.beat(reachable(), seconds=5)
+    world.beat(probe(Probe.UNREACHABLE))
+    world.pass_s(5)
+    assert world.status == STALE
+    assert world.beat(reachable(), seconds=54).status == UNHEALTHY
+    assert world.beat(reachable(), seconds=1).status == HEALTHY
+
+
+def test_a_process_that_starts_unhealthy_turns_once_in_a_minute(world: World) -> None:
+    world.beat(probe(Probe.UNREACHABLE), seconds=4)
+    assert world.beat(reachable(), seconds=55).status == UNHEALTHY
+    assert world.beat(reachable(), seconds=1).status == HEALTHY
+
+
 def test_a_stale_instance_without_a_successor_is_kept_for_a_day(world: World) -> None:
     world.beat(reachable(), instance="other", service="booking_service")
     world.pass_s(23 * 3600)

@@ -1,5 +1,5 @@
 """Holds a verdict against flapping: a hard failure shows at once, everything else only after it has
-lasted and some time after the turn before.
+lasted and some time after the turn before. Silence shows at once too, and mends nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from metrics_service.client.health.judge import DEFAULT, Criteria, Reason, Status, Verdict
 
-_SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2, Status.STALE: 2}
+_SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
+_SILENT = frozenset({Status.UNKNOWN, Status.STALE})
 
 
 class VerdictKeeper:
-    """The status as it is shown, with its reasons and since when (UTC microseconds)."""
+    """The status as it is shown, with its reasons, whether they had to show at once, and since when
+    (UTC microseconds).
+    """
 
     def __init__(
         self,
@@ -27,7 +30,10 @@ class VerdictKeeper:
         self._now_us = now_us or _now_us
         self.status = Status.UNKNOWN
         self.reasons: tuple[Reason, ...] = ()
+        self.hard = False
         self.since_us = self._now_us()
+        # What was shown when it fell silent.
+        self._before_silence: Verdict | None = None
         # The newest turn for the worse or the better.
         self._turned_ns: int | None = None
         self._worse_since_ns: int | None = None
@@ -40,12 +46,10 @@ class VerdictKeeper:
         before = self._shown()
         now_ns = self._monotonic_ns()
         self._note(verdict, now_ns)
-        if Status.UNKNOWN in (self.status, verdict.status) or Status.STALE in (
-            self.status,
-            verdict.status,
-        ):
-            # Whether anything is known at all is no matter of degree.
-            self._show(verdict)
+        if verdict.status in _SILENT:
+            self._silent(verdict)
+        elif self.status in _SILENT:
+            self._heard(verdict, now_ns)
         elif verdict.status is self.status:
             self._show(verdict)
         elif _SEVERITY[verdict.status] > _SEVERITY[self.status]:
@@ -65,11 +69,30 @@ class VerdictKeeper:
             else:
                 self._good_since_ns.pop(status, None)
 
+    def _silent(self, verdict: Verdict) -> None:
+        """Whether anything is known at all is no matter of degree."""
+        if verdict.status is Status.UNKNOWN:
+            self._before_silence = None
+        elif self.status not in _SILENT:
+            self._before_silence = Verdict(self.status, self.reasons, self.hard)
+        self._show(verdict)
+
+    def _heard(self, verdict: Verdict, now_ns: int) -> None:
+        """Something is known again: at first nothing better than what was shown before."""
+        before = self._before_silence
+        if before is not None and _SEVERITY[before.status] >= _SEVERITY[verdict.status]:
+            self._show(verdict if before.status is verdict.status else before)
+        elif verdict.status is Status.HEALTHY:
+            self._show(verdict)
+        else:
+            self._turn(verdict, now_ns)
+
     def _show(self, verdict: Verdict) -> None:
         if verdict.status is not self.status:
             self.status = verdict.status
             self.since_us = self._now_us()
         self.reasons = verdict.reasons
+        self.hard = verdict.hard
         self._worse_since_ns = None
 
     def _turn(self, verdict: Verdict, now_ns: int) -> None:

@@ -98,7 +98,9 @@ class DatabaseHealth(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
     status: Global___DatabaseHealth.Status.ValueType
-    """The worst of the instances."""
+    """The worst of the instances, of all together, and of the log; between two
+    turns, what was shown before, with its reasons.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]:
         """Why; empty when healthy."""

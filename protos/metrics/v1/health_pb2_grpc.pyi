@@ -32,8 +32,9 @@ class HealthServiceStub:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. Turning worse is immediate on a hard failure; turning better
-    takes 30 s of good figures.
+    are missing. A hard failure (the probe, failed, the log) and silence show at
+    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
+    and 60 s lie between two turns, of an instance and of all together.
     """
 
     @_typing.overload
@@ -52,8 +53,9 @@ class HealthServiceAsyncStub(HealthServiceStub):
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. Turning worse is immediate on a hard failure; turning better
-    takes 30 s of good figures.
+    are missing. A hard failure (the probe, failed, the log) and silence show at
+    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
+    and 60 s lie between two turns, of an instance and of all together.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,8 +70,9 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. Turning worse is immediate on a hard failure; turning better
-    takes 30 s of good figures.
+    are missing. A hard failure (the probe, failed, the log) and silence show at
+    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
+    and 60 s lie between two turns, of an instance and of all together.
     """
 
     @_abc_1.abstractmethod
