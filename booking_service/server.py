@@ -70,6 +70,9 @@ FLUSH_TIMEOUT_S: Final = 0.35
 PART_TIMEOUT_S: Final = 0.4
 """How long each part may take to end, once no RPC is left."""
 
+COVERAGE_S: Final = 10.0
+"""How long it may take at a start in development to find out whether all queries are timed."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -217,11 +220,17 @@ async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:
 
 async def require_timing(database: Database) -> None:
     """Refuse to start when some kind of query is not timed as it must be: one line each in the log.
-    Raises StartError.
+    Raises StartError, also where that is not known within COVERAGE_S.
     """
     try:
-        with translated():
-            wrong = await check_coverage(database.dsn)
+        async with asyncio.timeout(COVERAGE_S):
+            with translated():
+                wrong = await check_coverage(database.dsn)
+    except TimeoutError:
+        raise StartError(
+            f"the timing of queries could not be checked within {COVERAGE_S:g} s:"
+            " is the database locked or overloaded?"
+        ) from None
     except (DatabaseUnavailable, DatabaseError) as error:
         raise StartError(f"the timing of queries cannot be checked: {error}") from None
     for line in wrong:

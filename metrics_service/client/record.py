@@ -156,11 +156,12 @@ def fingerprint_of(text: str) -> int:
 
 _FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 
-# At the start of a statement, after any comments; of nested and open ones nothing is known.
+# At the start of a statement, after any comments; of nested and open ones nothing is known. LOCAL
+# and TRANSACTION are such only before another word: local.tenant is a setting of the session.
 _COMMAND: Final = (
     r"(?:\s|--[^\n\r]*[\n\r]|/\*(?:(?!/\*|\*/).)*\*/)*+"
-    r"(?:/\*|--|(?:set(?!\s+(?:local|transaction)\b)|reset|listen|unlisten|load|do|call|prepare"
-    r"|discard)\b)"
+    r"(?:/\*|--|(?:set(?![ \t\n\r\f\v]+(?:local|transaction)[ \t\n\r\f\v]+[a-z_\"])"
+    r"|reset|listen|unlisten|load|do|call|prepare|discard)\b)"
 )
 _STATE_COMMAND: Final = re.compile(_COMMAND, re.DOTALL)
 _LATER_STATE_COMMAND: Final = re.compile(f";{_COMMAND}", re.DOTALL)

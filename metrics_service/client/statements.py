@@ -42,10 +42,27 @@ OTHER: Final = named_definition("sql", "other")
 ACQUIRE: Final = driver_statement("pool", "acquire")
 CONNECT: Final = driver_statement("pool", "connect")
 INITIALISE: Final = driver_statement("pool", "initialise")
+SET_UP: Final = Statement(INITIALISE.definition, True, False)
 RESET: Final = driver_statement("pool", "reset")
+TAKE_BACK: Final = driver_statement("pool", "take_back")
 CONNECTION_LOST: Final = driver_statement("pool", "connection_lost")
 INTROSPECT: Final = driver_statement("driver", "introspect")
 UNTRACKED: Final = driver_statement("driver", "untracked")
+
+
+def set_up_by(query: str) -> Statement:
+    """How to record a query of the pool's setup=, whose session state ends with its caller's."""
+    return _SET_UP_WITH_STATE if _may_leave_session_state(query) else SET_UP
+
+
+def _may_leave_session_state(query: str) -> bool:
+    if isinstance(query, NamedQuery):
+        return query.session_state
+    # Too long to search each time; the reset after it is the safe side.
+    return len(query) > PARSED_MAX_CHARS or leaves_session_state(query)
+
+
+_SET_UP_WITH_STATE: Final = Statement(INITIALISE.definition, True, True)
 
 
 class Fingerprints:
@@ -167,8 +184,7 @@ class StatementTable:
     def _new(self, text: str) -> Statement:
         normal = normalise(text)
         definition = QueryDefinition(normal.fingerprint, "sql", normal.operation, normal.text)
-        state = len(text) > PARSED_MAX_CHARS or leaves_session_state(text)
-        return Statement(definition, False, state)
+        return Statement(definition, False, _may_leave_session_state(text))
 
     def _remember(self, text: str, statement: Statement) -> None:
         self._texts[text] = statement

@@ -29,8 +29,8 @@ TIMING_BYTES: Final = 40
 HELD_BYTES: Final = 400
 """About what a timing or a definition takes here, its text apart."""
 
-LOOK_BYTES: Final = 4_000
-"""About what a look or a plan takes here, at most."""
+LOOK_BYTES: Final = 1_600
+"""About what a look or a plan takes here, what it says apart: most with five blockers."""
 
 Look = event_pb2.RunningQuery | event_pb2.QueryPlan
 Part = event_pb2.QueryDefinitions | event_pb2.QueryTimings | Look
@@ -55,7 +55,8 @@ class TimingBuffer:
         """About what all of it takes."""
         texts = sum(len(definition.text) for definition in self._definitions.values())
         entries = len(self._timings) + len(self._definitions)
-        return texts + HELD_BYTES * entries + LOOK_BYTES * len(self._looks)
+        looks = sum(LOOK_BYTES + look.ByteSize() for look in self._looks)
+        return texts + HELD_BYTES * entries + looks
 
     def add(self, record: QueryRecord, definition: QueryDefinition) -> int:
         """Queue one timing; how many of them wait now."""

@@ -1,8 +1,9 @@
 """What timing a query costs: microseconds that each side adds to a query, beside plain asyncpg.
 
 Every side runs the same query on a connection and in a process of its own; they take turns, block
-after block, and what a side adds is the median over the rounds of its difference to the plain side
-in the same round. The verdict is by the processor time of the client, its background threads
+after block. What a side adds is in each round the median over the blocks of its difference to the
+plain side's block of the same turn, and then the median over the rounds: neither a noisy block nor
+a noisy round moves it. The verdict is by the processor time of the client, its background threads
 included: a round trip varies by more than what is measured.
 """
 
@@ -28,6 +29,9 @@ QUERIES = 200
 TARGET_US = 8.0
 OF_OPENTELEMETRY = 1 / 5
 OF_SENTRY = 1 / 10
+
+Rounds = list[list[float]]
+"""Of each round its blocks, in order."""
 
 PLAIN = "asyncpg"
 PLAIN_POOL = "asyncpg pool"
@@ -108,35 +112,36 @@ async def _run(subject: Subject, queries: int) -> None:
 
 
 def measure(children: dict[str, Child], rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds a query of each side: the medians over the rounds."""
+    """Microseconds a query of each side: the medians over the rounds of those over the blocks."""
     for child in children.values():
         child.run(5 * QUERIES)
-    process: dict[str, list[float]] = {name: [] for name in children}
-    wall: dict[str, list[float]] = {name: [] for name in children}
+    process: dict[str, Rounds] = {name: [] for name in children}
+    wall: dict[str, Rounds] = {name: [] for name in children}
     for number in range(rounds):
         report.progress(f"round {number + 1} of {rounds}")
-        spent = {name: [0.0, 0.0] for name in children}
+        for rounds_of in (*process.values(), *wall.values()):
+            rounds_of.append([])
         for _ in range(BLOCKS):
             for name, child in children.items():
                 process_s, wall_s = child.run(QUERIES)
-                spent[name][0] += process_s
-                spent[name][1] += wall_s
-        for name, (process_s, wall_s) in spent.items():
-            process[name].append(process_s / (BLOCKS * QUERIES) * 1e6)
-            wall[name].append(wall_s / (BLOCKS * QUERIES) * 1e6)
+                process[name][-1].append(process_s / QUERIES * 1e6)
+                wall[name][-1].append(wall_s / QUERIES * 1e6)
     return {
         name: {
-            "process_us": median(process[name]),
+            "process_us": median(map(median, process[name])),
             "added_process_us": _added(process[name], process[SIDES[name].beside]),
-            "wall_us": median(wall[name]),
+            "wall_us": median(map(median, wall[name])),
             "added_wall_us": _added(wall[name], wall[SIDES[name].beside]),
         }
         for name in children
     }
 
 
-def _added(side: list[float], beside: list[float]) -> float:
-    return median(mine - its for mine, its in zip(side, beside, strict=True))
+def _added(side: Rounds, beside: Rounds) -> float:
+    return median(
+        median(mine - its for mine, its in zip(mine_of, its_of, strict=True))
+        for mine_of, its_of in zip(side, beside, strict=True)
+    )
 
 
 def main() -> int:
@@ -150,7 +155,8 @@ def main() -> int:
         figures = measure(children, asked.rounds)
     print(
         f"{asked.rounds} rounds, {BLOCKS} blocks of {QUERIES} queries each, the sides in turn;"
-        f" `{TEXT}` over 127.0.0.1; medians, us a query:\n"
+        f" `{TEXT}` over 127.0.0.1; us a query, medians over the rounds of the medians over the"
+        " blocks; added: of the differences to plain asyncpg's block of the same turn:\n"
     )
     header = ("side", "process", "added", "wall", "added")
     print(report.table(header, [(name, *_cells(each)) for name, each in figures.items()]))

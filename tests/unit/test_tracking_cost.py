@@ -10,7 +10,13 @@ from metrics_service.client import timing_buffer
 from metrics_service.client.cost import monitor_cost
 from metrics_service.client.emitter import Emitter
 from metrics_service.client.lane import NewEpoch, OutBatch
-from metrics_service.client.record import NamedQuery, Outcome, QueryDefinition, QueryRecord
+from metrics_service.client.record import (
+    TEXT_MAX_BYTES,
+    NamedQuery,
+    Outcome,
+    QueryDefinition,
+    QueryRecord,
+)
 from metrics_service.client.tracked import Tracker, connect
 from metrics_service.client.tracked.tracker import SAMPLE_MASK, SAMPLES, Timing
 from protos.tracking.v1 import event_pb2
@@ -100,6 +106,26 @@ async def test_looks_that_nobody_takes_are_bounded_and_counted() -> None:
     looks = [each for each in events_of(await source.next()) if each.HasField("running_query")]
     assert len(looks) == timing_buffer.LOOKS_MAX
     assert looks[0].running_query.capture_id == 6
+
+
+def test_what_looks_hold_is_not_understated() -> None:
+    source = emitter()
+    empty = source.bytes_held
+    blocker = event_pb2.Blocker(
+        pid=2**31 - 1,
+        application_name="é" * 64,
+        state="idle in transaction",
+        query="x" * TEXT_MAX_BYTES,
+        transaction_us=2**50,
+        wait_event_type="Client",
+        wait_event="ClientRead",
+    )
+    for n in range(timing_buffer.LOOKS_MAX):
+        look = running(7, n + 1)
+        look.blockers.extend([blocker] * 5)
+        source.add_look(look, definition(7))
+    assert look.ByteSize() > 10_600
+    assert source.bytes_held - empty > timing_buffer.LOOKS_MAX * look.ByteSize()
 
 
 async def test_timings_wait_for_looks_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

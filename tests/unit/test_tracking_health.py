@@ -17,6 +17,7 @@ from metrics_service.client.health import (
     judge,
 )
 from metrics_service.client.record import Outcome, QueryDefinition, QueryRecord
+from metrics_service.state.sketch import Sketch
 from protos.metrics.v1 import health_pb2
 from protos.tracking.v1 import tracking_pb2
 from tests.unit.tracking_recording import Clock
@@ -271,6 +272,52 @@ def test_beats_add_up_to_what_was_counted_directly(clock: Clock) -> None:
         clock.s += 2
     assert merged.figures() == direct.figures()
     assert merged.figures().samples == 3000
+
+
+def test_figures_asked_for_often_are_those_of_a_window_that_is_asked_once(
+    window: HealthWindow, clock: Clock
+) -> None:
+    chance = random.Random(5)
+    outcomes = [Outcome.OK] * 8 + [Outcome.TIMEOUT, Outcome.CANCELLED]
+    fed: list[tuple[float, QueryRecord, QueryDefinition]] = []
+    for step in range(400):
+        for _ in range(chance.randrange(4)):
+            execute_us, outcome = round(chance.lognormvariate(11, 2)), chance.choice(outcomes)
+            named = QueryDefinition(1, "m", f"made_up_{chance.randrange(150)}", "")
+            fed.append((clock.s, record(execute_us, outcome), named))
+            window.record_query(*fed[-1][1:])
+        # Within a slot, to the next, over some, and now and then past the whole window.
+        clock.s += 301 if step % 90 == 89 else chance.choice([0.5, 2, 4.9, 5, 7, 30])
+        figures = window.figures()
+        if step % 40 == 0:
+            other_clock = Clock()
+            other = HealthWindow(monotonic_ns=other_clock.monotonic_ns)
+            for other_clock.s, each, named in fed:
+                other.record_query(each, named)
+            other_clock.s = clock.s
+            assert figures == other.figures()
+
+
+def test_figures_do_not_add_up_the_whole_window_each_time(
+    window: HealthWindow, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(59):
+        feed(window, 1000)
+        clock.s += 5
+    merges = 0
+    merge = Sketch.merge
+
+    def counted(self: Sketch, other: Sketch) -> None:
+        nonlocal merges
+        merges += 1
+        merge(self, other)
+
+    monkeypatch.setattr(Sketch, "merge", counted)
+    assert feed(window, 1000).samples == 60
+    assert 59 <= merges < 70
+    merges = 0
+    assert feed(window, 1000).samples == 61
+    assert merges < 10
 
 
 def test_a_malformed_sketch_leaves_the_counts_exact(window: HealthWindow) -> None:

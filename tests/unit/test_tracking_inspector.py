@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.inspector.budget import Budget
@@ -373,6 +374,33 @@ async def test_a_database_that_cannot_be_reached_costs_nobody_anything(scene: Sc
             await inspector.look()
     assert (attempts, inspector.looks, inspector.skipped) == (3, 0, 1)
     assert [kept.outcome for kept in scene.records.user] == [Outcome.OK]
+
+
+async def test_an_outage_is_told_once_and_its_end_once(scene: Scene) -> None:
+    refusing = True
+    secret = secrets.token_hex(8)
+
+    async def pooler(settings: Mapping[str, str]) -> TrackedConnection:
+        if refusing:
+            raise asyncpg.ProtocolViolationError(f"unsupported startup parameter: {secret}")
+        return await scene.connect(settings)
+
+    inspector = QueryInspector(scene.tracker, pooler, scene.looks, plans=False)
+    async with blocked(scene):
+        with structlog.testing.capture_logs() as logged:
+            for s in (0.6, 1, 2, 4):
+                scene.after(s)
+                await inspector.look()
+            refusing = False
+            for s in (8, 16, 32):
+                scene.after(s)
+                await inspector.look()
+    await inspector.stop()
+    assert [line["log_level"] for line in logged] == ["warning", "info"]
+    told = {"event", "log_level", "error", "sqlstate"}
+    assert logged[0].keys() == told
+    assert (logged[0]["error"], logged[0]["sqlstate"]) == ("ProtocolViolationError", "08P01")
+    assert secret not in repr(logged)
 
 
 async def test_after_its_connection_broke_it_makes_a_new_one(

@@ -38,7 +38,8 @@ SESSION = """
 SELECT jsonb_build_object(
     'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings
         WHERE setting IS DISTINCT FROM reset_val AND name NOT LIKE 'transaction%'),
-    'custom', nullif(current_setting('app.mine', true), ''),
+    'custom', nullif(concat(current_setting('app.mine', true),
+        current_setting('local.tenant', true), current_setting('transaction.foo', true)), ''),
     'locks', (SELECT count(*) FROM pg_locks
         WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
     'channels', (SELECT count(*) FROM pg_listening_channels()),
@@ -58,6 +59,12 @@ CREATE OR REPLACE PROCEDURE hidden() LANGUAGE sql
 STATEFUL = [
     "SET work_mem = '7MB'",
     "SET app.mine = 'x'",
+    "SET local.tenant = 'x'",
+    "SET local . tenant TO 'x'",
+    "set local/* note */.tenant = 'x'",
+    "SET LOCAL -- note\n.tenant = 'x'",
+    "SET transaction.foo = 'x'",
+    "SET SESSION local.tenant = 'x'",
     "SET SESSION work_mem = '7MB'",
     "SET TIME ZONE 'Asia/Tokyo'",
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -178,6 +185,7 @@ async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording
     for _ in range(3):
         async with lean.acquire() as connection, connection.transaction():
             await connection.execute("/* note */ SET LOCAL work_mem = '1MB'")
+            await connection.execute("SET LOCAL\n local.tenant = 'x'")
             await connection.execute("SET TRANSACTION READ ONLY")
             await connection.fetchval("SELECT pg_advisory_xact_lock(1)")
             await connection.fetchval("SELECT set_config('lock_timeout', $1, true)", "50")

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from metrics_service.client.health.judge import DEFAULT, Criteria, Figures, OperationFigures
 from metrics_service.client.record import (
@@ -46,6 +47,8 @@ class HealthWindow:
     ) -> None:
         self._monotonic_ns = monotonic_ns
         self._slots: deque[_Slot] = deque()
+        # All slots but the newest together; None when there are others now.
+        self._older: _Slot | None = None
         self._slot_end_ns = 0
         self._failed_ns: deque[int] = deque(maxlen=criteria.failed_max + 1)
         self._slow_ns: deque[int] = deque(maxlen=criteria.slow_max + 1)
@@ -101,10 +104,9 @@ class HealthWindow:
         now_ns = self._monotonic_ns()
         self._expire(now_ns)
         self._flush()
-        whole = _Slot(0)
-        for slot in self._slots:
-            whole.merge(slot)
-        p50, p95, p99 = (_ms(whole.sketch.quantile(q)) for q in (0.5, 0.95, 0.99))
+        whole = self._whole()
+        quantiles_us = whole.sketch.quantiles((0.5, 0.95, 0.99)) or (None, None, None)
+        p50, p95, p99 = (_ms(value_us) for value_us in quantiles_us)
         return Figures(
             samples=whole.total,
             failed=self._exact(self._failed_ns, whole.failed, now_ns),
@@ -159,12 +161,25 @@ class HealthWindow:
             self._slots[-1].add_exceptional(definition.label, failed, execute_us)
             self._beat.add_exceptional(definition.label, failed, execute_us)
 
+    def _whole(self) -> _Slot:
+        """All slots together. Only the newest still grows."""
+        if self._older is None:
+            self._older = _Slot(0)
+            for slot in islice(self._slots, max(0, len(self._slots) - 1)):
+                self._older.merge(slot)
+        whole = _Slot(0)
+        whole.merge(self._older)
+        if self._slots:
+            whole.merge(self._slots[-1])
+        return whole
+
     def _new_slot(self, now_ns: int) -> _Slot:
         self._flush()
         self._expire(now_ns)
         number = now_ns // _SLOT_NS
         slot = _Slot(number)
         self._slots.append(slot)
+        self._older = None
         self._slot_end_ns = (number + 1) * _SLOT_NS
         return slot
 
@@ -174,6 +189,7 @@ class HealthWindow:
             if len(self._slots) == 1:
                 self._flush()
             self._slots.popleft()
+            self._older = None
 
     def _flush(self) -> None:
         if self._pending_us and self._slots:

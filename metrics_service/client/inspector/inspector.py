@@ -102,6 +102,8 @@ class QueryInspector:
         self._budget = Budget(per_minute, tracker.monotonic_ns)
         self._plans = PlanQueue(plan_interval_s, tracker.monotonic_ns) if plans else None
         self._connection: Connection | None = None
+        # Whether the last question found no answer.
+        self._failing = False
         self._capture_ids = count(1)
         # When each query past the threshold is next looked at, in nanoseconds of its running.
         self._due_ns: dict[Timing, int] = {}
@@ -181,13 +183,25 @@ class QueryInspector:
             asked_ns = self._tracker.monotonic_ns()
             async with asyncio.timeout(DEADLINE_S):
                 await question(connection)
-        except Exception:
-            # Of a database in trouble others tell; what this is for is not worth a word.
+        except Exception as error:
             self._drop()
             self._budget.failed()
+            self._tell_failing(error)
         else:
             self.looks += 1
             self._budget.took(self._tracker.monotonic_ns() - asked_ns)
+            if self._failing:
+                self._failing = False
+                log.info("running queries can be looked at again")
+
+    def _tell_failing(self, error: Exception) -> None:
+        """Once an outage: one that does not end may be a pooler that refuses the settings."""
+        if not self._failing:
+            self._failing = True
+            sqlstate = getattr(error, "sqlstate", None)
+            log.warning(
+                "running queries cannot be looked at", error=type(error).__name__, sqlstate=sqlstate
+            )
 
     async def _look_at(
         self, connection: Connection, due: list[tuple[TrackedConnection, Run]]

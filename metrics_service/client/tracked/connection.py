@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
@@ -17,6 +17,7 @@ from metrics_service.client.query_count import current_query_count
 from metrics_service.client.record import NamedQuery, Outcome
 from metrics_service.client.statements import Statement
 from metrics_service.client.tracked import internals
+from metrics_service.client.tracked.copying import CopyingConnection
 from metrics_service.client.tracked.counting import (
     Counted,
     affected,
@@ -27,7 +28,7 @@ from metrics_service.client.tracked.counting import (
 from metrics_service.client.tracked.cursors import TrackedCursorFactory
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
-from metrics_service.client.tracked.session import RESET_MORE, Session
+from metrics_service.client.tracked.session import SessionConnection, may_last
 from metrics_service.client.tracked.tracker import (
     SAMPLE_MASK,
     Run,
@@ -50,7 +51,7 @@ async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConne
     return connection
 
 
-class TrackedConnection(internals.Connection):
+class TrackedConnection(CopyingConnection, SessionConnection):
     """Records each query once it has ended. Without a tracker it is a plain connection that also
     takes NamedQuery.
     """
@@ -59,9 +60,6 @@ class TrackedConnection(internals.Connection):
         "_acquired",
         "_driver",
         "_introspect_ns",
-        "_reset_on_release",
-        "_session",
-        "_session_state",
         "running",
         "tracker",
     )
@@ -76,9 +74,6 @@ class TrackedConnection(internals.Connection):
         # What acquiring took, until the first query takes it over.
         self._acquired: Timing | None = None
         self._introspect_ns = 0
-        self._reset_on_release = True
-        self._session_state = False
-        self._session = Session()
 
     def track(self, tracker: Tracker, *, reset_on_release: bool = True) -> None:
         """Send records to this tracker. Without reset_on_release the reset query is sent only after
@@ -116,88 +111,6 @@ class TrackedConnection(internals.Connection):
         sql = _plain(query)
         return TrackedCursorFactory(self, sql, None, args, prefetch, timeout, record_class, query)
 
-    async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
-        """As asyncpg's. The arguments that asyncpg writes into the statement are not in its text
-        here.
-        """
-        named = isinstance(query, NamedQuery)
-        statement = self.statement(query if named else f"COPY ({query}) TO STDOUT")
-        sql = _plain(query)
-        with self.driving(statement):
-            return await super().copy_from_query(sql, *args, **options)
-
-    async def copy_records_to_table(
-        self,
-        table_name: str,
-        *,
-        records: Iterable[Sequence[object]] | AsyncIterable[Sequence[object]],
-        columns: Iterable[str] | None = None,
-        schema_name: str | None = None,
-        timeout: float | None = None,
-        where: str | None = None,
-    ) -> str:
-        """As asyncpg's."""
-        names = None if columns is None else list(columns)
-        table = ".".join(_quoted(name) for name in (schema_name, table_name) if name)
-        listed = f"({', '.join(_quoted(name) for name in names)})" if names else ""
-        condition = f" WHERE {where}" if where else ""
-        statement = self.statement(f"COPY {table}{listed} FROM STDIN{condition}")
-        run = super().copy_records_to_table
-
-        # Its own introspection fails together with it, so that is never another failure.
-        inside = Statement(statement.definition, True, False)
-
-        async def copy(left: float | None) -> str:
-            with self.driving(inside):
-                return await run(
-                    table_name,
-                    records=records,
-                    columns=names,
-                    schema_name=schema_name,
-                    timeout=left,
-                    where=where,
-                )
-
-        return str(await self.timed(statement, copy, timeout, affected))
-
-    async def reset(self, *, timeout: float | None = None) -> None:
-        """As asyncpg's, and internal; at once where there is nothing to reset."""
-        if self.clean():
-            return
-        with self.driving(statements.RESET):
-            await super().reset(timeout=timeout)
-        self._session_state = False
-
-    def clean(self) -> bool:
-        """Whether it is open and a reset would find nothing to take back."""
-        return not (
-            self._reset_on_release
-            or self._session_state
-            or self._listeners
-            or self._log_listeners
-            or self._top_xact is not None
-            or self.is_closed()
-            or self._protocol.is_in_transaction()
-        )
-
-    def get_reset_query(self) -> str:
-        """As asyncpg's; empty where nothing can be left to reset, and with what asyncpg leaves in a
-        session where something may be.
-        """
-        if self._session_state:
-            return super().get_reset_query() + RESET_MORE
-        return super().get_reset_query() if self._reset_on_release else ""
-
-    async def close(self, *, timeout: float | None = None) -> None:
-        """As asyncpg's."""
-        self._session.orderly = True
-        await super().close(timeout=timeout)
-
-    def terminate(self) -> None:
-        """As asyncpg's."""
-        self._session.orderly = True
-        super().terminate()
-
     def acquired(self, timing: Timing) -> None:
         """What acquiring this connection took; the first query of a user takes it over."""
         self._acquired = timing
@@ -213,8 +126,11 @@ class TrackedConnection(internals.Connection):
 
     def statement(self, query: str) -> Any:
         """How to record a query: a Statement, or the NamedQuery, which has the same attributes."""
-        if self._driver is not None:
-            return self._driver
+        driver = self._driver
+        if driver is not None:
+            if driver is statements.INITIALISE and may_last(query):
+                self._lasting_state = True
+            return statements.set_up_by(query) if driver is statements.SET_UP else driver
         if isinstance(query, NamedQuery):
             return query
         if self.tracker is None:
@@ -340,24 +256,6 @@ class TrackedConnection(internals.Connection):
         )
         return TrackedPreparedStatement(self, sql, prepared._state, query)
 
-    async def _copy_in(self, copy_stmt: str, source: Any, timeout: Any) -> str:
-        return await self._copy(super()._copy_in, copy_stmt, source, timeout)
-
-    async def _copy_out(self, copy_stmt: str, output: Any, timeout: Any) -> str:
-        return await self._copy(super()._copy_out, copy_stmt, output, timeout)
-
-    async def _copy(self, run: Any, copy_stmt: str, stream: Any, timeout: Any) -> str:
-        statement = self.statement(copy_stmt)
-        # Here copy_from_query's own work ends and the copying begins.
-        before, self._driver = self._driver, None
-        try:
-            status = await self.timed(
-                statement, lambda left: run(copy_stmt, stream, left), timeout, affected
-            )
-        finally:
-            self._driver = before
-        return str(status)
-
     async def _introspect_types(self, *args: Any) -> Any:
         tracker = self.tracker
         begun_ns = 0 if tracker is None else tracker.monotonic_ns()
@@ -386,7 +284,3 @@ class TrackedConnection(internals.Connection):
 
 def _plain(query: str) -> str:
     return query.sql if isinstance(query, NamedQuery) else query
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

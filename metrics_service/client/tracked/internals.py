@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         _listeners: Any
         _log_listeners: Any
         _top_xact: Any
+        _pool_holder: Any
 
         def _check_open(self) -> None: ...
         async def _execute(self, *args: Any, **kwargs: Any) -> Any: ...

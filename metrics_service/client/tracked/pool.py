@@ -24,8 +24,10 @@ class TrackedPool(internals.Pool):
     """asyncpg's pool, with records of its queries, acquires, connects and resets.
 
     Give either sinks or a tracker. reset_on_release=False saves a round trip for each acquire where
-    statements leave nothing in the session; after one that may, the reset is sent all the same.
-    Further options are those of asyncpg.create_pool.
+    statements leave nothing in the session; after one that may, of setup= too, the reset is sent
+    all the same. What init= does is done once a connection and made to stay, but like asyncpg's any
+    reset undoes its settings: such belong into server_settings. Further options are those of
+    asyncpg.create_pool.
     """
 
     __slots__ = ("_reset_on_release", "_waiting", "tracker")
@@ -58,7 +60,7 @@ class TrackedPool(internals.Pool):
             max_queries=max_queries,
             max_inactive_connection_lifetime=max_inactive_connection_lifetime,
             connect=self._connecting(connect or asyncpg.connect, init),
-            setup=_on_proxy(setup, statements.INITIALISE),
+            setup=_on_proxy(setup, statements.SET_UP),
             reset=_on_connection(reset, statements.RESET),
             loop=None,
             connection_class=TrackedConnection,

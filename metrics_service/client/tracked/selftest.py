@@ -49,9 +49,12 @@ async def check_coverage(dsn: str) -> list[str]:
             await check.call(connection)
             if tuple(sink.seen) != check.expected:
                 wrong.append(f"{check.name}: expected {check.expected}, recorded {sink.seen}")
-        return wrong
-    finally:
         await connection.close()
+    except BaseException:
+        # Who gives up waiting is not to wait for an orderly end either.
+        connection.terminate()
+        raise
+    return wrong
 
 
 class _Recording:

@@ -1,26 +1,32 @@
 """What belongs to the session of a connection: how it ended, and how to take back what is in it."""
+# The signatures with a time-out are asyncpg's.
+# ruff: noqa: ASYNC109
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from metrics_service.client import statements
 from metrics_service.client.record import Outcome
+from metrics_service.client.statements import Statement
+from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.tracker import Timing, Tracker
 
-# Prepared statements of asyncpg's own are not from_sql. A seed cannot be taken back, but replaced.
-RESET_MORE: Final = """
+# A seed cannot be taken back, but replaced.
+TAKE_BACK: Final = """
 RESET SESSION AUTHORIZATION;
 RESET ROLE;
 DISCARD TEMP;
 SELECT pg_catalog.setseed(pg_catalog.date_part('microseconds', clock_timestamp()) / 60000000);
-DO $$
-DECLARE prepared text;
-BEGIN
-    FOR prepared IN SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql LOOP
-        EXECUTE pg_catalog.format('DEALLOCATE %I', prepared);
-    END LOOP;
-END $$;
+"""
+
+# Those of the driver's own are not from_sql.
+PREPARED: Final = """
+SELECT pg_catalog.quote_ident(name) FROM pg_catalog.pg_prepared_statements WHERE from_sql
 """
 
 
@@ -47,3 +53,104 @@ class Session:
             tracker.emit(
                 lost, tracker.now_us(), Timing(), Outcome.CONNECTION_LOST, None, internal=True
             )
+
+
+class SessionConnection(internals.Connection):
+    """A connection that knows whether something may be left in its session."""
+
+    __slots__ = ("_lasting_state", "_reset_on_release", "_session", "_session_state")
+
+    if TYPE_CHECKING:
+
+        @contextlib.contextmanager
+        def driving(self, statement: Statement) -> Iterator[None]: ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reset_on_release = True
+        self._session_state = False
+        # Whether what is taken back beyond asyncpg's reset may be what init= made to stay.
+        self._lasting_state = False
+        self._session = Session()
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """As asyncpg's, and internal; at once where there is nothing to reset. What asyncpg's own
+        reset leaves is taken back after it where there may be such; a pool hands no connection on
+        where that failed.
+        """
+        if self.clean():
+            return
+        loop = asyncio.get_running_loop()
+        deadline_s = None if timeout is None else loop.time() + timeout
+        with self.driving(statements.RESET):
+            await super().reset(timeout=timeout)
+        if not self._session_state:
+            return
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                taken_back = await self._take_back()
+        except Exception:
+            # asyncpg would have released it: whatever this is must not reach the caller.
+            taken_back = False
+        if taken_back:
+            self._session_state = False
+        else:
+            self._expire()
+
+    def clean(self) -> bool:
+        """Whether it is open and a reset would find nothing to take back."""
+        return not (
+            self._reset_on_release
+            or self._session_state
+            or self._listeners
+            or self._log_listeners
+            or self._top_xact is not None
+            or self.is_closed()
+            or self._protocol.is_in_transaction()
+        )
+
+    def get_reset_query(self) -> str:
+        """As asyncpg's; empty where nothing can be left to reset."""
+        needed = self._reset_on_release or self._session_state
+        return super().get_reset_query() if needed else ""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """As asyncpg's."""
+        self._session.orderly = True
+        await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        """As asyncpg's."""
+        self._session.orderly = True
+        super().terminate()
+
+    async def _take_back(self) -> bool:
+        """Take back what asyncpg's reset leaves; False where what init= made would go with it."""
+        if self._lasting_state:
+            return False
+        with self.driving(statements.TAKE_BACK):
+            await self.execute(TAKE_BACK)
+            prepared = [name for (name,) in await self.fetch(PREPARED)]
+            if prepared:
+                await self.execute(";".join(f"DEALLOCATE {name}" for name in prepared))
+        return True
+
+    def _expire(self) -> None:
+        """Let its pool replace it, as by expire_connections."""
+        holder = None if self._pool_holder is None else self._pool_holder()
+        if holder is not None:
+            holder._generation = None
+
+
+def may_last(query: str) -> bool:
+    """Whether a statement of init= may make something that asyncpg's reset leaves, and that taking
+    back what callers left would take away: a role, a temporary object, a prepared statement.
+    """
+    return _LASTING.search(query) is not None
+
+
+_LASTING: Final = re.compile(
+    r"\b(?:role|authorization|temp|temporary|prepare|do|call|set_config|pg_settings)\b"
+    r'|pg_temp|u&"',
+    re.IGNORECASE,
+)

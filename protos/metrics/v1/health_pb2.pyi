@@ -338,7 +338,9 @@ class MonitorCost(_message.Message):
     sink_errors: _builtins.int
     """Sinks that raised."""
     looks: _builtins.int
-    """Looks at running queries and plans taken, and those left out for the budget."""
+    """Looks at running queries and plans taken, and those that the budget put off
+    or left out.
+    """
     looks_skipped: _builtins.int
     def __init__(
         self,

@@ -1215,7 +1215,10 @@ class Blocker(_message.Message):
     pid: _builtins.int
     application_name: _builtins.str
     state: _builtins.str
-    """As in pg_stat_activity, such as "idle in transaction"."""
+    """As in pg_stat_activity, such as "idle in transaction"; or "prepared
+    transaction", which has no session and the pid 0; or "insufficient
+    privilege", where the role that looks may not see what the session does.
+    """
     query: _builtins.str
     """What it ran, or had run last; normalised, without literals."""
     transaction_ms: _builtins.float

@@ -126,7 +126,8 @@ class MetricsServiceServicer:
     def ListSlowQueries(self, request, context):
         """Those that are still running past the warning threshold, longest first, and
         then the slowest since the log began, slowest first: with what each waited
-        for, who held the lock, and the plan, where known. At most 200 are kept.
+        for, who held the lock, and the plan, where known. At most 200 of each are
+        kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

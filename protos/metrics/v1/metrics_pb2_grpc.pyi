@@ -55,7 +55,8 @@ class MetricsServiceStub:
     ListSlowQueries: _grpc.UnaryUnaryMultiCallable[_metrics_pb2.ListSlowQueriesRequest, _metrics_pb2.ListSlowQueriesResponse]
     """Those that are still running past the warning threshold, longest first, and
     then the slowest since the log began, slowest first: with what each waited
-    for, who held the lock, and the plan, where known. At most 200 are kept.
+    for, who held the lock, and the plan, where known. At most 200 of each are
+    kept.
     """
     StreamMetrics: _grpc.UnaryStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]
     """A snapshot first, then one whenever the state has changed, at most one an
@@ -89,7 +90,8 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     ListSlowQueries: _aio.UnaryUnaryMultiCallable[_metrics_pb2.ListSlowQueriesRequest, _metrics_pb2.ListSlowQueriesResponse]  # type: ignore[assignment]
     """Those that are still running past the warning threshold, longest first, and
     then the slowest since the log began, slowest first: with what each waited
-    for, who held the lock, and the plan, where known. At most 200 are kept.
+    for, who held the lock, and the plan, where known. At most 200 of each are
+    kept.
     """
     StreamMetrics: _aio.UnaryStreamMultiCallable[_metrics_pb2.StreamMetricsRequest, _metrics_pb2.StreamMetricsResponse]  # type: ignore[assignment]
     """A snapshot first, then one whenever the state has changed, at most one an
@@ -156,7 +158,8 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_metrics_pb2.ListSlowQueriesResponse, _abc.Awaitable[_metrics_pb2.ListSlowQueriesResponse]]:
         """Those that are still running past the warning threshold, longest first, and
         then the slowest since the log began, slowest first: with what each waited
-        for, who held the lock, and the plan, where known. At most 200 are kept.
+        for, who held the lock, and the plan, where known. At most 200 of each are
+        kept.
         """
 
     @_abc_1.abstractmethod

@@ -791,7 +791,10 @@ class Blocker(_message.Message):
     application_name: _builtins.str
     """At most 64 characters."""
     state: _builtins.str
-    """As in pg_stat_activity, such as "idle in transaction"."""
+    """As in pg_stat_activity, such as "idle in transaction"; or "prepared
+    transaction", which has no session and the pid 0; or "insufficient
+    privilege", where the role that looks may not see what the session does.
+    """
     query: _builtins.str
     """What it runs, or ran last: normalised as in QueryDefinition."""
     transaction_us: _builtins.int

@@ -7,7 +7,13 @@ import asyncio
 import asyncpg
 import pytest
 
-from metrics_service.client.tracked import TrackedConnection, default_tracker, track_query
+from booking_service import server
+from metrics_service.client.tracked import (
+    TrackedConnection,
+    default_tracker,
+    selftest,
+    track_query,
+)
 from servicekit.start import StartError
 from tests.rpc.booking.shell import running
 
@@ -35,6 +41,20 @@ async def test_a_start_in_development_goes_on_when_all_are_timed(booking_dsn: st
             ).operations
         }
         assert not any(label.startswith("coverage.") for label in labels)
+
+
+async def test_a_start_in_development_does_not_wait_for_ever_for_the_check(
+    booking_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stuck(connection: TrackedConnection) -> None:
+        await connection.execute("SELECT pg_sleep(600)")
+
+    checks = (selftest.Check("stuck", stuck, ()),)
+    monkeypatch.setattr(selftest, "CHECKS", checks)
+    monkeypatch.setattr(server, "COVERAGE_S", 0.5)
+    with pytest.raises(StartError, match="could not be checked within"):
+        async with running(booking_dsn, BOOKING_DEVELOPMENT="true"):
+            pass
 
 
 async def test_operations_are_timed_by_the_tracker_of_the_service(booking_dsn: str) -> None:
