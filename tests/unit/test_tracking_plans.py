@@ -219,7 +219,7 @@ async def test_nothing_stays_prepared(
     assert await own.fetchval(prepared) == 0
 
 
-async def test_a_lock_on_the_table_is_not_waited_for(
+async def test_a_lock_on_the_table_is_not_waited_for_but_tried_again(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     holder = await asyncpg.connect(scene.dsn)
@@ -229,9 +229,15 @@ async def test_a_lock_on_the_table_is_not_waited_for(
         await inspector.look()
     finally:
         await holder.close()
-    assert (inspector.plan_errors, scene.looks.plans) == (1, [])
+    assert (inspector.plan_errors, scene.looks.plans) == (0, [])
     refused = [kept for kept in scene.records.all if kept.outcome is Outcome.ERROR]
     assert [(kept.record.internal, kept.record.sqlstate) for kept in refused] == [(True, "55P03")]
+    scene.after(29)
+    await inspector.look()
+    assert scene.looks.plans == []
+    scene.after(2)
+    await inspector.look()
+    assert len(scene.looks.plans) == 1
 
 
 async def test_a_server_too_old_is_asked_nothing(scene: Scene) -> None:

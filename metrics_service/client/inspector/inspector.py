@@ -233,13 +233,19 @@ class QueryInspector:
             log.info("no plans of slow queries: the server is too old", server=major)
             self._plans = self._tracker.on_slow = None
             return
-        definition, source = self._plans.take()
+        taken = self._plans.take()
+        if taken is None:
+            return
+        definition = taken.definition
         try:
-            plan = await generic_plan(connection, source)
+            plan = await generic_plan(connection, taken.source)
         except Exception as error:
             outcome, sqlstate = classify(error, closed=connection.is_closed())
             if outcome is not Outcome.ERROR:
                 raise
+            if sqlstate in _BUSY:
+                self._plans.put_off(taken)
+                return
             self.plan_errors += 1
             log.info("no plan of a slow query", query=definition.label, sqlstate=sqlstate)
             return
@@ -265,6 +271,10 @@ class QueryInspector:
             except Exception:
                 # Its own fault: the looking goes on, but not at this rate.
                 self._budget.failed()
+
+
+# A lock or a statement took too long: its tables are in use, most likely by what made it slow.
+_BUSY: Final = frozenset({"55P03", "57014"})
 
 
 def _pid(connection: TrackedConnection) -> int:

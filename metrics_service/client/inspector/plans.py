@@ -11,7 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from metrics_service.client.inspector.plan_text import plan_text
 from metrics_service.client.normalise import PARSED_MAX_CHARS
@@ -22,6 +22,9 @@ OLDEST_SERVER: Final = 16
 
 PENDING_MAX: Final = 32
 """Statements that wait for their turn."""
+
+PUT_OFF_NS: Final = 30_000_000_000
+"""Until a statement is tried again whose tables somebody had locked."""
 
 REMEMBERED_MAX: Final = 1_000
 """Fingerprints whose last turn is remembered."""
@@ -37,6 +40,14 @@ class Connection(Protocol):
     def terminate(self) -> None: ...
 
 
+class Waiting(NamedTuple):
+    """A statement that waits for its plan, until a time by a monotonic clock at least."""
+
+    definition: QueryDefinition
+    source: str
+    not_before_ns: int = 0
+
+
 class PlanQueue:
     """Slow statements that have no plan of this interval yet, oldest first."""
 
@@ -44,11 +55,12 @@ class PlanQueue:
         self.dropped = 0
         self._interval_ns = round(interval_s * 1e9)
         self._monotonic_ns = monotonic_ns
-        self._pending: OrderedDict[int, tuple[QueryDefinition, str]] = OrderedDict()
+        self._pending: OrderedDict[int, Waiting] = OrderedDict()
         self._turns_ns: OrderedDict[int, int] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._pending)
+    def __bool__(self) -> bool:
+        """Whether one is to be planned now."""
+        return self._next() is not None
 
     def add(self, statement: Any) -> None:
         """A Statement or NamedQuery was slow."""
@@ -62,21 +74,36 @@ class PlanQueue:
         source = source_of(statement)
         if source is None:
             return
-        if len(self._pending) >= PENDING_MAX:
-            self._pending.popitem(last=False)
-            self.dropped += 1
-        self._pending[fingerprint] = (definition, source)
+        self._wait(Waiting(definition, source))
 
-    def take(self) -> tuple[QueryDefinition, str]:
-        """The next one and its source; it is not added again in this interval, whatever comes of
-        it.
+    def take(self) -> Waiting | None:
+        """The next one, if there is one now; it is not added again in this interval, whatever comes
+        of it.
         """
-        fingerprint, taken = self._pending.popitem(last=False)
+        fingerprint = self._next()
+        if fingerprint is None:
+            return None
         self._turns_ns[fingerprint] = self._monotonic_ns()
         self._turns_ns.move_to_end(fingerprint)
         if len(self._turns_ns) > REMEMBERED_MAX:
             self._turns_ns.popitem(last=False)
-        return taken
+        return self._pending.pop(fingerprint)
+
+    def put_off(self, taken: Waiting) -> None:
+        """One that was taken is to be tried again later."""
+        self._wait(taken._replace(not_before_ns=self._monotonic_ns() + PUT_OFF_NS))
+
+    def _wait(self, waiting: Waiting) -> None:
+        if len(self._pending) >= PENDING_MAX:
+            self._pending.popitem(last=False)
+            self.dropped += 1
+        self._pending[waiting.definition.fingerprint] = waiting
+
+    def _next(self) -> int | None:
+        now_ns = self._monotonic_ns()
+        return next(
+            (key for key, waiting in self._pending.items() if waiting.not_before_ns <= now_ns), None
+        )
 
 
 def source_of(statement: Any) -> str | None:
