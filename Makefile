@@ -13,7 +13,8 @@ RUN := .venv/running.stamp
 DEV := .venv/development.stamp
 # The whole size of what `make test` runs a part of takes minutes.
 LONG := --timeout=900 --session-timeout=1800
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# One process more than there are cores: some tests wait for programs to start and to end.
+PARALLEL = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist worksteal
 # Test files by the words in their names; what is of queries or of health is no test of the metrics.
 files-of = $(sort $(foreach word,$(1),$(wildcard tests/*/test_*$(word)*.py tests/*/*/test_*$(word)*.py)))
 MONITOR_TESTS = $(call files-of,tracking timing health probe quer canary alert notify sketch state_rpcs)
