@@ -3,22 +3,16 @@
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
 from booking_service.domain.booking import Booking, BookingEvent, Event, PaymentEvent
 from booking_service.domain.catalog import Package
+from booking_service.domain.instants import microseconds
 from protos.tracking.v1 import event_pb2
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
-
-
-def microseconds(instant: datetime | None) -> int:
-    """Microseconds since the Unix epoch; 0 for None."""
-    return 0 if instant is None else (instant - _EPOCH) // _MICROSECOND
 
 
 def encode(events: Iterable[Event], packages: Mapping[UUID, Package], now: datetime) -> bytes:
@@ -49,7 +43,7 @@ def _fill_booking(fact: event_pb2.BookingFact, event: BookingEvent, package: Pac
     fact.version = booking.version
     fact.quantity = booking.quantity
     fact.hold_time_us = microseconds(booking.create_time)
-    fact.complete_time_us = microseconds(booking.complete_time)
+    fact.complete_time_us = _microseconds_or_0(booking.complete_time)
     fact.amount_minor = booking.price_minor
     fact.currency = booking.currency
     fact.refund_minor = booking.refund_minor or 0
@@ -78,4 +72,8 @@ def _fill_common(
     fact.package_type = package.type
     fact.location = package.location
     fact.user_id = booking.user_id
-    fact.confirm_time_us = microseconds(booking.confirm_time)
+    fact.confirm_time_us = _microseconds_or_0(booking.confirm_time)
+
+
+def _microseconds_or_0(instant: datetime | None) -> int:
+    return 0 if instant is None else microseconds(instant)

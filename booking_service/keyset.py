@@ -4,11 +4,12 @@ Times are exact to the microsecond, so that no row of a list is answered twice o
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from booking_service.queries import Key, Page
+from booking_service.domain.instants import instant, microseconds
 
 T = TypeVar("T")
 
@@ -18,13 +19,25 @@ Position = tuple[datetime, UUID]
 BEFORE_ALL: Final[Position] = datetime(1, 1, 2, tzinfo=UTC), UUID(int=0)
 AFTER_ALL: Final[Position] = datetime(9999, 12, 30, tzinfo=UTC), UUID(int=2**128 - 1)
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+
+class Key(NamedTuple):
+    """Where a page ended: the last row's sort key (microseconds or minor units) and id."""
+
+    sort: int
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in order; `next` is the key to go on after, None on the last page."""
+
+    items: Sequence[T]
+    next: Key | None
 
 
 def position(after: Key | None, start: Position) -> Position:
     """The row that `after` stands for; `start` of a list's first page."""
-    return start if after is None else (_EPOCH + after.sort * _MICROSECOND, after.id)
+    return start if after is None else (instant(after.sort), after.id)
 
 
 def page(found: Sequence[T], limit: int, row: Callable[[T], Position]) -> Page[T]:
@@ -33,4 +46,4 @@ def page(found: Sequence[T], limit: int, row: Callable[[T], Position]) -> Page[T
     if len(found) <= limit:
         return Page(items, None)
     time, row_id = row(items[-1])
-    return Page(items, Key((time - _EPOCH) // _MICROSECOND, row_id))
+    return Page(items, Key(microseconds(time), row_id))

@@ -4,9 +4,9 @@ carry, and answers what was committed when it ran.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final
 from uuid import UUID
 
 from booking_service import rows
@@ -14,47 +14,26 @@ from booking_service.database import Connection, Database, Record, query_timeout
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.catalog import Package, PackageStatus, Vendor
 from booking_service.domain.inventory import Day, days_of
+from booking_service.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.sql import QueryGroup
 
 __all__ = [
     "Availability",
     "BookingFilter",
     "BookingQueries",
-    "Key",
     "PackageFilter",
     "PackageOrder",
     "PackageQueries",
-    "Page",
     "QueryGroup",
 ]
-
-T = TypeVar("T")
 
 MAX_STAY_DAYS: Final = 366
 """No booking is longer; it bounds how far back a list by dates has to look."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _FIRST_DAY = date(1, 1, 1)
 _LAST_DAY = date(9999, 12, 31)
 _ALL_ZERO = UUID(int=0)
-_ALL_ONE = UUID(int=2**128 - 1)
 _LEAST_SORT_KEY = -(2**63)
-
-
-class Key(NamedTuple):
-    """Where a page ended: the last row's sort key (microseconds or minor units) and id."""
-
-    sort: int
-    id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Rows in order; `next` is the key to go on after, None on the last page."""
-
-    items: Sequence[T]
-    next: Key | None
 
 
 class PackageOrder(StrEnum):
@@ -128,12 +107,11 @@ class PackageQueries:
         limit: int,
     ) -> Page[Package]:
         """Newest first by (create_time, id), of these statuses or, when there are none, of any."""
-        position = _last_seen(after)
         wanted = sorted(map(str, statuses))
         found = await self._database.fetch(
-            self._sql.list_by_vendor, vendor_id, wanted, *position, limit + 1
+            self._sql.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
         )
-        return _page([rows.package(row) for row in found], _created(found), limit)
+        return page([rows.package(row) for row in found], limit, _created)
 
     async def get_vendor(self, vendor_id: UUID) -> Vendor | None:
         row = await self._database.fetchrow(self._sql.get_vendor, vendor_id)
@@ -169,8 +147,9 @@ class PackageQueries:
                 limit + 1,
                 timeout=query_timeout_s(),
             )
-        keys = [Key(row["sort_key"], row["id"]) for row in found]
-        return _page([_without_sort_key(row) for row in found], keys, limit)
+        items = [_without_sort_key(row) for row in found[:limit]]
+        more = len(found) > limit
+        return Page(items, Key(found[limit - 1]["sort_key"], items[-1].id) if more else None)
 
     async def check_availability(
         self, package_id: UUID, start_date: date, end_date: date
@@ -214,24 +193,24 @@ class BookingQueries:
     async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
         """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
         states = [str(state) for state in wanted.states]
-        position = (*_last_seen(after), limit + 1)
+        last_seen = (*position(after, AFTER_ALL), limit + 1)
         start, end = wanted.start_date or _FIRST_DAY, wanted.end_date or _LAST_DAY
         earliest = max(start.toordinal() - MAX_STAY_DAYS + 1, 1)
         dates = (start, end, date.fromordinal(earliest))
         user_id, package_id = wanted.user_id, wanted.package_id
         if user_id is not None and package_id is not None:
             query = self._sql.get_user_package_bookings
-            args: tuple[object, ...] = (states, *dates, *position, user_id, package_id)
+            args: tuple[object, ...] = (states, *dates, *last_seen, user_id, package_id)
         elif user_id is not None:
-            query, args = self._sql.get_user_bookings, (states, *dates, *position, user_id)
+            query, args = self._sql.get_user_bookings, (states, *dates, *last_seen, user_id)
         elif package_id is not None:
-            query, args = self._sql.list_by_package, (states, *dates, *position, package_id)
+            query, args = self._sql.list_by_package, (states, *dates, *last_seen, package_id)
         elif wanted.start_date is not None or wanted.end_date is not None:
-            query, args = self._sql.list_by_dates, (states, *dates, *position)
+            query, args = self._sql.list_by_dates, (states, *dates, *last_seen)
         else:
-            query, args = self._sql.list_recent, (states, *position)
+            query, args = self._sql.list_recent, (states, *last_seen)
         found = await self._database.fetch(query, *args)
-        return _page([rows.booking(row) for row in found], _created(found), limit)
+        return page([rows.booking(row) for row in found], limit, _created)
 
     async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
         """Those that exist."""
@@ -239,22 +218,9 @@ class BookingQueries:
         return {row["id"]: rows.booking(row) for row in found}
 
 
-_END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
-
-
-def _last_seen(after: Key | None) -> tuple[datetime, UUID]:
-    """Where a list that is newest first goes on."""
-    return (_EPOCH + after.sort * _MICROSECOND, after.id) if after else (_END_OF_TIME, _ALL_ONE)
-
-
-def _created(found: Sequence[Record]) -> list[Key]:
-    return [Key((row["create_time"] - _EPOCH) // _MICROSECOND, row["id"]) for row in found]
+def _created(value: Booking | Package) -> Position:
+    return value.create_time, value.id
 
 
 def _without_sort_key(row: Record) -> Package:
     return rows.package({name: value for name, value in row.items() if name != "sort_key"})
-
-
-def _page(items: Sequence[T], keys: Sequence[Key], limit: int) -> Page[T]:
-    more = len(items) > limit
-    return Page(items[:limit], keys[limit - 1] if more else None)

@@ -9,8 +9,7 @@ from booking_service import rows
 from booking_service.database import Database, query_timeout_s
 from booking_service.domain.booking import Payment
 from booking_service.domain.commands import PaymentToClaim
-from booking_service.keyset import BEFORE_ALL, Position, page, position
-from booking_service.queries import Key, Page
+from booking_service.keyset import BEFORE_ALL, Key, Page, Position, page, position
 from booking_service.sql import QueryGroup
 
 DUE_ROWS: Final = 300

@@ -8,8 +8,7 @@ from uuid import UUID
 from booking_service import rows
 from booking_service.database import Database
 from booking_service.domain.people import Review, UserProfile
-from booking_service.keyset import AFTER_ALL, Position, page, position
-from booking_service.queries import Key, Page
+from booking_service.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.sql import QueryGroup
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from booking_service.database import Database, Record
 from booking_service.domain.booking import State, Transition
-from booking_service.queries import Key, Page
+from booking_service.keyset import Key, Page
 from booking_service.sql import QueryGroup
 
 

@@ -1,8 +1,8 @@
 """The etag of a stored value: another one whenever the value is another."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from booking_service.domain.instants import microseconds
 
 
 def etag(version: int, update_time: datetime) -> str:
@@ -10,5 +10,4 @@ def etag(version: int, update_time: datetime) -> str:
 
     A refund that was paid out changes a booking without a transition, hence the time.
     """
-    microseconds = (update_time - _EPOCH) // timedelta(microseconds=1)
-    return f'"{version}-{microseconds:x}"'
+    return f'"{version}-{microseconds(update_time):x}"'

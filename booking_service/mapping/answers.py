@@ -15,10 +15,11 @@ from booking_service.domain.money import exponent
 from booking_service.domain.policy import CancellationPolicy
 from booking_service.domain.refusal import Reason
 from booking_service.domain.world import Draft, World
+from booking_service.keyset import Page
 from booking_service.mapping.lists import next_token
 from booking_service.mapping.reads import Stay
 from booking_service.mapping.times import timestamp
-from booking_service.queries import Availability, Page
+from booking_service.queries import Availability
 from protos.booking.v1 import booking_pb2, catalog_pb2
 
 _CONFIRMED = frozenset({State.CONFIRMED, State.FULFILLED, State.CANCELLED})

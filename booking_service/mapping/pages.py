@@ -13,7 +13,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 
-from booking_service.queries import Key
+from booking_service.keyset import Key
 
 _VERSION = 1
 _KEY = struct.Struct(">Bq16s")

@@ -14,12 +14,12 @@ from booking_service.domain.commands import (
     RefundPayment,
 )
 from booking_service.domain.money import Money
+from booking_service.keyset import Key, Page
 from booking_service.mapping import lists
 from booking_service.mapping.answers import money
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.requests import Change, fingerprint
 from booking_service.mapping.times import timestamp
-from booking_service.queries import Key, Page
 from protos.booking.v1 import payment_pb2
 
 DEFAULT_CLAIM = 10

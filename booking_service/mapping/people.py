@@ -11,11 +11,11 @@ from uuid import uuid4
 from booking_service.domain.commands import CreateReview, UpdateProfile
 from booking_service.domain.etag import etag
 from booking_service.domain.people import Review, UserProfile
+from booking_service.keyset import Key, Page
 from booking_service.mapping import lists
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.requests import Change, fingerprint
 from booking_service.mapping.times import timestamp
-from booking_service.queries import Key, Page
 from booking_service.queries_people import ReviewFilter
 from protos.booking.v1 import profile_pb2, review_pb2
 

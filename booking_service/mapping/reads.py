@@ -10,11 +10,12 @@ from uuid import UUID
 from booking_service.domain.booking import State
 from booking_service.domain.catalog import PackageStatus
 from booking_service.domain.money import Money
+from booking_service.keyset import Key
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.lists import after, size_of
 from booking_service.mapping.packages import MAX_PARTY_SIZE
 from booking_service.mapping.requests import MAX_QUANTITY, MAX_STAY_DAYS
-from booking_service.queries import BookingFilter, Key, PackageFilter, PackageOrder
+from booking_service.queries import BookingFilter, PackageFilter, PackageOrder
 from protos.booking.v1 import booking_pb2, catalog_pb2
 
 MAX_BATCH = 100

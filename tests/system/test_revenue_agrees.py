@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.type.money_pb2 import Money
 
-from booking_service.facts import microseconds
+from booking_service.domain.instants import microseconds
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2

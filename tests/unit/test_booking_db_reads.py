@@ -12,13 +12,8 @@ from booking_service.database import Database, SetClock
 from booking_service.domain.booking import State
 from booking_service.domain.inventory import Day
 from booking_service.domain.policy import CancellationPolicy, Tier
-from booking_service.queries import (
-    Availability,
-    BookingFilter,
-    BookingQueries,
-    Key,
-    PackageQueries,
-)
+from booking_service.keyset import Key
+from booking_service.queries import Availability, BookingFilter, BookingQueries, PackageQueries
 from tests.booking_seed import DAY, NOW, add_booking, add_days, add_package
 
 LAPSED = NOW - timedelta(seconds=1)

@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from booking_service.database import Database, SetClock
-from booking_service.queries import Key, PackageFilter, PackageOrder, PackageQueries
+from booking_service.keyset import Key
+from booking_service.queries import PackageFilter, PackageOrder, PackageQueries
 from tests.booking_seed import DAY, NOW, add_booking, add_days, add_package
 
 LAPSED = NOW - timedelta(seconds=1)

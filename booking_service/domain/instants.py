@@ -1,0 +1,16 @@
+"""Instants as whole microseconds since the Unix epoch, exact in both directions."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(instant: datetime) -> int:
+    """Of an aware instant, since the epoch."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def instant(since_epoch_us: int) -> datetime:
+    """What microseconds() was given, in UTC."""
+    return _EPOCH + since_epoch_us * _MICROSECOND
