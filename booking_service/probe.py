@@ -22,6 +22,7 @@ from booking_service.database import (
     translated,
 )
 from booking_service.sql import QueryGroup
+from metrics_service.client.clock import wall_us
 from protos.tracking.v1 import tracking_pb2
 from servicekit.start import StartError
 
@@ -86,7 +87,7 @@ class DatabaseProbe:
         *,
         interval_s: float = 1.0,
         on_result: Callable[[ProbeResult], None] | None = None,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.result: ProbeResult | None = None

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from metrics_service.client.clock import wall_us
 from metrics_service.client.health import (
     Criteria,
     Figures,
@@ -61,7 +62,7 @@ class HealthRegistry:
         heartbeat_s: float,
         log_health: Callable[[], LogHealth],
         criteria: Criteria,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._stale_after_s = heartbeat_s * MISSED_BEATS

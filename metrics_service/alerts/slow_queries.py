@@ -11,8 +11,10 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.alerts.notify import Notice, Notifier
+from metrics_service.client.clock import wall_us
 from metrics_service.state.known_queries import Query
-from metrics_service.state.very_slow import VERY_SLOW_US, VerySlow
+from metrics_service.state.slow import VERY_SLOW_US
+from metrics_service.state.very_slow import VerySlow
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class SlowQueryAlert:
         source: Callable[[], Source],
         notifier: Notifier,
         *,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        now_us: Callable[[], int] = wall_us,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.untold = 0

@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from metrics_service.client.clock import wall_us
 from metrics_service.client.events import Body, envelope
 from metrics_service.client.lane import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.record import QueryDefinition, QueryRecord
@@ -42,10 +42,6 @@ FLUSH_INTERVAL_S: Final = 1.0
 """How long an event waits for company at most."""
 
 
-def _wall_us() -> int:
-    return time.time_ns() // 1_000
-
-
 def _instance_name() -> str:
     return f"{socket.gethostname()[:80]}-{os.getpid()}-{os.urandom(4).hex()}"
 
@@ -63,7 +59,7 @@ class Emitter:
         service: str,
         *,
         instance: str | None = None,
-        now_us: Callable[[], int] = _wall_us,
+        now_us: Callable[[], int] = wall_us,
         flush_interval_s: float = FLUSH_INTERVAL_S,
     ) -> None:
         self.service = service

@@ -12,12 +12,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
-SLOW_US: Final = 500_000
-"""A query is slow when its execute time is above this; exactly 500 ms is not slow."""
-
-VERY_SLOW_US: Final = 1_000_000
-"""Above this a slow query is critical; exactly 1,000 ms is not."""
-
 TEXT_MAX_BYTES: Final = 2048
 """Longest normalised statement that a definition carries, in UTF-8 bytes."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
+from metrics_service.client.clock import wall_us
 from metrics_service.eventlog import partitions, rows
 from metrics_service.eventlog.checkpoints import Checkpoint, CheckpointStore, Section
 from metrics_service.eventlog.connections import check_ready
@@ -44,10 +45,6 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 MAINTENANCE_S: Final = 600.0
 
 
-def _wall_us() -> int:
-    return time.time_ns() // 1_000
-
-
 class EventLog:
     """The log of one metrics database.
 
@@ -59,7 +56,7 @@ class EventLog:
         self,
         dsn: str,
         *,
-        now_us: Callable[[], int] = _wall_us,
+        now_us: Callable[[], int] = wall_us,
         monotonic_s: Callable[[], float] = time.monotonic,
         retention_days: int = RETENTION_DAYS,
         tick_s: float = TICK_S,

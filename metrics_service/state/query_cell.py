@@ -8,13 +8,13 @@ from typing import Self
 
 from metrics_service.state.figures import distribution
 from metrics_service.state.sketch import Sketch
+from metrics_service.state.slow import SLOW_US
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 MAX_GROUPS = 500
 # The group of all that came once the groups were full.
 OTHER = "other"
 
-_SLOW_US = 500_000
 _FIELDS = (
     "total",
     "failed",
@@ -59,8 +59,8 @@ class QueryCell:
         """Add the durations of queries that ended ok, failed or in error."""
         self.execute_us.add_many(execute_us)
         self.pool_wait_us.add_many(pool_wait_us)
-        if max(execute_us) > _SLOW_US:
-            self.over_500ms += sum(value > _SLOW_US for value in execute_us)
+        if max(execute_us) > SLOW_US:
+            self.over_500ms += sum(value > SLOW_US for value in execute_us)
             self.at_least_1000ms += sum(value >= 1_000_000 for value in execute_us)
             self.over_1000ms += sum(value > 1_000_000 for value in execute_us)
             self.at_least_2000ms += sum(value >= 2_000_000 for value in execute_us)

@@ -22,12 +22,12 @@ from metrics_service.state.query_stats import DEFAULT_LIMIT, MAX_LIMIT
 from metrics_service.state.recent_queries import TimingReader
 from metrics_service.state.record import LogRecord
 from metrics_service.state.seen import Seen
+from metrics_service.state.slow import SLOW_US
 from metrics_service.state.texts import MAX_PLAN_BYTES, cut_at_line
 from metrics_service.state.window import HOUR_US
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
-SLOW_US = 500_000
 MAX_ENDED = 200
 MAX_RUNNING = 200
 MAX_PLANS = 200

@@ -15,9 +15,9 @@ from metrics_service.state.query_columns import (
     OK,
     Columns,
 )
+from metrics_service.state.slow import VERY_SLOW_US
 from protos.tracking.v1 import event_pb2
 
-VERY_SLOW_US = 1_000_000
 MAX_KEPT = 1_000
 
 _COUNTED = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))

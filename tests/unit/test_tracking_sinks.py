@@ -14,8 +14,6 @@ from metrics_service.client import timing_buffer
 from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import HealthWindow
 from metrics_service.client.record import (
-    SLOW_US,
-    VERY_SLOW_US,
     NamedQuery,
     Outcome,
     QueryDefinition,
@@ -23,6 +21,7 @@ from metrics_service.client.record import (
 )
 from metrics_service.client.stream import StreamClient
 from metrics_service.client.tracked import TrackedPool, Tracker, track_query
+from metrics_service.state.slow import SLOW_US, VERY_SLOW_US
 from tests.unit.tracking_recording import Recording
 
 

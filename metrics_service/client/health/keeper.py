@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from metrics_service.client.clock import wall_us
 from metrics_service.client.health.judge import DEFAULT, Criteria, Reason, Status, Verdict
 
 _SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
@@ -27,7 +28,7 @@ class VerdictKeeper:
     ) -> None:
         self._criteria = criteria
         self._monotonic_ns = monotonic_ns
-        self._now_us = now_us or _now_us
+        self._now_us = now_us or wall_us
         self.status = Status.UNKNOWN
         self.reasons: tuple[Reason, ...] = ()
         self.hard = False
@@ -119,7 +120,3 @@ class VerdictKeeper:
     def _gap_over(self, now_ns: int) -> bool:
         turned_ns = self._turned_ns
         return turned_ns is None or now_ns - turned_ns >= self._criteria.gap_s * 1e9
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -20,10 +20,11 @@ from metrics_service.client.inspector.plans import (
     PlanQueue,
     generic_plan,
 )
-from metrics_service.client.record import SLOW_US, Outcome, QueryDefinition
+from metrics_service.client.record import Outcome, QueryDefinition
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.tracker import Run, Timing, Tracker
+from metrics_service.state.slow import SLOW_US
 from protos.tracking.v1 import event_pb2
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
+from metrics_service.client.clock import wall_us
 from metrics_service.client.record import (
     Outcome,
     QueryDefinition,
@@ -67,7 +68,7 @@ class Tracker:
         statements: StatementTable | None = None,
     ) -> None:
         self.sinks: tuple[QuerySink, ...] = tuple(sinks)
-        self.now_us = now_us or _now_us
+        self.now_us = now_us or wall_us
         self.monotonic_ns = monotonic_ns
         self.trace_id = current_trace_id.get if trace_id is None else _silenced(trace_id)
         self.statements = statements or StatementTable()
@@ -228,10 +229,6 @@ def _silenced(provider: TraceIdProvider) -> TraceIdProvider:
             return None
 
     return trace_id
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 _NEVER_NS: Final = 1 << 62
