@@ -222,34 +222,32 @@ async def test_backends_killed_in_mid_query_are_one_failure_each_and_turn_health
 async def killed_in_mid_query(
     dsn: str, catalog: catalog_pb2_grpc.CatalogServiceAsyncStub, count: int
 ) -> None:
-    """So many reads wait for a lock, and then their backends are killed."""
+    """So many reads wait for a lock, one after the other, until its backend is killed.
+
+    Not all at once: the first would come ever closer to the time that a statement may take.
+    """
     # A transaction sees one state of pg_stat_activity for as long as it lasts.
     locker, observer = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
     try:
         async with locker.transaction():
             await locker.execute("LOCK TABLE packages IN ACCESS EXCLUSIVE MODE")
-            calls = [
-                asyncio.ensure_future(
+            for _ in range(count):
+                call = asyncio.ensure_future(
                     catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id=str(uuid4())))
                 )
-                for _ in range(count)
-            ]
-            give_up_s = time.monotonic() + BOUND_S
-            while len(blocked := await observer.fetch(BLOCKED)) < count:
-                assert time.monotonic() < give_up_s, f"{len(blocked)} wait"
-            for row in blocked:
-                await observer.execute("SELECT pg_terminate_backend($1)", row["pid"])
-            answers = await asyncio.gather(*calls, return_exceptions=True)
+                give_up_s = time.monotonic() + BOUND_S
+                while not await observer.fetchval(KILL_BLOCKED):
+                    assert time.monotonic() < give_up_s, "it waits for no lock"
+                with pytest.raises(grpc.aio.AioRpcError) as failure:
+                    await call
+                assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
     finally:
         await locker.close()
         await observer.close()
-    for answer in answers:
-        assert isinstance(answer, grpc.aio.AioRpcError)
-        assert answer.code() is grpc.StatusCode.UNAVAILABLE
 
 
-BLOCKED = """
-    SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE 'booking_service%'
+KILL_BLOCKED = """
+    SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'booking_service'
         AND wait_event_type = 'Lock' AND state = 'active'
 """
