@@ -33,6 +33,11 @@ log = structlog.get_logger()
 INSTANCES_MAX: Final = 100
 MISSED_BEATS: Final = 3
 
+TICKS_APART_S: Final = 1.0
+"""`tick` is called more often than this. Time beyond it without one is time that this process was
+stopped, in which it heard nobody: that is no instance's silence.
+"""
+
 REPLACED_AFTER_S: Final = 60.0
 """A stale instance is forgotten after this when another one of its service reports."""
 FORGOTTEN_AFTER_S: Final = 24 * 3600.0
@@ -52,8 +57,8 @@ class HealthRegistry:
     """The instances that report here and the verdict on them, each and together.
 
     heartbeat_s is what producers are told; three missed make an instance stale. log_health gives
-    the state of the database that this service itself writes to. `tick` must be called about once
-    a second, since time alone changes a verdict.
+    the state of the database that this service itself writes to. `tick` must be called at least
+    every TICKS_APART_S, since time alone changes a verdict.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class HealthRegistry:
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
         self._instances: dict[str, Instance] = {}
+        self._ticked_ns = monotonic_ns()
         self._together = self._new_window()
         self._together_keeper = self._new_keeper()
         self._together_figures = Figures()
@@ -122,7 +128,10 @@ class HealthRegistry:
 
     def tick(self) -> None:
         """Judge everything anew: time has passed, or the log has gone or come back."""
+        listening_ns = self._listening_ns()
+        self._ticked_ns = now_ns = self._monotonic_ns()
         for entry in self._instances.values():
+            entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
             self._judge(entry)
         self._judge_together()
         self._tell()
@@ -263,7 +272,11 @@ class HealthRegistry:
         return self._silent_s(entry) >= self._stale_after_s
 
     def _silent_s(self, entry: Instance) -> float:
-        return (self._monotonic_ns() - entry.heard_ns) / 1e9
+        return entry.silent_ns(self._listening_ns()) / 1e9
+
+    def _listening_ns(self) -> int:
+        """Now, but for the time that this process has been stopped since the last tick."""
+        return min(self._monotonic_ns(), self._ticked_ns + int(TICKS_APART_S * 1e9))
 
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
@@ -276,11 +289,11 @@ class HealthRegistry:
     # The answer.
 
     def _build(self) -> DatabaseHealth:
-        now_ns = self._monotonic_ns()
+        listening_ns = self._listening_ns()
         health = DatabaseHealth(
             status=self._keeper.status.to_proto(),
             reasons=self._reasons,
-            instances=(entry.to_proto(now_ns) for entry in self._instances.values()),
+            instances=(entry.to_proto(listening_ns) for entry in self._instances.values()),
             figures=self._together_figures.to_proto(),
             log=self._log_health(),
         )

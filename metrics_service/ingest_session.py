@@ -284,6 +284,9 @@ class Session:
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
             handle.cancel()
+            if (late_s := loop.time() - beat_s) > 0:
+                # This process stood still for so long: what was said meanwhile is yet to be read.
+                self._heard_s = min(beat_s, self._heard_s) + late_s
 
     def _due(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)

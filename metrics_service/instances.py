@@ -33,6 +33,10 @@ class Instance:
     signals: tracking_pb2.Signals | None = None
     figures: Figures = field(default_factory=Figures)
 
+    def silent_ns(self, now_ns: int) -> int:
+        """How long nothing has been heard of it."""
+        return max(0, now_ns - self.heard_ns)
+
     def to_proto(self, now_ns: int) -> InstanceHealth:
         """As the contract shows it."""
         answer = InstanceHealth(
@@ -43,7 +47,7 @@ class Instance:
             figures=self.figures.to_proto(),
         )
         answer.since.FromMicroseconds(self.keeper.since_us)
-        answer.heartbeat_age.FromNanoseconds(now_ns - self.heard_ns)
+        answer.heartbeat_age.FromNanoseconds(self.silent_ns(now_ns))
         if (signals := self.signals) is not None:
             answer.probe = PROBE_RESULTS.get(signals.probe.result, "")
             answer.probe_latency_ms = signals.probe.latency_us / 1000

@@ -197,13 +197,19 @@ class Connection:
 
     async def _watch(self) -> str:
         """Send heartbeats, and end the connection when none comes back."""
+        loop = asyncio.get_running_loop()
         while True:
             self.beat()
             self._pace_changed.clear()
+            beat_s = loop.time() + self._heartbeat_s
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._heartbeat_s):
+                async with asyncio.timeout_at(beat_s):
                     await self._pace_changed.wait()
-            silent_s = asyncio.get_running_loop().time() - self._heard_s
+            now_s = loop.time()
+            if now_s > beat_s:
+                # This process stood still for so long: what was said meanwhile is yet to be read.
+                self._heard_s = min(beat_s, self._heard_s) + now_s - beat_s
+            silent_s = now_s - self._heard_s
             if silent_s > MISSED_HEARTBEATS * self._heartbeat_s:
                 return f"nothing heard for {silent_s:.1f} s"
 

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from tests.system.replay_pair import Pair
 
+SETTINGS = {
+    "BOOKING_LOG_LEVEL": "warning",
+    # A machine that stands still for a moment is no reason to refuse anything.
+    "BOOKING_QUEUE_WAIT_MAX_MS": "60000",
+}
+
 
 class Copies:
     """Copies of booking_service on one database, each a process of its own."""
@@ -15,8 +21,7 @@ class Copies:
     def __init__(self, dsn: str, logs: Path, number: int, settings: dict[str, str]) -> None:
         self.dsn = dsn
         self._copies = [
-            Pair(dsn, "", logs / str(n), {"BOOKING_LOG_LEVEL": "warning", **settings})
-            for n in range(number)
+            Pair(dsn, "", logs / str(n), {**SETTINGS, **settings}) for n in range(number)
         ]
         for n in range(number):
             (logs / str(n)).mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -44,6 +45,18 @@ async def test_a_peer_that_freezes_is_left_by_both_and_found_again(sink: Sink) -
         proxy.thaw()
         await until(lambda: facts.acked_seq == 2)
     assert sink.state.payloads("relay") == [events("a"), events("b")]
+
+
+async def test_a_process_that_stood_still_leaves_nobody(sink: Sink) -> None:
+    facts = ListSource()
+    async with streaming(sink.target, facts):
+        for number in range(1, 4):
+            facts.put(events(str(number)))
+            await until(lambda: facts.acked_seq == len(facts.batches))
+            if number < 3:
+                # Both ends, for twice as long as either waits to hear of the other.
+                time.sleep(1.2)  # noqa: ASYNC251
+    assert len(facts.opened) == 1
 
 
 async def test_connections_cut_within_batches_lose_and_repeat_nothing(sink: Sink) -> None:

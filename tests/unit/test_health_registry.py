@@ -13,6 +13,7 @@ from protos.tracking.v1.tracking_pb2 import OperationCounts, PoolGauges, Probe, 
 
 EPOCH_US = 1_800_000_000_000_000
 HEARTBEAT_S = 1.0
+SECOND_NS = 10**9
 
 UNKNOWN = DatabaseHealth.STATUS_UNSPECIFIED
 HEALTHY = DatabaseHealth.HEALTHY
@@ -43,7 +44,15 @@ class World:
         return EPOCH_US + self.now_ns // 1000
 
     def pass_s(self, seconds: float) -> None:
-        self.now_ns += round(seconds * 1e9)
+        """Time passes, with a tick after each whole second of it."""
+        for _ in range(int(seconds)):
+            self.now_ns += SECOND_NS
+            self.registry.tick()
+        self.now_ns += round(seconds % 1 * SECOND_NS)
+
+    def stop_s(self, seconds: int) -> None:
+        """The process is stopped for a time, and is heard of and ticks no more."""
+        self.now_ns += seconds * SECOND_NS
 
     def beat(
         self,
@@ -254,8 +263,33 @@ def test_what_monitoring_costs_is_shown_and_bounded(world: World) -> None:
 
 def test_silence_is_seen_without_a_tick(world: World) -> None:
     world.beat(reachable())
-    world.pass_s(100)
+    world.pass_s(2.5)
+    assert world.registry.verdict().status == HEALTHY
+    world.pass_s(0.5)
     assert world.registry.verdict().status == STALE
+
+
+@pytest.mark.parametrize("first", ["verdict", "tick", "heartbeat"])
+def test_a_stop_of_this_process_is_nobody_elses_silence(world: World, first: str) -> None:
+    world.beat(reachable())
+    world.pass_s(1)
+    world.told.clear()
+    world.stop_s(3600)
+    match first:
+        case "verdict":
+            assert world.status == HEALTHY
+        case "tick":
+            world.registry.tick()
+        case "heartbeat":
+            world.beat(reachable())
+    world.registry.tick()
+    health = world.registry.verdict()
+    assert (health.status, world.told) == (HEALTHY, [])
+    # What had passed before the stop, and the second at most until it was noticed.
+    age_s = 0 if first == "heartbeat" else 2
+    assert health.instances[0].heartbeat_age.ToSeconds() == age_s
+    world.pass_s(3 - age_s)
+    assert world.status == STALE
 
 
 def test_a_new_hello_of_a_stale_instance_does_not_bring_back_its_last_green(world: World) -> None:

@@ -133,12 +133,13 @@ async def test_a_prepare_that_waits_for_a_lock_is_seen_as_its_query(
     async def prepare(connection: TrackedConnection) -> None:
         await connection.prepare(LOCKED)
 
-    async with blocked(scene) as (holder, _, _):
-        await holder.execute("LOCK TABLE accounts")
-        async with waiting(scene, prepare) as (preparing, _):
-            scene.after(0.6)
-            await inspector.look()
-            await holder.execute("ROLLBACK")
+    async with (
+        blocked(scene, blocker="LOCK TABLE accounts") as (holder, _, _),
+        waiting(scene, prepare) as (preparing, _),
+    ):
+        scene.after(0.6)
+        await inspector.look()
+        await holder.execute("ROLLBACK")
     seen = {look.pid: look for look in scene.looks.running}[preparing.get_server_pid()]
     assert (seen.wait_event, [blocker.pid for blocker in seen.blockers]) == (
         "relation",
