@@ -60,6 +60,9 @@ async def pump(
     except ClosedError:
         raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
     try:
+        # Else a first frame that is never taken leaves no way to say how the stream ended: grpc
+        # would send the headers with it, and, as it does not return, once more with the status.
+        await context.send_initial_metadata(())
         while True:
             await _write(context, await reader.take(), stall_s)
             await reader.pause(pace.gap_s)

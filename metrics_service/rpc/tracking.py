@@ -19,4 +19,6 @@ class TrackingServicer(tracking_pb2_grpc.TrackingServiceServicer):
         self, request_iterator: AsyncIterator[tracking_pb2.ClientFrame], context: Any
     ) -> None:
         """Serve one stream until either side ends it."""
+        # Else a first frame that is never taken leaves no way to end the stream.
+        await context.send_initial_metadata(())
         await self._ingest.serve(request_iterator, context.write)

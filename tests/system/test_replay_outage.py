@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from protos.metrics.v1 import health_pb2, health_pb2_grpc
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
 from servicekit.migrations import MIGRATIONS, migrate
-from tests.allowance import allowed_s
+from tests.allowance import Stopwatch, allowed_s
 from tests.system.replay_pair import Pair, first_rows, running, serves
 
 HEARTBEAT_S = 2.0
@@ -87,8 +86,9 @@ async def test_stopped_database_is_told_at_once_and_all_recovers(
         )
         await asyncio.to_thread(server.kill)
         # The probe looks every second and gives up after one; then a heartbeat carries it.
-        took_s = await _within(10.0, unhealthy)
-        assert took_s < allowed_s(1.0 + HEARTBEAT_S)
+        with Stopwatch() as passed:
+            await _within(30.0, unhealthy)
+        assert passed.s < allowed_s(1.0 + HEARTBEAT_S)
         for target in (pair.booking, pair.metrics):
             assert await asyncio.to_thread(serves, target)
 
@@ -98,11 +98,8 @@ async def test_stopped_database_is_told_at_once_and_all_recovers(
         await _within(60.0, healthy)
 
 
-async def _within(bound_s: float, condition: Callable[[], Awaitable[bool]]) -> float:
-    """Seconds until `condition` holds; fails after `bound_s`."""
-    begin = time.monotonic()
+async def _within(bound_s: float, condition: Callable[[], Awaitable[bool]]) -> None:
+    """Waits until `condition` holds; fails after `bound_s`."""
     async with asyncio.timeout(bound_s):
-        while True:
-            if await condition():
-                return time.monotonic() - begin
+        while not await condition():  # noqa: ASYNC110 - any condition
             await asyncio.sleep(0.05)

@@ -5,6 +5,7 @@ client that speaks frames, a source with given batches, and a state that remembe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -189,17 +190,27 @@ async def running(sink: Sink) -> AsyncIterator[Sink]:
 
 
 class RawClient:
-    """Speaks single frames, so that a test can break every rule."""
+    """Speaks single frames, so that a test can break every rule.
+
+    Once welcomed, it sends heartbeats without signals beside them: a test takes what time it needs.
+    """
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.aio.insecure_channel(
             target, options=[("grpc.use_local_subchannel_pool", 1)]
         )
         self._call: Any = tracking_pb2_grpc.TrackingServiceStub(self._channel).Stream()
-        self._beat: asyncio.Task[None] | None = None
+        self._writing = asyncio.Lock()
+        self._silent = False
+        self._beating: asyncio.Task[None] | None = None
 
     async def send(self, **frame: Any) -> None:
-        await self._call.write(tracking_pb2.ClientFrame(**frame))
+        async with self._writing:
+            await self._call.write(tracking_pb2.ClientFrame(**frame))
+
+    def fall_silent(self) -> None:
+        """Send no more heartbeats."""
+        self._silent = True
 
     async def hello(
         self,
@@ -223,7 +234,10 @@ class RawClient:
         **fields: Any,
     ) -> tracking_pb2.Welcome:
         await self.hello(producer_id, epoch, lane=lane, **fields)
-        return (await self.expect("welcome")).welcome
+        welcome = (await self.expect("welcome")).welcome
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat(welcome.heartbeat_ms / 1000))
+        return welcome
 
     async def batch(
         self, seq: int, payload: bytes, *, lane: tracking_pb2.Lane.ValueType = FACTS, count: int = 1
@@ -257,9 +271,19 @@ class RawClient:
             pass
 
     async def half_close(self) -> None:
+        self.fall_silent()
         await self._call.done_writing()
 
+    async def _beat(self, heartbeat_s: float) -> None:
+        with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
+            while not self._silent:
+                await self.send(heartbeat=tracking_pb2.ClientHeartbeat())
+                await asyncio.sleep(heartbeat_s)
+
     async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
         self._call.cancel()
         await self._channel.close()
 
