@@ -4,6 +4,7 @@ never taken for health, and what is kept of instances is bounded.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,6 +38,9 @@ TICKS_APART_S: Final = 1.0
 """`tick` is called more often than this. Time beyond it without one is time that this process was
 stopped, in which it heard nobody: that is no instance's silence.
 """
+
+AWAKE_S: Final = 3.0
+"""How long the log may take to be written to again after a stop, in which time-outs ran on."""
 
 REPLACED_AFTER_S: Final = 60.0
 """A stale instance is forgotten after this when another one of its service reports."""
@@ -77,6 +81,7 @@ class HealthRegistry:
         self._monotonic_ns = monotonic_ns
         self._instances: dict[str, Instance] = {}
         self._ticked_ns = monotonic_ns()
+        self._woke_ns = -math.inf
         self._together = self._new_window()
         self._together_keeper = self._new_keeper()
         self._together_figures = Figures()
@@ -130,6 +135,8 @@ class HealthRegistry:
         """Judge everything anew: time has passed, or the log has gone or come back."""
         listening_ns = self._listening_ns()
         self._ticked_ns = now_ns = self._monotonic_ns()
+        if listening_ns < now_ns:
+            self._woke_ns = now_ns
         for entry in self._instances.values():
             entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
             self._judge(entry)
@@ -171,10 +178,16 @@ class HealthRegistry:
         health = self._log_health()
         verdict = Verdict(Status.HEALTHY)
         if not health.writable:
+            if self._log_keeper.status is Status.HEALTHY and self._is_waking():
+                return
             message = f"the log cannot be written: {health.message}"
             reason = Reason("log", 0, 1, 1, (), message)
             verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
         self._log_keeper.update(verdict)
+
+    def _is_waking(self) -> bool:
+        now_ns = self._monotonic_ns()
+        return self._listening_ns() < now_ns or now_ns - self._woke_ns < AWAKE_S * 1e9
 
     def _status(self) -> Status:
         """The worst of all now; unknown while nothing reports, unless the log itself is down."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -26,6 +26,7 @@ from metrics_service.ingest_parts import (
     welcome_frame,
 )
 from protos.tracking.v1 import tracking_pb2
+from servicekit.patience import within
 
 log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ ID_MAX_CHARS: Final = 128
 OVERDUE_HEARTBEATS: Final = 2
 CONTROL_FRAMES_MAX: Final = 64
 
-Write = Callable[[tracking_pb2.ServerFrame], Awaitable[None]]
+Write = Callable[[tracking_pb2.ServerFrame], Coroutine[Any, Any, None]]
 
 T = TypeVar("T")
 
@@ -266,8 +267,7 @@ class Session:
             finished = self._ending or (self._half_closed and not self._pending)
             for frame in self._due():
                 try:
-                    async with asyncio.timeout(silence_s):
-                        await self._write(frame)
+                    await within(silence_s, self._write(frame))
                 except Exception as failure:
                     log.info("stream.broken", instance=self._instance, reason=line_of(failure))
                     return

@@ -23,13 +23,17 @@ TROUBLE: Final = (
 """The database is away, refuses, or belongs to another writer now."""
 
 
-async def connect(dsn: str) -> asyncpg.Connection[Any]:
-    """A connection whose commits are durable when they return."""
+async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
+    """A connection whose commits are durable when they return; `settings` are the server's."""
     connection: asyncpg.Connection[Any] = await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
-        server_settings={"application_name": "metrics_service", "synchronous_commit": "on"},
+        server_settings={
+            "application_name": "metrics_service",
+            "synchronous_commit": "on",
+            **settings,
+        },
     )
     return connection
 

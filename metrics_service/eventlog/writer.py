@@ -30,6 +30,10 @@ QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 COMMIT_TIMEOUT_S: Final = 5.0
 STANDBY_POLL_S: Final = 0.5
 RECONNECT_MAX_S: Final = 2.0
+LEAD_IDLE_S: Final = 10.0
+"""How long a leader may write nothing, though it would at each tick, before the server ends its
+session: it is frozen, or its host is gone, and another process is to lead.
+"""
 
 WRITER_LOCK: Final = 0x66617265_686F6C64
 """The advisory lock of the writer, one in each metrics database."""
@@ -106,7 +110,7 @@ class Writer:
         while not self._stopping:
             connection: asyncpg.Connection[Any] | None = None
             try:
-                connection = await connect(self._dsn)
+                connection = await self._connect()
                 await self._take_lead(connection)
                 failures = 0
                 await self._write_until_stopped(connection)
@@ -126,6 +130,14 @@ class Writer:
             if not self._stopping:
                 limit_s = min(RECONNECT_MAX_S, 0.1 * 2 ** min(failures, 10))
                 await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        idle_ms = f"{LEAD_IDLE_S * 1000:.0f}"
+        return await connect(
+            self._dsn,
+            idle_session_timeout=idle_ms,
+            idle_in_transaction_session_timeout=idle_ms,
+        )
 
     async def _take_lead(self, connection: asyncpg.Connection[Any]) -> None:
         standing_by = False

@@ -4,7 +4,6 @@ for too long, or the service goes away; it never holds more than one frame for i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable
 from typing import Any, Final, TypeVar
 
@@ -12,6 +11,7 @@ import grpc
 
 from metrics_service.fanout import ClosedError, Fanout, FullError, Pace
 from servicekit.errors import ApiError, ErrorSpec
+from servicekit.patience import within
 
 STALL_S: Final = 30.0
 REPEAT_S: Final = 15.0
@@ -74,8 +74,7 @@ async def pump(
 
 async def _write(context: Context, frame: bytes, stall_s: float) -> None:
     try:
-        async with asyncio.timeout(stall_s):
-            await context.write(frame)
+        await within(stall_s, context.write(frame))
     except TimeoutError:
         message = f"nothing was taken for {stall_s:g} s"
         raise ApiError(SLOW_READER, message, retry_after_s=1.0) from None

@@ -1,7 +1,10 @@
 """The probe tells a dead server, a missing schema and a busy pool apart."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import asyncpg
@@ -24,6 +27,12 @@ from servicekit.start import StartError
 from tests.booking_seed import NOW
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a moment is no dead server here."""
+    monkeypatch.setattr(module, "DEADLINE_S", 30.0)
+
+
 @pytest.fixture
 async def database(booking_dsn: str) -> AsyncIterator[Database]:
     database = Database(booking_dsn, pool_size=1)
@@ -33,12 +42,13 @@ async def database(booking_dsn: str) -> AsyncIterator[Database]:
 
 
 async def test_reachable(database: Database) -> None:
-    probe = DatabaseProbe(database)
+    # Each look at the clock is 1.5 ms after the one before.
+    probe = DatabaseProbe(database, monotonic_ns=partial(next, count(0, 1_500_000)))
     result = await probe.check()
     await probe.stop()
     assert result.ok
     assert result is probe.result
-    assert 0 < result.latency_us < 1_000_000
+    assert result.latency_us == 1500
     proto = result.to_proto(result.checked_ns + 1_500_000_000)
     assert proto.result == tracking_pb2.Probe.REACHABLE
     assert proto.age_ms == 1500
@@ -81,12 +91,13 @@ async def test_schema_missing(empty_dsn: str) -> None:
 async def test_server_that_does_not_answer_in_time_is_unreachable(
     database: Database, booking_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "DEADLINE_S", 0.1)
     probe = DatabaseProbe(database)
     blocker = await asyncpg.connect(booking_dsn)
     async with blocker.transaction():
         await blocker.execute("LOCK TABLE schema_migrations")
-        result = await probe.check()
+        with monkeypatch.context() as hurried:
+            hurried.setattr(module, "DEADLINE_S", 0.1)
+            result = await probe.check()
         assert result.state is ProbeState.UNREACHABLE
     assert (await probe.check()).ok
     await probe.stop()
@@ -102,7 +113,7 @@ async def test_stopped_server_shows_and_recovers_by_itself(tmp_path: Path) -> No
     probe = DatabaseProbe(Database(dsn), interval_s=0.02, on_result=results.put_nowait)
     probe.start()
     try:
-        assert (await asyncio.wait_for(results.get(), 5)).ok
+        assert (await asyncio.wait_for(results.get(), 20)).ok
         server.kill()
         await _until(results, ProbeState.UNREACHABLE)
         port = server.port
@@ -156,3 +167,26 @@ async def _until(results: asyncio.Queue[ProbeResult], state: ProbeState) -> None
     async with asyncio.timeout(20):
         while (await results.get()).state is not state:
             pass
+
+
+async def test_a_probe_over_which_this_process_stood_still_looks_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    class Stopped(DatabaseProbe):
+        async def _look(self) -> tuple[ProbeState, int]:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                # As soon as something is waited for.
+                asyncio.get_running_loop().call_soon(time.sleep, 1.1)
+            else:
+                monkeypatch.setattr(module, "DEADLINE_S", 30.0)
+            return await super()._look()
+
+    monkeypatch.setattr(module, "DEADLINE_S", 0.5)
+    probe = Stopped(database)
+    result = await probe.check()
+    await probe.stop()
+    assert (looks, result.state) == (2, ProbeState.REACHABLE)

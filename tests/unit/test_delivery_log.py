@@ -172,6 +172,28 @@ async def test_a_second_process_stands_by_and_goes_on_when_the_first_is_gone(
         await second.stop()
 
 
+async def test_a_frozen_leader_loses_the_lead(
+    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    second = EventLog(metrics_dsn, tick_s=3_600)
+    try:
+        with monkeypatch.context() as quick:
+            quick.setattr("metrics_service.eventlog.writer.LEAD_IDLE_S", 0.3)
+            first = EventLog(metrics_dsn, tick_s=3_600)
+            await first.start()
+            await until(lambda: first.leading)
+        # It neither writes nor finds out that its session has ended.
+        monkeypatch.setattr(first._writer, "_connect", never)
+        await second.start()
+        await until(lambda: second.leading)
+    finally:
+        await second.stop()
+        await first.stop()
+
+
 async def test_a_writer_that_lost_its_connection_is_refused_by_the_epoch_of_the_next(
     metrics_dsn: str,
 ) -> None:

@@ -292,6 +292,29 @@ def test_a_stop_of_this_process_is_nobody_elses_silence(world: World, first: str
     assert world.status == STALE
 
 
+@pytest.mark.parametrize("first", ["verdict", "tick"])
+def test_a_log_lost_in_a_stop_of_this_process_has_a_moment_to_come_back(
+    world: World, first: str
+) -> None:
+    world.beat(reachable())
+    world.pass_s(1)
+    world.told.clear()
+    world.stop_s(8)
+    world.log = LogHealth(writable=False)
+    if first == "verdict":
+        assert world.status == HEALTHY
+    world.registry.tick()
+    world.registry.on_heartbeat("booking-1", "booking_service", reachable())
+    world.pass_s(2)
+    assert (world.status, world.told) == (HEALTHY, [])
+    world.pass_s(1)
+    assert world.status == UNHEALTHY
+    assert [criterion for criterion, _ in criteria(world.registry.verdict())] == [
+        "log",
+        "heartbeat",
+    ]
+
+
 def test_a_new_hello_of_a_stale_instance_does_not_bring_back_its_last_green(world: World) -> None:
     world.beat(reachable())
     world.pass_s(10)
