@@ -9,6 +9,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
 	$$name -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 PY := $(BIN)/python
+MADE := .venv/made.stamp
 RUN := .venv/running.stamp
 DEV := .venv/development.stamp
 # The whole size of what `make test` runs a part of takes minutes.
@@ -223,17 +224,18 @@ define install
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef
 
-$(PY):
+$(MADE):
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed; name it with PYTHON=" >&2; exit 1; }
 	@echo "making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
 
-$(RUN): requirements/running.txt pyproject.toml | $(PY)
+$(RUN): requirements/running.txt pyproject.toml | $(MADE)
 	@echo "installing what running needs"
 	@$(call install,$<)
 	@touch $@
 
-$(DEV): requirements/development.txt pyproject.toml | $(PY)
+$(DEV): requirements/development.txt pyproject.toml | $(MADE)
 	@echo "installing what development needs"
 	@$(call install,$<)
 	@touch $@ $(RUN)

@@ -19,6 +19,9 @@ from servicekit.start import StartError
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0
+# The server itself gives its children five seconds before it kills them.
+QUIT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
 POLL_S = 0.02
 # A free port can be taken by somebody else between its choice and the server's bind.
 PORT_ATTEMPTS = 5
@@ -235,7 +238,7 @@ class PostgresServer:
         return False
 
     def _answers(self) -> bool:
-        probe = [str(binaries.program("pg_isready")), "-q", "-t", "2"]
+        probe = [str(binaries.program("pg_isready")), "-q", "-t", f"{ANSWER_TIMEOUT_S:.0f}"]
         address = ["-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run([*probe, *address], check=False).returncode == 0
 
@@ -248,4 +251,8 @@ class PostgresServer:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
-            process.wait(STOP_TIMEOUT_S)
+            try:
+                process.wait(QUIT_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

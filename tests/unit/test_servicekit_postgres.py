@@ -1,6 +1,7 @@
 """The embedded server: starts, survives crashes with its data, and leaves nothing behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,10 +13,11 @@ import asyncpg
 import pytest
 
 from servicekit import binaries
+from servicekit import postgres as module
 from servicekit.postgres import PostgresServer
 from servicekit.start import StartError
 
-BOUND_S = 15.0
+BOUND_S = 30.0
 
 
 @pytest.fixture
@@ -36,6 +38,22 @@ def test_a_durable_server_keeps_what_was_committed_before_a_crash(data_dir: Path
         assert server.psql("shop", "SELECT amount FROM sold") == "7"
     finally:
         server.stop()
+
+
+def test_a_server_that_stands_still_is_ended_all_the_same(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = PostgresServer(data_dir)
+    server.start()
+    pid = server.running_pid()
+    assert pid is not None
+    monkeypatch.setattr(module, "STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(module, "QUIT_TIMEOUT_S", 0.1)
+    os.kill(pid, signal.SIGSTOP)
+    server.stop()
+    assert server.running_pid() is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_a_stale_pid_file_is_no_obstacle(data_dir: Path) -> None:
