@@ -95,7 +95,7 @@ async def add_booking(
     return await _insert(connection, "bookings", values | changes)
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], within_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
     """Returns once the condition holds; TimeoutError when it does not in time."""
     async with asyncio.timeout(within_s):
         while True:

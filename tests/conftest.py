@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
@@ -19,6 +20,17 @@ from servicekit.devstack import PostgresServer
 # Servers are started as children by a process that already runs gRPC, whose own handling of forks
 # can crash them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# How long an example takes says how busy the machine is. A run at full size looks for new examples;
+# any other tries the same ones each time, so that it fails for what has changed alone.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=os.environ.get("TEST_SIZE") != "full",
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "farehold-test-"
@@ -104,7 +116,8 @@ def _remove_stale() -> None:
 
 def _remove(base: Path) -> None:
     binaries.remove_home(base / "data")
-    base.rmdir()
+    # Whatever else a killed session left in it; sessions that begin at once do this side by side.
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

@@ -9,6 +9,9 @@ from booking_service import indexes
 from booking_service.database import Database
 from tests.plan.explained import DAY, GREATEST, LARGE, LEAST, NOW, explain, seeded_id
 
+# The first of them fills the database.
+pytestmark = pytest.mark.timeout(180)
+
 FIRST, LAST = date(1, 1, 1), date(9999, 12, 31)
 BEGINNING, END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 PACKAGE, BOOKING, VENDOR = seeded_id("package17"), seeded_id("booking22"), seeded_id("vendor7")

@@ -9,6 +9,9 @@ import pytest
 
 from tests.plan.explained import DAY, LARGE, NOW, explain, seeded_id
 
+# The first of them fills the database.
+pytestmark = pytest.mark.timeout(180)
+
 PACKAGES = sorted(seeded_id(f"package{n}") for n in (17, 400, 1300))
 BOOKINGS = sorted(seeded_id(f"booking{n}") for n in (22, 41, 160_000))
 USERS = ["user 22", "user 41"]

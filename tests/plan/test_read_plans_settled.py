@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from functools import partial
 
 import asyncpg
+import pytest
 
 from booking_service.database import Database, SetClock
 from booking_service.domain.booking import State
@@ -19,6 +20,9 @@ from booking_service.queries_payments import PaymentQueries
 from booking_service.queries_people import ProfileQueries, ReviewFilter, ReviewQueries
 from booking_service.queries_reports import ReportQueries
 from tests.plan.explained import DAY, LARGE, LEAST, NOW, explain, seeded_id
+
+# The first of them fills the database.
+pytestmark = pytest.mark.timeout(180)
 
 PACKAGE, BOOKING, VENDOR = seeded_id("package17"), seeded_id("booking22"), seeded_id("vendor7")
 

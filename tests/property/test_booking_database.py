@@ -103,7 +103,8 @@ async def serving(dsn: str) -> AsyncIterator[Service]:
     copies = []
     for database in databases:
         await database.open()
-        copies.append(CommandBus(database, limits=LIMITS))
+        # Nobody is turned away because the machine stood still.
+        copies.append(CommandBus(database, limits=LIMITS, max_wait_s=60.0))
         copies[-1].start()
     look = await asyncpg.connect(dsn)
     try:

@@ -34,6 +34,7 @@ class Orders:
 
     def __init__(self, pool: TrackedPool) -> None:
         self.pool = pool
+        self.hanging = asyncio.Event()
 
     async def do(self, request: bytes, context: Context) -> bytes:
         del context
@@ -91,6 +92,7 @@ class Orders:
 
     async def hang(self, count: int) -> None:
         await self.for_each(count)
+        self.hanging.set()
         await asyncio.Event().wait()
 
     async def lines(self) -> None:
@@ -102,7 +104,7 @@ class Stack:
 
     def __init__(self, pool: TrackedPool) -> None:
         self.ends: asyncio.Queue[RpcEnd] = asyncio.Queue()
-        orders = Orders(pool)
+        self.orders = orders = Orders(pool)
         self.server = GrpcServer(
             Settings.load({"TEST_PORT": "0", "TEST_DRAIN_TIMEOUT_S": "0"}),
             domain="test.domain",
@@ -176,11 +178,11 @@ async def test_a_refused_rpc_and_a_cancelled_one_count_what_they_ran(stack: Stac
     with pytest.raises(grpc.aio.AioRpcError):
         await stack.do("refuse 3")
     assert await stack.queries() == 4
-    call = stack.channel.unary_unary("/test.Orders/Do")(b"hang 2", timeout=0.3)
-    with pytest.raises(grpc.aio.AioRpcError):
-        await call
-    # However far it came before its time was over.
-    assert 0 <= await stack.queries() <= 3
+    call = stack.channel.unary_unary("/test.Orders/Do")(b"hang 2")
+    async with asyncio.timeout(BOUND_S):
+        await stack.orders.hanging.wait()
+    call.cancel()
+    assert await stack.queries() == 3
 
 
 async def test_a_stream_counts_from_its_first_message_to_its_end(stack: Stack) -> None:

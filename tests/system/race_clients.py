@@ -24,10 +24,13 @@ from protos.booking.v1 import (
     catalog_pb2_grpc,
     payment_pb2_grpc,
 )
-from tests.rpc.booking.shell import Refusal, day, package_of, start_of
+from tests.rpc.booking.shell import Refusal, Shell, day, package_of, running, start_of
 
 DEADLINE_S = 10.0
 SETTLE_S = 10.0
+PATIENCE_S = 60.0
+# Read once, so that midnight moves no day between two requests.
+TODAY = datetime.now(UTC).date()
 POLL_S = 0.01
 
 OPTIONS = (
@@ -112,6 +115,16 @@ async def rows(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
         return await connection.fetch(sql, *args)
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def patient(dsn: str, **settings: str) -> AsyncIterator[Shell]:
+    """A copy of the service in this process that does not take a package for locked because the
+    machine stands still for a moment.
+    """
+    async with running(dsn, **settings) as shell:
+        shell.server.bus._lock_timeout_s = PATIENCE_S
+        yield shell
 
 
 @asynccontextmanager
@@ -269,7 +282,7 @@ def reasons(answers: Sequence[object]) -> list[str]:
 
 def soon(days: int) -> date:
     """The day `days` after one that is not past by the database's own clock."""
-    return datetime.now(UTC).date() + timedelta(days=30 + days)
+    return TODAY + timedelta(days=30 + days)
 
 
 def start_request(package_id: str, **fields: Any) -> booking_pb2.StartBookingRequest:

@@ -104,7 +104,7 @@ def serves(target: str, service: str = "") -> bool:
     with grpc.insecure_channel(target) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2.0)
+            answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10.0)
         except grpc.RpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -265,11 +265,17 @@ async def _behind_a_lock(
             await locker.execute("LOCK TABLE packages")
             values = f"'{canaries.text('holder')}', {canaries.number}, "
             await locker.execute(f"SELECT {values * 40} 1")
-            read = asyncio.ensure_future(
-                catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id=package_id))
-            )
+
+            async def read() -> None:
+                # Again when the server has ended it, should nobody have looked by then.
+                while True:
+                    request = catalog_pb2.GetPackageRequest(package_id=package_id)
+                    await _refused(catalog.GetPackage(request))
+
+            reading = asyncio.create_task(read())
             await _seen_running(metrics)
-        await read
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
     finally:
         await locker.close()
 

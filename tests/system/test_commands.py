@@ -28,7 +28,16 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.money import Money
 from booking_service.domain.refusal import Reason, Refused
-from tests.system.command_harness import DAY, PRICE, Harness, confirm, record, refused, start
+from tests.system.command_harness import (
+    DAY,
+    PRICE,
+    Harness,
+    confirm,
+    patient,
+    record,
+    refused,
+    start,
+)
 
 
 async def test_a_booking_goes_from_hold_to_confirmed_and_cancelled(harness: Harness) -> None:
@@ -228,7 +237,7 @@ async def test_two_copies_carry_out_one_request_once(harness: Harness) -> None:
     package_id = await harness.package(capacity=5)
     database = Database(harness.dsn, clock=harness.clock)
     await database.open()
-    copy = CommandBus(database)
+    copy = patient(database)
     copy.start()
     try:
         for _ in range(20):

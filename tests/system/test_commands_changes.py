@@ -51,7 +51,7 @@ async def moved(harness: Harness, command: RescheduleBooking) -> Booking:
 
 async def owed(harness: Harness, booking: Booking) -> list[int]:
     row = await harness.query(
-        "SELECT coalesce(array_agg(amount_minor ORDER BY create_time), '{}') FROM refunds"
+        "SELECT coalesce(array_agg(amount_minor ORDER BY amount_minor), '{}') FROM refunds"
         " WHERE booking_id = $1",
         booking.id,
     )

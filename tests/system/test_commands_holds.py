@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from booking_service.commands import CommandBus
 from booking_service.domain.booking import Booking, Payment, PaymentKind, PaymentState, State
 from booking_service.domain.commands import (
     AbandonBooking,
@@ -26,6 +25,7 @@ from tests.system.command_harness import (
     Harness,
     confirm,
     copy_of,
+    patient,
     reasons,
     record,
     refused,
@@ -160,7 +160,7 @@ async def test_the_same_user_twice_is_one_hold_by_request_id_and_else_by_policy(
 ) -> None:
     await harness.bus.stop()
     limits = Limits(one_live_hold_per_user_and_package=limited)
-    harness.bus = CommandBus(harness.database, limits=limits)
+    harness.bus = patient(harness.database, limits=limits)
     harness.bus.start()
     package_id = await harness.package(capacity=9, nights=1)
     command, request_id = start(package_id, user_id="ada"), uuid4()

@@ -7,10 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
-from booking_service.commands import CommandBus
 from booking_service.domain.booking import State
 from booking_service.domain.refusal import Reason
-from tests.system.command_harness import Harness, refused
+from tests.system.command_harness import Harness, patient, refused
 
 
 async def test_a_locked_package_holds_up_nobody_else(harness: Harness) -> None:
@@ -48,7 +47,7 @@ async def test_a_package_locked_for_long_is_overload(harness: Harness) -> None:
 async def _wait_for_locks(harness: Harness, lock_timeout_s: float) -> None:
     """A bus that waits for a locked package for so long."""
     await harness.bus.stop()
-    harness.bus = CommandBus(harness.database, lock_timeout_s=lock_timeout_s)
+    harness.bus = patient(harness.database, lock_timeout_s=lock_timeout_s)
     harness.bus.start()
 
 

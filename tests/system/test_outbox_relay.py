@@ -12,6 +12,12 @@ from protos.tracking.v1 import tracking_pb2
 from tests.booking_seed import NOW, eventually
 from tests.system.outbox_lane import Relay, Rows, Sink, append, facts_of
 
+ADVISORY = """
+SELECT count(*) FROM pg_locks
+WHERE locktype = 'advisory'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +59,13 @@ async def test_facts_reach_the_sink_and_are_acknowledged(booking_dsn: str, rows:
         copy.relay.notify()
     await sink.has(10)
     assert facts_of(sink.batches) == [("a", n + 1) for n in range(10)]
+
+    async def acknowledged() -> bool:
+        return bool(await rows.fetchval("SELECT acked_seq FROM relay") == sink.resume_after)
+
+    # As of a moment ago: there may have been nothing pending yet.
+    await eventually(acknowledged)
     await eventually(lambda: holds(copy.relay.facts_pending == 0))
-    assert await rows.fetchval("SELECT acked_seq FROM relay") == sink.resume_after
     await copy.relay.stop()
     assert not copy.relay.leading
     assert copy.relay.facts_pending is None
@@ -150,7 +161,7 @@ async def test_frozen_relay_loses_its_session_and_so_its_lead(
 ) -> None:
     from booking_service import segments
 
-    monkeypatch.setattr(segments, "SESSION_SETTINGS", {"idle_session_timeout": "200"})
+    monkeypatch.setattr(segments, "SESSION_SETTINGS", {"idle_session_timeout": "1000"})
     database = Database(booking_dsn)
     async with segments.Segments.connected(database) as frozen:
         assert await frozen.try_lead()
@@ -227,7 +238,7 @@ async def test_stopped_relay_leaves_no_lock_and_no_session(booking_dsn: str, row
             " WHERE datname = current_database() AND application_name LIKE '%/relay'"
         )
     )
-    assert await rows.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    assert await rows.fetchval(ADVISORY) == 0
 
 
 async def test_fault_of_our_own_does_not_end_the_relay(

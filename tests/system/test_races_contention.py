@@ -112,24 +112,28 @@ async def test_a_locked_package_slows_down_nobody_else(
     others = [await callers[0].package(capacity=100_000, days=1) for _ in range(4)]
     side = await asyncpg.connect(processes.dsn)
     held = 0
-    seen_s: list[tuple[float, float]] = []
+    seen: list[tuple[float, float, bool, int]] = []
     try:
         await _measured(callers[:8], others, 0.3)
         # What else the machine does is in one round or another, a fault of the service in each.
+        # So is a lock that was held for longer than the service waits for one: it then refuses.
         while held < size(1, 5):
             undisturbed_s = await _measured(callers[:8], others, 1.0)
             async with side.transaction():
                 await side.execute("SELECT FROM packages WHERE id::text = $1 FOR UPDATE", locked)
-                waiting = [asyncio.ensure_future(c.start(locked)) for c in callers[8:16]]
+                waiting = [
+                    asyncio.ensure_future(released([partial(caller.start, locked)]))
+                    for caller in callers[8:16]
+                ]
                 disturbed_s = await _measured(callers[:8], others, 1.0)
-                assert not any(each.done() for each in waiting)
-            for each in await asyncio.gather(*waiting):
-                assert each.state == booking_pb2.Booking.HELD
+                waited = not any(each.done() for each in waiting)
+            refused = reasons([answer for (answer,) in await asyncio.gather(*waiting)])
+            assert set(refused) <= {"OVERLOADED"}
             undisturbed_s += await _measured(callers[:8], others, 1.0)
-            seen_s.append((p99_s(undisturbed_s), p99_s(disturbed_s)))
-            usual_s, locked_s = seen_s[-1]
-            held += locked_s <= 2 * usual_s + allowed_s(NOISE_S)
-            assert len(seen_s) < held + 3, seen_s
+            seen.append((p99_s(undisturbed_s), p99_s(disturbed_s), waited, len(refused)))
+            usual_s, locked_s, *_ = seen[-1]
+            held += waited and not refused and locked_s <= 2 * usual_s + allowed_s(NOISE_S)
+            assert len(seen) < held + 6, seen
     finally:
         await side.close()
 

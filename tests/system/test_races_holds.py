@@ -9,9 +9,10 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from statistics import median
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,11 +22,12 @@ from google.rpc import error_details_pb2
 from booking_service import loading
 from booking_service.database import Connection
 from protos.booking.v1 import booking_pb2
-from tests.allowance import allowed_s
+from tests.allowance import Stopwatch, allowed_s
 from tests.rpc.booking.shell import NOON, Refusal, Shell, confirm_of, running, start_of
 from tests.system.race_clients import (
     DEADLINE_S,
     p99_s,
+    patient,
     reasons,
     released,
     rows,
@@ -54,7 +56,7 @@ class TickingClock:
 async def two_copies(dsn: str, **settings: str) -> AsyncIterator[tuple[Shell, Shell, TickingClock]]:
     clock = TickingClock()
     settings = NO_SWEEPS | settings
-    async with running(dsn, **settings) as one, running(dsn, **settings) as other:
+    async with patient(dsn, **settings) as one, patient(dsn, **settings) as other:
         one.server.database.clock = other.server.database.clock = clock
         yield one, other, clock
 
@@ -67,8 +69,13 @@ async def test_confirm_against_the_sweeper_and_the_next_buyer_at_the_instant_of_
     seen: Counter[str] = Counter()
     async with two_copies(booking_dsn) as (one, other, clock), watched(booking_dsn):
         package = await one.package(capacity=1, days=1)
-        sweep_s = await timed(one.server.sweeper.sweep)
-        for _ in range(size(60, 1000)):
+        # Not the first, which prepares its statements, nor one in which the machine stood still.
+        sweep_s = median([await timed(one.server.sweeper.sweep) for _ in range(9)])
+        rounds = size(60, 1000)
+        for number in range(10 * rounds):
+            # Who wins is chance: on until each has.
+            if number >= rounds and len(seen) == 2 and "sweeper" in await enders(booking_dsn):
+                break
             pending = await one.completed(package.id, end_date=None, user_id="first")
             expiry = pending.hold_expire_time.ToDatetime(UTC)
             # The copies read the clock five to ten times: some before the hold ends, some after.
@@ -120,13 +127,9 @@ async def test_confirm_against_the_sweeper_and_the_next_buyer_at_the_instant_of_
                     booking_pb2.AbandonBookingRequest(booking_id=following.id)
                 )
             clock.time = expiry + timedelta(hours=1)
-    ended = await rows(
-        booking_dsn,
-        "SELECT caller FROM booking_events WHERE transition = 'EXPIRED' GROUP BY caller",
-    )
     # It was a race: each side won some, the sweeper too.
     assert min(seen["confirmed"], seen["expired"]) > 0, seen
-    assert "sweeper" in {row["caller"] for row in ended}
+    assert "sweeper" in await enders(booking_dsn)
 
 
 async def test_limits_of_a_user_hold_whatever_copy_is_asked(booking_dsn: str) -> None:
@@ -156,7 +159,7 @@ async def test_limits_of_a_user_hold_whatever_copy_is_asked(booking_dsn: str) ->
 
 async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_dsn: str) -> None:
     limit = {"BOOKING_HOLDS_PER_USER_MAX": "3"}
-    async with running(booking_dsn, **limit) as shell:
+    async with patient(booking_dsn, **limit) as shell:
         package = await shell.package(capacity=10)
 
         async def waits() -> bool:
@@ -200,27 +203,31 @@ async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_tim
     booking_dsn: str,
 ) -> None:
     seats, number = 60, 200
-    async with running(booking_dsn, BOOKING_QUEUE_MAX="20") as shell, watched(booking_dsn):
+    async with (
+        running(booking_dsn, BOOKING_QUEUE_MAX="20") as shell,
+        watched(booking_dsn),
+        AsyncExitStack() as stack,
+    ):
         package = await shell.package(capacity=seats, days=1)
-        loop = asyncio.get_running_loop()
+        passed = stack.enter_context(Stopwatch())
         answered_s: list[float] = []
         put_off_s: list[float] = []
 
         async def buy() -> booking_pb2.Booking | Refusal:
             request = start_of(package.id, end_date=None, request_id=str(uuid4()))
             for _ in range(100):
-                began = loop.time()
+                began_s = passed.s
                 try:
                     booking = await shell.booking.StartBooking(request, timeout=DEADLINE_S)
                 except grpc.aio.AioRpcError as error:
                     refusal = Refusal(error)
                 else:
-                    answered_s.append(loop.time() - began)
+                    answered_s.append(passed.s - began_s)
                     return booking
                 if refusal.reason != "OVERLOADED":
-                    answered_s.append(loop.time() - began)
+                    answered_s.append(passed.s - began_s)
                     return refusal
-                put_off_s.append(loop.time() - began)
+                put_off_s.append(passed.s - began_s)
                 delay = refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta()
                 assert delay > timedelta(0)
                 await asyncio.sleep(delay.total_seconds())
@@ -238,6 +245,14 @@ async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_tim
     assert reasons(answers) == ["SOLD_OUT"] * (number - seats)
     assert p99_s(answered_s) < DEADLINE_S
     assert p99_s(put_off_s) < allowed_s(1.0)
+
+
+async def enders(dsn: str) -> set[str]:
+    """Who ended holds that had lapsed."""
+    found = await rows(
+        dsn, "SELECT caller FROM booking_events WHERE transition = 'EXPIRED' GROUP BY caller"
+    )
+    return {row["caller"] for row in found}
 
 
 def delayed(by_s: float, call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:

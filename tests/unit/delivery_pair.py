@@ -24,6 +24,7 @@ from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
 
 BOUND_S = 20.0
+FIRST_HEARTBEAT_S = 0.1
 FACTS = tracking_pb2.LANE_FACTS
 TELEMETRY = tracking_pb2.LANE_TELEMETRY
 
@@ -192,7 +193,8 @@ async def running(sink: Sink) -> AsyncIterator[Sink]:
 class RawClient:
     """Speaks single frames, so that a test can break every rule.
 
-    Once welcomed, it sends heartbeats without signals beside them: a test takes what time it needs.
+    From its first Hello it sends heartbeats without signals beside them: the server and a test take
+    what time they need.
     """
 
     def __init__(self, target: str) -> None:
@@ -202,6 +204,7 @@ class RawClient:
         self._call: Any = tracking_pb2_grpc.TrackingServiceStub(self._channel).Stream()
         self._writing = asyncio.Lock()
         self._silent = False
+        self._heartbeat_s = FIRST_HEARTBEAT_S
         self._beating: asyncio.Task[None] | None = None
 
     async def send(self, **frame: Any) -> None:
@@ -224,6 +227,8 @@ class RawClient:
         await self.send(
             hello=tracking_pb2.Hello(lane=lane, producer_id=producer_id, epoch=epoch, **hello)
         )
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
 
     async def welcome(
         self,
@@ -235,8 +240,7 @@ class RawClient:
     ) -> tracking_pb2.Welcome:
         await self.hello(producer_id, epoch, lane=lane, **fields)
         welcome = (await self.expect("welcome")).welcome
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beat(welcome.heartbeat_ms / 1000))
+        self._heartbeat_s = welcome.heartbeat_ms / 1000
         return welcome
 
     async def batch(
@@ -274,11 +278,11 @@ class RawClient:
         self.fall_silent()
         await self._call.done_writing()
 
-    async def _beat(self, heartbeat_s: float) -> None:
+    async def _beat(self) -> None:
         with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
             while not self._silent:
                 await self.send(heartbeat=tracking_pb2.ClientHeartbeat())
-                await asyncio.sleep(heartbeat_s)
+                await asyncio.sleep(self._heartbeat_s)
 
     async def close(self) -> None:
         if self._beating is not None:

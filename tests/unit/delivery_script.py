@@ -44,7 +44,8 @@ class ScriptedServer:
 def welcome_frame(
     lane: tracking_pb2.Lane.ValueType = FACTS, resume_after: int = 0, **fields: Any
 ) -> tracking_pb2.ServerFrame:
-    terms = {"credit_bytes": 1 << 20, "max_batch_bytes": 1 << 20, "heartbeat_ms": 100, **fields}
+    # A script sends no heartbeats: its client is to wait for it for as long as it takes.
+    terms = {"credit_bytes": 1 << 20, "max_batch_bytes": 1 << 20, "heartbeat_ms": 10_000, **fields}
     return tracking_pb2.ServerFrame(
         welcome=tracking_pb2.Welcome(lane=lane, resume_after=resume_after, **terms)
     )

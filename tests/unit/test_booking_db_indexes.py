@@ -223,7 +223,7 @@ class _Build:
         pid = int(await self._builder.fetchval("SELECT pg_backend_pid()"))
         statement = f"CREATE INDEX CONCURRENTLY {ONE} ON bookings (user_id, start_date DESC, state)"
         self._build = asyncio.create_task(self._builder.execute(statement))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 if await self._old.fetchval(
                     "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", pid

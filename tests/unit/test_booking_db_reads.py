@@ -1,6 +1,5 @@
 """Reads of packages, their free seats and bookings: what is found, in which order, page by page."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from uuid import UUID, uuid4
@@ -233,6 +232,6 @@ async def test_reads_do_not_wait_for_writers(
     async with rows.transaction():
         await rows.execute("SELECT id FROM packages FOR UPDATE")
         await rows.execute("UPDATE package_days SET held = 1")
-        async with asyncio.timeout(2):
-            assert [day.held for day in await days(packages, package_id, NEXT)] == [0]
-            assert await bookings.get(booking_id) is not None
+        # One that waited would be ended by the server.
+        assert [day.held for day in await days(packages, package_id, NEXT)] == [0]
+        assert await bookings.get(booking_id) is not None

@@ -5,7 +5,8 @@ every batch arrives once and in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from metrics_service.client.emitter import Emitter
 from metrics_service.client.stream import StreamClient
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.postgres import PostgresServer
+from tests.allowance import Stopwatch
 from tests.unit.delivery_pair import (
+    BOUND_S,
     TELEMETRY,
     ListSource,
     Sink,
@@ -32,6 +35,16 @@ async def sink(metrics_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     remember(monkeypatch)
     async with running(Sink(metrics_dsn)) as started:
         yield started
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port that nobody else is given, not even for a connection, while no sink listens there."""
+    with socket.socket() as held:
+        # So that a server may bind it beside this one, which never listens.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def sessions(payloads: list[bytes]) -> list[str]:
@@ -84,15 +97,16 @@ async def test_stopping_without_a_server_takes_no_longer_than_it_may() -> None:
     client = StreamClient("127.0.0.1:1", service="test", instance="i-1")
     client.add_lane(Emitter("test", instance="i-1"))
     await client.start()
-    async with asyncio.timeout(5):
+    with Stopwatch() as passed:
         await client.stop(0.1)
+    assert passed.s < 5
 
 
 async def test_a_sink_killed_again_and_again_has_every_batch_once(
-    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+    metrics_dsn: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
-    sink = Sink(metrics_dsn, checkpoint_interval_s=0.05)
+    sink = Sink(metrics_dsn, port=port, checkpoint_interval_s=0.05)
     await sink.start()
     facts, telemetry = ListSource(), Emitter("test", instance="i-1", flush_interval_s=0.01)
     total = 0
@@ -108,7 +122,7 @@ async def test_a_sink_killed_again_and_again_has_every_batch_once(
             before = life * 40
             await until(lambda: facts.acked_seq > before)  # noqa: B023 - awaited at once
             await sink.crash()
-            sink = Sink(metrics_dsn, port=sink.port, checkpoint_interval_s=0.05)
+            sink = Sink(metrics_dsn, port=port, checkpoint_interval_s=0.05)
             await sink.start()
         await until(lambda: facts.acked_seq == total)
         await until(lambda: len(sessions(sink.state.payloads("i-1"))) == total)
@@ -183,18 +197,19 @@ async def test_a_newer_relay_takes_over_where_the_older_one_stopped(sink: Sink) 
             older.put(events("other c"))
             await until(lambda: older.is_fenced)
     assert sessions(sink.state.payloads("relay")) == ["a", "b", "c"]
-    assert newer.opened == [2]
+    assert newer.opened[0] == 2
 
 
 async def test_telemetry_begins_anew_when_the_sink_has_lost_its_log(
     postgres: PostgresServer,
     metrics_dsn: str,
     metrics_template: str,
+    port: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     remember(monkeypatch)
     emitter = Emitter("test", instance="i-1", flush_interval_s=0.01)
-    sink = Sink(metrics_dsn)
+    sink = Sink(metrics_dsn, port=port)
     await sink.start()
     async with streaming(sink.target, emitter):
         emitter.emit(event_pb2.PackageViewed(package_id="p"), session_id="before")
@@ -204,7 +219,7 @@ async def test_telemetry_begins_anew_when_the_sink_has_lost_its_log(
         await sink.stop()
         emptied = postgres.create_database("delivery_emptied", template=metrics_template)
         try:
-            async with running(Sink(emptied, port=sink.port)) as second:
+            async with running(Sink(emptied, port=port)) as second:
                 emitter.emit(event_pb2.PackageViewed(package_id="p"), session_id="after")
                 await until(lambda: second.state.payloads("i-1"))
                 assert sessions(second.state.payloads("i-1")) == ["after"]
@@ -214,19 +229,19 @@ async def test_telemetry_begins_anew_when_the_sink_has_lost_its_log(
 
 
 async def test_a_draining_sink_is_left_without_losing_what_was_sent(
-    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+    metrics_dsn: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
-    first = Sink(metrics_dsn)
+    first = Sink(metrics_dsn, port=port)
     await first.start()
     facts = ListSource()
     async with streaming(first.target, facts):
         facts.put(*(events(f"f{number}") for number in range(50)))
         await until(lambda: facts.acked_seq > 0)
-        async with asyncio.timeout(5):
-            await first.ingest.drain(10)
+        async with asyncio.timeout(BOUND_S):
+            await first.ingest.drain(2 * BOUND_S)
         await first.stop()
-        async with running(Sink(metrics_dsn, port=first.port)) as second:
+        async with running(Sink(metrics_dsn, port=port)) as second:
             facts.put(events("f50"))
             await until(lambda: facts.acked_seq == 51)
             await until(lambda: len(second.state.payloads("relay")) == 51)

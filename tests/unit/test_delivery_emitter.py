@@ -110,7 +110,7 @@ async def test_a_full_batch_is_given_without_waiting_and_the_rest_after_the_inte
     await asyncio.sleep(0)
     for _ in range(BATCH_EVENTS_MAX + 1):
         source.emit(VIEW)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await waiting).count == BATCH_EVENTS_MAX
     source.drain()
     assert (await source.next()).count == 1

@@ -10,6 +10,7 @@ import pytest
 
 from protos.tracking.v1 import tracking_pb2
 from tests.unit.delivery_pair import (
+    BOUND_S,
     TELEMETRY,
     Sink,
     events,
@@ -206,7 +207,7 @@ async def test_signals_reach_health_at_once_and_silence_ends_the_stream(sink: Si
 async def test_drain_lets_the_client_finish_and_refuses_new_streams(sink: Sink) -> None:
     async with raw_client(sink.target) as client, raw_client(sink.target) as late:
         await client.welcome("relay")
-        draining = asyncio.create_task(sink.ingest.drain(5))
+        draining = asyncio.create_task(sink.ingest.drain(BOUND_S))
         await client.expect("drain")
         await client.batch(1, events("a"))
         await client.acked(1)

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from booking_service.demo.replay import Progress
@@ -28,7 +29,9 @@ def test_plain_output_is_a_line_for_each_tenth() -> None:
     assert lines[-1] == "1,000 of 1,000 bookings, 100 of 100 days"
 
 
-def test_terminal_gets_a_bar() -> None:
+def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whatever terminal, or none, the tests are run in.
+    monkeypatch.setenv("TERM", "xterm")
     text = follow(terminal=True)
     assert "\x1b[" in text
     assert "100/100" in text

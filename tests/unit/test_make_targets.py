@@ -1,5 +1,6 @@
 """The targets that run a part of the tests run what belongs to it, and all of that."""
 
+import os
 import re
 import subprocess
 from functools import cache
@@ -16,12 +17,17 @@ TIMED_OR_JUDGED = re.compile(
 # Timing is their means, not what they are about.
 OTHERS = {"tests/unit/test_booking_db_database.py"}
 
+# What a make leaves to the makes below it.
+OF_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"}
+
 
 @cache
 def selected(target: str) -> frozenset[str]:
     """The files and folders that a target names, without running it."""
+    # Not with the options of the make that runs the tests.
+    environ = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     done = subprocess.run(
-        ["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True
+        ["make", "-n", target], cwd=ROOT, env=environ, check=True, capture_output=True, text=True
     )
     return frozenset(re.findall(r"\btests/\S+", done.stdout))
 

@@ -20,7 +20,7 @@ from metrics_service.client.record import (
 from metrics_service.client.tracked import Tracker, connect
 from metrics_service.client.tracked.tracker import SAMPLE_MASK, SAMPLES, Timing
 from protos.tracking.v1 import event_pb2
-from tests.unit.tracking_inspecting import Scene, blocked
+from tests.unit.tracking_inspecting import Scene, be_patient, blocked
 from tests.unit.tracking_recording import Recording
 
 ONE = NamedQuery("SELECT 1", model="things", operation="one")
@@ -171,7 +171,10 @@ def test_the_mean_is_of_the_newest_samples() -> None:
     assert tracker.cost().overhead_ns == 3_000
 
 
-async def test_the_cost_has_what_is_held_dropped_evicted_and_looked_at(empty_dsn: str) -> None:
+async def test_the_cost_has_what_is_held_dropped_evicted_and_looked_at(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_patient(monkeypatch)
     scene, source = Scene(empty_dsn), emitter()
     scene.tracker.add_sink(source)
     inspector = scene.inspector(per_minute=1, plans=False)

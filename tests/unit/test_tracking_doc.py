@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from metrics_service.client import normalise, statements, timing_buffer
+from metrics_service.client import Instrumentation, normalise, statements, timing_buffer
 from metrics_service.client.record import TEXT_MAX_BYTES
 from protos.metrics.v1 import metrics_pb2
 from tests.rpc.metrics.service import running
@@ -62,6 +62,8 @@ async def test_the_example_runs_and_what_it_ran_is_told(
     async with running(metrics_dsn) as service:
         monkeypatch.setenv("DATABASE_URL", empty_dsn)
         monkeypatch.setenv("METRICS_TARGET", service.target)
+        # Two seconds are for those who want to end.
+        monkeypatch.setattr(Instrumentation.close, "__defaults__", (30.0,))
         assert await names["main"]() == 1
         answer = await service.metrics.GetQueryStats(metrics_pb2.GetQueryStatsRequest())
     counts = {stats.operation: stats.total for stats in answer.groups}

@@ -18,7 +18,7 @@ from metrics_service.client.inspector.plans import PENDING_MAX, source_of
 from metrics_service.client.record import NamedQuery, Outcome, QueryDefinition
 from metrics_service.client.statements import Statement, StatementTable
 from metrics_service.client.tracked import TrackedConnection, connect
-from tests.unit.tracking_inspecting import Scene, blocked
+from tests.unit.tracking_inspecting import Scene, be_patient, blocked
 
 BY_ID = NamedQuery(
     "SELECT i.name FROM items AS i WHERE i.id = $1 AND i.name <> 'hidden'",
@@ -28,7 +28,8 @@ BY_ID = NamedQuery(
 
 
 @pytest.fixture
-def scene(empty_dsn: str) -> Scene:
+def scene(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    be_patient(monkeypatch)
     return Scene(empty_dsn)
 
 

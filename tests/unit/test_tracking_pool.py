@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from metrics_service.client.record import Outcome
-from metrics_service.client.tracked import TrackedPool
-from tests.unit.tracking_recording import Recording
+from metrics_service.client.tracked import TrackedPool, Tracker
+from tests.unit.tracking_recording import Clock, Recording
 
 
 @pytest.fixture
@@ -26,23 +26,18 @@ async def single(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
 
 
 async def test_the_wait_for_a_held_connection_is_not_in_the_query(
-    single: TrackedPool, sink: Recording
+    empty_dsn: str, sink: Recording
 ) -> None:
-    held = asyncio.Event()
-
-    async def hold() -> None:
-        async with single.acquire() as connection:
-            held.set()
-            await connection.execute("SELECT pg_sleep(0.2)")
-
-    holder = asyncio.create_task(hold())
-    await held.wait()
-    assert await single.fetchval("SELECT 1") == 1
-    await holder
-    waited = sink.user[-1].record
-    assert 150_000 < waited.pool_wait_us < 1_000_000
-    assert waited.execute_us < 100_000
-    assert waited.connect_us == 0
+    clock = Clock()
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns)
+    async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
+        async with pool.acquire():
+            waiting = asyncio.create_task(pool.fetchval("SELECT 1"))
+            await asyncio.sleep(0)
+            clock.s += 3
+        assert await waiting == 1
+    (waited,) = (kept.record for kept in sink.user)
+    assert (waited.pool_wait_us, waited.connect_us, waited.execute_us) == (3_000_000, 0, 0)
 
 
 async def test_only_the_first_query_after_an_acquire_has_its_wait(
@@ -67,15 +62,18 @@ async def test_only_the_first_query_after_an_acquire_has_its_wait(
 
 
 async def test_connecting_is_told_from_waiting(empty_dsn: str, sink: Recording) -> None:
-    async def init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        await connection.execute("SELECT pg_sleep(0.05)")
+    clock = Clock()
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns)
 
-    async with TrackedPool(empty_dsn, sinks=[sink], min_size=0, max_size=1, init=init) as pool:
+    async def init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        await connection.execute("SELECT 1")
+        clock.s += 3
+
+    async with TrackedPool(empty_dsn, tracker=tracker, min_size=0, max_size=1, init=init) as pool:
         await pool.fetchval("SELECT 1")
         await pool.fetchval("SELECT 1")
     first, second = (kept.record for kept in sink.user)
-    assert first.connect_us > 50_000
-    assert first.pool_wait_us < 10_000
+    assert (first.connect_us, first.pool_wait_us) == (3_000_000, 0)
     assert second.connect_us == 0
     steps = [kept.label for kept in sink.all if kept.record.internal]
     assert steps[:2] == ["pool.connect", "pool.initialise"]
@@ -108,15 +106,15 @@ async def test_a_cancelled_acquire_gives_its_place_back(
             await waiting
     assert sink.user[0].outcome is Outcome.CANCELLED
     assert single.gauges().waiting == 0
-    assert await single.fetchval("SELECT 1", timeout=5) == 1
+    assert await single.fetchval("SELECT 1", timeout=20) == 1
 
 
 async def test_a_database_that_cannot_be_reached_is_a_lost_connection(
-    empty_dsn: str, sink: Recording, unused_tcp_port: int
+    empty_dsn: str, sink: Recording
 ) -> None:
     pool = TrackedPool(empty_dsn, sinks=[sink], min_size=0, max_size=1)
     async with pool:
-        pool.set_connect_args(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x")
+        pool.set_connect_args("postgresql://nobody@127.0.0.1:1/x")
         with pytest.raises(OSError, match="Connect call failed"):
             await pool.fetchval("SELECT 1")
     assert [(kept.label, kept.outcome) for kept in sink.user] == [

@@ -9,14 +9,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+import pytest
 
 from metrics_service.client.inspector import QueryInspector
+from metrics_service.client.inspector import inspector as inspector_module
 from metrics_service.client.record import QueryDefinition
 from metrics_service.client.tracked import TrackedConnection, Tracker, connect
 from protos.tracking.v1 import event_pb2
 from tests.unit.tracking_recording import Clock, Recording, wait_until_waiting
 
 LOCKED = "UPDATE accounts SET balance = balance + 1 WHERE id = $1"
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let looks take what time a machine takes that stands still now and then."""
+    patient = {**inspector_module.SETTINGS, "statement_timeout": "30000"}
+    monkeypatch.setattr(inspector_module, "SETTINGS", patient)
+    monkeypatch.setattr(inspector_module, "DEADLINE_S", 30.0)
 
 
 class Looks:

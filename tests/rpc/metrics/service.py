@@ -51,12 +51,11 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running(dsn: str, **variables: str) -> AsyncIterator[Service]:
-    """A service on the database at dsn, with heartbeats of 200 ms and no dwell unless told."""
+    """A service on the database at dsn, without dwell unless told."""
     environ = {
         "METRICS_DATABASE_URL": dsn,
         "METRICS_PORT": "0",
         "METRICS_HTTP_PORT": "0",
-        "METRICS_HEARTBEAT_MS": "200",
         "METRICS_HEALTH_DOWN_AFTER_S": "0",
         "METRICS_HEALTH_UP_AFTER_S": "0",
         "METRICS_HEALTH_GAP_S": "0",
@@ -141,7 +140,7 @@ class Producer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stream.stop(2.0)
+        await self.stream.stop(BOUND_S)
 
     def says(self, result: Probe.Result.ValueType) -> None:
         """The probe's result from now on, and at once."""

@@ -67,6 +67,7 @@ class Shell:
     health: DatabaseHealth
     snapshots: Fanout[int | None]
     verdicts: Fanout[None]
+    service: metrics.MetricsService
     port: int = 0
 
     @contextlib.asynccontextmanager
@@ -92,20 +93,12 @@ class Shell:
 async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterator[Shell]:
     """MetricsService and HealthService; stall_s and repeat_s are theirs."""
     figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
-    shell = Shell(
-        figures,
-        verdict,
-        metrics.snapshots(lambda: figures, lambda: verdict),
-        health.verdicts(lambda: verdict),
-    )
+    snapshots = metrics.snapshots(lambda: figures, lambda: verdict)
+    service = metrics.MetricsService(lambda: figures, snapshots, stall_s=stall_s, repeat_s=repeat_s)
+    shell = Shell(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
     settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})
     server = GrpcServer(settings, domain="metrics.farehold")
-    register.add_metrics(
-        metrics.MetricsService(
-            lambda: figures, shell.snapshots, stall_s=stall_s, repeat_s=repeat_s
-        ),
-        server.grpc,
-    )
+    register.add_metrics(service, server.grpc)
     register.add_health(
         health.HealthService(lambda: verdict, shell.verdicts, stall_s=stall_s), server.grpc
     )

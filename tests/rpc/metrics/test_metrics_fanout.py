@@ -6,7 +6,7 @@ import pytest
 
 from metrics_service.fanout import ClosedError, Fanout, FullError, Pace, Reader
 
-BOUND_S = 5.0
+BOUND_S = 20.0
 FAST = Pace(gap_s=0.02, repeat_s=60.0)
 
 

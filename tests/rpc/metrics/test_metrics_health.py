@@ -23,7 +23,7 @@ from protos.tracking.v1.tracking_pb2 import (
     Probe,
     Signals,
 )
-from tests.allowance import Stopwatch
+from tests.allowance import Stopwatch, allowed_s
 from tests.rpc.metrics.own_postgres import own_postgres
 from tests.rpc.metrics.sentry import Endpoint, listening
 from tests.rpc.metrics.service import BOUND_S, Producer, Service, running, until
@@ -49,7 +49,7 @@ async def turned(service: Service, status: DatabaseHealth.Status.ValueType) -> D
 
 
 async def http_status(service: Service) -> int:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=BOUND_S) as client:
         url = f"http://127.0.0.1:{service.http_port}/api/health/database"
         return (await client.get(url)).status_code
 
@@ -76,18 +76,18 @@ async def test_before_anything_reports_the_process_serves_and_the_database_is_un
 async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
     metrics_dsn: str, endpoint: Endpoint
 ) -> None:
+    # Nothing is told by a heartbeat that was due anyway.
+    settings = {"METRICS_SENTRY_DSN": endpoint.dsn, "METRICS_HEARTBEAT_MS": "60000"}
     async with (
-        running(metrics_dsn, METRICS_SENTRY_DSN=endpoint.dsn) as service,
+        running(metrics_dsn, **settings) as service,
         Producer(service) as producer,
     ):
         await turned(service, DatabaseHealth.HEALTHY)
         assert await service.serving("database")
         assert await http_status(service) == 200
 
-        with Stopwatch() as passed:
-            producer.says(Probe.UNREACHABLE)
-            health = await turned(service, DatabaseHealth.UNHEALTHY)
-        assert passed.s < 1.0
+        producer.says(Probe.UNREACHABLE)
+        health = await turned(service, DatabaseHealth.UNHEALTHY)
         assert [(each.criterion, each.instance) for each in health.reasons] == [
             ("probe", "booking-1")
         ]
@@ -123,7 +123,7 @@ async def test_what_monitoring_costs_a_producer_is_told_over_rpc_and_http(
         )
         health = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
         assert health.instances[0].monitor.overhead_us == 6.5
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=BOUND_S) as client:
             url = f"http://127.0.0.1:{service.http_port}/api/health/database"
             (instance,) = (await client.get(url)).json()["instances"]
         assert instance["monitor"]["overhead_us"] == 6.5
@@ -169,7 +169,7 @@ async def test_a_producer_that_falls_silent_is_stale_and_one_that_leaves_is_forg
 async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() -> None:
     with own_postgres() as postgres:
         async with (
-            running(postgres.dsn, METRICS_HEARTBEAT_MS="1000") as service,
+            running(postgres.dsn) as service,
             Producer(service) as producer,
         ):
             producer.book(2)
@@ -179,7 +179,7 @@ async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() 
             await asyncio.to_thread(postgres.kill)
             with Stopwatch() as passed:
                 health = await turned(service, DatabaseHealth.UNHEALTHY)
-            assert passed.s < 2.0
+            assert passed.s < allowed_s(2.0)
             assert [each.criterion for each in health.reasons] == ["log"]
             assert not health.log.writable
             assert not await service.serving("database")

@@ -16,6 +16,7 @@ from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from protos.metrics.v1.metrics_pb2 import Funnel, MetricsSnapshot, Rate, Revenue
 from servicekit.start import StartError
 from tests.allowance import Stopwatch
+from tests.rpc.metrics.service import BOUND_S
 
 
 @dataclass
@@ -33,7 +34,7 @@ async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
     port = await server.start()
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=BOUND_S
         ) as client:
             yield client
     finally:

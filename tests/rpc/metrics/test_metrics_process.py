@@ -19,7 +19,7 @@ from protos.metrics.v1 import metrics_pb2_grpc
 from protos.metrics.v1.metrics_pb2 import GetMetricsRequest, StreamMetricsRequest
 from servicekit.binaries import free_port
 from servicekit.settings import SettingsError
-from tests.allowance import allowed_s
+from tests.allowance import Stopwatch, allowed_s
 
 ROOT = Path(__file__).resolve().parents[3]
 BOUND_S = 30.0
@@ -78,13 +78,12 @@ class Serving:
 
     async def end(self, number: signal.Signals) -> tuple[int, float, str]:
         """Send a signal; the exit status, how long it took, and what was logged."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        self.child.send_signal(number)
-        async with asyncio.timeout(BOUND_S):
-            _, err = await self.child.communicate()
+        with Stopwatch() as passed:
+            self.child.send_signal(number)
+            async with asyncio.timeout(BOUND_S):
+                _, err = await self.child.communicate()
         assert self.child.returncode is not None
-        return self.child.returncode, loop.time() - start, err.decode()
+        return self.child.returncode, passed.s, err.decode()
 
 
 @contextlib.asynccontextmanager

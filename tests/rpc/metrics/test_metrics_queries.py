@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
-from metrics_service.watch import watch
+from metrics_service import watch as view
 from protos.metrics.v1.metrics_pb2 import (
     GetQueryStatsRequest,
     ListSlowQueriesRequest,
@@ -46,8 +46,11 @@ async def slow(service: Service) -> list[SlowQuery]:
 
 
 async def test_a_blocked_query_is_listed_while_it_runs_and_keeps_its_look_over_a_restart(
-    metrics_dsn: str,
+    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(view, "CONNECT_TIMEOUT_S", BOUND_S)
+    # Else the frame is shown without it.
+    monkeypatch.setattr(view, "SLOWEST_TIMEOUT_S", BOUND_S)
     log = producing()
     console = Console(record=True, width=160, force_terminal=True)
     async with running(metrics_dsn) as service, Producer(service) as producer:
@@ -60,7 +63,7 @@ async def test_a_blocked_query_is_listed_while_it_runs_and_keeps_its_look_over_a
         )
         (blocked,) = await slow(service)
         async with asyncio.timeout(BOUND_S):
-            await watch(service.target, asyncio.Event(), console=console, frames=1)
+            await view.watch(service.target, asyncio.Event(), console=console, frames=1)
         await folded(service, producer, log.ended(9, 2_500 * MS))
         (ended,) = await slow(service)
     async with running(metrics_dsn) as service:
