@@ -352,7 +352,9 @@ class CommandBus:
                     self._forget(entry)
 
     def _take(self, queue: deque[Entry]) -> list[Entry]:
-        """The next group: its entries are no longer dropped, whoever gives up."""
+        """The next group: its entries are no longer dropped, whoever gives up, but where they come
+        to wait for a locked package.
+        """
         group: list[Entry] = []
         while queue and len(group) < self._max_group:
             entry = queue.popleft()

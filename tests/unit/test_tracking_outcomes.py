@@ -12,7 +12,7 @@ from metrics_service.client.health import HealthWindow, Status, judge
 from metrics_service.client.record import Outcome, is_failed
 from metrics_service.client.tracked import TrackedConnection, Tracker, connect
 from protos.tracking.v1 import tracking_pb2
-from tests.unit.tracking_recording import Clock, Recording, wait_until_waiting
+from tests.unit.tracking_recording import Clock, Recording, awake, wait_until_waiting
 
 UNREACHABLE = tracking_pb2.Probe(result=tracking_pb2.Probe.UNREACHABLE)
 
@@ -31,7 +31,7 @@ def window() -> HealthWindow:
 async def connection(
     empty_dsn: str, sink: Recording, window: HealthWindow
 ) -> AsyncIterator[TrackedConnection]:
-    made = await connect(empty_dsn, tracker=Tracker([sink, window]))
+    made = await connect(empty_dsn, tracker=Tracker([sink, window], stops=awake()))
     yield made
     await made.close()
 
@@ -76,7 +76,7 @@ async def test_the_query_after_a_time_out_is_not_blamed_for_the_cancellation(
     empty_dsn: str, sink: Recording, window: HealthWindow
 ) -> None:
     clock = Clock()
-    tracker = Tracker([sink, window], monotonic_ns=clock.monotonic_ns)
+    tracker = Tracker([sink, window], monotonic_ns=clock.monotonic_ns, stops=awake())
     connection = await connect(empty_dsn, tracker=tracker)
     try:
         with pytest.raises(TimeoutError):

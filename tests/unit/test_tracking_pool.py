@@ -10,7 +10,7 @@ import pytest
 
 from metrics_service.client.record import Outcome
 from metrics_service.client.tracked import TrackedPool, Tracker
-from tests.unit.tracking_recording import Clock, Recording
+from tests.unit.tracking_recording import Clock, Recording, awake
 
 
 @pytest.fixture
@@ -21,7 +21,8 @@ def sink() -> Recording:
 @pytest.fixture
 async def single(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
     """A pool of one connection."""
-    async with TrackedPool(empty_dsn, sinks=[sink], max_size=1) as pool:
+    tracker = Tracker([sink], stops=awake())
+    async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
         yield pool
 
 
@@ -29,7 +30,7 @@ async def test_the_wait_for_a_held_connection_is_not_in_the_query(
     empty_dsn: str, sink: Recording
 ) -> None:
     clock = Clock()
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns)
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
         async with pool.acquire():
             waiting = asyncio.create_task(pool.fetchval("SELECT 1"))
@@ -63,7 +64,7 @@ async def test_only_the_first_query_after_an_acquire_has_its_wait(
 
 async def test_connecting_is_told_from_waiting(empty_dsn: str, sink: Recording) -> None:
     clock = Clock()
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns)
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
 
     async def init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("SELECT 1")

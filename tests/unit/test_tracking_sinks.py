@@ -22,7 +22,7 @@ from metrics_service.client.record import (
 from metrics_service.client.stream import StreamClient
 from metrics_service.client.tracked import TrackedPool, Tracker, track_query
 from metrics_service.state.slow import SLOW_US, VERY_SLOW_US
-from tests.unit.tracking_recording import Recording
+from tests.unit.tracking_recording import Recording, awake
 
 
 class Raising:
@@ -85,7 +85,8 @@ async def test_slow_statements_of_every_kind_make_slow_records(empty_dsn: str) -
     named = NamedQuery(
         "UPDATE t SET a = 2 FROM (SELECT pg_sleep(0.52)) AS s", model="things", operation="touch"
     )
-    async with TrackedPool(empty_dsn, sinks=[sink, window], max_size=5) as pool:
+    tracker = Tracker([sink, window], stops=awake())
+    async with TrackedPool(empty_dsn, tracker=tracker, max_size=5) as pool:
         await pool.execute("CREATE TABLE t (a int); CREATE TABLE u (a int)")
         await pool.execute("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)")
         sink.clear()

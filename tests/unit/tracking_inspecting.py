@@ -16,7 +16,7 @@ from metrics_service.client.inspector import inspector as inspector_module
 from metrics_service.client.record import QueryDefinition
 from metrics_service.client.tracked import TrackedConnection, Tracker, connect
 from protos.tracking.v1 import event_pb2
-from tests.unit.tracking_recording import Clock, Recording, wait_until_waiting
+from tests.unit.tracking_recording import Clock, Recording, awake, wait_until_waiting
 
 LOCKED = "UPDATE accounts SET balance = balance + 1 WHERE id = $1"
 
@@ -58,7 +58,10 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.tracker = Tracker(
-            [self.records], now_us=self.clock.now_us, monotonic_ns=self.clock.monotonic_ns
+            [self.records],
+            now_us=self.clock.now_us,
+            monotonic_ns=self.clock.monotonic_ns,
+            stops=awake(),
         )
 
     def inspector(self, **options: Any) -> QueryInspector:

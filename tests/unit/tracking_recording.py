@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from metrics_service.client.record import Outcome, QueryDefinition, QueryRecord
+from metrics_service.client.tracked.stops import Stops
 
 
 @dataclass(slots=True)
@@ -57,6 +58,11 @@ class Clock:
 
     def now_us(self) -> int:
         return round(self.s * 1e6)
+
+
+def awake() -> Stops:
+    """Of a process that never stands still: the test's does, on a busy machine."""
+    return Stops(lambda: 0)
 
 
 async def wait_until_waiting(dsn: str, pid: int) -> None:

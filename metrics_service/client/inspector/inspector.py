@@ -162,7 +162,7 @@ class QueryInspector:
             if run is None:
                 continue
             timing, sent_ns = run[0], run[3]
-            running_ns = now_ns - sent_ns
+            running_ns = self._tracker.stops.awake_ns(now_ns - sent_ns)
             if running_ns <= self._after_ns:
                 continue
             at_ns = self._due_ns.get(timing, self._after_ns)
@@ -190,7 +190,7 @@ class QueryInspector:
             self._tell_failing(error)
         else:
             self.looks += 1
-            self._budget.took(self._tracker.monotonic_ns() - asked_ns)
+            self._budget.took(self._tracker.since(asked_ns))
             if self._failing:
                 self._failing = False
                 log.info("running queries can be looked at again")
@@ -207,12 +207,12 @@ class QueryInspector:
     async def _look_at(
         self, connection: Connection, due: list[tuple[TrackedConnection, Run]]
     ) -> None:
-        by_pid = {pid: (of, run) for of, run in due if (pid := _pid(of))}
-        now_ns = self._tracker.monotonic_ns()
+        since = self._tracker.since
+        by_pid = {pid: (of, run, since(run[3])) for of, run in due if (pid := _pid(of))}
         seen = looks(await connection.fetch(LOOK, ",".join(map(str, by_pid))))
         for pid, look in seen.items():
-            looked_at, run = by_pid[pid]
-            timing, statement, started_us, sent_ns, trace_id = run
+            looked_at, run, running_ns = by_pid[pid]
+            timing, statement, started_us, _, trace_id = run
             if looked_at.running is not run:
                 # It has ended meanwhile, and its timing names no look that is still to come.
                 continue
@@ -220,7 +220,7 @@ class QueryInspector:
             look.capture_id = timing.capture_id
             look.fingerprint = statement.definition.fingerprint
             look.start_time_us = started_us
-            look.running_us = (now_ns - sent_ns) // 1000
+            look.running_us = running_ns // 1000
             look.trace_id = trace_id or b""
             self._sink.add_look(look, statement.definition)
             if self._plans is not None:

@@ -29,6 +29,7 @@ from metrics_service.client.tracked.cursors import TrackedCursorFactory
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
 from metrics_service.client.tracked.session import SessionConnection, may_last
+from metrics_service.client.tracked.stops import LATE_NS
 from metrics_service.client.tracked.tracker import (
     SAMPLE_MASK,
     Run,
@@ -48,6 +49,7 @@ async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConne
     if not isinstance(connection, TrackedConnection):
         raise TypeError("asyncpg.connect did not take its connection_class")
     connection.track(tracker)
+    connection.watch_stops(tracker)
     return connection
 
 
@@ -177,13 +179,15 @@ class TrackedConnection(CopyingConnection, SessionConnection):
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
                 timeout = await self._settled(protocol, timeout, timing, tracker)
+                # A wait like this, and a stop within it, is no cost of the timing.
+                sampled = False
             # A prepare of the user's is internal, and may wait for a lock as long as its query.
             if not driven and session.busy == 1:
                 sent_ns = begun_ns + timing.cancel_wait_ns
                 running = (timing, statement, started_us, sent_ns, tracker.trace_id())
                 self.running = running
             if sampled:
-                overhead_ns = perf_counter_ns() - entered_ns - timing.cancel_wait_ns
+                overhead_ns = perf_counter_ns() - entered_ns
             result = await run(timeout)
             timing.rows = rows(result)
         except StopAsyncIteration:
@@ -199,6 +203,9 @@ class TrackedConnection(CopyingConnection, SessionConnection):
                 self.running = None
             session.busy -= 1
             spent_ns = tracker.monotonic_ns() - begun_ns
+            # A quicker one cannot have a stop in it. Its parts are without theirs already.
+            if spent_ns > LATE_NS:
+                spent_ns, outcome = tracker.ran(spent_ns, outcome)
             spent_ns -= timing.cancel_wait_ns + self._introspect_ns - introspected_ns
             timing.execute_ns = spent_ns if spent_ns > 0 else 0
             if timing.execute_ns > tracker.slow_ns and not own:
@@ -264,7 +271,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
             return await self.timed(statements.INTROSPECT, lambda _: run(*args), None, no_rows)
         finally:
             if tracker is not None:
-                self._introspect_ns += tracker.monotonic_ns() - begun_ns
+                self._introspect_ns += tracker.since(begun_ns)
 
     async def _introspect_type(self, *args: Any) -> Any:
         with self.driving(statements.INTROSPECT):
@@ -278,7 +285,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         try:
             left = await protocol._wait_for_cancellation(protocol._get_timeout(timeout))
         finally:
-            timing.cancel_wait_ns = tracker.monotonic_ns() - begun_ns
+            timing.cancel_wait_ns = tracker.since(begun_ns)
         return None if left is None else float(left)
 
 

@@ -161,13 +161,18 @@ class _WholeCursor:
             self._internal = self._statement.internal or enclosing_operation() is not None
             if not self._statement.internal and (counted := current_query_count.get()) is not None:
                 counted.own += 1
+        tracker = self._tracker
+        begun_ns = 0 if tracker is None else tracker.monotonic_ns()
         try:
             return await connection.timed(self._statement, run, timeout, rows, part_of=self._sum)
         except StopAsyncIteration:
             self.end()
             raise
         except BaseException as error:
-            self.end(*classify(error, closed=connection.is_closed()))
+            outcome, sqlstate = classify(error, closed=connection.is_closed())
+            if tracker is not None:
+                _, outcome = tracker.ran(tracker.monotonic_ns() - begun_ns, outcome)
+            self.end(outcome, sqlstate)
             raise
 
     def end(self, outcome: Outcome = Outcome.OK, sqlstate: str | None = None) -> None:

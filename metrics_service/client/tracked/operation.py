@@ -101,14 +101,15 @@ class TrackedOperation:
             return
         timing = operation.parts
         waits_ns = timing.pool_wait_ns + timing.connect_ns + timing.cancel_wait_ns
-        # Parts may have run side by side, and then their waits add up to more than the whole.
-        timing.execute_ns = max(0, tracker.monotonic_ns() - self._begun_ns - waits_ns)
-        operation.done = True
-        with contextlib.suppress(ValueError):  # left in another context: done says the same
-            current_operation.reset(self._token)
         outcome, sqlstate = Outcome.OK, None
         if error is not None:
             outcome, sqlstate = classify(error, closed=isinstance(error, ConnectionError))
+        whole_ns, outcome = tracker.ran(tracker.monotonic_ns() - self._begun_ns, outcome)
+        # Parts may have run side by side, and then their waits add up to more than the whole.
+        timing.execute_ns = max(0, whole_ns - waits_ns)
+        operation.done = True
+        with contextlib.suppress(ValueError):  # left in another context: done says the same
+            current_operation.reset(self._token)
         definition = tracker.statements.operation(self._model, self._name, self._query)
         internal = self._outer is not None
         if self._outer is not None:

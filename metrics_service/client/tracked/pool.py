@@ -16,6 +16,7 @@ from metrics_service.client.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
+from metrics_service.client.tracked.stops import LATE_NS
 from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
 from protos.tracking.v1 import tracking_pb2
 
@@ -30,7 +31,7 @@ class TrackedPool(internals.Pool):
     asyncpg.create_pool.
     """
 
-    __slots__ = ("_reset_on_release", "_waiting", "tracker")
+    __slots__ = ("__weakref__", "_reset_on_release", "_waiting", "tracker")
 
     def __init__(
         self,
@@ -84,6 +85,20 @@ class TrackedPool(internals.Pool):
             waiting=self._waiting,
         )
 
+    async def close(self) -> None:
+        """As asyncpg's."""
+        try:
+            await super().close()
+        finally:
+            self.tracker.stops.leave(self)
+
+    def terminate(self) -> None:
+        """As asyncpg's."""
+        try:
+            super().terminate()
+        finally:
+            self.tracker.stops.leave(self)
+
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         """As asyncpg's, which takes a task that cannot be cancelled; without it where there is
         nothing to wait for, and nobody who waits: the task leaves them their turn.
@@ -108,6 +123,12 @@ class TrackedPool(internals.Pool):
             and not released._protocol._is_cancelling()
         )
 
+    async def _async__init__(self) -> Any:
+        opened = await super()._async__init__()
+        if not self.is_closing():
+            self.tracker.stops.watch(self)
+        return opened
+
     async def _acquire(self, timeout: float | None) -> Any:
         if self._closing:
             raise asyncpg.InterfaceError("pool is closing")
@@ -115,13 +136,15 @@ class TrackedPool(internals.Pool):
         tracker = self.tracker
         timing = Timing()
         started_us = tracker.now_us()
+        begun_ns = tracker.monotonic_ns()
         try:
             if timeout is None:
-                return await self._take(timing, timeout)
+                return await self._take(timing, timeout, begun_ns)
             async with asyncio.timeout(timeout):
-                return await self._take(timing, timeout)
+                return await self._take(timing, timeout, begun_ns)
         except BaseException as error:
             outcome, sqlstate = classify(error, closed=isinstance(error, OSError))
+            _, outcome = tracker.ran(tracker.monotonic_ns() - begun_ns, outcome)
             operation = enclosing_operation()
             if operation is not None:
                 operation.parts.add(timing)
@@ -135,29 +158,29 @@ class TrackedPool(internals.Pool):
             )
             raise
 
-    async def _take(self, timing: Timing, timeout: float | None) -> Any:
+    async def _take(self, timing: Timing, timeout: float | None, begun_ns: int) -> Any:
         """As the inner part of asyncpg's, with the time of each step."""
-        clock = self.tracker.monotonic_ns
-        begun_ns = clock()
+        tracker = self.tracker
         self._waiting += 1
         try:
             holder = await self._queue.get()
         finally:
             self._waiting -= 1
-            timing.pool_wait_ns = clock() - begun_ns
-        slot_ns = begun_ns + timing.pool_wait_ns
+            slot_ns = tracker.monotonic_ns()
+            wait_ns = slot_ns - begun_ns
+            timing.pool_wait_ns = wait_ns if wait_ns <= LATE_NS else tracker.stops.awake_ns(wait_ns)
         connected = holder._con
         try:
             proxy = await holder.acquire()
         except BaseException:
-            timing.connect_ns = clock() - slot_ns
+            timing.connect_ns = tracker.since(slot_ns)
             self._queue.put_nowait(holder)
             self._schedule_min_size_maintenance()
             raise
         holder._timeout = timeout
         connection = proxy._con
         if connection is not connected or holder._setup is not None:
-            timing.connect_ns = clock() - slot_ns
+            timing.connect_ns = tracker.since(slot_ns)
         connection.acquired(timing)
         return proxy
 
@@ -198,7 +221,7 @@ async def _recorded(tracker: Tracker, statement: Statement, awaitable: Any) -> A
         outcome, sqlstate = classify(error, closed=isinstance(error, OSError))
         raise
     finally:
-        timing.connect_ns = tracker.monotonic_ns() - begun_ns
+        timing.connect_ns, outcome = tracker.ran(tracker.monotonic_ns() - begun_ns, outcome)
         tracker.emit(statement.definition, started_us, timing, outcome, sqlstate, internal=True)
 
 

@@ -33,7 +33,7 @@ SELECT pg_catalog.quote_ident(name) FROM pg_catalog.pg_prepared_statements WHERE
 class Session:
     """What has to be known when a connection ends, without the connection."""
 
-    __slots__ = ("busy", "orderly", "tracker")
+    __slots__ = ("__weakref__", "busy", "orderly", "tracker")
 
     def __init__(self) -> None:
         self.tracker: Tracker | None = None
@@ -44,6 +44,7 @@ class Session:
         """Count a connection that neither side closed in order. A query that it took with it makes
         its own record.
         """
+        self.unwatch_stops()
         tracker = self.tracker
         if tracker is None or self.orderly:
             return
@@ -53,6 +54,11 @@ class Session:
             tracker.emit(
                 lost, tracker.now_us(), Timing(), Outcome.CONNECTION_LOST, None, internal=True
             )
+
+    def unwatch_stops(self) -> None:
+        """The connection has no more need of them."""
+        if self.tracker is not None:
+            self.tracker.stops.leave(self)
 
 
 class SessionConnection(internals.Connection):
@@ -117,12 +123,20 @@ class SessionConnection(internals.Connection):
     async def close(self, *, timeout: float | None = None) -> None:
         """As asyncpg's."""
         self._session.orderly = True
-        await super().close(timeout=timeout)
+        try:
+            await super().close(timeout=timeout)
+        finally:
+            self._session.unwatch_stops()
 
     def terminate(self) -> None:
         """As asyncpg's."""
         self._session.orderly = True
         super().terminate()
+        self._session.unwatch_stops()
+
+    def watch_stops(self, tracker: Tracker) -> None:
+        """Have the tracker notice stops until the connection ends; a pool does so for its own."""
+        tracker.stops.watch(self._session)
 
     async def _take_back(self) -> bool:
         """Take back what asyncpg's reset leaves; False where what init= made would go with it."""

@@ -21,6 +21,7 @@ from metrics_service.client.record import (
     current_trace_id,
 )
 from metrics_service.client.statements import StatementTable
+from metrics_service.client.tracked.stops import Stops
 from protos.tracking.v1 import tracking_pb2
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class Tracker:
     """The sinks, the clocks and the statement table that connections, pools and operations share.
 
     now_us gives UTC microseconds since the epoch and only dates records; durations come from
-    monotonic_ns. on_slow is called with the statement of each query of a user that took longer than
-    slow_ns.
+    monotonic_ns, less the time in which this process stood still while a pool or connection of the
+    tracker was open. on_slow is called with the statement of each query of a user that took longer
+    than slow_ns.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Tracker:
         "sinks",
         "slow_ns",
         "statements",
+        "stops",
         "trace_id",
     )
 
@@ -66,10 +69,12 @@ class Tracker:
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         trace_id: TraceIdProvider | None = None,
         statements: StatementTable | None = None,
+        stops: Stops | None = None,
     ) -> None:
         self.sinks: tuple[QuerySink, ...] = tuple(sinks)
         self.now_us = now_us or wall_us
         self.monotonic_ns = monotonic_ns
+        self.stops = stops or Stops()
         self.trace_id = current_trace_id.get if trace_id is None else _silenced(trace_id)
         self.statements = statements or StatementTable()
         self.records = 0
@@ -119,6 +124,21 @@ class Tracker:
                 sink.record_query(record, definition)
             except Exception:
                 self.sink_errors += 1
+
+    def since(self, begun_ns: int) -> int:
+        """What has passed since then, without the time in which this process stood still."""
+        return self.stops.awake_ns(self.monotonic_ns() - begun_ns)
+
+    def ran(self, spent_ns: int, outcome: Outcome) -> tuple[int, Outcome]:
+        """What ended just now after spent_ns: its time as in since(), and its outcome.
+
+        Time-outs run on while the process stands still, so one that comes at the waking, or before
+        the process has been awake for LISTENED_NS again, says nothing of the database: we gave up.
+        One that comes later stays a time-out: an answer would have been read by then.
+        """
+        if outcome is Outcome.TIMEOUT and self.stops.just_woke(spent_ns):
+            outcome = Outcome.CANCELLED
+        return self.stops.awake_ns(spent_ns), outcome
 
     def slow(self, statement: Any) -> None:
         """A query of this statement took longer than slow_ns. Never raises."""
