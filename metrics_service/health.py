@@ -133,8 +133,9 @@ class HealthRegistry:
 
     def tick(self) -> None:
         """Judge everything anew: time has passed, or the log has gone or come back."""
-        listening_ns = self._listening_ns()
-        self._ticked_ns = now_ns = self._monotonic_ns()
+        now_ns = self._monotonic_ns()
+        listening_ns = self._listening_ns(now_ns)
+        self._ticked_ns = now_ns
         if listening_ns < now_ns:
             self._woke_ns = now_ns
         for entry in self._instances.values():
@@ -187,7 +188,7 @@ class HealthRegistry:
 
     def _is_waking(self) -> bool:
         now_ns = self._monotonic_ns()
-        return self._listening_ns() < now_ns or now_ns - self._woke_ns < AWAKE_S * 1e9
+        return self._listening_ns(now_ns) < now_ns or now_ns - self._woke_ns < AWAKE_S * 1e9
 
     def _status(self) -> Status:
         """The worst of all now; unknown while nothing reports, unless the log itself is down."""
@@ -285,11 +286,11 @@ class HealthRegistry:
         return self._silent_s(entry) >= self._stale_after_s
 
     def _silent_s(self, entry: Instance) -> float:
-        return entry.silent_ns(self._listening_ns()) / 1e9
+        return entry.silent_ns(self._listening_ns(self._monotonic_ns())) / 1e9
 
-    def _listening_ns(self) -> int:
+    def _listening_ns(self, now_ns: int) -> int:
         """Now, but for the time that this process has been stopped since the last tick."""
-        return min(self._monotonic_ns(), self._ticked_ns + int(TICKS_APART_S * 1e9))
+        return min(now_ns, self._ticked_ns + int(TICKS_APART_S * 1e9))
 
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
@@ -302,7 +303,7 @@ class HealthRegistry:
     # The answer.
 
     def _build(self) -> DatabaseHealth:
-        listening_ns = self._listening_ns()
+        listening_ns = self._listening_ns(self._monotonic_ns())
         health = DatabaseHealth(
             status=self._keeper.status.to_proto(),
             reasons=self._reasons,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from metrics_service.client.health import Criteria
-from metrics_service.health import INSTANCES_MAX, HealthRegistry
+from metrics_service.health import INSTANCES_MAX, TICKS_APART_S, HealthRegistry
 from metrics_service.signals import COUNT_MAX
 from metrics_service.state.sketch import Sketch
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, MonitorCost
@@ -14,6 +14,7 @@ from protos.tracking.v1.tracking_pb2 import OperationCounts, PoolGauges, Probe, 
 EPOCH_US = 1_800_000_000_000_000
 HEARTBEAT_S = 1.0
 SECOND_NS = 10**9
+TICK_NS = int(0.9 * TICKS_APART_S * SECOND_NS)
 
 UNKNOWN = DatabaseHealth.STATUS_UNSPECIFIED
 HEALTHY = DatabaseHealth.HEALTHY
@@ -29,6 +30,7 @@ class World:
     now_ns: int = 10**15
     log: LogHealth = field(default_factory=lambda: LogHealth(writable=True))
     told: list[DatabaseHealth] = field(default_factory=list)
+    due_ns: int = 0
 
     def __post_init__(self) -> None:
         self.registry = HealthRegistry(
@@ -36,19 +38,27 @@ class World:
             log_health=lambda: self.log,
             criteria=Criteria(min_samples=20),
             now_us=self.now_us,
-            monotonic_ns=lambda: self.now_ns,
+            monotonic_ns=self.monotonic_ns,
         )
         self.registry.on_change(self.told.append)
+        self.due_ns = self.now_ns + TICK_NS
 
     def now_us(self) -> int:
         return EPOCH_US + self.now_ns // 1000
 
+    def monotonic_ns(self) -> int:
+        """No two readings are the same."""
+        self.now_ns += 1
+        return self.now_ns
+
     def pass_s(self, seconds: float) -> None:
-        """Time passes, with a tick after each whole second of it."""
-        for _ in range(int(seconds)):
-            self.now_ns += SECOND_NS
+        """Time passes, with a tick every TICK_NS."""
+        end_ns = self.now_ns + round(seconds * SECOND_NS)
+        while self.due_ns < end_ns:
+            self.now_ns = max(self.now_ns, self.due_ns)
             self.registry.tick()
-        self.now_ns += round(seconds % 1 * SECOND_NS)
+            self.due_ns = self.now_ns + TICK_NS
+        self.now_ns = end_ns
 
     def stop_s(self, seconds: int) -> None:
         """The process is stopped for a time, and is heard of and ticks no more."""
@@ -286,8 +296,8 @@ def test_a_stop_of_this_process_is_nobody_elses_silence(world: World, first: str
     health = world.registry.verdict()
     assert (health.status, world.told) == (HEALTHY, [])
     # What had passed before the stop, and the second at most until it was noticed.
-    age_s = 0 if first == "heartbeat" else 2
-    assert health.instances[0].heartbeat_age.ToSeconds() == age_s
+    age_s = 0 if first == "heartbeat" else 0.9 + TICKS_APART_S
+    assert health.instances[0].heartbeat_age.ToNanoseconds() / 1e9 == pytest.approx(age_s, abs=1e-6)
     world.pass_s(3 - age_s)
     assert world.status == STALE
 
