@@ -25,4 +25,6 @@ async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
                 return task.result()
         raise TimeoutError
     finally:
-        task.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
