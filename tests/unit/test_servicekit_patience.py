@@ -62,5 +62,6 @@ async def test_whoever_is_cancelled_takes_the_work_along() -> None:
     async with asyncio.timeout(20):
         await begun.wait()
         waiting.cancel()
-        await ended.wait()
+        await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
+    assert ended.is_set()
