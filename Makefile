@@ -16,10 +16,11 @@ DEV := .venv/development.stamp
 LONG := --timeout=900 --session-timeout=1800
 # One process more than there are cores: some tests wait for programs to start and to end.
 PARALLEL = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist worksteal
-# Test files by the words in their names; what is of queries or of health is no test of the metrics.
-files-of = $(sort $(foreach word,$(1),$(wildcard tests/*/test_*$(word)*.py tests/*/*/test_*$(word)*.py)))
-MONITOR_TESTS = $(call files-of,tracking timing health probe quer canary alert notify sketch state_rpcs)
-METRICS_TESTS = $(filter-out $(MONITOR_TESTS),$(call files-of,state_ funnel metrics revenue figures flow facts totals))
+MONITOR_TESTS = tests/metrics/client tests/metrics/measure tests/metrics/health tests/metrics/alerts \
+	tests/metrics/state/queries tests/metrics/rpc/test_queries.py tests/booking/monitoring \
+	tests/servicekit/test_query_counts.py tests/pair/test_canary.py tests/pair/test_health_processes.py \
+	tests/pair/test_slow_queries_blocked.py
+METRICS_TESTS = tests/metrics tests/pair/test_revenue_agrees.py tests/pair/test_replay_totals.py
 SOURCES := booking_service metrics_service servicekit tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
@@ -141,7 +142,7 @@ ci: ## Everything CI runs
 
 .PHONY: test-db-performance
 test-db-performance: $(DEV) ## Tests of the query plans and indexes only
-	@$(PY) -m pytest tests/plan tests/unit/test_booking_db_indexes.py $(ARGS)
+	@$(PY) -m pytest tests/booking/plans $(ARGS)
 
 .PHONY: test-db-monitor
 test-db-monitor: $(DEV) ## Tests of query tracking and database health only
@@ -149,23 +150,23 @@ test-db-monitor: $(DEV) ## Tests of query tracking and database health only
 
 .PHONY: test-booking-metrics
 test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
-	@$(PY) -m pytest $(METRICS_TESTS) $(PARALLEL) $(ARGS)
+	@$(PY) -m pytest $(METRICS_TESTS) $(addprefix --ignore ,$(MONITOR_TESTS)) $(PARALLEL) $(ARGS)
 
 .PHONY: test-races
 test-races: $(DEV) ## The races at full size: contention, holds, payments (make test runs a part)
-	@TEST_SIZE=full $(PY) -m pytest tests/system/test_races_*.py $(LONG) $(ARGS)
+	@TEST_SIZE=full $(PY) -m pytest tests/booking/races $(LONG) $(ARGS)
 
 .PHONY: test-crash
 test-crash: $(DEV) ## 50 kills with -9 and 1,000 cancelled RPCs (make test runs a part)
-	@TEST_SIZE=full $(PY) -m pytest tests/system/test_crash_*.py $(LONG) $(ARGS)
+	@TEST_SIZE=full $(PY) -m pytest tests/booking/crash $(LONG) $(ARGS)
 
 .PHONY: test-scripts
 test-scripts: $(DEV) ## Random scripts against model and database at full size (make test runs a part)
-	@TEST_SIZE=full $(PY) -m pytest tests/property/test_booking_*.py $(LONG) $(ARGS)
+	@TEST_SIZE=full $(PY) -m pytest tests/booking/scripts $(LONG) $(ARGS)
 
 .PHONY: test-replay
 test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
-	@REPLAY_ROWS=all $(PY) -m pytest tests/system/test_replay_totals.py $(LONG) $(ARGS)
+	@REPLAY_ROWS=all $(PY) -m pytest tests/pair/test_replay_totals.py $(LONG) $(ARGS)
 
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one

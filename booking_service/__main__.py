@@ -6,7 +6,7 @@ rest; never a traceback.
 
 import typer
 
-from booking_service import admin
+from booking_service.admin import cli
 from booking_service.config import BookingSettings
 from booking_service.server import serve as serve_until
 from servicekit import logs
@@ -14,7 +14,7 @@ from servicekit.settings import SettingsError
 from servicekit.start import fail, run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.add_typer(admin.app)
+app.add_typer(cli.app)
 
 
 @app.command()

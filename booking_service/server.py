@@ -14,37 +14,37 @@ import sentry_sdk
 import structlog
 from sentry_sdk.integrations.logging import LoggingIntegration
 
-from booking_service.commands import CommandBus
 from booking_service.config import BookingSettings
-from booking_service.database import (
+from booking_service.delivery.relay import OutboxRelay
+from booking_service.domain.holds import Limits
+from booking_service.errors import DOMAIN
+from booking_service.group_commit.bus import CommandBus
+from booking_service.group_commit.sweeper import Sweeper
+from booking_service.monitoring.health_reporter import OwnHealth
+from booking_service.monitoring.probe import DatabaseProbe, ProbeResult, address, require_database
+from booking_service.monitoring.telemetry import SERVICES, Telemetry
+from booking_service.reads.packages import BookingQueries, PackageQueries
+from booking_service.reads.payments import PaymentQueries
+from booking_service.reads.reports import ReportQueries
+from booking_service.reads.reviews import ProfileQueries, ReviewQueries
+from booking_service.rpc.booking import BookingService
+from booking_service.rpc.catalog import CatalogService
+from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.payment import PaymentService
+from booking_service.rpc.profile import ProfileService
+from booking_service.rpc.review import ReviewService
+from booking_service.storage.database import (
     Clock,
     Database,
     DatabaseError,
     DatabaseUnavailable,
     translated,
 )
-from booking_service.domain.holds import Limits
-from booking_service.errors import DOMAIN
-from booking_service.health import OwnHealth
-from booking_service.outbox import OutboxRelay
-from booking_service.probe import DatabaseProbe, ProbeResult, address, require_database
-from booking_service.queries import BookingQueries, PackageQueries
-from booking_service.queries_payments import PaymentQueries
-from booking_service.queries_people import ProfileQueries, ReviewQueries
-from booking_service.queries_reports import ReportQueries
-from booking_service.rpc.booking import BookingService
-from booking_service.rpc.catalog import CatalogService
-from booking_service.rpc.changes import Changes
-from booking_service.rpc.payment import PaymentService
-from booking_service.rpc.profile import ProfileService
-from booking_service.rpc.review import ReviewService
-from booking_service.sweeper import Sweeper
-from booking_service.telemetry import SERVICES, Telemetry
-from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import Criteria, HealthWindow
 from metrics_service.client.inspector import QueryInspector
-from metrics_service.client.query_count import count_queries
-from metrics_service.client.stream import StreamClient
+from metrics_service.client.queries.count import count_queries
+from metrics_service.client.stream.client import StreamClient
+from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import (
     Tracker,
     check_coverage,

@@ -1,6 +1,6 @@
 """python -m metrics_service serve | check-config | watch | health | metrics"""
 
-from metrics_service.cli import app
+from metrics_service.cli.commands import app
 
 if __name__ == "__main__":
     app(prog_name="python -m metrics_service")

@@ -13,15 +13,11 @@ from typing import Final
 
 import structlog
 
-from metrics_service.eventlog.checkpoints import Section
-from metrics_service.eventlog.errors import (
-    CheckpointConflictError,
-    LogUnavailableError,
-    line_of,
-)
-from metrics_service.eventlog.postgres import EventLog
+from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
+from metrics_service.storage.checkpoints import Section
+from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError, line_of
 
 log = structlog.get_logger()
 

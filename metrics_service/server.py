@@ -19,12 +19,12 @@ from metrics_service.alerts.slow_queries import SlowQueryAlert
 from metrics_service.client.health import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
-from metrics_service.eventlog.errors import LogNotReadyError, LogUnavailableError
-from metrics_service.eventlog.postgres import EventLog
-from metrics_service.health import HealthRegistry
-from metrics_service.ingest import Ingest
+from metrics_service.eventlog.event_log import EventLog
+from metrics_service.health.registry import HealthRegistry
+from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health, metrics, register
 from metrics_service.rpc.tracking import TrackingServicer
+from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth

@@ -19,8 +19,8 @@ from booking_service.demo import messages
 from booking_service.demo.calls import Client, RefusalError
 from booking_service.demo.hotel import HotelFile, Stay
 from booking_service.demo.plan import Day, Visit
+from booking_service.demo.seed import Known
 from booking_service.demo.steps import Step, refund_left, visit_steps
-from booking_service.demo.stock import Known
 from protos.booking.v1 import (
     booking_pb2,
     booking_pb2_grpc,

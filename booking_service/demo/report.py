@@ -15,7 +15,7 @@ from typing import NamedTuple
 from booking_service.demo.calls import Client
 from booking_service.demo.expected import Totals
 from booking_service.demo.hotel import CURRENCY, HotelFile, Offer
-from booking_service.demo.stock import Known
+from booking_service.demo.seed import Known
 from protos.booking.v1 import booking_pb2
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 

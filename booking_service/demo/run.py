@@ -20,8 +20,8 @@ from pathlib import Path
 from booking_service.demo.calls import Client, RefusalError, UnreachableError
 from booking_service.demo.hotel import FileError, read_file
 from booking_service.demo.screen import Screen
+from booking_service.demo.seed import StockError
 from booking_service.demo.session import Order, replay_file
-from booking_service.demo.stock import StockError
 from servicekit import devstack, start, terminal
 from servicekit.migrations import MIGRATIONS, migrate
 from servicekit.start import StartError

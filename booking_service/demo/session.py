@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from booking_service.demo import expected, plan, report, stock
+from booking_service.demo import expected, plan, report, seed
 from booking_service.demo.calls import Client
 from booking_service.demo.hotel import read_file
 from booking_service.demo.replay import Replay
@@ -32,8 +32,8 @@ async def replay_file(
     hotel = read_file(order.path)
     days = plan.days_of(hotel.stays)
     capacity = plan.capacity_for(days, plan.TIGHT_PERCENT if order.tight else 100)
-    shift = await stock.put_on_sale(booking, hotel, capacity, today)
-    known = await stock.known_bookings(booking, hotel, capacity)
+    shift = await seed.put_on_sale(booking, hotel, capacity, today)
+    known = await seed.known_bookings(booking, hotel, capacity)
     guests = {hotel.booking_id(stay.row) for stay in hotel.stays}
     own = [booked for booking_id, booked in known.items() if booking_id in guests]
     others = await report.others_before(metrics, own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from booking_service.demo.plan import Goal
-from booking_service.demo.stock import Known
+from booking_service.demo.seed import Known
 from protos.booking.v1 import booking_pb2
 
 _BOOKING = booking_pb2.Booking

@@ -6,8 +6,8 @@ from datetime import date
 from uuid import UUID
 
 from booking_service.domain.booking import PaymentKind
-from booking_service.domain.catalog import PackageDraft
 from booking_service.domain.money import Money
+from booking_service.domain.package import PackageDraft
 from booking_service.domain.policy import CancellationPolicy
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import assert_never
 
-from booking_service.domain import holds, payments, profiles, refunds, stays, supply
+from booking_service.domain import holds, package_rules, payments, profile, refunds, stays
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
@@ -70,16 +70,16 @@ def decide(command: Command, world: World, now: datetime, limits: Limits) -> Dec
         case CreateReview():
             return stays.review(draft, command)
         case CreateVendor():
-            return supply.create_vendor(draft, command)
+            return package_rules.create_vendor(draft, command)
         case CreatePackage():
-            return supply.create_package(draft, command)
+            return package_rules.create_package(draft, command)
         case UpdatePackage():
-            return supply.update_package(draft, command)
+            return package_rules.update_package(draft, command)
         case SetCapacity():
-            return supply.set_capacity(draft, command)
+            return package_rules.set_capacity(draft, command)
         case ReconcileInventory():
-            return supply.reconcile(draft, command)
+            return package_rules.reconcile(draft, command)
         case UpdateProfile():
-            return profiles.update_profile(draft, command)
+            return profile.update_profile(draft, command)
         case _:
             assert_never(command)

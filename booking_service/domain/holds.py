@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from booking_service.domain.booking import LIVE, Booking, State, Transition
-from booking_service.domain.catalog import Package, PackageStatus, Pricing
 from booking_service.domain.commands import (
     AbandonBooking,
     CompleteBooking,
@@ -18,6 +17,7 @@ from booking_service.domain.commands import (
     StartBooking,
 )
 from booking_service.domain.inventory import days_of
+from booking_service.domain.package import Package, PackageStatus, Pricing
 from booking_service.domain.refusal import Reason, Refusal, already_exists, not_found
 from booking_service.domain.world import Changes, Decision, Draft
 

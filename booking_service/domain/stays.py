@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from booking_service.domain.booking import Booking, State, Transition
-from booking_service.domain.catalog import Package
 from booking_service.domain.commands import CancelBooking, CreateReview, RescheduleBooking
 from booking_service.domain.etag import etag
 from booking_service.domain.holds import closed, invalid_transition, make_room, wrong_price
-from booking_service.domain.people import Review
+from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_minor
 from booking_service.domain.refunds import owe_across, refundable_minor
 from booking_service.domain.refusal import (
@@ -17,6 +16,7 @@ from booking_service.domain.refusal import (
     etag_mismatch,
     not_found,
 )
+from booking_service.domain.review import Review
 from booking_service.domain.world import Changes, Decision, Draft
 
 

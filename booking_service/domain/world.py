@@ -24,10 +24,10 @@ from booking_service.domain.booking import (
     State,
     Transition,
 )
-from booking_service.domain.catalog import Package, Vendor
 from booking_service.domain.inventory import Day, days_of
-from booking_service.domain.people import Review, UserProfile
+from booking_service.domain.package import Package, Vendor
 from booking_service.domain.refusal import Refusal
+from booking_service.domain.review import Review, UserProfile
 
 NO_DAY = Day()
 

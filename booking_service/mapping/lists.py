@@ -3,9 +3,9 @@
 from google.protobuf.message import Message
 
 from booking_service.errors import page_token_invalid
-from booking_service.keyset import Key
 from booking_service.mapping.fields import Fields
-from booking_service.mapping.pages import page_key, page_token
+from booking_service.mapping.paging import page_key, page_token
+from booking_service.reads.keyset import Key
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 200

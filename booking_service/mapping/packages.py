@@ -6,8 +6,8 @@ from uuid import UUID
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from booking_service.domain.catalog import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.commands import CapacityRange
+from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.mapping.fields import FIRST_DATE, Fields
 from protos.booking.v1 import catalog_pb2

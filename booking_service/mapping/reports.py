@@ -4,15 +4,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from booking_service.domain.booking import Booking, State
-from booking_service.domain.catalog import Package
+from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_changes_below_s
 from booking_service.domain.world import Changes, Reconciliation
 from booking_service.errors import DOMAIN
-from booking_service.keyset import Page
-from booking_service.mapping.answers import booking, date_of, due_money, money
+from booking_service.mapping.booking_reply import booking, date_of, due_money, money
 from booking_service.mapping.lists import next_token
-from booking_service.mapping.times import timestamp
-from booking_service.queries_reports import RecordedEvent, Revenue
+from booking_service.mapping.scalars import timestamp
+from booking_service.reads.keyset import Page
+from booking_service.reads.reports import RecordedEvent, Revenue
 from protos.booking.v1 import booking_pb2
 from servicekit.errors import ApiError
 

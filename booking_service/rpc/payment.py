@@ -6,9 +6,9 @@ import grpc
 
 from booking_service.domain.booking import Payment, Refund
 from booking_service.errors import found
-from booking_service.mapping import payments
-from booking_service.queries_payments import PaymentQueries
-from booking_service.rpc.changes import Changes
+from booking_service.mapping import payment
+from booking_service.reads.payments import PaymentQueries
+from booking_service.rpc.command_gateway import Changes
 from protos.booking.v1 import payment_pb2, payment_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -24,34 +24,34 @@ class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
     async def RecordPayment(
         self, request: payment_pb2.RecordPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
-        change = payments.record_payment(request)
-        return payments.payment(await self._changes.carry_out(change, Payment))
+        change = payment.record_payment(request)
+        return payment.payment(await self._changes.carry_out(change, Payment))
 
     async def ListPayments(
         self, request: payment_pb2.ListPaymentsRequest, context: Context
     ) -> payment_pb2.ListPaymentsResponse:
-        listed = payments.list_payments(request)
+        listed = payment.list_payments(request)
         page = await self._payments.list(listed.booking_id, after=listed.after, limit=listed.limit)
-        return payments.payments(request, found(page, "booking", listed.booking_id))
+        return payment.payments(request, found(page, "booking", listed.booking_id))
 
     async def ListFailedPayments(
         self, request: payment_pb2.ListFailedPaymentsRequest, context: Context
     ) -> payment_pb2.ListFailedPaymentsResponse:
-        listed = payments.list_failed(request)
+        listed = payment.list_failed(request)
         page = await self._payments.list_failed(after=listed.after, limit=listed.limit)
-        return payments.failed_payments(request, page)
+        return payment.failed_payments(request, page)
 
     async def ClaimFailedPayments(
         self, request: payment_pb2.ClaimFailedPaymentsRequest, context: Context
     ) -> payment_pb2.ClaimFailedPaymentsResponse:
-        claim = payments.claim_failed(request)
+        claim = payment.claim_failed(request)
         due = await self._payments.find_due(claim.limit)
-        return payments.claimed(await self._changes.carry_out(claim.of(due), tuple))
+        return payment.claimed(await self._changes.carry_out(claim.of(due), tuple))
 
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
     ) -> payment_pb2.Refund:
-        refund = payments.refund_payment(request)
+        refund = payment.refund_payment(request)
         booking_id = await self._payments.booking_of(refund.payment_row_id)
         change = refund.of(found(booking_id, "payment", refund.payment_row_id))
-        return payments.refund(await self._changes.carry_out(change, Refund))
+        return payment.refund(await self._changes.carry_out(change, Refund))

@@ -4,11 +4,11 @@ from typing import Any
 
 import grpc
 
-from booking_service.domain.people import UserProfile
+from booking_service.domain.review import UserProfile
 from booking_service.errors import found
-from booking_service.mapping import people
-from booking_service.queries_people import ProfileQueries
-from booking_service.rpc.changes import Changes
+from booking_service.mapping import review
+from booking_service.reads.reviews import ProfileQueries
+from booking_service.rpc.command_gateway import Changes
 from protos.booking.v1 import profile_pb2, profile_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -24,11 +24,11 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
     async def GetUserProfile(
         self, request: profile_pb2.GetUserProfileRequest, context: Context
     ) -> profile_pb2.UserProfile:
-        user_id = people.get_profile(request)
-        return people.profile(found(await self._profiles.get(user_id), "user profile", user_id))
+        user_id = review.get_profile(request)
+        return review.profile(found(await self._profiles.get(user_id), "user profile", user_id))
 
     async def UpdateUserProfile(
         self, request: profile_pb2.UpdateUserProfileRequest, context: Context
     ) -> profile_pb2.UserProfile:
-        change = people.update_profile(request)
-        return people.profile(await self._changes.carry_out(change, UserProfile))
+        change = review.update_profile(request)
+        return review.profile(await self._changes.carry_out(change, UserProfile))

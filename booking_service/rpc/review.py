@@ -4,10 +4,10 @@ from typing import Any
 
 import grpc
 
-from booking_service.domain.people import Review
-from booking_service.mapping import people
-from booking_service.queries_people import ReviewQueries
-from booking_service.rpc.changes import Changes
+from booking_service.domain.review import Review
+from booking_service.mapping import review
+from booking_service.reads.reviews import ReviewQueries
+from booking_service.rpc.command_gateway import Changes
 from protos.booking.v1 import review_pb2, review_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -23,12 +23,12 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def CreateReview(
         self, request: review_pb2.CreateReviewRequest, context: Context
     ) -> review_pb2.Review:
-        change = people.create_review(request)
-        return people.review(await self._changes.carry_out(change, Review))
+        change = review.create_review(request)
+        return review.review(await self._changes.carry_out(change, Review))
 
     async def ListReviews(
         self, request: review_pb2.ListReviewsRequest, context: Context
     ) -> review_pb2.ListReviewsResponse:
-        listed = people.list_reviews(request)
+        listed = review.list_reviews(request)
         page = await self._reviews.list(listed.wanted, after=listed.after, limit=listed.limit)
-        return people.reviews(request, page)
+        return review.reviews(request, page)

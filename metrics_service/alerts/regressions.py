@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.alerts.notify import Notice, Notifier
-from metrics_service.state.sketch import Sketch
-from metrics_service.state.window import SECOND_US
+from metrics_service.measure.sketch import Sketch
+from metrics_service.state.series.rings import SECOND_US
 
 log = structlog.get_logger()
 

@@ -11,10 +11,10 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.alerts.notify import Notice, Notifier
-from metrics_service.client.clock import wall_us
-from metrics_service.state.known_queries import Query
-from metrics_service.state.slow import VERY_SLOW_US
-from metrics_service.state.very_slow import VerySlow
+from metrics_service.measure.thresholds import VERY_SLOW_US
+from metrics_service.state.queries.critical import VerySlow
+from metrics_service.state.queries.fingerprints import Query
+from servicekit.clock import wall_us
 
 log = structlog.get_logger()
 

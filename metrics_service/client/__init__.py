@@ -7,20 +7,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from metrics_service.client.booking_flow import BookingFlow
-from metrics_service.client.emitter import Emitter
+from metrics_service.client.booking.flow import BookingFlow
+from metrics_service.client.booking.operations import BookingQueries, PackageQueries
 from metrics_service.client.health import Criteria, HealthWindow, VerdictKeeper, judge
 from metrics_service.client.inspector import QueryInspector
-from metrics_service.client.lane import ForkError, LaneDrained, LaneSource, NewEpoch, OutBatch
-from metrics_service.client.operations import BookingQueries, PackageQueries
-from metrics_service.client.record import (
+from metrics_service.client.queries.record import (
     NamedQuery,
     Outcome,
     QueryDefinition,
     QueryRecord,
     QuerySink,
 )
-from metrics_service.client.stream import StreamClient
+from metrics_service.client.stream.client import StreamClient
+from metrics_service.client.stream.source import (
+    ForkError,
+    LaneDrained,
+    LaneSource,
+    NewEpoch,
+    OutBatch,
+)
+from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import (
     TrackedConnection,
     TrackedPool,

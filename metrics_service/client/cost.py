@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from metrics_service.client.emitter import Emitter
 from metrics_service.client.inspector import QueryInspector
+from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import Tracker
 from protos.tracking.v1 import tracking_pb2
 

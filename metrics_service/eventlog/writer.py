@@ -16,10 +16,10 @@ import asyncpg
 import structlog
 
 from metrics_service.eventlog import partitions, rows
-from metrics_service.eventlog.connections import TROUBLE, connect
-from metrics_service.eventlog.errors import LogUnavailableError, line_of
 from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Producers, Request
 from metrics_service.state.record import LogRecord
+from metrics_service.storage.connections import TROUBLE, connect
+from metrics_service.storage.errors import LogUnavailableError, line_of
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from metrics_service.ingest import Ingest
+from metrics_service.ingest.streams import Ingest
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from metrics_service.state.query_stats import FINGERPRINT_RESOLUTIONS
-from metrics_service.state.window import RESOLUTIONS, Resolution, WindowError, ring_of
+from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
+from metrics_service.state.series.rings import RESOLUTIONS, Resolution, WindowError, ring_of
 from protos.metrics.v1 import health_pb2, metrics_pb2
 from servicekit.errors import Violation, invalid
 

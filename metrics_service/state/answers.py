@@ -5,11 +5,11 @@ from __future__ import annotations
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
 from metrics_service.state.errors import MAX_GROUPS, ErrorFold
-from metrics_service.state.events import EventFold
+from metrics_service.state.event_fold import EventFold
 from metrics_service.state.figures import distribution, divide_half_even, int64, rate
-from metrics_service.state.funnel import FunnelFold
-from metrics_service.state.funnel_cell import FunnelCell
-from metrics_service.state.query_cell import QueryCell
+from metrics_service.state.funnel.cell import FunnelCell
+from metrics_service.state.funnel.funnel import FunnelFold
+from metrics_service.state.queries.cell import QueryCell
 from metrics_service.state.rpcs import RpcCell
 from protos.metrics.v1 import metrics_pb2
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from metrics_service.state.query_columns import Columns, InconsistentColumnsError, read_columns
+from metrics_service.state.queries.columns import Columns, InconsistentColumnsError, read_columns
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Self
 
+from metrics_service.measure.sketch import Sketch
 from metrics_service.state.figures import int64
-from metrics_service.state.sketch import Sketch
-from metrics_service.state.window import Rings
+from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 from metrics_service.state.figures import int64
-from metrics_service.state.texts import MAX_NAME_BYTES, cut
-from metrics_service.state.window import MINUTE_US, Rings
+from metrics_service.state.series.rings import MINUTE_US, Rings
+from metrics_service.state.truncate import MAX_NAME_BYTES, cut
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 

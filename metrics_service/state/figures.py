@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from metrics_service.state.sketch import Sketch
+from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1 import metrics_pb2
 
 # The 97.5% quantile of the normal distribution.

@@ -8,15 +8,15 @@ from typing import Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from metrics_service.measure.sketch import Sketch
 from metrics_service.state import answers
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
-from metrics_service.state.events import EventFold
-from metrics_service.state.known_queries import Query
-from metrics_service.state.query_stats import fingerprint_window_us
+from metrics_service.state.event_fold import EventFold
+from metrics_service.state.queries.critical import VerySlow
+from metrics_service.state.queries.fingerprints import Query
+from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
-from metrics_service.state.sketch import Sketch
-from metrics_service.state.very_slow import VerySlow
-from metrics_service.state.window import SECOND_US, duration_us
+from metrics_service.state.series.rings import SECOND_US, duration_us
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from metrics_service.state.figures import int64
-from metrics_service.state.window import Rings
+from metrics_service.state.series.rings import Rings
 from protos.tracking.v1 import event_pb2
 
 MAX_METHODS = 200

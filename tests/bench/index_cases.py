@@ -12,9 +12,9 @@ from statistics import median, quantiles
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from booking_service.database import OwnConnection
-from booking_service.sql import QUERIES
-from tests.plan.explained import DAY, GREATEST, LEAST, NOW, Plan, explain
+from booking_service.storage.database import OwnConnection
+from booking_service.storage.sql import QUERIES
+from tests.booking.plans.explained import DAY, GREATEST, LEAST, NOW, Plan, explain
 
 FIRST, LAST = date(1, 1, 1), date(9999, 12, 31)
 END = datetime(9999, 12, 31, tzinfo=UTC)

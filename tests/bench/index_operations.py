@@ -10,15 +10,20 @@ from itertools import count
 from statistics import mean
 from uuid import UUID
 
-from booking_service.commands import CommandBus
-from booking_service.database import Database, SetClock
 from booking_service.domain.commands import StartBooking
 from booking_service.domain.holds import Limits
-from booking_service.queries import BookingFilter, BookingQueries, PackageFilter, PackageOrder
-from booking_service.queries import PackageQueries as Packages
+from booking_service.group_commit.bus import CommandBus
+from booking_service.reads.packages import (
+    BookingFilter,
+    BookingQueries,
+    PackageFilter,
+    PackageOrder,
+)
+from booking_service.reads.packages import PackageQueries as Packages
+from booking_service.storage.database import Database, SetClock
 from tests.bench import report
 from tests.bench.index_cases import Samples, stay
-from tests.plan.explained import DAY, NOW, seeded_id
+from tests.booking.plans.explained import DAY, NOW, seeded_id
 
 SEARCH = "availability: search with dates"
 CALENDAR = "availability: a package's bookings over a month"

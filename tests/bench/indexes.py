@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from booking_service import indexes
-from booking_service.database import Database, OwnConnection
+from booking_service.admin import indexes
+from booking_service.storage.database import Database, OwnConnection
 from servicekit.devstack import PostgresServer
 from servicekit.migrations import MIGRATIONS, migrate
 from tests.bench import index_operations, report
@@ -44,7 +44,7 @@ DEFAULT_SECONDS = 2.0
 ALONE_SECONDS = 2.0
 ROUNDS_SECONDS = 90.0
 
-SEED = report.ROOT / "tests/plan/catalogue_seed.sql"
+SEED = report.ROOT / "tests/booking/plans/catalogue_seed.sql"
 SERVER = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
 # What the service sets otherwise; all else of its session is the server's default.
 DEFAULT_PLANNER = {"enable_seqscan": "on"}

@@ -15,7 +15,7 @@ from statistics import median
 
 from ddsketch import DDSketch
 
-from metrics_service.state.sketch import RELATIVE_ERROR, Sketch
+from metrics_service.measure.sketch import RELATIVE_ERROR, Sketch
 from tests.bench import report
 
 TARGET_US = 0.3

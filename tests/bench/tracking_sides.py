@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from metrics_service.client.emitter import Emitter
 from metrics_service.client.health import HealthWindow
-from metrics_service.client.record import NamedQuery, QuerySink
+from metrics_service.client.queries.record import NamedQuery, QuerySink
+from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import TrackedPool, Tracker, connect
 
 TEXT = "SELECT $1::int"

@@ -7,8 +7,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from metrics_service.client.clock import wall_us
 from metrics_service.client.health.judge import DEFAULT, Criteria, Reason, Status, Verdict
+from servicekit.clock import wall_us
 
 _SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
 _SILENT = frozenset({Status.UNKNOWN, Status.STALE})

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from metrics_service.client.health.judge import DEFAULT, Criteria, Figures, OperationFigures
-from metrics_service.client.record import (
+from metrics_service.client.queries.record import (
     Outcome,
     QueryDefinition,
     QueryRecord,
     is_failed,
 )
-from metrics_service.state.sketch import Sketch
-from metrics_service.state.slow import SLOW_US, VERY_SLOW_US
+from metrics_service.measure.sketch import Sketch
+from metrics_service.measure.thresholds import SLOW_US, VERY_SLOW_US
 from protos.tracking.v1 import tracking_pb2
 
 WINDOW_S = 300

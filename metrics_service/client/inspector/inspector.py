@@ -13,18 +13,18 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.client.inspector.budget import Budget
-from metrics_service.client.inspector.look import LOOK, looks
+from metrics_service.client.inspector.observation import LOOK, looks
 from metrics_service.client.inspector.plans import (
     OLDEST_SERVER,
     Connection,
     PlanQueue,
     generic_plan,
 )
-from metrics_service.client.record import Outcome, QueryDefinition
+from metrics_service.client.queries.record import Outcome, QueryDefinition
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.tracker import Run, Timing, Tracker
-from metrics_service.state.slow import SLOW_US
+from metrics_service.measure.thresholds import SLOW_US
 from protos.tracking.v1 import event_pb2
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(

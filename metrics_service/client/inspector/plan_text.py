@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from metrics_service.client.normalise import masked
+from metrics_service.client.queries.normalise import masked
 
 PLAN_BYTES_MAX: Final = 4096
 """Longest text of a plan, in UTF-8 bytes; it is cut after a line."""

@@ -14,8 +14,8 @@ from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
 from metrics_service.client.inspector.plan_text import plan_text
-from metrics_service.client.normalise import PARSED_MAX_CHARS
-from metrics_service.client.record import NamedQuery, QueryDefinition
+from metrics_service.client.queries.normalise import PARSED_MAX_CHARS
+from metrics_service.client.queries.record import NamedQuery, QueryDefinition
 
 OLDEST_SERVER: Final = 16
 """The oldest major version of PostgreSQL that is asked for plans."""

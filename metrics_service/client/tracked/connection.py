@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import asyncpg
 
-from metrics_service.client import statements
-from metrics_service.client.query_count import current_query_count
-from metrics_service.client.record import NamedQuery, Outcome
-from metrics_service.client.statements import Statement
+from metrics_service.client.queries import statements
+from metrics_service.client.queries.count import current_query_count
+from metrics_service.client.queries.record import NamedQuery, Outcome
+from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.copying import CopyingConnection
 from metrics_service.client.tracked.counting import (
@@ -29,7 +29,6 @@ from metrics_service.client.tracked.cursors import TrackedCursorFactory
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
 from metrics_service.client.tracked.session import SessionConnection, may_last
-from metrics_service.client.tracked.stops import LATE_NS
 from metrics_service.client.tracked.tracker import (
     SAMPLE_MASK,
     Run,
@@ -37,6 +36,7 @@ from metrics_service.client.tracked.tracker import (
     Tracker,
     enclosing_operation,
 )
+from servicekit.pauses import LATE_NS
 
 # Bound once: super() and a member of an Enum are looked up anew each time.
 _execute: Final[Any] = internals.Connection._execute

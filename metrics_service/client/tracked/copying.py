@@ -8,8 +8,8 @@ import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from metrics_service.client.record import NamedQuery
-from metrics_service.client.statements import Statement
+from metrics_service.client.queries.record import NamedQuery
+from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.counting import affected
 

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from metrics_service.client.query_count import current_query_count
-from metrics_service.client.record import Outcome
+from metrics_service.client.queries.count import current_query_count
+from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.counting import no_rows, one_row
 from metrics_service.client.tracked.outcome import classify

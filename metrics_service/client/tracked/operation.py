@@ -11,7 +11,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from metrics_service.client.record import Outcome
+from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.tracker import (
     Operation,

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from metrics_service.client.record import Outcome
+from metrics_service.client.queries.record import Outcome
 
 _ENDED_BY_SERVER: Final = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05"})
 

@@ -10,15 +10,15 @@ from typing import Any, Self
 
 import asyncpg
 
-from metrics_service.client import statements
-from metrics_service.client.record import Outcome, QuerySink
-from metrics_service.client.statements import Statement
+from metrics_service.client.queries import statements
+from metrics_service.client.queries.record import Outcome, QuerySink
+from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.stops import LATE_NS
 from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
 from protos.tracking.v1 import tracking_pb2
+from servicekit.pauses import LATE_NS
 
 
 class TrackedPool(internals.Pool):

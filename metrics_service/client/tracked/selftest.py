@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from metrics_service.client.record import NamedQuery, Outcome, QueryDefinition, QueryRecord
+from metrics_service.client.queries.record import NamedQuery, Outcome, QueryDefinition, QueryRecord
 from metrics_service.client.tracked.connection import TrackedConnection, connect
 from metrics_service.client.tracked.tracker import Tracker
 

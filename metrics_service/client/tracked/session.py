@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from metrics_service.client import statements
-from metrics_service.client.record import Outcome
-from metrics_service.client.statements import Statement
+from metrics_service.client.queries import statements
+from metrics_service.client.queries.record import Outcome
+from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.tracker import Timing, Tracker
 

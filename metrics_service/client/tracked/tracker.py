@@ -11,8 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from metrics_service.client.clock import wall_us
-from metrics_service.client.record import (
+from metrics_service.client.queries.record import (
     Outcome,
     QueryDefinition,
     QueryRecord,
@@ -20,9 +19,10 @@ from metrics_service.client.record import (
     TraceIdProvider,
     current_trace_id,
 )
-from metrics_service.client.statements import StatementTable
-from metrics_service.client.tracked.stops import Stops
+from metrics_service.client.queries.statements import StatementTable
 from protos.tracking.v1 import tracking_pb2
+from servicekit.clock import wall_us
+from servicekit.pauses import Stops
 
 if TYPE_CHECKING:
     from metrics_service.client.tracked.connection import TrackedConnection

@@ -1,0 +1,226 @@
+"""Reads the catalogue and the bookings: each method is one operation under the name its timings
+carry, and answers what was committed when it ran.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from booking_service.domain.booking import Booking, State
+from booking_service.domain.inventory import Day, days_of
+from booking_service.domain.package import Package, PackageStatus, Vendor
+from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
+from booking_service.storage import rows
+from booking_service.storage.database import Connection, Database, Record, query_timeout_s
+from booking_service.storage.sql import QueryGroup
+
+__all__ = [
+    "Availability",
+    "BookingFilter",
+    "BookingQueries",
+    "PackageFilter",
+    "PackageOrder",
+    "PackageQueries",
+    "QueryGroup",
+]
+
+MAX_STAY_DAYS: Final = 366
+"""No booking is longer; it bounds how far back a list by dates has to look."""
+
+_FIRST_DAY = date(1, 1, 1)
+_LAST_DAY = date(9999, 12, 31)
+_ALL_ZERO = UUID(int=0)
+_LEAST_SORT_KEY = -(2**63)
+
+
+class PackageOrder(StrEnum):
+    PRICE_ASC = "PRICE_ASC"
+    PRICE_DESC = "PRICE_DESC"
+    NEWEST = "NEWEST"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFilter:
+    """What packages to find; None: any.
+
+    `start_date` and `end_date` (the first day after) come together, with `quantity` units on each
+    day. `currency` comes with a price bound.
+    """
+
+    location: str | None = None
+    type: str | None = None
+    start_date: date | None = None
+    end_date: date | None = None
+    quantity: int = 1
+    party_size: int | None = None
+    currency: str | None = None
+    min_price_minor: int | None = None
+    max_price_minor: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """A package, and its seats on every day asked about, at `now`; lapsed holds are not held."""
+
+    package: Package
+    now: datetime
+    days: Sequence[tuple[date, Day]]
+
+
+@dataclass(frozen=True, slots=True)
+class BookingFilter:
+    """What bookings to list; None or empty: any. Dates are those a stay takes, [start, end)."""
+
+    user_id: str | None = None
+    package_id: UUID | None = None
+    start_date: date | None = None
+    end_date: date | None = None
+    states: frozenset[State] = frozenset()
+
+
+class PackageQueries:
+    """Reads of vendors, packages and their days."""
+
+    _sql = QueryGroup("packages")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get_details(self, package_id: UUID) -> Package | None:
+        row = await self._database.fetchrow(self._sql.get_details, package_id)
+        return rows.package(row) if row else None
+
+    async def get_many(self, package_ids: Sequence[UUID]) -> dict[UUID, Package]:
+        """Those that exist."""
+        found = await self._database.fetch(self._sql.read, package_ids)
+        return {row["id"]: rows.package(row) for row in found}
+
+    async def list_by_vendor(
+        self,
+        vendor_id: UUID,
+        statuses: frozenset[PackageStatus],
+        *,
+        after: Key | None,
+        limit: int,
+    ) -> Page[Package]:
+        """Newest first by (create_time, id), of these statuses or, when there are none, of any."""
+        wanted = sorted(map(str, statuses))
+        found = await self._database.fetch(
+            self._sql.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
+        )
+        return page([rows.package(row) for row in found], limit, _created)
+
+    async def get_vendor(self, vendor_id: UUID) -> Vendor | None:
+        row = await self._database.fetchrow(self._sql.get_vendor, vendor_id)
+        return rows.vendor(row) if row else None
+
+    async def search(
+        self, wanted: PackageFilter, order: PackageOrder, *, after: Key | None, limit: int
+    ) -> Page[Package]:
+        """Active packages; with dates, those with room on every day, inside their bookable window.
+
+        A package may still be past its cutoff: that is for CheckAvailability and StartBooking.
+        """
+        after = after or Key(_LEAST_SORT_KEY, _ALL_ZERO)
+        async with self._database.connection() as connection:
+            now = await self._database.clock.now(connection)
+            # Planned for these very filters each time, which a statement without a name is: the
+            # one plan that would be kept for all of them could use no index.
+            search = await connection.prepare(self._sql.search, name="", timeout=query_timeout_s())
+            found = await search.fetch(
+                wanted.location,
+                wanted.type,
+                wanted.start_date,
+                wanted.end_date,
+                wanted.quantity,
+                wanted.party_size,
+                wanted.currency,
+                wanted.min_price_minor,
+                wanted.max_price_minor,
+                now,
+                order,
+                after.sort,
+                after.id,
+                limit + 1,
+                timeout=query_timeout_s(),
+            )
+        items = [_without_sort_key(row) for row in found[:limit]]
+        more = len(found) > limit
+        return Page(items, Key(found[limit - 1]["sort_key"], items[-1].id) if more else None)
+
+    async def check_availability(
+        self, package_id: UUID, start_date: date, end_date: date
+    ) -> Availability | None:
+        """Every day of [start_date, end_date); None without such a package.
+
+        The days are of one instant; a day without capacity has 0.
+        """
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                self._sql.get_details, package_id, timeout=query_timeout_s()
+            )
+            if row is None:
+                return None
+            now = await self._database.clock.now(connection)
+            known = await self._days(connection, package_id, start_date, end_date, now)
+        days = [(day, known.get(day, Day())) for day in days_of(start_date, end_date)]
+        return Availability(rows.package(row), now, days)
+
+    async def _days(
+        self, connection: Connection, package_id: UUID, start: date, end: date, now: datetime
+    ) -> dict[date, Day]:
+        found = await connection.fetch(
+            self._sql.check_availability, package_id, start, end, now, timeout=query_timeout_s()
+        )
+        return {row["day"]: Day(row["capacity"], row["held"], row["confirmed"]) for row in found}
+
+
+class BookingQueries:
+    """Reads of bookings."""
+
+    _sql = QueryGroup("bookings")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, booking_id: UUID) -> Booking | None:
+        row = await self._database.fetchrow(self._sql.get, booking_id)
+        return rows.booking(row) if row else None
+
+    async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
+        """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
+        states = [str(state) for state in wanted.states]
+        last_seen = (*position(after, AFTER_ALL), limit + 1)
+        start, end = wanted.start_date or _FIRST_DAY, wanted.end_date or _LAST_DAY
+        earliest = max(start.toordinal() - MAX_STAY_DAYS + 1, 1)
+        dates = (start, end, date.fromordinal(earliest))
+        user_id, package_id = wanted.user_id, wanted.package_id
+        if user_id is not None and package_id is not None:
+            query = self._sql.get_user_package_bookings
+            args: tuple[object, ...] = (states, *dates, *last_seen, user_id, package_id)
+        elif user_id is not None:
+            query, args = self._sql.get_user_bookings, (states, *dates, *last_seen, user_id)
+        elif package_id is not None:
+            query, args = self._sql.list_by_package, (states, *dates, *last_seen, package_id)
+        elif wanted.start_date is not None or wanted.end_date is not None:
+            query, args = self._sql.list_by_dates, (states, *dates, *last_seen)
+        else:
+            query, args = self._sql.list_recent, (states, *last_seen)
+        found = await self._database.fetch(query, *args)
+        return page([rows.booking(row) for row in found], limit, _created)
+
+    async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
+        """Those that exist."""
+        found = await self._database.fetch(self._sql.load, booking_ids)
+        return {row["id"]: rows.booking(row) for row in found}
+
+
+def _created(value: Booking | Package) -> Position:
+    return value.create_time, value.id
+
+
+def _without_sort_key(row: Record) -> Package:
+    return rows.package({name: value for name, value in row.items() if name != "sort_key"})

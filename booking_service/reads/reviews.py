@@ -1,0 +1,58 @@
+"""Reads reviews and profiles: each method is one operation under the name its timings carry, and
+answers what was committed when it ran.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from booking_service.domain.review import Review, UserProfile
+from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
+from booking_service.storage import rows
+from booking_service.storage.database import Database
+from booking_service.storage.sql import QueryGroup
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFilter:
+    """Of a package, with at least `min_rating`, or of a user: one of the two is given."""
+
+    package_id: UUID | None = None
+    user_id: str | None = None
+    min_rating: int = 0
+
+
+class ReviewQueries:
+    """Reads of reviews."""
+
+    _sql = QueryGroup("reviews")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, wanted: ReviewFilter, *, after: Key | None, limit: int) -> Page[Review]:
+        """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
+        place = (*position(after, AFTER_ALL), limit + 1)
+        if wanted.package_id is not None:
+            found = await self._database.fetch(
+                self._sql.list_by_package, wanted.package_id, *place, wanted.min_rating
+            )
+        else:
+            found = await self._database.fetch(self._sql.list_by_user, wanted.user_id, *place)
+        return page([rows.review(row) for row in found], limit, _created)
+
+
+class ProfileQueries:
+    """Reads of profiles."""
+
+    _sql = QueryGroup("profiles")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, user_id: str) -> UserProfile | None:
+        row = await self._database.fetchrow(self._sql.get, user_id)
+        return rows.profile(row) if row else None
+
+
+def _created(review: Review) -> Position:
+    return review.create_time, review.id

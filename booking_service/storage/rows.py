@@ -1,0 +1,67 @@
+"""Rows of the booking database as domain values, and a policy as its column."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from booking_service.domain.booking import (
+    Booking,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundState,
+    State,
+)
+from booking_service.domain.package import Package, PackageStatus, Pricing, Vendor
+from booking_service.domain.policy import CancellationPolicy, Tier
+from booking_service.domain.review import Review, UserProfile
+from booking_service.storage.database import Record
+
+Row: TypeAlias = Mapping[str, Any] | Record
+
+
+def vendor(row: Row) -> Vendor:
+    return Vendor(**row)
+
+
+def package(row: Row) -> Package:
+    values = dict(row)
+    values["status"] = PackageStatus(values["status"])
+    values["pricing"] = Pricing(values["pricing"])
+    values["cancellation_policy"] = policy(values["cancellation_policy"])
+    return Package(**values)
+
+
+def booking(row: Row) -> Booking:
+    values = dict(row)
+    values["state"] = State(values["state"])
+    values["cancellation_policy"] = policy(values["cancellation_policy"])
+    return Booking(**values)
+
+
+def payment(row: Row) -> Payment:
+    return Payment(**{**row, "state": PaymentState(row["state"])})
+
+
+def refund(row: Row) -> Refund:
+    return Refund(**{**row, "state": RefundState(row["state"])})
+
+
+def review(row: Row) -> Review:
+    return Review(**row)
+
+
+def profile(row: Row) -> UserProfile:
+    return UserProfile(**row)
+
+
+def policy(column: str) -> CancellationPolicy:
+    """A policy from its jsonb column, [[before_s, refund_basis_points], ...]."""
+    return CancellationPolicy(
+        tuple(Tier(before_s, share) for before_s, share in json.loads(column))
+    )
+
+
+def policy_column(value: CancellationPolicy) -> str:
+    """A policy as its jsonb column."""
+    return json.dumps([[tier.before_s, tier.refund_basis_points] for tier in value.tiers])

@@ -1,0 +1,93 @@
+"""The command line of metrics_service: what cannot be done is one line on standard error and an
+exit status, never a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from http.client import HTTPException
+from typing import Annotated
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, build_opener
+
+import typer
+from rich.console import Console
+
+from metrics_service.cli.watch import watch as show
+from metrics_service.config import MetricsSettings
+from metrics_service.server import serve as run_service
+from servicekit import logs
+from servicekit.settings import SettingsError
+from servicekit.start import fail, run
+
+TIMEOUT_S = 5.0
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Host = Annotated[str, typer.Option(help="Where the service runs.")]
+Port = Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)]
+HttpPort = Annotated[int, typer.Option(envvar="METRICS_HTTP_PORT", min=1, max=65535)]
+
+
+@app.command()
+def serve() -> None:
+    """Run the service until SIGTERM or Ctrl-C."""
+    settings = _settings()
+    logs.configure(settings.log_format, settings.log_level)
+    raise typer.Exit(run(lambda stop: run_service(settings, stop), uvloop=settings.uvloop))
+
+
+@app.command("check-config")
+def check_config() -> None:
+    """Read the settings and say what is wrong with them."""
+    settings = _settings()
+    print(
+        f"settings are good: gRPC {settings.host}:{settings.port}, HTTP port {settings.http_port}"
+    )
+
+
+@app.command()
+def watch(host: Host = "127.0.0.1", port: Port = 50052) -> None:
+    """Show funnel, bookings, queries and health live in the terminal; Ctrl-C ends it."""
+    raise typer.Exit(run(lambda stop: show(f"{host}:{port}", stop), uvloop=False))
+
+
+@app.command()
+def health(host: Host = "127.0.0.1", port: HttpPort = 8080) -> None:
+    """Print GET /api/health/database; the exit status is 0 for healthy and degraded."""
+    raise typer.Exit(0 if _show(host, port, "/api/health/database") == 200 else 1)
+
+
+@app.command()
+def metrics(host: Host = "127.0.0.1", port: HttpPort = 8080) -> None:
+    """Print GET /api/metrics/bookings."""
+    raise typer.Exit(0 if _show(host, port, "/api/metrics/bookings") == 200 else 1)
+
+
+def _settings() -> MetricsSettings:
+    try:
+        return MetricsSettings.load()
+    except SettingsError as error:
+        raise typer.Exit(fail(error)) from None
+
+
+def _show(host: str, port: int, path: str) -> int:
+    """Print the JSON found there; returns the HTTP status, 0 when there was no answer."""
+    address = f"http://{host}:{port}{path}"
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(address, timeout=TIMEOUT_S) as answer:
+            status, body = int(answer.status), answer.read()
+    except HTTPError as error:
+        status, body = error.code, error.read()
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        print(f"{address} is not reachable: {reason}", file=sys.stderr)
+        return 0
+    try:
+        Console().print_json(data=json.loads(body))
+    except ValueError:
+        print(f"{address} answered {status} with something that is not JSON", file=sys.stderr)
+        return 0
+    return status

@@ -1,0 +1,272 @@
+"""Statement text to normalised text and fingerprint; no literal of the statement survives, in the
+text or in an error, and the work is bounded whatever the statement's length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from metrics_service.client.queries.record import TEXT_MAX_BYTES, fingerprint_of
+
+try:
+    import postgast
+except ImportError:  # the extra is not installed: lexical masking alone
+    postgast = None
+
+PARSED_MAX_CHARS: Final = 16_384
+"""Longer statements are not parsed (a megabyte would take 13 ms), but masked at their start."""
+
+COMMENTS_MAX: Final = 64
+"""With more openings of comments a statement is not parsed: nested, they take quadratic time."""
+
+OVERLONG_MAX_CHARS: Final = 1024
+"""How much of those is kept; they are masked anew at each execution, so it has to be cheap."""
+
+
+class Normalised(NamedTuple):
+    """operation is the lower-case command, such as "select"; text is at most TEXT_MAX_BYTES."""
+
+    fingerprint: int
+    operation: str
+    text: str
+
+
+def normalise(statement: str) -> Normalised:
+    """The normalised form of a statement; never raises.
+
+    Literals become placeholders and comments go. What is not SELECT, INSERT, UPDATE, DELETE, MERGE
+    or COPY keeps only its command.
+    """
+    try:
+        if postgast is not None and _is_parsed(statement):
+            parsed = _parsed(statement)
+            if parsed is not None:
+                return parsed
+        return _lexical(statement)
+    except Exception:
+        # Neither the statement nor a parser's words about it may get out of here.
+        return UNREADABLE
+
+
+def masked(text: str) -> str:
+    """Any text in the lexical form of SQL, such as a condition in a plan, without its literals."""
+    return "".join((" " if spaced else "") + word for spaced, word in _words(text))
+
+
+UNREADABLE: Final = Normalised(fingerprint_of("unreadable"), "unreadable", "")
+
+_COMMANDS: Final = frozenset(
+    {"abort", "alter", "analyze", "begin", "call", "checkpoint", "close"}
+    | {"cluster", "comment", "commit", "copy", "create", "deallocate", "declare"}
+    | {"delete", "discard", "do", "drop", "end", "execute", "explain"}
+    | {"fetch", "grant", "import", "insert", "listen", "load", "lock"}
+    | {"merge", "move", "notify", "prepare", "reassign", "refresh", "reindex"}
+    | {"release", "reset", "revoke", "rollback", "savepoint", "security", "select"}
+    | {"set", "show", "start", "truncate", "unlisten", "update", "vacuum"}
+)
+_KEPT: Final = frozenset({"select", "insert", "update", "delete", "merge", "copy"})
+_SELECTS: Final = frozenset({"with", "values", "table"})
+_OBJECT_COMMANDS: Final = frozenset({"create", "alter", "drop", "comment"})
+_MODIFIERS: Final = frozenset(
+    {"or", "replace", "unique", "temp", "temporary", "unlogged", "global", "local", "recursive"}
+    | {"materialized", "foreign", "event", "on", "if", "not", "exists"}
+)
+
+
+def _is_parsed(statement: str) -> bool:
+    """Whether it is cheap to parse, and means the same to every server."""
+    if len(statement) > PARSED_MAX_CHARS or statement.count("/*") > COMMENTS_MAX:
+        return False
+    return "\\'" not in statement or not any(
+        kind == "string" and _has_two_ends(word) for _, kind, word in _tokens(statement)
+    )
+
+
+def _parsed(statement: str) -> Normalised | None:
+    """By PostgreSQL's own parser; None where it cannot parse."""
+    try:
+        text: str = postgast.normalize(statement)
+        fingerprint: int = postgast.fingerprint(statement).fingerprint
+        tokens: Any = postgast.scan(text).tokens
+    except postgast.PgQueryError:
+        return None
+    kinds = postgast.pg_query_pb2.Token
+    literals = {
+        kinds.SCONST,
+        kinds.USCONST,
+        kinds.ICONST,
+        kinds.FCONST,
+        kinds.BCONST,
+        kinds.XCONST,
+    }
+    comments = {kinds.SQL_COMMENT, kinds.C_COMMENT}
+    raw = text.encode()
+    words: list[tuple[bool, str]] = []
+    end = 0
+    for token in tokens:
+        spaced = bool(words) and (words[-1][1] == "" or token.start > end)
+        end = token.end
+        if token.token in comments:
+            # Stands for the blank that a comment is.
+            words.append((False, ""))
+        elif token.token in literals:
+            words.append((spaced, "?"))
+        else:
+            words.append((spaced, raw[token.start : token.end].decode("utf-8", "replace")))
+        if len(words) > TEXT_MAX_BYTES:
+            break
+    operation, text, whole = _compose(words)
+    return Normalised(fingerprint if whole else fingerprint_of(f"tag:{text}"), operation, text)
+
+
+def _lexical(statement: str) -> Normalised:
+    """Without a parser: masks by the lexical rules of PostgreSQL, from the start of the text."""
+    kept = TEXT_MAX_BYTES if len(statement) <= PARSED_MAX_CHARS else OVERLONG_MAX_CHARS
+    words = [*_words(statement[:kept])]
+    operation, text, _ = _compose(words)
+    shape = re.sub(r"\$\d+", "?", text.lower())
+    shape = re.sub(r"\(\s*\?(?:\s*,\s*\?)*\s*(?:\)|$)", "(?)", shape)
+    shape = re.sub(r"\(\?\)(?:\s*,\s*\(\?\))+", "(?)", shape)
+    return Normalised(fingerprint_of(f"lexical:{shape}"), operation, text)
+
+
+def _compose(words: list[tuple[bool, str]]) -> tuple[str, str, bool]:
+    """The command of the first statement, the text with the other commands cut down, and whether
+    every statement was kept whole.
+    """
+    operation = ""
+    whole = True
+    parts: list[str] = []
+    for statement in _statements(words):
+        command, tag = _command(statement)
+        operation = operation or command
+        if command in _KEPT:
+            parts.append("".join((" " if spaced else "") + word for spaced, word in statement))
+        else:
+            whole = False
+            parts.append(tag)
+    text = "; ".join(part.strip() for part in parts)
+    return operation or "empty", _truncate(text), whole
+
+
+def _statements(words: list[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]]]:
+    statement: list[tuple[bool, str]] = []
+    for spaced, word in words:
+        if word == ";":
+            if statement:
+                yield statement
+            statement = []
+        elif word:
+            statement.append((spaced, word))
+    if statement:
+        yield statement
+
+
+def _command(statement: list[tuple[bool, str]]) -> tuple[str, str]:
+    """("select", "SELECT") or, for definitions, ("create", "CREATE INDEX")."""
+    first = statement[0][1].lower()
+    if first in _SELECTS or first[0] == "(":
+        return _main_command(statement), "SELECT"
+    if first not in _COMMANDS:
+        # Not SQL, so it may be anything.
+        return "unreadable", "?"
+    if first in _OBJECT_COMMANDS:
+        for _, word in statement[1:5]:
+            if word.isalpha() and word.lower() not in _MODIFIERS:
+                return first, f"{first.upper()} {word.upper()}"
+    return first, first.upper()
+
+
+def _main_command(statement: list[tuple[bool, str]]) -> str:
+    """What a WITH does in the end: the first command outside any parentheses."""
+    depth = 0
+    for _, word in statement:
+        depth += word.count("(") - word.count(")")
+        if depth == 0 and word.lower() in _KEPT:
+            return word.lower()
+    return "select"
+
+
+def _truncate(text: str) -> str:
+    """At most TEXT_MAX_BYTES of UTF-8, cut between characters."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= TEXT_MAX_BYTES:
+        return raw.decode()
+    return raw[: TEXT_MAX_BYTES - 3].decode("utf-8", "ignore") + "..."
+
+
+# As PostgreSQL, which takes every character that is not ASCII for a letter.
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<space>[ \t\n\r\f\v]+)
+    | (?P<line>--[^\n]*)
+    | (?P<block>/\*)
+    | (?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\\?\Z)
+        | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
+    | (?P<dollar>\$(?:[a-zA-Z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
+    | (?P<param>\$[0-9]+)
+    | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*(?:"|\Z))
+    | (?P<word>[a-zA-Z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
+    | (?P<number>\.?\d(?:[eE][+-]?\d|[\w.])*)
+    | (?P<other>[(),=*+]+|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK: Final = re.compile(r"/\*|\*/")
+
+
+def _words(text: str) -> Iterator[tuple[bool, str]]:
+    """Tokens of the text with their literals masked, each with whether a blank came before."""
+    for spaced, kind, word in _tokens(text):
+        if kind == "string" and _has_two_ends(word):
+            # Nothing after it is sure to be none of it.
+            yield spaced, "?"
+            return
+        unclosed = kind == "quoted" and (len(word) < 2 or not word.endswith('"'))
+        yield spaced, "?" if unclosed or kind in ("string", "dollar", "number") else word
+
+
+def _has_two_ends(string: str) -> bool:
+    """Whether a session without standard_conforming_strings reads on where others see its end."""
+    return "\\'" in string and string[0] not in "eE"
+
+
+def _tokens(text: str) -> Iterator[tuple[bool, str, str]]:
+    """(whether a blank came before, the kind, the text) of each token but comments; of dollar
+    quotes only the opening.
+    """
+    position = 0
+    spaced = False
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return
+        position = match.end()
+        kind = match.lastgroup or "other"
+        if kind in ("space", "line"):
+            spaced = True
+            continue
+        if kind == "block":
+            position = _end_of_block(text, position)
+            spaced = True
+            continue
+        word = match.group()
+        if kind == "dollar":
+            closing = text.find(word, position)
+            position = len(text) if closing < 0 else closing + len(word)
+        yield spaced, kind, word
+        spaced = False
+
+
+def _end_of_block(text: str, position: int) -> int:
+    """Where a comment ends; PostgreSQL's nest. The end of the text where it is not closed."""
+    depth = 1
+    while depth:
+        match = _BLOCK.search(text, position)
+        if match is None:
+            return len(text)
+        depth += 1 if match.group() == "/*" else -1
+        position = match.end()
+    return position

@@ -1,0 +1,162 @@
+"""The client's end of the tracking stream: one connection at a time carries all lanes and the
+heartbeats of a process, and is made anew for as long as the process lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import structlog
+
+from metrics_service.client.stream.connection import Connection
+from metrics_service.client.stream.lane_sender import PumpEnd
+from metrics_service.client.stream.source import (
+    ForkError,
+    LaneDrained,
+    LaneSource,
+    NewEpoch,
+    OutBatch,
+)
+from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+
+__all__ = ["ForkError", "LaneDrained", "LaneSource", "NewEpoch", "OutBatch", "StreamClient"]
+
+log = structlog.get_logger()
+
+RECONNECT_FIRST_S: Final = 0.1
+RECONNECT_MAX_S: Final = 5.0
+
+CHANNEL_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    # Without it a frozen peer is noticed after a minute, whatever the other two say.
+    ("grpc.http2.ping_timeout_ms", 2_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Waiting between attempts is done here, with jitter; a shared subchannel would add its own.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+
+
+class StreamClient:
+    """Streams the lanes of one process to metrics_service at target, such as "127.0.0.1:50052".
+
+    signals is asked for each heartbeat and must not block. Nothing here ever fails its caller:
+    while the server is away, sources keep what they have.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        service: str,
+        instance: str,
+        signals: Callable[[], tracking_pb2.Signals] = tracking_pb2.Signals,
+    ) -> None:
+        self._target = target
+        self._service = service
+        self._instance = instance
+        self._signals = signals
+        self._sources: list[LaneSource] = []
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def connected(self) -> bool:
+        """The server has answered on the present connection."""
+        return self._connection is not None and self._connection.heard
+
+    def add_lane(self, source: LaneSource) -> None:
+        """Send the batches of a source, from now on until it is removed, fenced or forked."""
+        if source not in self._sources:
+            self._sources.append(source)
+            if self._connection is not None:
+                self._connection.add(source)
+
+    def remove_lane(self, source: LaneSource) -> None:
+        """Stop sending a source's batches."""
+        if source in self._sources:
+            self._sources.remove(source)
+            if self._connection is not None:
+                self._connection.remove(source)
+
+    def beat(self) -> None:
+        """Send a heartbeat now, since the signals have changed."""
+        if self._connection is not None:
+            self._connection.beat()
+
+    async def start(self) -> None:
+        """Begin to connect; does not wait for the server."""
+        self.start_soon()
+
+    def start_soon(self) -> None:
+        """The same for a caller that cannot await."""
+        self._task = asyncio.create_task(self._run(), name="tracking stream")
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """Let the sources send what they have, say Goodbye, and end within the time given."""
+        if self._task is None:
+            return
+        for source in self._sources:
+            source.drain()
+        self._stopping.set()
+        if self._connection is not None:
+            self._connection.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_timeout_s):
+                await asyncio.shield(self._task)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        if self._sources:
+            left = [source.producer_id for source in self._sources]
+            log.warning("stream.not_drained", producers=left)
+
+    async def _run(self) -> None:
+        failures = 0
+        while not (self._stopping.is_set() and not self._sources):
+            channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+            connection = self._connection = Connection(
+                tracking_pb2_grpc.TrackingServiceStub(channel).Stream(),
+                service=self._service,
+                instance=self._instance,
+                signals=self._signals,
+                on_lane_end=self._lane_ended,
+            )
+            try:
+                for source in self._sources:
+                    connection.add(source)
+                if self._stopping.is_set():
+                    connection.finish()
+                reason = await connection.run()
+            finally:
+                self._connection = None
+                await channel.close()
+            if connection.finished:
+                return
+            if connection.welcomed and not connection.drained:
+                failures = 0
+            if failures == 0:
+                log.warning("stream.lost", target=self._target, reason=reason)
+            limit_s = min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
+            failures += 1
+            await self._pause(random.uniform(0, limit_s))  # noqa: S311 - jitter
+
+    async def _pause(self, seconds: float) -> None:
+        if self._stopping.is_set():
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _lane_ended(self, source: LaneSource, end: PumpEnd) -> None:
+        if source in self._sources:
+            self._sources.remove(source)
+        log.info("lane.ended", producer=source.producer_id, end=end.value)

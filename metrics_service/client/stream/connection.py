@@ -1,0 +1,248 @@
+"""One connection of the tracking stream: who was not heard of for three heartbeats is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from metrics_service.client.stream.lane_sender import LanePump, PumpEnd
+from metrics_service.client.stream.source import LaneSource
+from protos.tracking.v1 import tracking_pb2
+
+log = structlog.get_logger()
+
+HEARTBEAT_S: Final = 1.0
+"""Until the server says another."""
+
+MISSED_HEARTBEATS: Final = 3
+OUT_FRAMES_MAX: Final = 16
+DRAIN_TIMEOUT_S: Final = 5.0
+CLOSE_TIMEOUT_S: Final = 1.0
+
+Call = Any
+"""A grpc.aio.StreamStreamCall of ClientFrame and ServerFrame."""
+
+
+class Connection:
+    """Runs the lanes over one call. Reading, writing and waiting are tasks of their own, since
+    cancelling a read or a write of grpc.aio cancels the whole call.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        service: str,
+        instance: str,
+        signals: Callable[[], tracking_pb2.Signals],
+        on_lane_end: Callable[[LaneSource, PumpEnd], None],
+    ) -> None:
+        self.heard = False
+        self.welcomed = False
+        self.drained = False
+        self.finished = False
+        self._call = call
+        self._service = service
+        self._instance = instance
+        self._signals = signals
+        self._on_lane_end = on_lane_end
+        self._pumps: dict[int, LanePump] = {}
+        self._tasks: dict[LanePump, asyncio.Task[None]] = {}
+        self._out: deque[tracking_pb2.ClientFrame] = deque()
+        self._wake = asyncio.Event()
+        self._space = asyncio.Event()
+        self._beat_due = False
+        self._closing = False
+        self._draining = asyncio.Event()
+        self._finishing = asyncio.Event()
+        self._lane_ended = asyncio.Event()
+        self._heartbeat_s = HEARTBEAT_S
+        self._pace_changed = asyncio.Event()
+        self._heard_s = asyncio.get_running_loop().time()
+
+    def add(self, source: LaneSource) -> None:
+        """Begin a lane."""
+        pump = LanePump(source, self._send, service=self._service, instance=self._instance)
+        former = self._pumps.get(source.lane)
+        if former is not None:
+            self.remove(former.source)
+        self._pumps[source.lane] = pump
+        self._tasks[pump] = asyncio.create_task(self._run_lane(pump), name="tracking lane")
+
+    def remove(self, source: LaneSource) -> None:
+        """End a lane at once."""
+        pump = self._pumps.get(source.lane)
+        if pump is not None and pump.source is source:
+            del self._pumps[source.lane]
+            self._tasks[pump].cancel()
+
+    def beat(self) -> None:
+        """Send a heartbeat before anything else."""
+        self._beat_due = True
+        self._wake.set()
+
+    def finish(self) -> None:
+        """When every lane has ended: Goodbye."""
+        self._finishing.set()
+        self._lane_ended.set()
+
+    async def run(self) -> str:
+        """Work until the connection ends; returns why, in a line."""
+        work = [
+            asyncio.create_task(self._read(), name="tracking stream reader"),
+            asyncio.create_task(self._write(), name="tracking stream writer"),
+            asyncio.create_task(self._watch(), name="tracking stream heartbeats"),
+        ]
+        ends = [
+            asyncio.create_task(self._drain(), name="tracking stream drain"),
+            asyncio.create_task(self._say_goodbye(), name="tracking stream goodbye"),
+        ]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            return next(_reason(task) for task in work if task in done)
+        finally:
+            self._call.cancel()
+            tasks = [*work, *ends, *self._tasks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_lane(self, pump: LanePump) -> None:
+        try:
+            end = await pump.run()
+            if self._pumps.get(pump.source.lane) is pump:
+                del self._pumps[pump.source.lane]
+            self._on_lane_end(pump.source, end)
+        except Exception as error:
+            # Its source cannot go on, say because its database is away: it adds the lane again.
+            if self._pumps.get(pump.source.lane) is pump:
+                del self._pumps[pump.source.lane]
+            log.warning(
+                "stream.lane_failed", producer=pump.source.producer_id, error=type(error).__name__
+            )
+        finally:
+            self._tasks.pop(pump, None)
+            self._lane_ended.set()
+
+    async def _send(self, frame: tracking_pb2.ClientFrame) -> None:
+        while len(self._out) >= OUT_FRAMES_MAX:
+            self._space.clear()
+            await self._space.wait()
+        self._out.append(frame)
+        self._wake.set()
+
+    async def _write(self) -> str:
+        while True:
+            self._wake.clear()
+            while self._beat_due or self._out:
+                if self._beat_due:
+                    self._beat_due = False
+                    await self._call.write(self._heartbeat())
+                else:
+                    frame = self._out.popleft()
+                    self._space.set()
+                    await self._call.write(frame)
+            if self._closing:
+                await self._call.done_writing()
+                await asyncio.sleep(CLOSE_TIMEOUT_S)
+                return "the server did not end the stream"
+            await self._wake.wait()
+
+    def _heartbeat(self) -> tracking_pb2.ClientFrame:
+        try:
+            signals = self._signals()
+        except Exception:
+            log.exception("stream.signals_failed")
+            signals = tracking_pb2.Signals()
+        return tracking_pb2.ClientFrame(heartbeat=tracking_pb2.ClientHeartbeat(signals=signals))
+
+    async def _read(self) -> str:
+        while True:
+            frame = await self._call.read()
+            if frame is grpc.aio.EOF:
+                return "the server ended the stream"
+            self.heard = True
+            self._heard_s = asyncio.get_running_loop().time()
+            self._take(frame)
+
+    def _take(self, frame: tracking_pb2.ServerFrame) -> None:
+        match frame.WhichOneof("frame"):
+            case "welcome":
+                if not self.welcomed:
+                    self.welcomed = True
+                    log.info("stream.connected", instance=self._instance)
+                heartbeat_s = frame.welcome.heartbeat_ms / 1_000
+                if heartbeat_s > 0 and heartbeat_s != self._heartbeat_s:
+                    self._heartbeat_s = heartbeat_s
+                    self._pace_changed.set()
+                if pump := self._pumps.get(frame.welcome.lane):
+                    pump.on_welcome(frame.welcome)
+            case "ack":
+                if pump := self._pumps.get(frame.ack.lane):
+                    pump.on_ack(frame.ack.durable_seq)
+            case "nack":
+                if pump := self._pumps.get(frame.nack.lane):
+                    pump.on_nack(frame.nack)
+            case "credit":
+                for pump in self._pumps.values():
+                    pump.on_credit(frame.credit.credit_bytes)
+            case "drain":
+                self._draining.set()
+
+    async def _watch(self) -> str:
+        """Send heartbeats, and end the connection when none comes back."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.beat()
+            self._pace_changed.clear()
+            beat_s = loop.time() + self._heartbeat_s
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(beat_s):
+                    await self._pace_changed.wait()
+            now_s = loop.time()
+            if now_s > beat_s:
+                # This process stood still for so long: what was said meanwhile is yet to be read.
+                self._heard_s = min(beat_s, self._heard_s) + now_s - beat_s
+            silent_s = now_s - self._heard_s
+            if silent_s > MISSED_HEARTBEATS * self._heartbeat_s:
+                return f"nothing heard for {silent_s:.1f} s"
+
+    async def _drain(self) -> None:
+        """The server goes away: what was sent is waited for, and nothing more is sent."""
+        await self._draining.wait()
+        self.drained = True
+        pumps = list(self._pumps.values())
+        for pump in pumps:
+            pump.halt()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                for pump in pumps:
+                    await pump.idle.wait()
+        self._closing = True
+        self._wake.set()
+
+    async def _say_goodbye(self) -> None:
+        await self._finishing.wait()
+        while self._tasks:
+            self._lane_ended.clear()
+            await self._lane_ended.wait()
+        await self._send(tracking_pb2.ClientFrame(goodbye=tracking_pb2.Goodbye()))
+        self.finished = self._closing = True
+        self._wake.set()
+
+
+def _reason(task: asyncio.Task[str]) -> str:
+    if task.cancelled():
+        return "the call was cancelled"
+    failure = task.exception()
+    if failure is None:
+        return task.result()
+    if isinstance(failure, grpc.aio.AioRpcError):
+        return f"{failure.code().name}: {failure.details()}"
+    return repr(failure)

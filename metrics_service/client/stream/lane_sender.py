@@ -1,0 +1,215 @@
+"""One lane of one tracking stream at the client's end: batches are sent in order within the
+credit, and after any refusal again from where the server stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final
+
+import structlog
+
+from metrics_service.client.stream.source import ForkError, LaneDrained, LaneSource, NewEpoch
+from protos.tracking.v1 import tracking_pb2
+
+log = structlog.get_logger()
+
+SCHEMA: Final = 1
+REFUSED_RETRY_S: Final = 30.0
+SOURCE_RETRY_MAX_S: Final = 5.0
+
+Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
+
+
+class PumpEnd(Enum):
+    """Why a lane has nothing more to do on any stream."""
+
+    DRAINED = "drained"
+    FENCED = "fenced"
+    FORKED = "forked"
+
+
+class LanePump:
+    """Moves the batches of a source into a stream. The stream tells it what the server answers."""
+
+    def __init__(self, source: LaneSource, send: Send, *, service: str, instance: str) -> None:
+        self.source = source
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._send = send
+        self._service = service
+        self._instance = instance
+        self._answer: asyncio.Future[tracking_pb2.Welcome | tracking_pb2.Nack] | None = None
+        self._nacked: asyncio.Future[tracking_pb2.Nack] | None = None
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._outstanding_bytes = 0
+        self._credit_bytes = 0
+        self._halted = False
+        self._room = asyncio.Event()
+        self._acked_seq = 0
+        self._ack = asyncio.Event()
+
+    async def run(self) -> PumpEnd:
+        """Send until the source ends, is fenced or forked; every other trouble is waited out."""
+        acker = asyncio.create_task(self._tell_source(), name="tracking lane acks")
+        failures = 0
+        try:
+            while True:
+                try:
+                    end = await self._run_once()
+                    failures = 0
+                except NewEpoch:
+                    continue
+                except ForkError as fork:
+                    log.critical("lane.fork", producer=self.source.producer_id, reason=str(fork))
+                    return PumpEnd.FORKED
+                except Exception:
+                    failures += 1
+                    log.exception("lane.source_failed", producer=self.source.producer_id)
+                    limit_s = min(SOURCE_RETRY_MAX_S, 0.1 * 2 ** min(failures, 10))
+                    await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
+                    continue
+                if end is PumpEnd.FENCED:
+                    await self.source.fenced()
+                if end is not None:
+                    return end
+        finally:
+            acker.cancel()
+            await asyncio.gather(acker, return_exceptions=True)
+
+    def halt(self) -> None:
+        """Send no further batch; idle is set when all that was sent is acknowledged."""
+        self._halted = True
+
+    def on_welcome(self, welcome: tracking_pb2.Welcome) -> None:
+        """The server has stored batches up to resume_after."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(welcome)
+
+    def on_nack(self, nack: tracking_pb2.Nack) -> None:
+        """The server refuses the lane, or a batch of it."""
+        if self._nacked is not None and not self._nacked.done():
+            self._nacked.set_result(nack)
+        elif self._answer is not None and not self._answer.done() and nack.seq == 0:
+            self._answer.set_result(nack)
+
+    def on_ack(self, seq: int) -> None:
+        """The server has made batches up to seq durable."""
+        if self._nacked is None:
+            # Of before the Hello that is on its way; its Welcome will say it again.
+            return
+        while self._in_flight and self._in_flight[0][0] <= seq:
+            self._outstanding_bytes -= self._in_flight.popleft()[1]
+        if seq > self._acked_seq:
+            self._acked_seq = seq
+            self._ack.set()
+        if not self._in_flight:
+            self.idle.set()
+        self._room.set()
+
+    def on_credit(self, credit_bytes: int) -> None:
+        """The server changes how much may be unacknowledged."""
+        self._credit_bytes = credit_bytes
+        self._room.set()
+
+    async def _run_once(self) -> PumpEnd | None:
+        """Open the lane and send until it ends or has to be opened again."""
+        loop = asyncio.get_running_loop()
+        self._nacked = None
+        self._answer = loop.create_future()
+        self._in_flight.clear()
+        self._outstanding_bytes = 0
+        self.idle.set()
+        self._ack.clear()
+        await self._send(tracking_pb2.ClientFrame(hello=self._hello()))
+        answer = await self._answer
+        if isinstance(answer, tracking_pb2.Nack):
+            return await self._refused(answer)
+        self._credit_bytes = answer.credit_bytes
+        self._acked_seq = answer.resume_after
+        self._nacked = loop.create_future()
+        await self.source.open(answer.resume_after, answer.batch_hash)
+        if self._acked_seq:
+            self._ack.set()
+        sending = asyncio.create_task(self._send_batches(), name="tracking lane batches")
+        try:
+            either: set[asyncio.Future[Any]] = {sending, self._nacked}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._nacked.done():
+                return await self._refused(self._nacked.result())
+            return await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    def _hello(self) -> tracking_pb2.Hello:
+        return tracking_pb2.Hello(
+            lane=self.source.lane,
+            producer_id=self.source.producer_id,
+            epoch=self.source.epoch,
+            schema=SCHEMA,
+            mode=tracking_pb2.Hello.LIVE,
+            service=self._service,
+            instance=self._instance,
+        )
+
+    async def _send_batches(self) -> PumpEnd:
+        while True:
+            try:
+                batch = await self.source.next()
+            except LaneDrained:
+                await self.idle.wait()
+                return PumpEnd.DRAINED
+            size = len(batch.payload)
+            while self._halted or (
+                self._in_flight and self._outstanding_bytes + size > self._credit_bytes
+            ):
+                self._room.clear()
+                await self._room.wait()
+            self._in_flight.append((batch.seq, size))
+            self._outstanding_bytes += size
+            self.idle.clear()
+            await self._send(
+                tracking_pb2.ClientFrame(
+                    batch=tracking_pb2.Batch(
+                        lane=self.source.lane,
+                        seq=batch.seq,
+                        count=batch.count,
+                        payload=batch.payload,
+                    )
+                )
+            )
+
+    async def _refused(self, nack: tracking_pb2.Nack) -> PumpEnd | None:
+        """What a refusal means: go back at once, later, or not at all."""
+        match nack.reason:
+            case tracking_pb2.Nack.FENCED:
+                return PumpEnd.FENCED
+            case tracking_pb2.Nack.GAP:
+                pass
+            case tracking_pb2.Nack.UNAVAILABLE:
+                wait_s = nack.retry_after_ms / 1_000
+                await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter
+            case reason:
+                log.error(
+                    "lane.refused",
+                    producer=self.source.producer_id,
+                    seq=nack.seq,
+                    reason=tracking_pb2.Nack.Reason.Name(reason),
+                )
+                await asyncio.sleep(REFUSED_RETRY_S)
+        return None
+
+    async def _tell_source(self) -> None:
+        """Hand acknowledgements to the source, the newest where several came meanwhile."""
+        while True:
+            await self._ack.wait()
+            self._ack.clear()
+            try:
+                await self.source.acked(self._acked_seq)
+            except Exception:
+                log.exception("lane.source_failed", producer=self.source.producer_id)

@@ -1,0 +1,196 @@
+"""The event log in PostgreSQL: appended by one writer at dense positions, read in their order,
+with the checkpoints of what was folded from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from metrics_service.eventlog import partitions, rows
+from metrics_service.eventlog.producers import (
+    Appended,
+    AppendRequest,
+    CloseRequest,
+    OpenRequest,
+    ProducerKey,
+    Producers,
+    ResumePoint,
+)
+from metrics_service.eventlog.writer import Writer
+from metrics_service.state.record import LogRecord
+from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section
+from metrics_service.storage.connections import check_ready
+from metrics_service.storage.errors import LogUnavailableError, line_of
+from servicekit.clock import wall_us
+
+log = structlog.get_logger()
+
+TICK_S: Final = 1.0
+"""After so long without a record a tick is appended."""
+
+UNCLEAN_AFTER_S: Final = 15.0
+"""How long a telemetry producer may be without a stream before it counts as gone."""
+
+RETENTION_DAYS: Final = 35
+
+PAGE_RECORDS: Final = 512
+PAGE_BYTES: Final = 8 * 1024 * 1024
+MAINTENANCE_S: Final = 600.0
+
+
+class EventLog:
+    """The log of one metrics database.
+
+    One process writes, others stand by. While the database is away, or another process is the
+    writer, requests are refused with LogUnavailableError; the log comes back by itself.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        now_us: Callable[[], int] = wall_us,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        retention_days: int = RETENTION_DAYS,
+        tick_s: float = TICK_S,
+        unclean_after_s: float = UNCLEAN_AFTER_S,
+    ) -> None:
+        self._dsn = dsn
+        self._monotonic_s = monotonic_s
+        self._retention_days = retention_days
+        self._producers = Producers(unclean_after_s)
+        self._checkpoints = CheckpointStore(dsn)
+        self._on_records: Callable[[list[LogRecord]], None] | None = None
+        self._maintenance: asyncio.Task[None] | None = None
+        self._writer = Writer(
+            dsn,
+            self._producers,
+            self._hand_out,
+            now_us=now_us,
+            monotonic_s=monotonic_s,
+            tick_s=tick_s,
+        )
+
+    async def start(self) -> None:
+        """Check the database and begin to work. Raises LogNotReadyError with one line."""
+        await check_ready(self._dsn)
+        self._writer.start()
+        self._maintenance = asyncio.create_task(self._maintain(), name="event log maintenance")
+
+    async def stop(self) -> None:
+        """Write what is queued, give up the lead, and close the connections."""
+        if self._maintenance is not None:
+            self._maintenance.cancel()
+            await asyncio.gather(self._maintenance, return_exceptions=True)
+        await self._writer.stop()
+        await self._checkpoints.close()
+
+    @property
+    def leading(self) -> bool:
+        """This process is the writer, and the database answers."""
+        return self._writer.leading.is_set()
+
+    async def wait_leading(self) -> None:
+        """Wait until this process is the writer."""
+        await self._writer.leading.wait()
+
+    @property
+    def last_position(self) -> int:
+        """The newest record known to be stored; 0 for none."""
+        return self._writer.last_position
+
+    def subscribe(self, on_records: Callable[[list[LogRecord]], None]) -> None:
+        """Call on_records with the records of each commit, in order, and with an empty list when
+        this process has become the writer (again) and the log may hold more than was handed out.
+        """
+        self._on_records = on_records
+
+    # Requests are made at once and answered, after the commit, by a future.
+
+    def open_producer(
+        self, key: ProducerKey, *, epoch: int, instance: str, service: str, backfill: bool
+    ) -> asyncio.Future[ResumePoint]:
+        """A stream begins to speak for a producer. FencedError for an epoch that is over."""
+        done: asyncio.Future[ResumePoint] = asyncio.get_running_loop().create_future()
+        self._writer.submit(OpenRequest(key, epoch, instance, service, backfill, done))
+        return done
+
+    def append(
+        self, key: ProducerKey, *, token: int, epoch: int, seq: int, count: int, payload: bytes
+    ) -> asyncio.Future[Appended]:
+        """Append a batch, once in effect. GapError, FencedError, LogUnavailableError."""
+        done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self._writer.submit(AppendRequest(key, token, epoch, seq, count, payload, done))
+        return done
+
+    def close_producer(self, key: ProducerKey, *, token: int) -> asyncio.Future[None]:
+        """A producer said Goodbye."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writer.submit(CloseRequest(key, token, done))
+        return done
+
+    def release_producer(self, key: ProducerKey, *, token: int) -> None:
+        """The stream of a producer ended without Goodbye; it may come back."""
+        self._producers.release(key, token, self._monotonic_s())
+
+    async def read(self, after: int) -> list[LogRecord]:
+        """A page of records after a position, in order; empty at the end. LogUnavailableError."""
+        page = await self._checkpoints.using(
+            lambda connection: connection.fetch(rows.READ, after, PAGE_RECORDS, PAGE_BYTES)
+        )
+        return [rows.record_of_stored(row) for row in page]
+
+    async def load_checkpoint(self) -> Checkpoint:
+        """The newest checkpoint; position 0 before the first. LogUnavailableError."""
+        return await self._checkpoints.load()
+
+    async def save_checkpoint(
+        self,
+        position: int,
+        state_version: int,
+        changed: list[Section],
+        removed: list[tuple[str, int]],
+        *,
+        replace: bool,
+    ) -> None:
+        """Change the checkpoint by compare-and-set; see CheckpointStore.save."""
+        await self._checkpoints.save(
+            position,
+            state_version,
+            changed,
+            removed,
+            replace=replace,
+            writer_epoch=self._writer.epoch,
+        )
+
+    def _hand_out(self, records: list[LogRecord]) -> None:
+        if self._on_records is not None:
+            self._on_records(records)
+
+    async def _maintain(self) -> None:
+        while True:
+            await self.wait_leading()
+            try:
+                await self._checkpoints.using(self._keep_partitions)
+            except LogUnavailableError as trouble:
+                log.warning("log.maintenance_failed", reason=line_of(trouble))
+            await asyncio.sleep(MAINTENANCE_S)
+
+    async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> None:
+        """Make the coming days and drop those after the retention, with the producers of theirs
+        that have ended.
+        """
+        now = self._writer.time_to_stamp()
+        for day in partitions.days_from(now, partitions.DAYS_AHEAD):
+            await partitions.create(connection, day)
+        cutoff = now - timedelta(days=self._retention_days)
+        for day in await partitions.drop_before(connection, cutoff):
+            log.info("log.partition_dropped", day=f"{day:%Y-%m-%d}")
+        await connection.execute(rows.FORGET_PRODUCERS, cutoff)

@@ -1,0 +1,62 @@
+"""What is known of one process that reports here, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from metrics_service.client.health import Figures, HealthWindow, VerdictKeeper
+from metrics_service.health.signals import monitor_cost
+from protos.metrics.v1.health_pb2 import InstanceHealth
+from protos.tracking.v1 import tracking_pb2
+
+PROBE_RESULTS: Final = {
+    tracking_pb2.Probe.REACHABLE: "reachable",
+    tracking_pb2.Probe.UNREACHABLE: "unreachable",
+    tracking_pb2.Probe.SCHEMA_MISSING: "schema_missing",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """One process. Times are monotonic: when it first and last reported, and when its stream was
+    closed at its end without a Goodbye, None unless that is the last that was heard of it.
+    """
+
+    name: str
+    service: str
+    keeper: VerdictKeeper
+    window: HealthWindow
+    began_ns: int
+    heard_ns: int
+    closed_ns: int | None = None
+    signals: tracking_pb2.Signals | None = None
+    figures: Figures = field(default_factory=Figures)
+
+    def silent_ns(self, now_ns: int) -> int:
+        """How long nothing has been heard of it."""
+        return max(0, now_ns - self.heard_ns)
+
+    def to_proto(self, now_ns: int) -> InstanceHealth:
+        """As the contract shows it."""
+        answer = InstanceHealth(
+            instance=self.name,
+            service=self.service,
+            status=self.keeper.status.to_proto(),
+            reasons=(reason.to_proto(self.name) for reason in self.keeper.reasons),
+            figures=self.figures.to_proto(),
+        )
+        answer.since.FromMicroseconds(self.keeper.since_us)
+        answer.heartbeat_age.FromNanoseconds(self.silent_ns(now_ns))
+        if (signals := self.signals) is not None:
+            answer.probe = PROBE_RESULTS.get(signals.probe.result, "")
+            answer.probe_latency_ms = signals.probe.latency_us / 1000
+            answer.pool_size = signals.pool.size
+            answer.pool_idle = signals.pool.idle
+            answer.pool_max = signals.pool.max
+            answer.pool_waiting = signals.pool.waiting
+            if signals.HasField("facts_pending"):
+                answer.facts_pending = signals.facts_pending
+            if signals.HasField("monitor"):
+                answer.monitor.CopyFrom(monitor_cost(signals.monitor))
+        return answer

@@ -1,0 +1,317 @@
+"""Health of the databases behind the instances that report here: signals apply at once, silence is
+never taken for health, and what is kept of instances is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from metrics_service.client.health import (
+    Criteria,
+    Figures,
+    HealthWindow,
+    Reason,
+    Status,
+    Verdict,
+    VerdictKeeper,
+    judge,
+)
+from metrics_service.client.health.window import WINDOW_S
+from metrics_service.health.instance import PROBE_RESULTS, Instance
+from metrics_service.health.signals import countable
+from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
+from protos.tracking.v1 import tracking_pb2
+from servicekit.clock import wall_us
+
+log = structlog.get_logger()
+
+INSTANCES_MAX: Final = 100
+MISSED_BEATS: Final = 3
+
+TICKS_APART_S: Final = 1.0
+"""`tick` is called more often than this. Time beyond it without one is time that this process was
+stopped, in which it heard nobody: that is no instance's silence.
+"""
+
+AWAKE_S: Final = 3.0
+"""How long the log may take to be written to again after a stop, in which time-outs ran on."""
+
+REPLACED_AFTER_S: Final = 60.0
+"""A stale instance is forgotten after this when another one of its service reports."""
+FORGOTTEN_AFTER_S: Final = 24 * 3600.0
+"""A stale instance is forgotten after this in any case."""
+
+# The worst of several; an unknown one says nothing about the others.
+_SEVERITY: Final = (
+    Status.UNKNOWN,
+    Status.HEALTHY,
+    Status.DEGRADED,
+    Status.STALE,
+    Status.UNHEALTHY,
+)
+
+
+class HealthRegistry:
+    """The instances that report here and the verdict on them, each and together.
+
+    heartbeat_s is what producers are told; three missed make an instance stale. log_health gives
+    the state of the database that this service itself writes to. `tick` must be called at least
+    every TICKS_APART_S, since time alone changes a verdict.
+    """
+
+    def __init__(
+        self,
+        *,
+        heartbeat_s: float,
+        log_health: Callable[[], LogHealth],
+        criteria: Criteria,
+        now_us: Callable[[], int] = wall_us,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._stale_after_s = heartbeat_s * MISSED_BEATS
+        self._log_health = log_health
+        self._criteria = criteria
+        self._now_us = now_us
+        self._monotonic_ns = monotonic_ns
+        self._instances: dict[str, Instance] = {}
+        self._ticked_ns = monotonic_ns()
+        self._woke_ns = -math.inf
+        self._together = self._new_window()
+        self._together_keeper = self._new_keeper()
+        self._together_figures = Figures()
+        # Known from the first: a burst must not show before it has lasted.
+        self._judge_together()
+        self._log_keeper = self._new_keeper()
+        # Each of them has lasted where it comes from; what is left is the gap between two turns.
+        self._keeper = self._new_keeper(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
+        self._reasons: tuple[HealthReason, ...] = ()
+        self._listeners: list[Callable[[DatabaseHealth], None]] = []
+        self._told: tuple[object, ...] = ()
+
+    def on_change(self, listener: Callable[[DatabaseHealth], None]) -> None:
+        """Call listener with the verdict whenever a status or the criteria not met have changed."""
+        self._listeners.append(listener)
+
+    def on_hello(self, instance: str, service: str) -> None:
+        """A process has connected. Of its database only its next heartbeat tells."""
+        entry = self._entry(instance, service)
+        if entry is not None:
+            entry.closed_ns = None
+            self._tell()
+
+    def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
+        """Take the state of a process's database at this moment."""
+        entry = self._entry(instance, service)
+        if entry is None:
+            return
+        entry.heard_ns = self._monotonic_ns()
+        entry.closed_ns = None
+        entry.signals = signals
+        queries, operations = countable(signals)
+        entry.window.add_counts(queries, operations)
+        self._together.add_counts(queries, operations)
+        self._judge(entry)
+        self._judge_together()
+        self._tell()
+
+    def on_goodbye(self, instance: str) -> None:
+        """A process has ended as it should: it is forgotten."""
+        if self._instances.pop(instance, None) is not None:
+            self._tell()
+
+    def on_closed(self, instance: str) -> None:
+        """The stream of a process was closed at its end: it was killed, or comes back soon."""
+        entry = self._instances.get(instance)
+        if entry is not None:
+            entry.closed_ns = self._monotonic_ns()
+
+    def tick(self) -> None:
+        """Judge everything anew: time has passed, or the log has gone or come back."""
+        now_ns = self._monotonic_ns()
+        listening_ns = self._listening_ns(now_ns)
+        self._ticked_ns = now_ns
+        if listening_ns < now_ns:
+            self._woke_ns = now_ns
+        for entry in self._instances.values():
+            entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
+            self._judge(entry)
+        self._judge_together()
+        self._tell()
+
+    def verdict(self) -> DatabaseHealth:
+        """The verdict now, with every figure behind it."""
+        self._tell()
+        return self._build()
+
+    # Judging.
+
+    def _judge(self, entry: Instance) -> None:
+        entry.figures = entry.window.figures()
+        if not self._is_stale(entry):
+            entry.keeper.update(self._assess(entry))
+
+    def _assess(self, entry: Instance) -> Verdict:
+        probe = entry.signals.probe if entry.signals is not None else None
+        probed = probe is not None and probe.result in PROBE_RESULTS
+        if not probed and not entry.figures.samples:
+            return Verdict(Status.UNKNOWN)
+        return judge(entry.figures, probe, self._criteria)
+
+    def _judge_together(self) -> None:
+        self._together_figures = self._together.figures()
+        self._together_keeper.update(judge(self._together_figures, None, self._criteria))
+
+    def _judge_silence(self) -> None:
+        for entry in self._instances.values():
+            silent_s = self._silent_s(entry)
+            if silent_s >= self._stale_after_s:
+                message = f"no heartbeat for {silent_s:.1f} s"
+                reason = Reason("heartbeat", silent_s, self._stale_after_s, 1, (), message)
+                entry.keeper.update(Verdict(Status.STALE, (reason,)))
+
+    def _judge_log(self) -> None:
+        health = self._log_health()
+        verdict = Verdict(Status.HEALTHY)
+        if not health.writable:
+            if self._log_keeper.status is Status.HEALTHY and self._is_waking():
+                return
+            message = f"the log cannot be written: {health.message}"
+            reason = Reason("log", 0, 1, 1, (), message)
+            verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
+        self._log_keeper.update(verdict)
+
+    def _is_waking(self) -> bool:
+        now_ns = self._monotonic_ns()
+        return self._listening_ns(now_ns) < now_ns or now_ns - self._woke_ns < AWAKE_S * 1e9
+
+    def _status(self) -> Status:
+        """The worst of all now; unknown while nothing reports, unless the log itself is down."""
+        known = [entry.keeper.status for entry in self._instances.values()]
+        if any(status is not Status.UNKNOWN for status in known):
+            known.append(self._together_keeper.status)
+        if self._log_keeper.status is Status.UNHEALTHY:
+            known.append(Status.UNHEALTHY)
+        return max(known, key=_SEVERITY.index, default=Status.UNKNOWN)
+
+    def _is_hard(self) -> bool:
+        """Whether one of all had to show at once, and so all together have to."""
+        keepers = (entry.keeper for entry in self._instances.values())
+        return any(keeper.hard for keeper in (*keepers, self._together_keeper, self._log_keeper))
+
+    def _find_reasons(self) -> Iterator[HealthReason]:
+        """Of the log, of each instance, and what only all together do not meet."""
+        for reason in self._log_keeper.reasons:
+            yield reason.to_proto()
+        blamed = set()
+        for entry in self._instances.values():
+            for reason in entry.keeper.reasons:
+                blamed.add(reason.criterion)
+                yield reason.to_proto(entry.name)
+        if self._instances:
+            for reason in self._together_keeper.reasons:
+                if reason.criterion not in blamed:
+                    yield reason.to_proto()
+
+    def _tell(self) -> None:
+        """Apply what time alone decides, and tell the listeners if anything is different."""
+        self._forget()
+        self._judge_silence()
+        self._judge_log()
+        status = self._status()
+        self._keeper.update(Verdict(status, (), self._is_hard()))
+        if self._keeper.status is status:
+            # Else what is shown is of before, and so are its reasons.
+            self._reasons = tuple(self._find_reasons())
+        told = (
+            self._keeper.status,
+            *((each.criterion, each.instance) for each in self._reasons),
+            *((entry.name, entry.keeper.status) for entry in self._instances.values()),
+        )
+        if told == self._told:
+            return
+        self._told = told
+        health = self._build()
+        for listener in self._listeners:
+            listener(health)
+
+    # Instances.
+
+    def _entry(self, instance: str, service: str) -> Instance | None:
+        """The instance, new or known; None when there are too many that report."""
+        entry = self._instances.get(instance)
+        if entry is not None:
+            return entry
+        if len(self._instances) >= INSTANCES_MAX and not self._evict():
+            log.warning("health_instances_full", instance=instance, limit=INSTANCES_MAX)
+            return None
+        now_ns = self._monotonic_ns()
+        entry = Instance(instance, service, self._new_keeper(), self._new_window(), now_ns, now_ns)
+        self._instances[instance] = entry
+        return entry
+
+    def _evict(self) -> bool:
+        """Forget the instance that has been silent for longest, if it is stale."""
+        oldest = min(self._instances.values(), key=lambda entry: entry.heard_ns)
+        if not self._is_stale(oldest):
+            return False
+        del self._instances[oldest.name]
+        return True
+
+    def _forget(self) -> None:
+        """Forget what is stale for too long, and at once one that was killed and has a successor:
+        a process of its service that appeared after its stream was closed, and reports.
+        """
+        # When the newest process of each service that reports appeared.
+        newest_ns: dict[str, int] = {}
+        for entry in self._instances.values():
+            if entry.signals is not None and not self._is_stale(entry):
+                newest_ns[entry.service] = max(newest_ns.get(entry.service, 0), entry.began_ns)
+        for entry in [each for each in self._instances.values() if self._is_stale(each)]:
+            began_ns = newest_ns.get(entry.service)
+            limit_s = FORGOTTEN_AFTER_S
+            if began_ns is not None:
+                limit_s = REPLACED_AFTER_S
+                if entry.closed_ns is not None and began_ns > entry.closed_ns:
+                    limit_s = 0.0
+            if self._silent_s(entry) >= limit_s:
+                del self._instances[entry.name]
+
+    def _is_stale(self, entry: Instance) -> bool:
+        return self._silent_s(entry) >= self._stale_after_s
+
+    def _silent_s(self, entry: Instance) -> float:
+        return entry.silent_ns(self._listening_ns(self._monotonic_ns())) / 1e9
+
+    def _listening_ns(self, now_ns: int) -> int:
+        """Now, but for the time that this process has been stopped since the last tick."""
+        return min(now_ns, self._ticked_ns + int(TICKS_APART_S * 1e9))
+
+    def _new_window(self) -> HealthWindow:
+        return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
+
+    def _new_keeper(self, criteria: Criteria | None = None) -> VerdictKeeper:
+        return VerdictKeeper(
+            criteria or self._criteria, monotonic_ns=self._monotonic_ns, now_us=self._now_us
+        )
+
+    # The answer.
+
+    def _build(self) -> DatabaseHealth:
+        listening_ns = self._listening_ns(self._monotonic_ns())
+        health = DatabaseHealth(
+            status=self._keeper.status.to_proto(),
+            reasons=self._reasons,
+            instances=(entry.to_proto(listening_ns) for entry in self._instances.values()),
+            figures=self._together_figures.to_proto(),
+            log=self._log_health(),
+        )
+        health.since.FromMicroseconds(self._keeper.since_us)
+        health.check_time.FromMicroseconds(self._now_us())
+        health.window.FromSeconds(WINDOW_S)
+        return health

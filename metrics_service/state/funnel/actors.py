@@ -1,0 +1,100 @@
+"""What the funnel keeps of an actor, and how a checkpoint holds it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from zlib import crc32
+
+from metrics_service.state.funnel.chain import Outcome
+from protos.metrics.v1 import checkpoint_pb2
+
+# Rows of a checkpoint: a row in which no actor has changed stays the same.
+_ROWS = 256
+# No window closes, and nobody leaves, at the first microsecond an int64 can name.
+_NEVER_US = -(1 << 63)
+
+
+class Actor:
+    """The newest events of an actor, over what the older ones came to.
+
+    events: packed, sorted. base: the outcome of what came before them, None for nothing.
+    newest_folded: the newest event in base. due_us: when its window is looked at next.
+    expires_us: when it leaves, by the fold's running time. ahead: it counts in the figures of all
+    times only.
+    """
+
+    __slots__ = ("ahead", "base", "due_us", "events", "expires_us", "newest_folded")
+
+    def __init__(self, events: array[int]) -> None:
+        self.events = events
+        self.base: Outcome | None = None
+        self.newest_folded = 0
+        self.due_us: int | None = None
+        self.expires_us: int | None = None
+        self.ahead = False
+
+
+def write_actors(actors: Mapping[str, Actor]) -> Iterator[tuple[int, bytes]]:
+    """Rows (number, checkpoint_pb2.FunnelActors), each actor in the row of its key."""
+    rows: list[list[str]] = [[] for _ in range(_ROWS)]
+    for key in actors:
+        rows[crc32(key.encode()) % _ROWS].append(key)
+    for number, keys in enumerate(rows):
+        if keys:
+            keys.sort()
+            yield number, _write_row(keys, [actors[key] for key in keys])
+
+
+def read_actors(data: bytes) -> Iterator[tuple[str, Actor]]:
+    """The actors of one row."""
+    message = checkpoint_pb2.FunnelActors.FromString(data)
+    bases = {base.actor: base for base in message.base}
+    ahead = set(message.ahead)
+    events = iter(message.event)
+    columns = zip(message.key, message.events, message.due_us, message.expires_us, strict=True)
+    for number, (key, count, due_us, expires_us) in enumerate(columns):
+        actor = Actor(array("q", islice(events, count)))
+        actor.due_us = None if due_us == _NEVER_US else due_us
+        actor.expires_us = None if expires_us == _NEVER_US else expires_us
+        actor.ahead = number in ahead
+        if (base := bases.get(number)) is not None:
+            actor.newest_folded = base.newest_event
+            actor.base = Outcome(
+                tuple(tuple(chain.time_us) for chain in base.chain),
+                tuple(base.best.time_us),
+                base.abandoned,
+                (),
+            )
+        yield key, actor
+
+
+def _write_row(keys: list[str], actors: list[Actor]) -> bytes:
+    return checkpoint_pb2.FunnelActors(
+        key=keys,
+        events=[len(actor.events) for actor in actors],
+        event=[event for actor in actors for event in actor.events],
+        due_us=[_or_never(actor.due_us) for actor in actors],
+        expires_us=[_or_never(actor.expires_us) for actor in actors],
+        base=[
+            _write_base(number, actor.base, actor.newest_folded)
+            for number, actor in enumerate(actors)
+            if actor.base is not None
+        ],
+        ahead=[number for number, actor in enumerate(actors) if actor.ahead],
+    ).SerializeToString()
+
+
+def _write_base(number: int, base: Outcome, newest: int) -> checkpoint_pb2.FunnelBase:
+    return checkpoint_pb2.FunnelBase(
+        actor=number,
+        chain=[checkpoint_pb2.FunnelChain(time_us=chain) for chain in base.chains],
+        best=checkpoint_pb2.FunnelChain(time_us=base.best),
+        abandoned=base.abandoned,
+        newest_event=newest,
+    )
+
+
+def _or_never(time_us: int | None) -> int:
+    return _NEVER_US if time_us is None else time_us

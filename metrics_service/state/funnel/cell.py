@@ -1,0 +1,88 @@
+"""The funnel's figures of one slot; figures of two slots add up."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from metrics_service.measure.sketch import Sketch
+from metrics_service.state.funnel.chain import Chain
+from protos.metrics.v1 import checkpoint_pb2
+
+
+class FunnelCell:
+    """Of the actors whose best chain began in this slot, by step.
+
+    reached: how many reached it. from_first_us, from_previous_us: how long that took, from the
+    second step on. abandoned: how many gave up. unmatched: events of this slot that extended no
+    chain.
+    """
+
+    __slots__ = ("abandoned", "from_first_us", "from_previous_us", "reached", "unmatched")
+
+    def __init__(self, steps: int) -> None:
+        self.reached = [0] * steps
+        self.unmatched = [0] * steps
+        self.abandoned = 0
+        self.from_first_us = [Sketch() for _ in range(steps - 1)]
+        self.from_previous_us = [Sketch() for _ in range(steps - 1)]
+
+    @property
+    def entered(self) -> int:
+        """Actors that took the first step."""
+        return self.reached[0]
+
+    @property
+    def converted(self) -> int:
+        """Actors that took the last step."""
+        return self.reached[-1]
+
+    @property
+    def open(self) -> int:
+        """Actors that may still go on. In a funnel of one step there are none."""
+        return self.entered - self.converted - self.abandoned
+
+    def add_chain(self, best: Chain, from_step: int, sign: int) -> None:
+        """Count the steps of a chain from `from_step` on, or with sign -1 take them back."""
+        for step in range(from_step, len(best)):
+            self.reached[step] += sign
+            if step:
+                first_us, previous_us = best[step] - best[0], best[step] - best[step - 1]
+                if sign > 0:
+                    self.from_first_us[step - 1].add(first_us)
+                    self.from_previous_us[step - 1].add(previous_us)
+                else:
+                    self.from_first_us[step - 1].remove(first_us)
+                    self.from_previous_us[step - 1].remove(previous_us)
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        self.abandoned += other.abandoned
+        for step, count in enumerate(other.reached):
+            self.reached[step] += count
+            self.unmatched[step] += other.unmatched[step]
+        for mine, theirs in zip(self.from_first_us, other.from_first_us, strict=True):
+            mine.merge(theirs)
+        for mine, theirs in zip(self.from_previous_us, other.from_previous_us, strict=True):
+            mine.merge(theirs)
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.FunnelCell."""
+        return checkpoint_pb2.FunnelCell(
+            reached=self.reached,
+            unmatched=self.unmatched,
+            abandoned=self.abandoned,
+            from_first_us=[sketch.to_proto() for sketch in self.from_first_us],
+            from_previous_us=[sketch.to_proto() for sketch in self.from_previous_us],
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.FunnelCell.FromString(data)
+        cell = cls(len(message.reached))
+        cell.reached = list(message.reached)
+        cell.unmatched = list(message.unmatched)
+        cell.abandoned = message.abandoned
+        cell.from_first_us = [Sketch.from_proto(sketch) for sketch in message.from_first_us]
+        cell.from_previous_us = [Sketch.from_proto(sketch) for sketch in message.from_previous_us]
+        return cell

@@ -1,0 +1,193 @@
+"""The query statistics of one slot; those of two slots add up. Verdicts come from exact counters,
+the sketches are for display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from metrics_service.measure.sketch import Sketch
+from metrics_service.measure.thresholds import SLOW_US
+from metrics_service.state.figures import distribution
+from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
+
+MAX_GROUPS = 500
+# The group of all that came once the groups were full.
+OTHER = "other"
+
+_FIELDS = (
+    "total",
+    "failed",
+    "errors",
+    "cancelled",
+    "misuse",
+    "rows",
+    "over_500ms",
+    "at_least_1000ms",
+    "over_1000ms",
+    "at_least_2000ms",
+    "over_2000ms",
+)
+
+
+class QueryCell:
+    """Queries of one group in one slot.
+
+    total, rows: all of them. failed: connection lost, timed out, or refused with an SQLSTATE of
+    the server's trouble; errors: refused with another. execute_us, pool_wait_us and the exact
+    counters of execute time are of ok, failed and errors only.
+    """
+
+    __slots__ = (*_FIELDS, "execute_us", "pool_wait_us")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.failed = 0
+        self.errors = 0
+        self.cancelled = 0
+        self.misuse = 0
+        self.rows = 0
+        self.over_500ms = 0
+        self.at_least_1000ms = 0
+        self.over_1000ms = 0
+        self.at_least_2000ms = 0
+        self.over_2000ms = 0
+        self.execute_us = Sketch()
+        self.pool_wait_us = Sketch()
+
+    def time(self, execute_us: Sequence[int], pool_wait_us: Sequence[int]) -> None:
+        """Add the durations of queries that ended ok, failed or in error."""
+        self.execute_us.add_many(execute_us)
+        self.pool_wait_us.add_many(pool_wait_us)
+        if max(execute_us) > SLOW_US:
+            self.over_500ms += sum(value > SLOW_US for value in execute_us)
+            self.at_least_1000ms += sum(value >= 1_000_000 for value in execute_us)
+            self.over_1000ms += sum(value > 1_000_000 for value in execute_us)
+            self.at_least_2000ms += sum(value >= 2_000_000 for value in execute_us)
+            self.over_2000ms += sum(value > 2_000_000 for value in execute_us)
+
+    def merge(self, other: QueryCell) -> None:
+        """Add the figures of `other`."""
+        self.total += other.total
+        self.rows += other.rows
+        if other.execute_us.count != other.total:
+            self.cancelled += other.cancelled
+            self.misuse += other.misuse
+        if other.failed or other.errors:
+            self.failed += other.failed
+            self.errors += other.errors
+        if other.over_500ms:
+            self.over_500ms += other.over_500ms
+            self.at_least_1000ms += other.at_least_1000ms
+            self.over_1000ms += other.over_1000ms
+            self.at_least_2000ms += other.at_least_2000ms
+            self.over_2000ms += other.over_2000ms
+        self.execute_us.merge(other.execute_us)
+        self.pool_wait_us.merge(other.pool_wait_us)
+
+    def to_proto(self, key: str = "") -> checkpoint_pb2.QueryCell:
+        """As a checkpoint holds it."""
+        message = checkpoint_pb2.QueryCell(
+            key=key,
+            execute_us=self.execute_us.to_proto(),
+            pool_wait_us=self.pool_wait_us.to_proto(),
+        )
+        for field in _FIELDS:
+            setattr(message, field, getattr(self, field))
+        return message
+
+    @classmethod
+    def from_proto(cls, message: checkpoint_pb2.QueryCell) -> Self:
+        """What to_proto() gave."""
+        cell = cls()
+        for field in _FIELDS:
+            setattr(cell, field, getattr(message, field))
+        cell.execute_us = Sketch.from_proto(message.execute_us)
+        cell.pool_wait_us = Sketch.from_proto(message.pool_wait_us)
+        return cell
+
+    def stats(self) -> metrics_pb2.QueryStats:
+        """As the contract answers it, without the name of the group."""
+        return metrics_pb2.QueryStats(
+            total=self.total,
+            slow_warning=self.over_500ms - self.over_1000ms,
+            slow_critical=self.over_1000ms,
+            failed=self.failed,
+            errors=self.errors,
+            cancelled=self.cancelled,
+            misuse=self.misuse,
+            rows=self.rows,
+            total_time_ms=self.execute_us.sum / 1000,
+            execute=distribution(self.execute_us),
+            pool_wait=distribution(self.pool_wait_us),
+        )
+
+
+class QueryTotals:
+    """The queries of one slot in all, and the internal ones apart."""
+
+    __slots__ = ("internal", "total")
+
+    def __init__(self) -> None:
+        self.total = QueryCell()
+        self.internal = QueryCell()
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        self.total.merge(other.total)
+        self.internal.merge(other.internal)
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.QueryCells without groups."""
+        return checkpoint_pb2.QueryCells(
+            total=self.total.to_proto(), internal=self.internal.to_proto()
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.QueryCells.FromString(data)
+        totals = cls()
+        totals.total = QueryCell.from_proto(message.total)
+        totals.internal = QueryCell.from_proto(message.internal)
+        return totals
+
+
+class QueryCells:
+    """The queries of one slot by group, without internal ones."""
+
+    __slots__ = ("groups",)
+
+    def __init__(self) -> None:
+        self.groups: dict[str, QueryCell] = {}
+
+    def group(self, key: str) -> QueryCell:
+        """The cell of a group, or that of all others once there are too many."""
+        cell = self.groups.get(key)
+        if cell is None:
+            if len(self.groups) >= MAX_GROUPS:
+                key = OTHER
+            cell = self.groups.setdefault(key, QueryCell())
+        return cell
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`."""
+        for key, theirs in other.groups.items():
+            mine = self.groups.get(key)
+            if mine is None:
+                mine = self.groups[key] = QueryCell()
+            mine.merge(theirs)
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.QueryCells without totals."""
+        return checkpoint_pb2.QueryCells(
+            groups=[cell.to_proto(key) for key, cell in sorted(self.groups.items())]
+        ).SerializeToString()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """What encode() gave."""
+        message = checkpoint_pb2.QueryCells.FromString(data)
+        cells = cls()
+        cells.groups = {group.key: QueryCell.from_proto(group) for group in message.groups}
+        return cells

@@ -1,0 +1,74 @@
+"""The newest queries above the critical threshold, numbered as they come, for whoever tells people
+of them: a reader that remembers its number sees each once. No part of a checkpoint."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from metrics_service.measure.thresholds import VERY_SLOW_US
+from metrics_service.state.queries.columns import (
+    ERROR,
+    FAILED,
+    FATE_BITS,
+    FATE_SHIFT,
+    FINGERPRINT_SHIFT,
+    OK,
+    Columns,
+)
+from protos.tracking.v1 import event_pb2
+
+MAX_KEPT = 1_000
+
+_COUNTED = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
+
+
+class VerySlow(NamedTuple):
+    """One query above VERY_SLOW_US; the number grows from 1, trace_id may be empty."""
+
+    number: int
+    fingerprint: int
+    start_us: int
+    execute_us: int
+    trace_id: bytes
+    instance: str
+
+
+class VerySlowQueries:
+    """Queries above VERY_SLOW_US, but for internal, cancelled and misused ones."""
+
+    def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
+        self._newest: deque[VerySlow] = deque(maxlen=max_kept)
+        self._number = 0
+
+    def add(self, timings: event_pb2.QueryTimings, columns: Columns, instance: str) -> None:
+        """Keep those of one event, the slowest of each fingerprint."""
+        execute_us = columns.execute_us
+        if not execute_us or max(execute_us) <= VERY_SLOW_US:
+            return
+        slowest: dict[int, int] = {}
+        for index, (took_us, key) in enumerate(zip(execute_us, columns.keys, strict=True)):
+            if took_us > VERY_SLOW_US and key & FATE_BITS in _COUNTED:
+                fingerprint = columns.fingerprints[key >> FINGERPRINT_SHIFT]
+                known = slowest.setdefault(fingerprint, index)
+                if took_us > execute_us[known]:
+                    slowest[fingerprint] = index
+        traces = {trace.index: trace.trace_id for trace in timings.traces}
+        for fingerprint, index in slowest.items():
+            self._number += 1
+            self._newest.append(
+                VerySlow(
+                    self._number,
+                    fingerprint,
+                    columns.start_us[index],
+                    execute_us[index],
+                    traces.get(index, b"")[:16],
+                    instance,
+                )
+            )
+
+    def after(self, number: int) -> list[VerySlow]:
+        """Those that came after the one of a number, oldest first, as far as they are kept."""
+        if number >= self._number:
+            return []
+        return [query for query in self._newest if query.number > number]

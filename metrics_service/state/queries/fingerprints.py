@@ -1,0 +1,100 @@
+"""What fingerprints stand for, and of which of them statistics are kept: both bounded, least
+recently used first to go."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, cut
+from protos.metrics.v1 import checkpoint_pb2
+from protos.tracking.v1 import event_pb2
+
+MAX_KNOWN = 4_000
+MAX_TRACKED = 500
+
+
+class Query(NamedTuple):
+    """What a fingerprint stands for: "model.operation", 16 hex digits, normalised text."""
+
+    operation: str
+    fingerprint: str
+    text: str
+
+
+class KnownQueries:
+    """Definitions by fingerprint, and the fingerprints used most recently."""
+
+    def __init__(self, *, max_known: int = MAX_KNOWN, max_tracked: int = MAX_TRACKED) -> None:
+        self.evicted_definitions = 0
+        self.evicted_fingerprints = 0
+        self._max_known = max_known
+        self._max_tracked = max_tracked
+        # Both in order of use.
+        self._definitions: dict[int, event_pb2.QueryDefinition] = {}
+        self._tracked: dict[int, None] = {}
+        self._queries: dict[int, Query] = {}
+
+    def define(self, definition: event_pb2.QueryDefinition) -> None:
+        """Learn what a fingerprint stands for; the newest definition holds."""
+        fingerprint = definition.fingerprint
+        if self._definitions.pop(fingerprint, None) is None and (
+            len(self._definitions) >= self._max_known
+        ):
+            oldest = next(iter(self._definitions))
+            del self._definitions[oldest]
+            self._queries.pop(oldest, None)
+            self.evicted_definitions += 1
+        kept = event_pb2.QueryDefinition(
+            fingerprint=fingerprint,
+            model=cut(definition.model, MAX_NAME_BYTES),
+            operation=cut(definition.operation, MAX_NAME_BYTES),
+            text=cut(definition.text, MAX_TEXT_BYTES),
+        )
+        self._definitions[fingerprint] = kept
+        self._queries[fingerprint] = _query(kept)
+
+    def find(self, fingerprint: int) -> Query | None:
+        """What a fingerprint stands for; None for one that is not defined."""
+        return self._queries.get(fingerprint)
+
+    def of(self, fingerprint: int) -> Query:
+        """The same, with the operation "unknown" for one that is not defined."""
+        query = self._queries.get(fingerprint)
+        return Query("unknown", f"{fingerprint:016x}", "") if query is None else query
+
+    def use(self, fingerprint: int) -> None:
+        """A fingerprint was used: it is tracked, and outlives those used less recently."""
+        definition = self._definitions.pop(fingerprint, None)
+        if definition is not None:
+            self._definitions[fingerprint] = definition
+        tracked = self._tracked
+        if fingerprint in tracked:
+            del tracked[fingerprint]
+        elif len(tracked) >= self._max_tracked:
+            del tracked[next(iter(tracked))]
+            self.evicted_fingerprints += 1
+        tracked[fingerprint] = None
+
+    def tracked(self) -> dict[str, Query]:
+        """The tracked fingerprints, by their 16 hex digits."""
+        return {query.fingerprint: query for query in map(self.of, self._tracked)}
+
+    def encode(self) -> bytes:
+        """As checkpoint_pb2.KnownQueries, without the counters."""
+        return checkpoint_pb2.KnownQueries(
+            definitions=self._definitions.values(), tracked=self._tracked
+        ).SerializeToString()
+
+    def restore(self, data: bytes) -> None:
+        """Take back what encode() gave."""
+        message = checkpoint_pb2.KnownQueries.FromString(data)
+        self._tracked = dict.fromkeys(message.tracked)
+        for definition in message.definitions:
+            self._definitions[definition.fingerprint] = definition
+            self._queries[definition.fingerprint] = _query(definition)
+
+
+def _query(definition: event_pb2.QueryDefinition) -> Query:
+    model, operation = definition.model, definition.operation
+    label = f"{model}.{operation}" if model else operation
+    return Query(label or "unnamed", f"{definition.fingerprint:016x}", definition.text)

@@ -1,0 +1,154 @@
+"""The newest queries one by one: at least the bound of them where there were so many of ordinary
+size, kept as they came and read only when asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from heapq import nlargest
+from itertools import accumulate, islice
+
+from metrics_service.state.queries.fingerprints import KnownQueries
+from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
+from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
+from protos.tracking.v1 import event_pb2
+
+MAX_RECENT = 5_000
+# Ten times what the newest take, so that it holds only where a producer sends what it should not.
+MAX_BYTES = 4_000_000
+TRACE_ID_BYTES = 16
+
+_NAME = "recent_queries"
+_SQLSTATE_CHARS = 5
+_MAX_INT32 = (1 << 31) - 1
+
+
+class RecentQueries:
+    """Timings of the newest queries, whole events at a time."""
+
+    tables = (_NAME,)
+
+    def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
+        self._max_recent = max_recent
+        self._batches: deque[checkpoint_pb2.RecentBatch] = deque()
+        self._count = 0
+        self._bytes = 0
+
+    def add(self, timings: event_pb2.QueryTimings, instance: str, start_us: list[int]) -> None:
+        """Keep the timings of one event; start_us where they were counted at other times than
+        they say, else empty."""
+        count = len(timings.query)
+        if not count:
+            return
+        kept = checkpoint_pb2.RecentBatch(
+            instance=instance,
+            timings=timings.SerializeToString(),
+            count=count,
+            start_us=start_us,
+        )
+        self._batches.append(kept)
+        self._count += count
+        self._bytes += len(kept.timings)
+        while self._count - self._batches[0].count >= self._max_recent or (
+            self._bytes > MAX_BYTES and len(self._batches) > 1
+        ):
+            oldest = self._batches.popleft()
+            self._count -= oldest.count
+            self._bytes -= len(oldest.timings)
+
+    def newest(
+        self, request: metrics_pb2.ListRecentQueriesRequest, known: KnownQueries
+    ) -> list[metrics_pb2.RecentQuery]:
+        """The queries asked for by start, newest first; of one start, the last to come first."""
+        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        found = nlargest(
+            limit,
+            (
+                (start_us, number, index)
+                for number, batch in enumerate(self._batches)
+                for start_us, index in _wanted(batch, request, known)
+            ),
+        )
+        parsed = {
+            number: TimingReader(
+                event_pb2.QueryTimings.FromString(self._batches[number].timings),
+                self._batches[number].instance,
+            )
+            for number in {number for _, number, _ in found}
+        }
+        return [parsed[number].query(index, start_us, known) for start_us, number, index in found]
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """The row of a checkpoint."""
+        message = checkpoint_pb2.RecentTimings(batches=self._batches)
+        yield _NAME, 0, message.SerializeToString()
+
+    def load(self, _section: str, _bucket: int, data: bytes) -> None:
+        """Take back the row of dump()."""
+        self._batches.extend(checkpoint_pb2.RecentTimings.FromString(data).batches)
+        self._count = sum(batch.count for batch in self._batches)
+        self._bytes = sum(len(batch.timings) for batch in self._batches)
+
+
+class TimingReader:
+    """Reads single queries out of the columns of one event."""
+
+    def __init__(self, timings: event_pb2.QueryTimings, instance: str) -> None:
+        self._timings = timings
+        self._instance = instance
+        self._trace_ids = {
+            trace.index: trace.trace_id.hex()
+            for trace in timings.traces
+            if len(trace.trace_id) == TRACE_ID_BYTES
+        }
+
+    def query(self, index: int, start_us: int, known: KnownQueries) -> metrics_pb2.RecentQuery:
+        """The query at a position, with the start that it was counted at."""
+        timings = self._timings
+        query = known.of(timings.fingerprints[timings.query[index]])
+        state = timings.sqlstate[index]
+        answer = metrics_pb2.RecentQuery(
+            operation=query.operation,
+            fingerprint=query.fingerprint,
+            text=query.text,
+            pool_wait_ms=timings.pool_wait_us[index] / 1000,
+            connect_ms=timings.connect_us[index] / 1000,
+            cancel_wait_ms=timings.cancel_wait_us[index] / 1000,
+            execute_ms=timings.execute_us[index] / 1000,
+            rows=timings.rows[index],
+            batch_size=min(timings.batch_size[index], _MAX_INT32),
+            outcome=_OUTCOMES.get(timings.outcome[index], "unknown"),
+            sqlstate=timings.sqlstates[state - 1][:_SQLSTATE_CHARS] if state else "",
+            internal=timings.internal[index],
+            trace_id=self._trace_ids.get(index, ""),
+            instance=self._instance,
+        )
+        answer.start_time.FromMicroseconds(start_us)
+        return answer
+
+
+def _wanted(
+    batch: checkpoint_pb2.RecentBatch,
+    request: metrics_pb2.ListRecentQueriesRequest,
+    known: KnownQueries,
+) -> Iterator[tuple[int, int]]:
+    """(start_us, index) of the queries of a batch that a request asks for."""
+    timings = event_pb2.QueryTimings.FromString(batch.timings)
+    asked = [
+        not request.operation or known.of(fingerprint).operation == request.operation
+        for fingerprint in timings.fingerprints
+    ]
+    starts_us = batch.start_us or islice(
+        accumulate(timings.start_delta_us, initial=timings.base_time_us), 1, None
+    )
+    columns = zip(starts_us, timings.query, timings.internal, strict=True)
+    for index, (start_us, query, internal) in enumerate(columns):
+        if asked[query] and (request.include_internal or not internal):
+            yield start_us, index
+
+
+_OUTCOMES = {
+    number: name.removeprefix("QUERY_OUTCOME_").lower()
+    for name, number in event_pb2.QueryOutcome.items()
+    if number
+}

@@ -1,0 +1,256 @@
+"""The slowest queries of all times and those that still run: what each waited for, who held the
+lock, and the newest plan of its fingerprint; every table is bounded."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from heapq import nlargest
+from itertools import chain
+from typing import NamedTuple
+
+from metrics_service.measure.thresholds import SLOW_US
+from metrics_service.state.queries.columns import (
+    FATE_BITS,
+    FATE_SHIFT,
+    INTERNAL,
+    MISUSE,
+    Columns,
+)
+from metrics_service.state.queries.fingerprints import KnownQueries
+from metrics_service.state.queries.recent import TimingReader
+from metrics_service.state.queries.running import look_of, running_query
+from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
+from metrics_service.state.recent_keys import Seen
+from metrics_service.state.record import LogRecord
+from metrics_service.state.series.rings import HOUR_US
+from metrics_service.state.truncate import MAX_PLAN_BYTES, cut_at_line
+from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
+from protos.tracking.v1 import event_pb2
+
+MAX_ENDED = 200
+MAX_RUNNING = 200
+MAX_PLANS = 200
+# A query whose end was lost is given up so long after the last look at it.
+FORGOTTEN_US = HOUR_US
+# Well below the 4 MB that a gRPC client takes.
+MAX_ANSWER_BYTES = 3_000_000
+
+_NAME = "slow_queries"
+_ENDED, _RUNNING, _PLANS = (f"{_NAME}.{part}" for part in ("ended", "running", "plans"))
+# Looks travel on another way than timings and may come after the end; these are known to be late.
+_SEEN = "seen_captures"
+_SEEN_CAPTURES = 2_048
+
+
+class _Capture(NamedTuple):
+    """Names a query that was looked at."""
+
+    instance: str
+    epoch: int
+    capture_id: int
+
+
+class SlowQueries:
+    """Queries whose execution took, or takes, more than 500 ms, without internal ones."""
+
+    tables = (_NAME, _SEEN)
+
+    def __init__(self) -> None:
+        # Slowest first; of equal ones the first to come.
+        self._ended: list[checkpoint_pb2.KeptQuery] = []
+        # In the order of their last looks.
+        self._running: dict[_Capture, checkpoint_pb2.KeptQuery] = {}
+        # In the order of arrival.
+        self._plans: dict[int, event_pb2.QueryPlan] = {}
+        self._evicted = {_ENDED: 0, _RUNNING: 0, _PLANS: 0}
+        self._seen = Seen(_SEEN, _SEEN_CAPTURES)
+        self._now_us = 0
+
+    def look(
+        self,
+        running: event_pb2.RunningQuery,
+        seen_us: int,
+        record: LogRecord,
+        known: KnownQueries,
+    ) -> None:
+        """A running query was looked at, at seen_us; the look that comes last holds. One without a
+        capture_id could never end and is left out."""
+        if not running.capture_id:
+            return
+        self.drop(record.instance, record.epoch)
+        capture = _Capture(record.instance, record.epoch, running.capture_id)
+        if self._seen.flags(_text(capture)):
+            self._look_at_ended(capture, running)
+            return
+        self._running.pop(capture, None)
+        self._running[capture] = checkpoint_pb2.KeptQuery(
+            query=running_query(running, seen_us, record.instance, known),
+            epoch=record.epoch,
+            capture_id=running.capture_id,
+            looked_us=self._now_us,
+        )
+        if len(self._running) > MAX_RUNNING:
+            del self._running[next(iter(self._running))]
+            self._evicted[_RUNNING] += 1
+
+    def ended(
+        self,
+        timings: event_pb2.QueryTimings,
+        columns: Columns,
+        record: LogRecord,
+        known: KnownQueries,
+    ) -> None:
+        """Queries ended. `columns` are those of `timings`, with starts that are true."""
+        self.drop(record.instance, record.epoch)
+        captures = self._end(timings, record)
+        execute_us = columns.execute_us
+        if max(execute_us, default=0) <= SLOW_US:
+            return
+        slow = [
+            index
+            for index, (took_us, key) in enumerate(zip(execute_us, columns.keys, strict=True))
+            if took_us > SLOW_US
+            and not key & INTERNAL
+            and (key & FATE_BITS) >> FATE_SHIFT != MISUSE
+        ]
+        before = len(self._ended)
+        reader = TimingReader(timings, record.instance)
+        for index in nlargest(MAX_ENDED, slow, key=execute_us.__getitem__):
+            if len(self._ended) == MAX_ENDED:
+                if execute_us[index] / 1000 <= _execute_ms(self._ended[-1]):
+                    break
+                self._ended.pop()
+            query = reader.query(index, columns.start_us[index], known)
+            kept = checkpoint_pb2.KeptQuery(query=metrics_pb2.SlowQuery(query=query))
+            if index in captures:
+                kept.epoch = record.epoch
+                kept.capture_id, look = captures[index]
+                if look is not None:
+                    kept.query.look.CopyFrom(look)
+            insort(self._ended, kept, key=lambda each: -_execute_ms(each))
+        self._evicted[_ENDED] += before + len(slow) - len(self._ended)
+
+    def plan(self, plan: event_pb2.QueryPlan) -> None:
+        """Keep the newest plan of a fingerprint."""
+        text = cut_at_line(plan.plan, MAX_PLAN_BYTES)
+        if not text:
+            return
+        self._plans.pop(plan.fingerprint, None)
+        self._plans[plan.fingerprint] = event_pb2.QueryPlan(fingerprint=plan.fingerprint, plan=text)
+        if len(self._plans) > MAX_PLANS:
+            del self._plans[next(iter(self._plans))]
+            self._evicted[_PLANS] += 1
+
+    def drop(self, instance: str, epoch: int) -> None:
+        """Nothing runs any more of what a producer began before this epoch."""
+        if self._running:
+            for capture in [each for each in self._running if each.instance == instance]:
+                if capture.epoch < epoch:
+                    del self._running[capture]
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass: queries that nobody has looked at for long are given up."""
+        self._now_us = now_us
+        while self._running:
+            capture, kept = next(iter(self._running.items()))
+            if kept.looked_us > now_us - FORGOTTEN_US:
+                return
+            del self._running[capture]
+
+    def slowest(
+        self, request: metrics_pb2.ListSlowQueriesRequest, known: KnownQueries
+    ) -> list[metrics_pb2.SlowQuery]:
+        """The queries asked for: running ones, longest first, then ended ones, slowest first; no
+        more than fit into a message."""
+        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        running = sorted(self._running.values(), key=lambda kept: -_execute_ms(kept))
+        answer: list[metrics_pb2.SlowQuery] = []
+        size = 0
+        for kept in chain(running, self._ended):
+            query = self._answer(kept.query, known)
+            if request.operation and query.query.operation != request.operation:
+                continue
+            size += query.ByteSize()
+            if len(answer) == limit or size > MAX_ANSWER_BYTES:
+                break
+            answer.append(query)
+        return answer
+
+    def evicted(self) -> dict[str, int]:
+        """What did not fit into the tables."""
+        return {
+            "slow_queries": self._evicted[_ENDED],
+            "running_queries": self._evicted[_RUNNING],
+            "query_plans": self._evicted[_PLANS],
+        }
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows of a checkpoint."""
+        for section, rows in (
+            (_ENDED, checkpoint_pb2.SlowQueries(queries=self._ended)),
+            (_RUNNING, checkpoint_pb2.SlowQueries(queries=self._running.values())),
+            (_PLANS, checkpoint_pb2.SlowQueries(plans=self._plans.values())),
+        ):
+            rows.evicted = self._evicted[section]
+            yield section, 0, rows.SerializeToString()
+        yield from self._seen.dump()
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row of dump(). KeyError for a section that is none of them."""
+        if section.startswith(f"{_SEEN}."):
+            self._seen.load(section, bucket, data)
+            return
+        rows = checkpoint_pb2.SlowQueries.FromString(data)
+        self._evicted = {**self._evicted, section: rows.evicted}
+        if section == _ENDED:
+            self._ended = list(rows.queries)
+        elif section == _RUNNING:
+            self._running = {_capture_of(kept): kept for kept in rows.queries}
+        elif section == _PLANS:
+            self._plans = {plan.fingerprint: plan for plan in rows.plans}
+        else:
+            raise KeyError(section)
+
+    def _end(
+        self, timings: event_pb2.QueryTimings, record: LogRecord
+    ) -> dict[int, tuple[int, metrics_pb2.QueryLook | None]]:
+        """(capture_id, last look) by position of the queries that were looked at."""
+        found: dict[int, tuple[int, metrics_pb2.QueryLook | None]] = {}
+        for named in timings.captures:
+            if named.capture_id and named.index < len(timings.query):
+                capture = _Capture(record.instance, record.epoch, named.capture_id)
+                self._seen.mark(_text(capture))
+                kept = self._running.pop(capture, None)
+                found[named.index] = (named.capture_id, kept.query.look if kept else None)
+        return found
+
+    def _look_at_ended(self, capture: _Capture, running: event_pb2.RunningQuery) -> None:
+        for kept in self._ended:
+            if kept.capture_id == capture.capture_id and _capture_of(kept) == capture:
+                kept.query.look.CopyFrom(look_of(running))
+
+    def _answer(self, slow: metrics_pb2.SlowQuery, known: KnownQueries) -> metrics_pb2.SlowQuery:
+        answer = metrics_pb2.SlowQuery()
+        answer.CopyFrom(slow)
+        fingerprint = int(slow.query.fingerprint, 16)
+        # One whose definition came later, or whose definition has gone since.
+        query = known.find(fingerprint)
+        if query is not None:
+            answer.query.operation, answer.query.text = query.operation, query.text
+        plan = self._plans.get(fingerprint)
+        if plan is not None:
+            answer.plan = plan.plan
+        return answer
+
+
+def _execute_ms(kept: checkpoint_pb2.KeptQuery) -> float:
+    return kept.query.query.execute_ms
+
+
+def _capture_of(kept: checkpoint_pb2.KeptQuery) -> _Capture:
+    return _Capture(kept.query.query.instance, kept.epoch, kept.capture_id)
+
+
+def _text(capture: _Capture) -> str:
+    return f"{capture.epoch} {capture.capture_id} {capture.instance}"

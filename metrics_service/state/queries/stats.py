@@ -1,0 +1,293 @@
+"""Query statistics by operation, for as long as anything is kept, and by fingerprint, for an hour;
+what a service runs for itself is counted apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Self
+
+from metrics_service.measure.sketch import Sketch
+from metrics_service.state.queries import columns as columns_of
+from metrics_service.state.queries.cell import OTHER, QueryCell, QueryCells, QueryTotals
+from metrics_service.state.queries.columns import (
+    FATE_BITS,
+    FATE_SHIFT,
+    FINGERPRINT_SHIFT,
+    INTERNAL,
+    Columns,
+    picked,
+)
+from metrics_service.state.queries.fingerprints import KnownQueries, Query
+from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution, Rings
+from protos.metrics.v1 import metrics_pb2
+from protos.tracking.v1 import event_pb2
+
+MAX_OPERATIONS = 200
+MAX_WAITING = 5_000
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 500
+FINGERPRINT_RESOLUTIONS = (
+    Resolution("10s", RESOLUTIONS[0].step_us, 30),
+    Resolution("1m", RESOLUTIONS[1].step_us, 60),
+)
+
+_TOTALS = "query_totals"
+_OPERATIONS = "queries"
+_FINGERPRINTS = "fingerprints"
+_KNOWN = "queries.known"
+_STEP_US = RESOLUTIONS[0].step_us
+_Request = metrics_pb2.GetQueryStatsRequest
+
+
+class _Waiting(NamedTuple):
+    """Queries that ended alike, not counted yet: one entry of each list a query."""
+
+    execute_us: list[int]
+    pool_wait_us: list[int]
+    rows: list[int]
+
+    @classmethod
+    def empty(cls) -> Self:
+        return cls([], [], [])
+
+
+class QueryFold:
+    """Statistics of queries by time."""
+
+    tables = (_TOTALS, _OPERATIONS, _FINGERPRINTS)
+
+    def __init__(self) -> None:
+        self.known = KnownQueries()
+        self.evicted_operations = 0
+        # (slot of the finest ring, fingerprint, fate): queries not counted yet.
+        self._waiting: dict[tuple[int, int, int], _Waiting] = defaultdict(_Waiting.empty)
+        self._waiting_queries = 0
+        self._now_us = 0
+        # Apart from the operations: what is read most often must not cost by how many there are.
+        self._totals = Rings(QueryTotals, QueryTotals.decode)
+        self._operations = Rings(QueryCells, QueryCells.decode)
+        self._fingerprints = Rings(
+            QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
+        )
+
+    def define(self, definition: event_pb2.QueryDefinition) -> None:
+        """Learn what a fingerprint stands for; queries so far keep their name."""
+        self._settle()
+        self.known.define(definition)
+
+    def add(self, columns: Columns) -> None:
+        """Count the queries of one event, each at its start."""
+        start_us = columns.start_us
+        if not start_us:
+            return
+        first, last = min(start_us) // _STEP_US, max(start_us) // _STEP_US
+        if first == last:
+            self._add_slot(first, columns)
+        else:
+            slots: dict[int, list[int]] = defaultdict(list)
+            for index, time_us in enumerate(start_us):
+                slots[time_us // _STEP_US].append(index)
+            for slot, wanted in slots.items():
+                self._add_slot(slot, columns.pick(wanted))
+        self._waiting_queries += len(start_us)
+        if self._waiting_queries >= MAX_WAITING:
+            self._settle()
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass."""
+        if now_us // _STEP_US != self._now_us // _STEP_US:
+            self._settle()
+        self._now_us = now_us
+        self._totals.advance(now_us)
+        self._operations.advance(now_us)
+        self._fingerprints.advance(now_us)
+
+    def prepare(self) -> Iterator[None]:
+        """See Rings.prepare."""
+        for rings in (self._totals, self._operations, self._fingerprints):
+            yield from rings.prepare()
+
+    def total(self, window_us: int | None) -> QueryCell:
+        """All queries of a window but internal ones. Not to be changed."""
+        self._settle()
+        return self._totals.window(window_us).total
+
+    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
+        """Execute times in microseconds by operation, of a window that ended so long ago."""
+        self._settle()
+        groups = self._operations.window(window_us, ended_us).groups
+        return {operation: cell.execute_us for operation, cell in groups.items()}
+
+    def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
+        """The groups of a window, in the request's order; for fingerprints one that
+        fingerprint_window_us gave. WindowError for a window that is not kept."""
+        self._settle()
+        totals = self._totals.window(window_us)
+        groups: list[tuple[Query, QueryCell]]
+        if request.group_by == _Request.FINGERPRINT:
+            groups = self._by_fingerprint(window_us)
+        else:
+            cells = self._operations.window(window_us).groups
+            groups = [(Query(operation, "", ""), cell) for operation, cell in cells.items()]
+        worth = _WORTH[request.order_by]
+        groups.sort(key=lambda group: (-worth(group[1]), group[0]))
+        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        answer = metrics_pb2.GetQueryStatsResponse(
+            total=totals.total.stats(), internal=totals.internal.stats()
+        )
+        for query, cell in groups[:limit]:
+            stats = answer.groups.add()
+            stats.CopyFrom(cell.stats())
+            stats.operation, stats.fingerprint, stats.text = query
+        return answer
+
+    def evicted(self) -> dict[str, int]:
+        """What did not fit into the tables."""
+        return {
+            "operations": self.evicted_operations,
+            "fingerprints": self.known.evicted_fingerprints,
+            "query_definitions": self.known.evicted_definitions,
+        }
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows of a checkpoint, without the counters of evicted()."""
+        self._settle()
+        yield _KNOWN, 0, self.known.encode()
+        for name, slot, data in self._totals.dump():
+            yield f"{_TOTALS}.{name}", slot, data
+        for name, slot, data in self._operations.dump():
+            yield f"{_OPERATIONS}.{name}", slot, data
+        for name, slot, data in self._fingerprints.dump():
+            yield f"{_FINGERPRINTS}.{name}", slot, data
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row of dump()."""
+        table, _, name = section.partition(".")
+        if section == _KNOWN:
+            self.known.restore(data)
+        elif table == _TOTALS:
+            self._totals.load(name, bucket, data)
+        elif table == _OPERATIONS:
+            self._operations.load(name, bucket, data)
+        else:
+            self._fingerprints.load(name, bucket, data)
+
+    def _add_slot(self, slot: int, columns: Columns) -> None:
+        """Keep queries that all started in one slot of the finest ring, by group."""
+        groups: dict[int, list[int]] = defaultdict(list)
+        for index, key in enumerate(columns.keys):
+            groups[key].append(index)
+        for key, wanted in groups.items():
+            fingerprint = columns.fingerprints[key >> FINGERPRINT_SHIFT]
+            if not key & INTERNAL:
+                self.known.use(fingerprint)
+            waiting = self._waiting[slot, fingerprint, key & FATE_BITS]
+            waiting.execute_us.extend(picked(columns.execute_us, wanted))
+            waiting.pool_wait_us.extend(picked(columns.pool_wait_us, wanted))
+            waiting.rows.extend(picked(columns.rows, wanted))
+
+    def _settle(self) -> None:
+        """Count what waits.
+
+        Each group is summed up once and then merged into every cell that it belongs to: a merge
+        costs by buckets, not by queries, so that the fewer the better. Nothing that decides where
+        a query counts may change while it waits.
+        """
+        totals: dict[int, QueryCell] = defaultdict(QueryCell)
+        for (slot, fingerprint, fate), queries in self._waiting.items():
+            cell = _cell(fate >> FATE_SHIFT, *queries)
+            time_us = slot * _STEP_US
+            if fate & INTERNAL:
+                for counted in self._totals.at(time_us):
+                    counted.internal.merge(cell)
+                continue
+            totals[slot].merge(cell)
+            query = self.known.of(fingerprint)
+            operation = self._operation(query.operation, cell.total)
+            for cells in self._operations.at(time_us):
+                cells.group(operation).merge(cell)
+            for cells in self._fingerprints.at(time_us):
+                cells.group(query.fingerprint).merge(cell)
+        for slot, cell in totals.items():
+            for counted in self._totals.at(slot * _STEP_US):
+                counted.total.merge(cell)
+        self._waiting.clear()
+        self._waiting_queries = 0
+
+    def _operation(self, operation: str, queries: int) -> str:
+        groups = self._operations.total.groups
+        if operation in groups or len(groups) < MAX_OPERATIONS:
+            return operation
+        self.evicted_operations += queries
+        return OTHER
+
+    def _by_fingerprint(self, window_us: int | None) -> list[tuple[Query, QueryCell]]:
+        tracked = self.known.tracked()
+        other = QueryCell()
+        groups = []
+        for fingerprint, cell in self._fingerprints.window(window_us).groups.items():
+            query = tracked.get(fingerprint)
+            if query is None:
+                other.merge(cell)
+            else:
+                groups.append((query, cell))
+        if other.total:
+            groups.append((Query(OTHER, "", ""), other))
+        return groups
+
+
+def fingerprint_window_us(window_us: int | None) -> int:
+    """The window that fingerprints are answered for: an hour for None, and whole minutes where
+    they are not kept any finer. A window that is not kept at all stays as it is."""
+    if window_us is None:
+        return HOUR_US
+    fine, coarse = FINGERPRINT_RESOLUTIONS
+    if window_us <= fine.span_us or window_us > coarse.span_us or window_us % fine.step_us:
+        return window_us
+    return -(-window_us // coarse.step_us) * coarse.step_us
+
+
+def _cell(fate: int, execute_us: list[int], pool_wait_us: list[int], rows: list[int]) -> QueryCell:
+    """The statistics of queries that ended alike."""
+    cell = QueryCell()
+    cell.total = len(rows)
+    cell.rows = sum(rows)
+    if fate == columns_of.OK:
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.ERROR:
+        cell.errors = cell.total
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.FAILED:
+        cell.failed = cell.total
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.CANCELLED:
+        cell.cancelled = cell.total
+    elif fate == columns_of.MISUSE:
+        cell.misuse = cell.total
+    return cell
+
+
+def _total_time(cell: QueryCell) -> float:
+    return cell.execute_us.sum
+
+
+def _p95(cell: QueryCell) -> float:
+    return cell.execute_us.quantile(0.95) or 0.0
+
+
+def _count(cell: QueryCell) -> float:
+    return cell.total
+
+
+def _failures(cell: QueryCell) -> float:
+    return cell.failed
+
+
+_WORTH: dict[int, Callable[[QueryCell], float]] = {
+    _Request.ORDER_BY_UNSPECIFIED: _total_time,
+    _Request.TOTAL_TIME: _total_time,
+    _Request.P95: _p95,
+    _Request.COUNT: _count,
+    _Request.FAILURES: _failures,
+}

@@ -1,0 +1,186 @@
+"""Figures by time, in slots that add up: a window is the sum of its slots, and what a slot holds
+is bounded by the ring it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+
+from metrics_service.state.series.ring import C, Ring, merged
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+
+_FOUND_CELLS = 4096
+_KEPT_SUMS = 8
+
+
+class Resolution(NamedTuple):
+    """A ring: `slots` slots of `step_us` each, named for checkpoints."""
+
+    name: str
+    step_us: int
+    slots: int
+
+    @property
+    def span_us(self) -> int:
+        """The longest window it can answer."""
+        return self.step_us * self.slots
+
+
+RESOLUTIONS = (
+    Resolution("10s", 10 * SECOND_US, 360),
+    Resolution("1m", MINUTE_US, 1440),
+    Resolution("1h", HOUR_US, 720),
+)
+
+
+class WindowError(ValueError):
+    """No ring keeps this window."""
+
+
+class Rings(Generic[C]):
+    """Cells by time in several resolutions, finest first, and, if endless, one cell of all times.
+
+    A figure is written to its slot of each ring, so that a later correction reaches every ring
+    that still holds the slot. A slot that nothing has touched for one step of the finest ring is
+    kept encoded, a tenth of the size; dump() then gives the same bytes object each time. A ring
+    takes slots up to its own length ahead of now, since facts carry their own clock's time; a
+    window never shows them before they are due.
+
+    Sums of slots are kept in blocks, so that a read costs by the logarithm of the slots in its
+    window: prepare() makes those that are missing, else the first read that needs one does. Blocks
+    are no part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        new: Callable[[], C],
+        decode: Callable[[bytes], C],
+        resolutions: tuple[Resolution, ...] = RESOLUTIONS,
+        *,
+        endless: bool = True,
+    ) -> None:
+        self.total = new()
+        self._endless = endless
+        self.resolutions = resolutions
+        self._new = new
+        self._decode = decode
+        self._rings = [Ring(*resolution, new, decode) for resolution in resolutions]
+        self._step_us = resolutions[0].step_us
+        self._now_us = 0
+        self._found: dict[int, tuple[C, ...]] = {}
+        # By window, in order of use.
+        self._sums: dict[tuple[int, int], tuple[list[bytes], C]] = {}
+
+    def at(self, time_us: int) -> tuple[C, ...]:
+        """The cells to write a figure of `time_us` to; that of all times is the last of them."""
+        slot = time_us // self._step_us
+        cells = self._found.get(slot)
+        if cells is None:
+            if len(self._found) >= _FOUND_CELLS:
+                self._found.clear()
+            held = [ring.cell(time_us, self._now_us) for ring in self._rings]
+            if self._endless:
+                held.append(self.total)
+            cells = self._found[slot] = tuple(cell for cell in held if cell is not None)
+        return cells
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass: slots that have left their ring are dropped."""
+        before_us, self._now_us = self._now_us, now_us
+        if before_us // self._step_us == now_us // self._step_us:
+            return
+        self._found.clear()
+        for ring in self._rings:
+            ring.advance(now_us)
+
+    def window(self, window_us: int | None, ended_us: int = 0) -> C:
+        """The sum of the window that ended so long ago, ending now for 0; all times for None. Not
+        to be changed.
+
+        A window of n steps is the slot that now lies in and the n - 1 before it; ended_us is whole
+        steps too. WindowError where no ring keeps it.
+        """
+        if window_us is None:
+            return self.total
+        level = ring_of(window_us + ended_us, self.resolutions)
+        step_us = self.resolutions[level].step_us
+        high_us = (self._now_us // step_us + 1) * step_us - ended_us
+        closed: list[bytes] = []
+        found = self._new()
+        for part in self._cover(level, high_us - window_us, high_us):
+            if isinstance(part, bytes):
+                closed.append(part)
+            else:
+                found.merge(part)
+        found.merge(self._sum((window_us, ended_us), closed))
+        return found
+
+    def prepare(self) -> Iterator[None]:
+        """Make the blocks that windows up to now consist of, one a step; figures may be written and
+        read between two steps."""
+        for ring in self._rings:
+            yield from ring.prepare(self._now_us)
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows (resolution, slot, bytes), and ("total", 0, bytes) if endless."""
+        if self._endless:
+            yield "total", 0, self.total.encode()
+        for ring in self._rings:
+            for slot, data in ring.dump():
+                yield ring.name, slot, data
+
+    def load(self, name: str, slot: int, data: bytes) -> None:
+        """Take back one row of dump(). KeyError for a name that is not kept."""
+        if name == "total":
+            self.total = self._decode(data)
+            return
+        {ring.name: ring for ring in self._rings}[name].closed[slot] = data
+
+    def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
+        """The sum of closed slots and blocks; the last one of each window is kept, since from read
+        to read they are mostly the same."""
+        known, found = self._sums.pop(window, (None, None))
+        if found is None or known != closed:
+            found = merged(closed, self._new, self._decode)
+        self._sums[window] = closed, found
+        if len(self._sums) > _KEPT_SUMS:
+            del self._sums[next(iter(self._sums))]
+        return found
+
+    def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[C | bytes]:
+        """Parts of [low_us, high_us), of coarser rings where whole slots of them fit."""
+        if level + 1 < len(self._rings):
+            step_us = self.resolutions[level + 1].step_us
+            inner_low_us = -(-low_us // step_us) * step_us
+            inner_high_us = high_us // step_us * step_us
+            if inner_low_us < inner_high_us:
+                yield from self._rings[level].parts(low_us, inner_low_us)
+                yield from self._cover(level + 1, inner_low_us, inner_high_us)
+                yield from self._rings[level].parts(inner_high_us, high_us)
+                return
+        yield from self._rings[level].parts(low_us, high_us)
+
+
+def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -> int:
+    """Index of the finest ring that keeps a window; WindowError where none does."""
+    for level, resolution in enumerate(resolutions):
+        if 0 < window_us <= resolution.span_us and window_us % resolution.step_us == 0:
+            return level
+    kept = ", ".join(
+        f"multiples of {resolution.step_us // SECOND_US} s"
+        f" up to {resolution.span_us // SECOND_US} s"
+        for resolution in resolutions
+    )
+    raise WindowError(f"a window of {window_us / SECOND_US:g} s is not kept; kept are {kept}")
+
+
+def duration_us(duration: Duration) -> int:
+    """A window of a request; WindowError for one finer than a microsecond."""
+    if duration.nanos % 1000:
+        raise WindowError("a window is a whole number of seconds")
+    return duration.seconds * SECOND_US + duration.nanos // 1000

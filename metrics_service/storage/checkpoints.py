@@ -1,0 +1,161 @@
+"""The checkpoint of the fold: rows of state and the position they stand for change together, by
+compare-and-set, so that neither an old worker nor a crash can part them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from metrics_service.storage.connections import TROUBLE, connect
+from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError
+
+SAVE_TIMEOUT_S: Final = 30.0
+
+Section = tuple[str, int, bytes]
+"""(section, bucket, serialised state)."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state after the record at position, as code of state_version wrote it."""
+
+    position: int
+    state_version: int
+    rows: list[Section]
+
+
+class CheckpointStore:
+    """Checkpoints, and the connection beside the writer's on which they and the log are read."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._lock = asyncio.Lock()
+        self._generation = 0
+        # Of a save whose outcome is not known: the answer to its commit was lost.
+        self._uncertain_epoch: int | None = None
+
+    async def using(self, query: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, T]]) -> T:
+        """Run a query on the connection, one at a time. LogUnavailableError when it is away."""
+        async with self._lock:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._dsn)
+                async with asyncio.timeout(SAVE_TIMEOUT_S):
+                    return await query(self._connection)
+            except TROUBLE as trouble:
+                self._drop()
+                raise LogUnavailableError(str(trouble)) from trouble
+            except BaseException:
+                self._drop()
+                raise
+
+    async def load(self) -> Checkpoint:
+        """The newest checkpoint; position 0 before the first."""
+        return await self.using(self._load)
+
+    async def save(
+        self,
+        position: int,
+        state_version: int,
+        changed: list[Section],
+        removed: list[tuple[str, int]],
+        *,
+        replace: bool,
+        writer_epoch: int,
+    ) -> None:
+        """Make the stored rows those of the newest state: changed rows are written and removed
+        ones deleted, or with replace all rows are deleted first. CheckpointConflictError when
+        somebody else has saved one since, or has become the writer. After LogUnavailableError it
+        is not known which rows are stored: the next save must replace them.
+        """
+
+        async def write(connection: asyncpg.Connection[Any]) -> int | None:
+            await self._settle(connection)
+            async with connection.transaction():
+                generation: int | None = await connection.fetchval(
+                    _FLIP, position, state_version, writer_epoch, self._generation
+                )
+                if generation is None:
+                    return None
+                if replace:
+                    await connection.execute("DELETE FROM checkpoint_bucket")
+                elif removed:
+                    await connection.execute(_REMOVE, *map(list, zip(*removed, strict=True)))
+                if changed:
+                    await connection.execute(_PUT, *map(list, zip(*changed, strict=True)))
+                return generation
+
+        try:
+            generation = await self.using(write)
+        except BaseException:
+            self._uncertain_epoch = writer_epoch
+            raise
+        if generation is None:
+            raise CheckpointConflictError("another process has written a checkpoint since")
+        self._generation = generation
+
+    async def close(self) -> None:
+        """Close the connection."""
+        async with self._lock:
+            self._drop()
+
+    async def _load(self, connection: asyncpg.Connection[Any]) -> Checkpoint:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            header = await connection.fetchrow(
+                "SELECT generation, position, state_version FROM checkpoint"
+            )
+            rows = await connection.fetch("SELECT section, bucket, state FROM checkpoint_bucket")
+        if header is None:
+            raise LogUnavailableError("the header of the checkpoint is missing")
+        self._generation = header["generation"]
+        return Checkpoint(
+            header["position"],
+            header["state_version"],
+            [(row["section"], row["bucket"], row["state"]) for row in rows],
+        )
+
+    async def _settle(self, connection: asyncpg.Connection[Any]) -> None:
+        """Take over the generation of a save of ours that was carried out after all."""
+        if self._uncertain_epoch is None:
+            return
+        generation = await connection.fetchval(
+            "SELECT generation FROM checkpoint WHERE writer_epoch = $1", self._uncertain_epoch
+        )
+        if generation is not None:
+            self._generation = generation
+        self._uncertain_epoch = None
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+_FLIP: Final = """
+UPDATE checkpoint
+SET generation = generation + 1, previous_position = checkpoint.position, position = $1,
+    state_version = $2, writer_epoch = $3, saved_at = clock_timestamp()
+WHERE generation = $4 AND EXISTS (SELECT FROM event_log_head WHERE writer_epoch = $3)
+RETURNING generation
+"""
+
+_REMOVE: Final = """
+DELETE FROM checkpoint_bucket AS old
+USING unnest($1::text[], $2::bigint[]) AS gone (section, bucket)
+WHERE old.section = gone.section AND old.bucket = gone.bucket
+"""
+
+_PUT: Final = """
+INSERT INTO checkpoint_bucket (section, bucket, state)
+SELECT section, bucket, state
+FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (section, bucket, state)
+ON CONFLICT (section, bucket) DO UPDATE SET state = excluded.state
+"""

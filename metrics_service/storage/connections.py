@@ -1,0 +1,72 @@
+"""Connections to the metrics database; what can go wrong with one is named once."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
+
+CONNECT_TIMEOUT_S: Final = 5.0
+STATEMENT_TIMEOUT_S: Final = 30.0
+OLDEST_POSTGRES: Final = 15
+
+TROUBLE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    LogUnavailableError,
+)
+"""The database is away, refuses, or belongs to another writer now."""
+
+
+async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
+    """A connection whose commits are durable when they return; `settings` are the server's."""
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        server_settings={
+            "application_name": "metrics_service",
+            "synchronous_commit": "on",
+            **settings,
+        },
+    )
+    return connection
+
+
+async def check_ready(dsn: str) -> None:
+    """Raise LogNotReadyError, with one line that says what to do, unless the log can be used."""
+    where = _where(dsn)
+    try:
+        connection = await connect(dsn)
+    except TROUBLE as trouble:
+        raise LogNotReadyError(
+            f"the metrics database at {where} cannot be reached: {line_of(trouble)}"
+        ) from None
+    try:
+        version = connection.get_server_version().major
+        if version < OLDEST_POSTGRES:
+            raise LogNotReadyError(
+                f"the metrics database at {where} is PostgreSQL {version};"
+                f" {OLDEST_POSTGRES} or newer is needed"
+            )
+        tables = await connection.fetchval(
+            "SELECT count(to_regclass(name)) FROM unnest($1::text[]) AS name",
+            ["event_log_head", "event_log", "producer", "checkpoint", "checkpoint_bucket"],
+        )
+        if tables != 5:
+            raise LogNotReadyError(
+                f"the metrics database at {where} is not migrated: run `make migrate`"
+            )
+    finally:
+        await connection.close()
+
+
+def _where(dsn: str) -> str:
+    """Host, port and database, without user and password."""
+    parts = urlsplit(dsn)
+    return f"{parts.netloc.rpartition('@')[2] or 'the default host'}{parts.path}"

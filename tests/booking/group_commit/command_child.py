@@ -1,0 +1,27 @@
+"""A copy of the service as a process of its own, which carries out one command and says so.
+
+Called with the URL of the database, the time as ISO 8601, and on standard input the pickled
+command. It is started to be killed.
+"""
+
+import asyncio
+import pickle
+import sys
+from datetime import datetime
+
+from booking_service.group_commit.bus import CommandBus
+from booking_service.storage.database import Database, SetClock
+
+
+async def main(dsn: str, now: str) -> None:
+    command = pickle.loads(sys.stdin.buffer.read())
+    database = Database(dsn, clock=SetClock(datetime.fromisoformat(now)), application_name="child")
+    await database.open()
+    bus = CommandBus(database, lock_timeout_s=30.0)
+    bus.start()
+    await bus.submit(command, caller="child", rpc="child")
+    print("committed")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Packages that somebody else has locked: their commands wait, and nobody else does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+
+from booking_service.domain.booking import State
+from booking_service.domain.refusal import Reason
+from tests.booking.group_commit.harness import Harness, patient, refused
+
+
+async def test_a_locked_package_holds_up_nobody_else(harness: Harness) -> None:
+    await _wait_for_locks(harness, 60.0)
+    locked, free = await harness.package(capacity=5), await harness.package(capacity=5)
+    async with _locked(harness, locked):
+        stuck = asyncio.create_task(harness.start(locked))
+        for _ in range(5):
+            await harness.start(free)
+        assert not stuck.done()
+    assert (await stuck).state is State.HELD
+
+
+async def test_a_locked_package_holds_up_no_other_that_was_locked(harness: Harness) -> None:
+    await _wait_for_locks(harness, 60.0)
+    long, short = await harness.package(capacity=5), await harness.package(capacity=5)
+    async with _locked(harness, long):
+        async with _locked(harness, short):
+            first = asyncio.create_task(harness.start(long))
+            second = asyncio.create_task(harness.start(short))
+            await _blocked(harness, 2)
+        assert (await second).state is State.HELD
+        assert not first.done()
+    assert (await first).state is State.HELD
+
+
+async def test_a_package_locked_for_long_is_overload(harness: Harness) -> None:
+    await _wait_for_locks(harness, 0.1)
+    package_id = await harness.package(capacity=5)
+    async with _locked(harness, package_id):
+        assert await refused(harness.start(package_id)) is Reason.OVERLOADED
+    await harness.start(package_id)
+
+
+async def _wait_for_locks(harness: Harness, lock_timeout_s: float) -> None:
+    """A bus that waits for a locked package for so long."""
+    await harness.bus.stop()
+    harness.bus = patient(harness.database, lock_timeout_s=lock_timeout_s)
+    harness.bus.start()
+
+
+@asynccontextmanager
+async def _locked(harness: Harness, package_id: UUID) -> AsyncIterator[None]:
+    """A package locked by somebody else."""
+    connection = await asyncpg.connect(harness.dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM packages WHERE id = $1 FOR UPDATE", package_id)
+            yield
+    finally:
+        await connection.close()
+
+
+async def _blocked(harness: Harness, sessions: int) -> None:
+    """Returns once so many sessions wait for a lock."""
+    async with asyncio.timeout(30):
+        while True:
+            row = await harness.query(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if row[0] == sessions:
+                return

@@ -1,0 +1,270 @@
+"""Holds under concurrency: limits of a user, one answer to one request, time against payment.
+
+Two copies of the service, each with its own pool and queue, share a database and a clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from statistics import median
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+from google.rpc import error_details_pb2
+
+from booking_service.group_commit import load
+from booking_service.storage.database import Connection
+from protos.booking.v1 import booking_pb2
+from tests.allowance import Stopwatch, allowed_s
+from tests.booking.races.clients import (
+    DEADLINE_S,
+    p99_s,
+    patient,
+    reasons,
+    released,
+    rows,
+    size,
+    until,
+    watched,
+)
+from tests.booking.running_service import NOON, Refusal, Shell, confirm_of, running, start_of
+
+TICK = timedelta(microseconds=1)
+NO_SWEEPS = {"BOOKING_SWEEP_INTERVAL_S": "3600"}
+
+
+class TickingClock:
+    """Goes on by a microsecond each time it is read, whichever copy reads it."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+    async def now(self, connection: Connection) -> datetime:
+        del connection
+        self.time += TICK
+        return self.time
+
+
+@asynccontextmanager
+async def two_copies(dsn: str, **settings: str) -> AsyncIterator[tuple[Shell, Shell, TickingClock]]:
+    clock = TickingClock()
+    settings = NO_SWEEPS | settings
+    async with patient(dsn, **settings) as one, patient(dsn, **settings) as other:
+        one.server.database.clock = other.server.database.clock = clock
+        yield one, other, clock
+
+
+async def test_confirm_against_the_sweeper_and_the_next_buyer_at_the_instant_of_expiry(
+    booking_dsn: str,
+) -> None:
+    """The last seat has one owner: who paid, or the next one, and then the money is due back."""
+    chance = random.Random(17)
+    seen: Counter[str] = Counter()
+    async with two_copies(booking_dsn) as (one, other, clock), watched(booking_dsn):
+        package = await one.package(capacity=1, days=1)
+        # Not the first, which prepares its statements, nor one in which the machine stood still.
+        sweep_s = median([await timed(one.server.sweeper.sweep) for _ in range(9)])
+        rounds = size(60, 1000)
+        for number in range(10 * rounds):
+            # Who wins is chance: on until each has.
+            if number >= rounds and len(seen) == 2 and "sweeper" in await enders(booking_dsn):
+                break
+            pending = await one.completed(package.id, end_date=None, user_id="first")
+            expiry = pending.hold_expire_time.ToDatetime(UTC)
+            # The copies read the clock five to ten times: some before the hold ends, some after.
+            clock.time = expiry - chance.randint(0, 8) * TICK
+            copies = [one, other]
+            chance.shuffle(copies)
+            paid = confirm_of(pending)
+            buyer = chance.choice(copies)
+            # A sweep takes several statements before it locks anything; the others come meanwhile.
+            calls: list[Any] = [
+                delayed(
+                    chance.uniform(0, 2 * sweep_s),
+                    partial(copies[0].booking.ConfirmBooking, paid, timeout=DEADLINE_S),
+                ),
+                copies[1].server.sweeper.sweep,
+                delayed(
+                    chance.uniform(0, 2 * sweep_s),
+                    partial(buyer.held, package.id, end_date=None, user_id="next"),
+                ),
+            ]
+            order = [0, 1, 2]
+            chance.shuffle(order)
+            answers = dict(zip(order, await released([calls[n] for n in order]), strict=True))
+            became = await one.booking.GetBooking(
+                booking_pb2.GetBookingRequest(booking_id=pending.id)
+            )
+            (payment,) = await rows(
+                booking_dsn,
+                "SELECT p.state, (SELECT count(*) FROM refunds AS r WHERE r.payment_id = p.id) "
+                "AS refunds FROM payments AS p WHERE p.booking_id::text = $1",
+                pending.id,
+            )
+            confirmed, following = answers[0], answers[2]
+            if isinstance(confirmed, booking_pb2.Booking):
+                assert confirmed.state == became.state == booking_pb2.Booking.CONFIRMED
+                assert tuple(payment) == ("CAPTURED", 0)
+                assert reasons([following]) == ["SOLD_OUT"]
+                seen["confirmed"] += 1
+                await one.booking.CancelBooking(
+                    booking_pb2.CancelBookingRequest(booking_id=pending.id)
+                )
+            else:
+                assert reasons([confirmed]) == ["HOLD_EXPIRED"]
+                assert became.state == booking_pb2.Booking.EXPIRED
+                assert tuple(payment) == ("REFUND_DUE", 1)
+                assert isinstance(following, booking_pb2.Booking)
+                seen["expired"] += 1
+                await one.booking.AbandonBooking(
+                    booking_pb2.AbandonBookingRequest(booking_id=following.id)
+                )
+            clock.time = expiry + timedelta(hours=1)
+    # It was a race: each side won some, the sweeper too.
+    assert min(seen["confirmed"], seen["expired"]) > 0, seen
+    assert "sweeper" in await enders(booking_dsn)
+
+
+async def test_limits_of_a_user_hold_whatever_copy_is_asked(booking_dsn: str) -> None:
+    limits = {
+        "BOOKING_HOLDS_PER_USER_MAX": "3",
+        "BOOKING_ONE_HOLD_PER_USER_AND_PACKAGE": "true",
+    }
+    async with two_copies(booking_dsn, **limits) as (one, other, _), watched(booking_dsn):
+        packages = [await one.package(capacity=100, days=1) for _ in range(5)]
+        for _ in range(size(5, 100)):
+            user_id = f"user-{uuid4()}"
+            answers = await released(
+                [
+                    partial(copy.held, package.id, end_date=None, user_id=user_id)
+                    for package in packages
+                    for copy in (one, other)
+                    for _ in range(2)
+                ]
+            )
+            held = [answer for answer in answers if isinstance(answer, booking_pb2.Booking)]
+            assert len({booking.package_id for booking in held}) == len(held) == 3
+            assert set(reasons(answers)) <= {"HOLD_LIMIT", "ALREADY_HELD"}
+            for refusal in answers:
+                if isinstance(refusal, Refusal) and refusal.reason == "ALREADY_HELD":
+                    assert refusal.resource[1] in {booking.id for booking in held}
+
+
+async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_dsn: str) -> None:
+    limit = {"BOOKING_HOLDS_PER_USER_MAX": "3"}
+    async with patient(booking_dsn, **limit) as shell:
+        package = await shell.package(capacity=10)
+
+        async def waits() -> bool:
+            return bool(
+                await rows(
+                    booking_dsn,
+                    "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+                )
+            )
+
+        async with shell.server.database.transaction() as side:
+            await load.lock_users(side, ["ana"])
+            starting = asyncio.ensure_future(shell.held(package.id, user_id="ana"))
+            assert await until(waits)
+            assert not starting.done()
+        assert (await starting).state == booking_pb2.Booking.HELD
+
+
+async def test_one_request_sent_to_both_copies_at_once_is_one_hold(booking_dsn: str) -> None:
+    async with two_copies(booking_dsn) as (one, other, _), watched(booking_dsn):
+        package = await one.package(capacity=1000, days=1)
+        for _ in range(size(5, 100)):
+            request = start_of(package.id, end_date=None, request_id=str(uuid4()))
+            answers = await released(
+                [
+                    partial(copy.booking.StartBooking, request, timeout=DEADLINE_S)
+                    for copy in (one, other) * 5
+                ]
+            )
+            assert reasons(answers) == []
+            assert all(answer == answers[0] for answer in answers)
+            (counted,) = await rows(
+                booking_dsn,
+                "SELECT count(*) FROM booking_events WHERE request_id::text = $1",
+                request.request_id,
+            )
+            assert counted["count"] == 1
+
+
+async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_time_to_come_back(
+    booking_dsn: str,
+) -> None:
+    seats, number = 60, 200
+    async with (
+        running(booking_dsn, BOOKING_QUEUE_MAX="20") as shell,
+        watched(booking_dsn),
+        AsyncExitStack() as stack,
+    ):
+        package = await shell.package(capacity=seats, days=1)
+        passed = stack.enter_context(Stopwatch())
+        answered_s: list[float] = []
+        put_off_s: list[float] = []
+
+        async def buy() -> booking_pb2.Booking | Refusal:
+            request = start_of(package.id, end_date=None, request_id=str(uuid4()))
+            for _ in range(100):
+                began_s = passed.s
+                try:
+                    booking = await shell.booking.StartBooking(request, timeout=DEADLINE_S)
+                except grpc.aio.AioRpcError as error:
+                    refusal = Refusal(error)
+                else:
+                    answered_s.append(passed.s - began_s)
+                    return booking
+                if refusal.reason != "OVERLOADED":
+                    answered_s.append(passed.s - began_s)
+                    return refusal
+                put_off_s.append(passed.s - began_s)
+                delay = refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToTimedelta()
+                assert delay > timedelta(0)
+                await asyncio.sleep(delay.total_seconds())
+            raise AssertionError("was put off for ever")
+
+        async def put_off() -> bool:
+            return bool(put_off_s)
+
+        # As long as the package is locked nobody is served, and the queue fills up.
+        async with shell.server.database.transaction() as side:
+            await load.lock_packages(side, [UUID(package.id)], skip_locked=False)
+            buying = asyncio.ensure_future(released([buy] * number))
+            assert await until(put_off)
+        answers = await buying
+    assert reasons(answers) == ["SOLD_OUT"] * (number - seats)
+    assert p99_s(answered_s) < DEADLINE_S
+    assert p99_s(put_off_s) < allowed_s(1.0)
+
+
+async def enders(dsn: str) -> set[str]:
+    """Who ended holds that had lapsed."""
+    found = await rows(
+        dsn, "SELECT caller FROM booking_events WHERE transition = 'EXPIRED' GROUP BY caller"
+    )
+    return {row["caller"] for row in found}
+
+
+def delayed(by_s: float, call: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    async def later() -> Any:
+        await asyncio.sleep(by_s)
+        return await call()
+
+    return later
+
+
+async def timed(call: Callable[[], Awaitable[Any]]) -> float:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await call()
+    return loop.time() - began

@@ -1,0 +1,52 @@
+"""What the tests of payments share: events of a provider, and shorthands for what they ask."""
+
+from datetime import timedelta
+from typing import Any
+
+from protos.booking.v1 import booking_pb2, payment_pb2
+from tests.booking.running_service import Shell
+
+Kind = payment_pb2.RecordPaymentRequest
+State = payment_pb2.Payment
+
+
+def event_of(
+    booking: booking_pb2.Booking, kind: Any, payment_id: str = "pay-1", **fields: Any
+) -> payment_pb2.RecordPaymentRequest:
+    """What a provider says of a payment of a booking's price."""
+    good: dict[str, Any] = {
+        "booking_id": booking.id,
+        "provider": "stripe",
+        "payment_id": payment_id,
+        "kind": kind,
+        "amount": booking.price,
+    }
+    return payment_pb2.RecordPaymentRequest(**(good | fields))
+
+
+async def failed(
+    shell: Shell, package_id: str, payment_id: str, **fields: Any
+) -> payment_pb2.Payment:
+    """A payment of a new booking that waits for it, which failed a second ago."""
+    pending = await shell.completed(package_id, **fields)
+    payment = await shell.payment.RecordPayment(
+        event_of(pending, Kind.FAILED, payment_id, failure_code="do_not_honour")
+    )
+    shell.clock.advance(timedelta(seconds=1))
+    return payment
+
+
+async def payments_of(shell: Shell, booking_id: str) -> list[payment_pb2.Payment]:
+    request = payment_pb2.ListPaymentsRequest(booking_id=booking_id)
+    return list((await shell.payment.ListPayments(request)).payments)
+
+
+async def booking_of(shell: Shell, booking_id: str) -> booking_pb2.Booking:
+    return await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
+
+
+async def claim(shell: Shell, **fields: Any) -> list[str]:
+    """The provider's ids of the payments that are handed out."""
+    request = payment_pb2.ClaimFailedPaymentsRequest(**fields)
+    answer = await shell.payment.ClaimFailedPayments(request)
+    return [payment.payment_id for payment in answer.payments]

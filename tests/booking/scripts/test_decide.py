@@ -1,0 +1,101 @@
+"""Deciding agrees with a small model of bookings, whatever is asked in whatever order."""
+
+import os
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+
+from booking_service.domain.booking import LIVE, Booking
+from booking_service.domain.commands import CreatePackage
+from booking_service.domain.decide import decide
+from booking_service.domain.inventory import Day
+from booking_service.domain.package import Vendor
+from booking_service.domain.world import Changes, World
+from tests.booking.scripts.books import days_from
+from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, told
+from tests.booking.scripts.steps import NIGHTS, Step, scripts
+
+EXAMPLES = 2_000 if os.environ.get("TEST_SIZE") == "full" else 150
+
+
+def new_world(script: Script) -> World:
+    world = World()
+    vendor = Vendor(script.vendor_id, "Vendor", 1, NOW, NOW)
+    world.merge(Changes(vendors={vendor.id: vendor}))
+    for package in (0, 1):
+        world.merge(decide(CreatePackage(script.draft(package)), world, NOW, LIMITS).changes)
+        for day in days_from(DAY, NIGHTS):
+            world.days[script.packages[package], day] = Day(3)
+        world.recounts[script.packages[package]] = {}
+    return world
+
+
+def observed(script: Script, world: World) -> tuple[object, ...]:
+    days = {key: (day.capacity, day.held, day.confirmed) for key, day in world.days.items()}
+    return script.observed(
+        world.bookings.values(), days, world.payments.values(), world.refunds.values()
+    )
+
+
+# Long enough to make a failure small.
+@pytest.mark.timeout(300)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(scripts)
+def test_every_decision_is_what_the_model_says(path: list[Step]) -> None:
+    script = Script()
+    world = new_world(script)
+    for step in script.expand(path):
+        # Each command has an instant of its own, as the service sees to.
+        script.model.now += timedelta(microseconds=1)
+        script.model.turn += 1
+        if step[0] == "clock":
+            script.clock(step[1][0])
+            continue
+        planned = script.plan(step)
+        if planned is None:
+            continue
+        decision = decide(planned.command, world, planned.at, LIMITS)
+        assert told(decision.outcome) == planned.expected, planned.command
+        world.merge(decision.changes)
+        assert observed(script, world) == script.model.figures(), planned.command
+        check_money_and_holds(world)
+
+
+def check_money_and_holds(world: World) -> None:
+    """What must hold of any world, however it came about."""
+    for day in world.days.values():
+        assert day.held >= 0 <= day.confirmed
+        assert day.taken <= day.capacity
+    for payment in world.payments.values():
+        owed = sum(r.amount_minor for r in world.refunds.values() if r.payment_id == payment.id)
+        assert 0 <= payment.refunded_minor <= payment.amount_minor
+        assert owed <= payment.amount_minor
+    for booking in world.bookings.values():
+        assert 0 <= booking.refunded_minor <= booking.captured_minor
+        assert (booking.captured_minor > 0) == (booking.confirm_time is not None)
+        assert (booking.end_time is None) == (booking.state in LIVE or booking.state == "CONFIRMED")
+        check_history(world, booking)
+
+
+def check_history(world: World, booking: Booking) -> None:
+    """A hold ends once: versions are dense, and nothing follows an end but a late payment."""
+    history = [
+        event
+        for event in world.events
+        if event.booking.id == booking.id and hasattr(event, "transition")
+    ]
+    assert [event.booking.version for event in history] == list(range(1, booking.version + 1))
+    states = [str(event.booking.state) for event in history]
+    for before, after in pairwise(states):
+        assert (before, after) in _ALLOWED, states
+
+
+_ALLOWED = {
+    *(("HELD", end) for end in ("HELD", "PENDING_PAYMENT", "ABANDONED", "EXPIRED", "FAILED")),
+    *(("PENDING_PAYMENT", end) for end in ("PENDING_PAYMENT", "CONFIRMED")),
+    *(("PENDING_PAYMENT", end) for end in ("ABANDONED", "EXPIRED", "FAILED")),
+    *(("CONFIRMED", end) for end in ("CONFIRMED", "FULFILLED", "CANCELLED")),
+    ("EXPIRED", "CONFIRMED"),
+}

@@ -1,0 +1,388 @@
+"""The two ends of the tracking stream for tests: a sink on real PostgreSQL and loopback gRPC, a raw
+client that speaks frames, a source with given batches, and a state that remembers what was folded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import grpc
+
+from metrics_service import engine as engine_module
+from metrics_service.client.stream.client import StreamClient
+from metrics_service.client.stream.source import ForkError, LaneDrained, OutBatch
+from metrics_service.engine import Engine
+from metrics_service.eventlog.event_log import EventLog
+from metrics_service.ingest.streams import Ingest
+from metrics_service.rpc.tracking import TrackingServicer
+from metrics_service.state.record import LogRecord
+from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
+
+BOUND_S = 20.0
+FIRST_HEARTBEAT_S = 0.1
+FACTS = tracking_pb2.LANE_FACTS
+TELEMETRY = tracking_pb2.LANE_TELEMETRY
+
+
+async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Wait until condition() is true, at most BOUND_S."""
+    try:
+        async with asyncio.timeout(BOUND_S):
+            while not condition():  # noqa: ASYNC110 - any condition
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not come within {BOUND_S} s") from None
+
+
+class RememberingState:
+    """Folds nothing, and remembers every record in the order it came: the oracle of delivery."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.records: list[LogRecord] = []
+
+    def apply(self, record: LogRecord) -> None:
+        self.position = record.position
+        self.records.append(record)
+
+    def prepare(self) -> Iterator[None]:
+        yield from ()
+
+    @property
+    def batches(self) -> list[tuple[str, int, int, bytes]]:
+        """(producer, epoch, seq, payload) of every batch, as often as it was folded."""
+        return [
+            (record.producer_id, record.epoch, record.seq, record.payload)
+            for record in self.records
+            if record.kind == "batch"
+        ]
+
+    def payloads(self, producer_id: str) -> list[bytes]:
+        return [payload for producer, _, _, payload in self.batches if producer == producer_id]
+
+    def kinds(self, kind: str) -> list[LogRecord]:
+        return [record for record in self.records if record.kind == kind]
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        for record in self.records:
+            name = f"{record.kind}/{record.producer_id}/{record.epoch}/{record.seq}"
+            yield name, record.position, record.payload
+
+    @classmethod
+    def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
+        state = cls()
+        for name, position, payload in sorted(rows, key=lambda row: row[1]):
+            kind, producer_id, epoch, seq = name.split("/")
+            assert kind in {"batch", "tick", "unclean_end"}
+            state.apply(
+                LogRecord(
+                    position,
+                    0,
+                    kind,  # type: ignore[arg-type]  # one of the three
+                    producer_id,
+                    int(epoch),
+                    int(seq),
+                    payload=payload,
+                )
+            )
+        return state
+
+
+class HealthRecorder:
+    """Remembers what the ingest tells the health registry."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.signals: list[tracking_pb2.Signals] = []
+
+    def on_hello(self, instance: str, service: str) -> None:
+        self.told.append(("hello", instance, service))
+
+    def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
+        self.told.append(("heartbeat", instance, service))
+        self.signals.append(signals)
+
+    def on_goodbye(self, instance: str) -> None:
+        self.told.append(("goodbye", instance))
+
+    def on_closed(self, instance: str) -> None:
+        self.told.append(("closed", instance))
+
+
+class Sink:
+    """Log, fold, ingest and server of one metrics process."""
+
+    def __init__(self, dsn: str, *, port: int = 0, **options: Any) -> None:
+        self.dsn = dsn
+        self.port = port
+        self.health = HealthRecorder()
+        log_options = {
+            name: options.pop(name)
+            for name in ("now_us", "monotonic_s", "tick_s", "unclean_after_s", "retention_days")
+            if name in options
+        }
+        engine_options = {
+            name: options.pop(name)
+            for name in ("checkpoint_interval_s", "checkpoint_events")
+            if name in options
+        }
+        self.log = EventLog(dsn, **log_options)
+        self.engine = Engine(self.log, **engine_options)
+        self.ingest = Ingest(self.log, self.engine, self.health, **{"heartbeat_s": 0.2, **options})
+        self._server: grpc.aio.Server | None = None
+
+    @property
+    def state(self) -> RememberingState:
+        state = self.engine.state
+        assert isinstance(state, RememberingState)
+        return state
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        await self.log.start()
+        await self.engine.start()
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
+            TrackingServicer(self.ingest), self._server
+        )
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End in order: streams, fold with its checkpoint, log."""
+        await self.ingest.drain(0.5)
+        await self._stop_server()
+        await self.engine.stop()
+        await self.log.stop()
+
+    async def crash(self) -> None:
+        """End as kill -9 does: no drain, no checkpoint, connections cut."""
+        await self._stop_server()
+        engine_task, writer = self.engine._task, self.log._writer
+        preparing = self.engine._preparing
+        for task in (engine_task, preparing, writer._task, self.log._maintenance):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await self.log._checkpoints.close()
+
+    async def _stop_server(self) -> None:
+        if self._server is not None:
+            await self._server.stop(0)
+            self._server = None
+
+
+@asynccontextmanager
+async def running(sink: Sink) -> AsyncIterator[Sink]:
+    """The sink, started, and ended in order."""
+    try:
+        await sink.start()
+        yield sink
+    finally:
+        await sink.stop()
+
+
+class RawClient:
+    """Speaks single frames, so that a test can break every rule.
+
+    From its first Hello it sends heartbeats without signals beside them: the server and a test take
+    what time they need.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.aio.insecure_channel(
+            target, options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        self._call: Any = tracking_pb2_grpc.TrackingServiceStub(self._channel).Stream()
+        self._writing = asyncio.Lock()
+        self._silent = False
+        self._heartbeat_s = FIRST_HEARTBEAT_S
+        self._beating: asyncio.Task[None] | None = None
+
+    async def send(self, **frame: Any) -> None:
+        async with self._writing:
+            await self._call.write(tracking_pb2.ClientFrame(**frame))
+
+    def fall_silent(self) -> None:
+        """Send no more heartbeats."""
+        self._silent = True
+
+    async def hello(
+        self,
+        producer_id: str,
+        epoch: int = 1,
+        *,
+        lane: tracking_pb2.Lane.ValueType = FACTS,
+        **fields: Any,
+    ) -> None:
+        hello = {"schema": 1, "service": "test", "instance": "i-1", **fields}
+        await self.send(
+            hello=tracking_pb2.Hello(lane=lane, producer_id=producer_id, epoch=epoch, **hello)
+        )
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
+
+    async def welcome(
+        self,
+        producer_id: str,
+        epoch: int = 1,
+        *,
+        lane: tracking_pb2.Lane.ValueType = FACTS,
+        **fields: Any,
+    ) -> tracking_pb2.Welcome:
+        await self.hello(producer_id, epoch, lane=lane, **fields)
+        welcome = (await self.expect("welcome")).welcome
+        self._heartbeat_s = welcome.heartbeat_ms / 1000
+        return welcome
+
+    async def batch(
+        self, seq: int, payload: bytes, *, lane: tracking_pb2.Lane.ValueType = FACTS, count: int = 1
+    ) -> None:
+        await self.send(batch=tracking_pb2.Batch(lane=lane, seq=seq, count=count, payload=payload))
+
+    async def read(self) -> Any:
+        """The next frame, or grpc.aio.EOF."""
+        async with asyncio.timeout(BOUND_S):
+            return await self._call.read()
+
+    async def expect(self, kind: str) -> tracking_pb2.ServerFrame:
+        """The next frame of a kind; others are passed over."""
+        while True:
+            frame = await self.read()
+            assert frame is not grpc.aio.EOF, f"the stream ended before a {kind}"
+            assert isinstance(frame, tracking_pb2.ServerFrame)
+            if frame.WhichOneof("frame") == kind:
+                return frame
+
+    async def acked(self, seq: int, *, applied: bool = False) -> tracking_pb2.Ack:
+        """The first ack that covers a batch."""
+        while True:
+            ack = (await self.expect("ack")).ack
+            if (ack.applied_seq if applied else ack.durable_seq) >= seq:
+                return ack
+
+    async def ended(self) -> None:
+        """Wait for the server to end the stream."""
+        while await self.read() is not grpc.aio.EOF:
+            pass
+
+    async def half_close(self) -> None:
+        self.fall_silent()
+        await self._call.done_writing()
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
+            while not self._silent:
+                await self.send(heartbeat=tracking_pb2.ClientHeartbeat())
+                await asyncio.sleep(self._heartbeat_s)
+
+    async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        self._call.cancel()
+        await self._channel.close()
+
+
+@asynccontextmanager
+async def raw_client(target: str) -> AsyncIterator[RawClient]:
+    client = RawClient(target)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+class ListSource:
+    """A producer whose batches are given; it keeps them all, so that every resume point works."""
+
+    def __init__(self, producer_id: str = "relay", epoch: int = 1) -> None:
+        self.lane: tracking_pb2.Lane.ValueType = FACTS
+        self.producer_id = producer_id
+        self.epoch = epoch
+        self.batches: list[OutBatch] = []
+        self.acked_seq = 0
+        self.opened: list[int] = []
+        self.is_fenced = False
+        self._sent_seq = 0
+        self._draining = False
+        self._news = asyncio.Event()
+
+    def put(self, *payloads: bytes) -> None:
+        for payload in payloads:
+            self.batches.append(OutBatch(len(self.batches) + 1, 1, payload))
+        self._news.set()
+
+    async def open(self, resume_after: int, batch_hash: bytes) -> None:
+        if resume_after > len(self.batches):
+            raise ForkError("the server has a batch that is not there")
+        if resume_after and self._hash(resume_after) != batch_hash:
+            raise ForkError("the server has another batch")
+        self.opened.append(resume_after)
+        self._sent_seq = resume_after
+
+    async def next(self) -> OutBatch:
+        while self._sent_seq >= len(self.batches):
+            if self._draining:
+                raise LaneDrained
+            self._news.clear()
+            await self._news.wait()
+        self._sent_seq += 1
+        return self.batches[self._sent_seq - 1]
+
+    async def acked(self, seq: int) -> None:
+        assert seq >= self.acked_seq
+        self.acked_seq = seq
+
+    async def fenced(self) -> None:
+        self.is_fenced = True
+
+    def drain(self) -> None:
+        self._draining = True
+        self._news.set()
+
+    def _hash(self, seq: int) -> bytes:
+        return hashlib.sha256(self.batches[seq - 1].payload).digest()
+
+
+def events(*sessions: str) -> bytes:
+    """An EventList with one view for each session."""
+    return event_pb2.EventList(
+        events=[
+            event_pb2.Event(
+                event_id=session.encode().ljust(16, b"."),
+                time_us=1,
+                session_id=session,
+                package_viewed=event_pb2.PackageViewed(package_id="p-1"),
+            )
+            for session in sessions
+        ]
+    ).SerializeToString()
+
+
+def remember(monkeypatch: Any) -> None:
+    """Let engines fold into a RememberingState."""
+    monkeypatch.setattr(engine_module, "State", RememberingState)
+
+
+@asynccontextmanager
+async def streaming(target: str, *sources: Any, **options: Any) -> AsyncIterator[StreamClient]:
+    """A started StreamClient with these lanes, ended without waiting for them."""
+    client = StreamClient(target, service="test", instance="i-1", **options)
+    for source in sources:
+        client.add_lane(source)
+    await client.start()
+    try:
+        yield client
+    finally:
+        for source in sources:
+            client.remove_lane(source)
+        await client.stop(1)

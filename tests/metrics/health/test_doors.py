@@ -1,0 +1,209 @@
+"""Database health over every door, from heartbeats of a real stream and from the service's log."""
+
+import asyncio
+import queue
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from protos.metrics.v1.health_pb2 import (
+    DatabaseHealth,
+    GetDatabaseHealthRequest,
+    WatchDatabaseHealthRequest,
+)
+from protos.metrics.v1.metrics_pb2 import GetMetricsRequest
+from protos.tracking.v1 import tracking_pb2_grpc
+from protos.tracking.v1.tracking_pb2 import (
+    LANE_TELEMETRY,
+    ClientFrame,
+    ClientHeartbeat,
+    Hello,
+    Probe,
+    Signals,
+)
+from tests.allowance import Stopwatch, allowed_s
+from tests.metrics.own_postgres import own_postgres
+from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
+from tests.metrics.sentry import Endpoint, listening
+
+EVERY_SERVICE = (
+    "metrics.v1.MetricsService",
+    "metrics.v1.HealthService",
+    "tracking.v1.TrackingService",
+)
+
+
+async def turned(service: Service, status: DatabaseHealth.Status.ValueType) -> DatabaseHealth:
+    """Wait until the verdict is this one."""
+    async with asyncio.timeout(BOUND_S):
+        watching = service.health.WatchDatabaseHealth(
+            WatchDatabaseHealthRequest(interval=Duration(seconds=60))
+        )
+        async for health in watching:
+            if health.status == status:
+                watching.cancel()
+                return health
+    raise AssertionError("the stream ended")
+
+
+async def http_status(service: Service) -> int:
+    async with httpx.AsyncClient(trust_env=False, timeout=BOUND_S) as client:
+        url = f"http://127.0.0.1:{service.http_port}/api/health/database"
+        return (await client.get(url)).status_code
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with listening() as state:
+        yield state
+
+
+async def test_before_anything_reports_the_process_serves_and_the_database_is_unknown(
+    metrics_dsn: str,
+) -> None:
+    async with running(metrics_dsn) as service:
+        health = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
+        assert health.status == DatabaseHealth.STATUS_UNSPECIFIED
+        assert health.log.writable
+        assert await service.serving("")
+        assert [await service.serving(name) for name in EVERY_SERVICE] == [True] * 3
+        assert not await service.serving("database")
+        assert await http_status(service) == 503
+
+
+async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
+    metrics_dsn: str, endpoint: Endpoint
+) -> None:
+    # Nothing is told by a heartbeat that was due anyway.
+    settings = {"METRICS_SENTRY_DSN": endpoint.dsn, "METRICS_HEARTBEAT_MS": "60000"}
+    async with (
+        running(metrics_dsn, **settings) as service,
+        Producer(service) as producer,
+    ):
+        await turned(service, DatabaseHealth.HEALTHY)
+        assert await service.serving("database")
+        assert await http_status(service) == 200
+
+        producer.says(Probe.UNREACHABLE)
+        health = await turned(service, DatabaseHealth.UNHEALTHY)
+        assert [(each.criterion, each.instance) for each in health.reasons] == [
+            ("probe", "booking-1")
+        ]
+        assert not await service.serving("database")
+        assert await service.serving("")
+        assert [await service.serving(name) for name in EVERY_SERVICE] == [True] * 3
+        assert await http_status(service) == 503
+        event = await asyncio.to_thread(endpoint.next)
+        assert event["level"] == "error"
+        assert "booking-1: the database does not answer" in event["message"]
+
+        producer.says(Probe.REACHABLE)
+        await turned(service, DatabaseHealth.HEALTHY)
+        assert await service.serving("database")
+        assert (await asyncio.to_thread(endpoint.next))["level"] == "info"
+        with pytest.raises(queue.Empty):
+            endpoint.events.get_nowait()
+
+
+async def test_what_monitoring_costs_a_producer_is_told_over_rpc_and_http(
+    metrics_dsn: str,
+) -> None:
+    async with running(metrics_dsn) as service, Producer(service) as producer:
+        producer.signals.monitor.queries = 400
+        producer.signals.monitor.overhead_ns = 6_500
+        producer.stream.beat()
+        await until(
+            lambda: (
+                [each.monitor.queries for each in service.server.health.verdict().instances]
+                == [400]
+            ),
+            "the cost",
+        )
+        health = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
+        assert health.instances[0].monitor.overhead_us == 6.5
+        async with httpx.AsyncClient(trust_env=False, timeout=BOUND_S) as client:
+            url = f"http://127.0.0.1:{service.http_port}/api/health/database"
+            (instance,) = (await client.get(url)).json()["instances"]
+        assert instance["monitor"]["overhead_us"] == 6.5
+        assert instance["monitor"]["looks_skipped"] == 0
+
+
+async def test_a_producer_that_falls_silent_is_stale_and_one_that_leaves_is_forgotten(
+    metrics_dsn: str,
+) -> None:
+    async with running(metrics_dsn) as service:
+        stream = tracking_pb2_grpc.TrackingServiceStub(service.channel).Stream()
+        hello = Hello(
+            lane=LANE_TELEMETRY,
+            producer_id="dies",
+            epoch=1,
+            schema=1,
+            service="booking_service",
+            instance="dies",
+        )
+        await stream.write(ClientFrame(hello=hello))
+        signals = Signals(probe=Probe(result=Probe.REACHABLE))
+        await stream.write(ClientFrame(heartbeat=ClientHeartbeat(signals=signals)))
+        async with Producer(service, "leaves"):
+            await until(
+                lambda: len(service.server.health.verdict().instances) == 2, "both instances"
+            )
+            # Without Goodbye.
+            stream.cancel()
+            health = await turned(service, DatabaseHealth.STALE)
+            assert [(each.criterion, each.instance) for each in health.reasons] == [
+                ("heartbeat", "dies")
+            ]
+            assert not await service.serving("database")
+        await until(
+            lambda: (
+                [each.instance for each in service.server.health.verdict().instances] == ["dies"]
+            ),
+            "the goodbye",
+        )
+        assert (await turned(service, DatabaseHealth.STALE)).instances[0].probe == "reachable"
+
+
+async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() -> None:
+    with own_postgres() as postgres:
+        async with (
+            running(postgres.dsn) as service,
+            Producer(service) as producer,
+        ):
+            producer.book(2)
+            await turned(service, DatabaseHealth.HEALTHY)
+            await until(lambda: producer.facts.acknowledged == 1, "the first batch")
+
+            await asyncio.to_thread(postgres.kill)
+            with Stopwatch() as passed:
+                health = await turned(service, DatabaseHealth.UNHEALTHY)
+            assert passed.s < allowed_s(2.0)
+            assert [each.criterion for each in health.reasons] == ["log"]
+            assert not health.log.writable
+            assert not await service.serving("database")
+            assert await service.serving("")
+            assert await http_status(service) == 503
+
+            # Heartbeats are heard and reads are answered all the while.
+            producer.says(Probe.UNREACHABLE)
+            await until(
+                lambda: (
+                    "probe" in {each.criterion for each in service.server.health.verdict().reasons}
+                ),
+                "the probe's result",
+            )
+            snapshot = await service.metrics.GetMetrics(GetMetricsRequest())
+            assert snapshot.business.confirmed == 2
+            producer.book(3)
+
+            await asyncio.to_thread(postgres.start)
+            producer.says(Probe.REACHABLE)
+            health = await turned(service, DatabaseHealth.HEALTHY)
+            assert health.log.writable
+            assert await service.serving("database")
+            await until(
+                lambda: service.server.engine.state.metrics(None).business.confirmed == 5,
+                "what was booked meanwhile",
+            )

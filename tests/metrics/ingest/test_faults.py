@@ -1,0 +1,105 @@
+"""The stream through a bad network and with bad content: once, in order, and it goes on."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from metrics_service.engine import Engine
+from tests.metrics.delivery_pair import (
+    ListSource,
+    Sink,
+    events,
+    raw_client,
+    remember,
+    running,
+    streaming,
+    until,
+)
+from tests.metrics.delivery_proxy import Proxy
+
+
+@pytest.fixture
+async def sink(metrics_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sink]:
+    remember(monkeypatch)
+    async with running(Sink(metrics_dsn)) as started:
+        yield started
+
+
+def payloads(number: int) -> list[bytes]:
+    return [events(f"f{index}", *["filler"] * 50) for index in range(number)]
+
+
+async def test_a_peer_that_freezes_is_left_by_both_and_found_again(sink: Sink) -> None:
+    facts = ListSource()
+    async with Proxy(sink.port) as proxy, streaming(proxy.target, facts) as client:
+        facts.put(events("a"))
+        await until(lambda: facts.acked_seq == 1)
+        proxy.freeze()
+        facts.put(events("b"))
+        await until(lambda: not client.connected)
+        await until(lambda: sink.ingest.streams == 0)
+        proxy.thaw()
+        await until(lambda: facts.acked_seq == 2)
+    assert sink.state.payloads("relay") == [events("a"), events("b")]
+
+
+async def test_a_process_that_stood_still_leaves_nobody(sink: Sink) -> None:
+    facts = ListSource()
+    async with streaming(sink.target, facts):
+        for number in range(1, 4):
+            facts.put(events(str(number)))
+            await until(lambda: facts.acked_seq == len(facts.batches))
+            if number < 3:
+                # Both ends, for twice as long as either waits to hear of the other.
+                time.sleep(1.2)  # noqa: ASYNC251
+    assert len(facts.opened) == 1
+
+
+async def test_connections_cut_within_batches_lose_and_repeat_nothing(sink: Sink) -> None:
+    chance = random.Random(3)
+    facts, sent = ListSource(), payloads(120)
+    async with Proxy(sink.port) as proxy:
+        proxy.cut_after = lambda: chance.randrange(1_000, 120_000)
+        async with streaming(proxy.target, facts):
+            facts.put(*sent)
+            await until(lambda: facts.acked_seq == len(sent))
+        assert proxy.connections > 3
+    await until(lambda: len(sink.state.payloads("relay")) == len(sent))
+    assert sink.state.payloads("relay") == sent
+
+
+async def test_single_bytes_make_no_difference(sink: Sink) -> None:
+    facts, sent = ListSource(), payloads(5)
+    async with Proxy(sink.port) as proxy:
+        proxy.slice_of = lambda: 1
+        async with streaming(proxy.target, facts):
+            facts.put(*sent)
+            await until(lambda: facts.acked_seq == len(sent))
+    await until(lambda: len(sink.state.payloads("relay")) == len(sent))
+    assert sink.state.payloads("relay") == sent
+
+
+async def test_a_poison_batch_takes_its_number_is_quarantined_and_the_stream_goes_on(
+    metrics_dsn: str,
+) -> None:
+    async with running(Sink(metrics_dsn)) as sink:
+        async with raw_client(sink.target) as client:
+            await client.welcome("relay")
+            await client.batch(1, events("a"))
+            await client.batch(2, b"\xff\xff no events")
+            await client.batch(3, events("b"))
+            await client.acked(3, applied=True)
+        assert _quarantined(sink.engine) == 1
+        assert not sink.engine.failure.done()
+    async with running(Sink(metrics_dsn)) as again:
+        assert _quarantined(again.engine) == 1
+        async with raw_client(again.target) as client:
+            assert (await client.welcome("relay")).resume_after == 3
+
+
+def _quarantined(engine: Engine) -> int:
+    return engine.state.metrics(None).quality.quarantined_batches

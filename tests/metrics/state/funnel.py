@@ -1,0 +1,34 @@
+"""A funnel of one actor, for tests: events in seconds after NOW, in the order they arrive."""
+
+from __future__ import annotations
+
+from metrics_service.state.funnel.cell import FunnelCell
+from metrics_service.state.funnel.funnel import FunnelFold
+from tests.metrics.state.log import NOW, SECOND
+
+VIEW, START, COMPLETE, CONFIRM, GIVE_UP = range(5)
+# What, and how many seconds after NOW.
+Events = list[tuple[int, float]]
+
+
+def funnel_of(events: Events, actor: str = "s") -> FunnelFold:
+    """A funnel that has seen events of one actor, as they happened."""
+    fold = FunnelFold()
+    fold.advance(NOW, 0)
+    send(fold, events, actor)
+    return fold
+
+
+def send(fold: FunnelFold, events: Events, actor: str = "s") -> None:
+    for what, seconds in events:
+        time_us = NOW + round(seconds * SECOND)
+        if what == GIVE_UP:
+            fold.abandon(actor, time_us)
+        else:
+            fold.step(actor, what, time_us)
+
+
+def parts(cell: FunnelCell) -> tuple[int, int, int, int]:
+    """(entered, converted, abandoned, open)."""
+    assert cell.entered == cell.converted + cell.abandoned + cell.open
+    return cell.entered, cell.converted, cell.abandoned, cell.open

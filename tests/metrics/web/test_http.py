@@ -1,0 +1,159 @@
+"""The HTTP side over a real socket: statuses, JSON with numbers, and nothing of our inside."""
+
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from metrics_service.web.app import create_app
+from metrics_service.web.encode import to_json
+from metrics_service.web.server import HttpServer
+from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
+from protos.metrics.v1.metrics_pb2 import Funnel, MetricsSnapshot, Rate, Revenue
+from servicekit.start import StartError
+from tests.allowance import Stopwatch
+from tests.metrics.running_service import BOUND_S
+
+
+@dataclass
+class Answers:
+    """What the application reads."""
+
+    health: DatabaseHealth = field(default_factory=DatabaseHealth)
+    snapshot: Callable[[], MetricsSnapshot] = MetricsSnapshot
+
+
+@contextlib.asynccontextmanager
+async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(lambda: answers.snapshot(), lambda: answers.health)
+    server = HttpServer(app, host="127.0.0.1", port=0)
+    port = await server.start()
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=BOUND_S
+        ) as client:
+            yield client
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (DatabaseHealth.HEALTHY, 200),
+        (DatabaseHealth.DEGRADED, 200),
+        (DatabaseHealth.UNHEALTHY, 503),
+        (DatabaseHealth.STALE, 503),
+        (DatabaseHealth.STATUS_UNSPECIFIED, 503),
+    ],
+)
+async def test_the_status_follows_the_verdict(
+    status: DatabaseHealth.Status.ValueType, expected: int
+) -> None:
+    reason = HealthReason(criterion="p99_ms", value=2400.5, threshold=2000, samples=321)
+    async with serving(Answers(DatabaseHealth(status=status, reasons=[reason]))) as client:
+        answer = await client.get("/api/health/database")
+    assert answer.status_code == expected
+    body = answer.json()
+    assert body["status"] == DatabaseHealth.Status.Name(status)
+    assert body["reasons"][0]["value"] == 2400.5
+    assert body["reasons"][0]["samples"] == 321
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_metrics_are_numbers_of_one_revision() -> None:
+    snapshot = MetricsSnapshot(revision=2**53 - 1)
+    snapshot.as_of.FromMicroseconds(1_700_000_000_123_456)
+    snapshot.funnel.CopyFrom(Funnel(entered=9_999, overall=Rate(numerator=1, denominator=4)))
+    snapshot.funnel.overall.value = 0.25
+    snapshot.business.revenue.append(Revenue(currency="EUR", exponent=2, net_minor=123_456_789))
+    snapshot.quality.evicted["sessions"] = 7
+    snapshot.errors.last_5_minutes = 3
+    async with serving(Answers(snapshot=lambda: snapshot)) as client:
+        answer = await client.get("/api/metrics/bookings")
+    body = answer.json()
+    assert answer.status_code == 200
+    assert list(body) == ["revision", "as_of", "metrics", "funnel", "errors"]
+    assert body["revision"] == 2**53 - 1
+    assert body["as_of"] == "2023-11-14T22:13:20.123456Z"
+    assert body["funnel"]["entered"] == 9_999
+    assert body["funnel"]["overall"] == {
+        "numerator": 1,
+        "denominator": 4,
+        "value": 0.25,
+        "low": None,
+        "high": None,
+    }
+    assert body["metrics"]["business"]["revenue"][0]["net_minor"] == 123_456_789
+    assert body["metrics"]["quality"]["evicted"] == {"sessions": 7}
+    assert body["errors"]["last_5_minutes"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected", "error"),
+    [
+        ("GET", "/", 404, "Not Found"),
+        ("GET", "/api/../etc/passwd", 404, "Not Found"),
+        ("POST", "/api/health/database", 405, "Method Not Allowed"),
+    ],
+)
+async def test_what_is_not_there_is_said_in_json(
+    method: str, path: str, expected: int, error: str
+) -> None:
+    async with serving(Answers()) as client:
+        answer = await client.request(method, path)
+    assert answer.status_code == expected
+    assert answer.json()["error"] == error
+
+
+async def test_a_fault_shows_nothing_of_its_inside() -> None:
+    def broken() -> MetricsSnapshot:
+        raise RuntimeError("a secret in an exception")
+
+    async with serving(Answers(snapshot=broken)) as client:
+        answer = await client.get("/api/metrics/bookings")
+        again = await client.get("/api/health/database")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "Internal Server Error", "path": "/api/metrics/bookings"}
+    assert "Traceback" not in answer.text
+    assert again.status_code == 503
+
+
+async def test_a_taken_port_is_one_line() -> None:
+    first = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=0)
+    port = await first.start()
+    second = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=port)
+    with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as told:
+        await second.start()
+    assert "\n" not in str(told.value)
+    await second.stop()
+    await first.stop()
+
+
+async def test_signals_stay_with_the_service() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    async with serving(Answers()) as client:
+        await client.get("/api/health/database")
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+async def test_stopping_does_not_wait_for_an_idle_connection() -> None:
+    with Stopwatch() as passed:
+        async with serving(Answers()) as client:
+            await client.get("/api/health/database")
+            asked_s = passed.s
+    assert passed.s - asked_s < 3.0
+
+
+def test_absent_is_null_and_durations_name_their_unit() -> None:
+    health = DatabaseHealth()
+    health.window.FromSeconds(300)
+    encoded: dict[str, Any] = to_json(health)
+    assert encoded["window_s"] == 300.0
+    assert encoded["since"] is None
+    assert encoded["instances"] == []
