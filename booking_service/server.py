@@ -20,7 +20,7 @@ from booking_service.domain.holds import Limits
 from booking_service.errors import DOMAIN
 from booking_service.group_commit.bus import CommandBus
 from booking_service.group_commit.sweeper import Sweeper
-from booking_service.monitoring.health_reporter import OwnHealth
+from booking_service.monitoring.health_reporter import HealthReporter
 from booking_service.monitoring.probe import DatabaseProbe, ProbeResult, address, require_database
 from booking_service.monitoring.telemetry import SERVICES, Telemetry
 from booking_service.reads.packages import BookingQueries, PackageQueries
@@ -112,7 +112,7 @@ class BookingServer:
             on_rpc=self.telemetry.on_rpc,
             count_queries=count_queries,
         )
-        self.health = OwnHealth(self.grpc.health, window, self.emitter, criteria)
+        self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
         self.probe = DatabaseProbe(self.database, on_result=self._probed)
         self.stream = StreamClient(
             settings.metrics_target,

@@ -23,7 +23,7 @@ from metrics_service.eventlog.event_log import EventLog
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health, metrics, register
-from metrics_service.rpc.tracking import TrackingServicer
+from metrics_service.rpc.tracking import TrackingService
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
@@ -153,7 +153,7 @@ class MetricsServer:
             server,
         )
         tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
-            TrackingServicer(self.ingest), server
+            TrackingService(self.ingest), server
         )
         self.engine.on_change(self.snapshots.notify)
         self.health.on_change(self._on_verdict)

@@ -17,7 +17,7 @@ from booking_service.monitoring.probe import ProbeResult
 from booking_service.monitoring.telemetry import SERVICES
 from booking_service.storage.database import Database
 from metrics_service.client.cost import monitor_cost
-from metrics_service.client.health import Criteria, HealthWindow, Status, VerdictKeeper, judge
+from metrics_service.client.health import Criteria, HealthWindow, Status, VerdictHysteresis, judge
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.telemetry.emitter import Emitter
 from protos.tracking.v1 import tracking_pb2
@@ -34,7 +34,7 @@ _GOOD: Final = (Status.HEALTHY, Status.DEGRADED)
 log = structlog.get_logger(__name__)
 
 
-class OwnHealth:
+class HealthReporter:
     """Judges at each result of the probe, and when none comes; `signals` is for heartbeats."""
 
     def __init__(
@@ -51,7 +51,7 @@ class OwnHealth:
         self._emitter = emitter
         self._criteria = criteria
         self._monotonic_ns = monotonic_ns
-        self._keeper = VerdictKeeper(criteria, monotonic_ns=monotonic_ns)
+        self._keeper = VerdictHysteresis(criteria, monotonic_ns=monotonic_ns)
         self._result: ProbeResult | None = None
         self._looked_ns: int | None = None
         # Since the newest result: time that this process was stopped, which the probe is not to

@@ -48,7 +48,7 @@ class SlowQueryAlert:
         now_us: Callable[[], int] = wall_us,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.untold = 0
+        self.not_emitted = 0
         self._source = source
         self._notifier = notifier
         self._now_us = now_us
@@ -59,7 +59,7 @@ class SlowQueryAlert:
         self._full = False
 
     def observe(self) -> None:
-        """Take what has come since the last call. `untold` counts what did not fit."""
+        """Take what has come since the last call. `not_emitted` counts what did not fit."""
         found = self._source().very_slow(self._seen)
         if not found:
             return
@@ -90,7 +90,7 @@ class SlowQueryAlert:
             "threshold_ms": limit_ms,
             "trace_id": slow.trace_id.hex(),
             "instance": slow.instance,
-            "untold": self.untold,
+            "not_emitted": self.not_emitted,
         }
         log.warning(RULE, **facts)
         message = f"Slow query: {query.operation} took {execute_ms:.0f} ms, limit {limit_ms:.0f} ms"
@@ -98,7 +98,7 @@ class SlowQueryAlert:
         self._notifier.tell(Notice(RULE, "warning", message, key, query.operation, facts))
 
     def _count(self) -> None:
-        self.untold += 1
+        self.not_emitted += 1
         if not self._full:
             self._full = True
             log.warning("slow_query_notices_full", limit=NOTICES_MAX, within_s=WINDOW_S)

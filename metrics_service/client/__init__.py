@@ -9,7 +9,7 @@ from typing import Final
 
 from metrics_service.client.booking.flow import BookingFlow
 from metrics_service.client.booking.operations import BookingQueries, PackageQueries
-from metrics_service.client.health import Criteria, HealthWindow, VerdictKeeper, judge
+from metrics_service.client.health import Criteria, HealthWindow, VerdictHysteresis, judge
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.queries.record import (
     NamedQuery,
@@ -61,7 +61,7 @@ __all__ = [
     "TrackedConnection",
     "TrackedPool",
     "Tracker",
-    "VerdictKeeper",
+    "VerdictHysteresis",
     "flow",
     "init",
     "judge",

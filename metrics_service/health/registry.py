@@ -19,7 +19,7 @@ from metrics_service.client.health import (
     Reason,
     Status,
     Verdict,
-    VerdictKeeper,
+    VerdictHysteresis,
     judge,
 )
 from metrics_service.client.health.window import WINDOW_S
@@ -295,8 +295,8 @@ class HealthRegistry:
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
 
-    def _new_keeper(self, criteria: Criteria | None = None) -> VerdictKeeper:
-        return VerdictKeeper(
+    def _new_keeper(self, criteria: Criteria | None = None) -> VerdictHysteresis:
+        return VerdictHysteresis(
             criteria or self._criteria, monotonic_ns=self._monotonic_ns, now_us=self._now_us
         )
 

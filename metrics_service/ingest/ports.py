@@ -70,7 +70,7 @@ class Terms:
 
 
 @dataclass(slots=True)
-class SpokenLane:
+class ServerLane:
     """One producer on one stream. token is 0 until it is welcomed; refused says that the client
     was told why and has not gone on yet; applying are stored batches that are not folded yet.
     """
@@ -91,7 +91,7 @@ class SpokenLane:
         self.applying.append((position, seq))
 
 
-def welcome_frame(lane: SpokenLane, point: ResumePoint, terms: Terms) -> tracking_pb2.ServerFrame:
+def welcome_frame(lane: ServerLane, point: ResumePoint, terms: Terms) -> tracking_pb2.ServerFrame:
     """What is stored of a lane's producer, and the terms."""
     return tracking_pb2.ServerFrame(
         welcome=tracking_pb2.Welcome(
@@ -105,7 +105,7 @@ def welcome_frame(lane: SpokenLane, point: ResumePoint, terms: Terms) -> trackin
     )
 
 
-def ack_frame(lane: SpokenLane) -> tracking_pb2.ServerFrame:
+def ack_frame(lane: ServerLane) -> tracking_pb2.ServerFrame:
     """How far a lane has come."""
     return tracking_pb2.ServerFrame(
         ack=tracking_pb2.Ack(

@@ -19,7 +19,7 @@ from metrics_service.ingest.ports import (
     Fold,
     Health,
     Log,
-    SpokenLane,
+    ServerLane,
     Terms,
     ack_frame,
     nack_frame,
@@ -62,7 +62,7 @@ class Session:
         self._on_welcome = on_welcome
         self._frames = frames
         self._write = write
-        self._lanes: dict[int, SpokenLane] = {}
+        self._lanes: dict[int, ServerLane] = {}
         self._instance = ""
         self._service = ""
         self._control: deque[tracking_pb2.ServerFrame] = deque()
@@ -148,7 +148,7 @@ class Session:
         if hello.schema != SCHEMA or (backfill and not self._terms.allow_backfill):
             self._nack(hello.lane, 0, tracking_pb2.Nack.UNSUPPORTED)
             return
-        lane = SpokenLane(ProducerKey(hello.lane, producer_id), hello.epoch)
+        lane = ServerLane(ProducerKey(hello.lane, producer_id), hello.epoch)
         former = self._lanes.get(hello.lane)
         if former is not None and former.key != lane.key:
             self._release(former)
@@ -205,7 +205,7 @@ class Session:
 
         answer.add_done_callback(answered)
 
-    def _opened(self, lane: SpokenLane, answer: asyncio.Future[ResumePoint]) -> None:
+    def _opened(self, lane: ServerLane, answer: asyncio.Future[ResumePoint]) -> None:
         failure = answer.exception()
         if failure is not None:
             self._refuse(lane, 0, failure)
@@ -222,7 +222,7 @@ class Session:
         self.folded(self._fold.position)
 
     def _appended(
-        self, lane: SpokenLane, seq: int, size: int, answer: asyncio.Future[Appended]
+        self, lane: ServerLane, seq: int, size: int, answer: asyncio.Future[Appended]
     ) -> None:
         lane.outstanding_bytes -= size
         self._room.set()
@@ -237,7 +237,7 @@ class Session:
             lane.stored(appended.position, seq)
             self.folded(self._fold.position)
 
-    def _refuse(self, lane: SpokenLane, seq: int, failure: BaseException) -> None:
+    def _refuse(self, lane: ServerLane, seq: int, failure: BaseException) -> None:
         """Tell the client once why it must go back; what it had under way fails the same way."""
         if lane.refused or self._lanes.get(lane.key.lane) is not lane:
             return
@@ -252,7 +252,7 @@ class Session:
             case _:
                 self._nack(lane.key.lane, seq, tracking_pb2.Nack.UNAVAILABLE)
 
-    def _release(self, lane: SpokenLane) -> None:
+    def _release(self, lane: ServerLane) -> None:
         if lane.token:
             self._log.release_producer(lane.key, token=lane.token)
 

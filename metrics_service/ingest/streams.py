@@ -48,7 +48,7 @@ class Ingest:
             heartbeat_s, max(credit_bytes, max_batch_bytes), max_batch_bytes, allow_backfill
         )
         self._sessions: set[Session] = set()
-        self._speakers: dict[ProducerKey, Session] = {}
+        self._owners: dict[ProducerKey, Session] = {}
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -73,8 +73,8 @@ class Ingest:
             await session.run()
         finally:
             self._sessions.discard(session)
-            for key in [key for key, speaker in self._speakers.items() if speaker is session]:
-                del self._speakers[key]
+            for key in [key for key, speaker in self._owners.items() if speaker is session]:
+                del self._owners[key]
             if not self._sessions:
                 self._empty.set()
 
@@ -92,8 +92,8 @@ class Ingest:
 
     def _take_over(self, key: ProducerKey, session: Session) -> None:
         """A stream was welcomed for a producer: an older one of it ends."""
-        older = self._speakers.get(key)
-        self._speakers[key] = session
+        older = self._owners.get(key)
+        self._owners[key] = session
         if older is not None and older is not session:
             older.fence(key)
 

@@ -9,7 +9,7 @@ from metrics_service.ingest.streams import Ingest
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 
 
-class TrackingServicer(tracking_pb2_grpc.TrackingServiceServicer):
+class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
     """Hands each stream to the ingest."""
 
     def __init__(self, ingest: Ingest) -> None:

@@ -19,7 +19,7 @@ from metrics_service.client.stream.source import ForkError, LaneDrained, OutBatc
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc.tracking import TrackingServicer
+from metrics_service.rpc.tracking import TrackingService
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
 
@@ -151,7 +151,7 @@ class Sink:
         await self.engine.start()
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
-            TrackingServicer(self.ingest), self._server
+            TrackingService(self.ingest), self._server
         )
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()

@@ -29,7 +29,7 @@ def _never_raises(
         try:
             track(flow, *args, **kwargs)
         except Exception:
-            flow.untold += 1
+            flow.not_emitted += 1
 
     return safe
 
@@ -38,13 +38,13 @@ class BookingFlow:
     """Tells the steps of one visitor after the other to an emitter.
 
     Every step belongs to a session: the one given, else that of the RPC being served, else the
-    user, else one of its own. `untold` counts steps whose arguments made no sense or for which
+    user, else one of its own. `not_emitted` counts steps whose arguments made no sense or for which
     there is no emitter, `refused_keys` metadata that is not taken.
     """
 
     def __init__(self, emitter: Emitter | None = None) -> None:
         self.emitter = emitter
-        self.untold = 0
+        self.not_emitted = 0
         self.refused_keys = 0
 
     @_never_raises
@@ -167,7 +167,7 @@ class BookingFlow:
         self, step: event_pb2.FlowStep, session_id: str | None, time_us: int | None = None
     ) -> None:
         if self.emitter is None:
-            self.untold += 1
+            self.not_emitted += 1
             return
         call = current_call.get()
         session = (

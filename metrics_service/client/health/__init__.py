@@ -2,6 +2,7 @@
 for the figures of several, with every reason stated.
 """
 
+from metrics_service.client.health.hysteresis import VerdictHysteresis
 from metrics_service.client.health.judge import (
     Criteria,
     Figures,
@@ -11,7 +12,6 @@ from metrics_service.client.health.judge import (
     Verdict,
     judge,
 )
-from metrics_service.client.health.keeper import VerdictKeeper
 from metrics_service.client.health.window import HealthWindow
 
 __all__ = [
@@ -22,6 +22,6 @@ __all__ = [
     "Reason",
     "Status",
     "Verdict",
-    "VerdictKeeper",
+    "VerdictHysteresis",
     "judge",
 ]

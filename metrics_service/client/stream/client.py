@@ -14,7 +14,7 @@ import grpc
 import structlog
 
 from metrics_service.client.stream.connection import Connection
-from metrics_service.client.stream.lane_sender import PumpEnd
+from metrics_service.client.stream.lane_sender import LaneEnd
 from metrics_service.client.stream.source import (
     ForkError,
     LaneDrained,
@@ -156,7 +156,7 @@ class StreamClient:
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
 
-    def _lane_ended(self, source: LaneSource, end: PumpEnd) -> None:
+    def _lane_ended(self, source: LaneSource, end: LaneEnd) -> None:
         if source in self._sources:
             self._sources.remove(source)
         log.info("lane.ended", producer=source.producer_id, end=end.value)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 import structlog
 
-from metrics_service.client.stream.lane_sender import LanePump, PumpEnd
+from metrics_service.client.stream.lane_sender import LaneEnd, LaneSender
 from metrics_service.client.stream.source import LaneSource
 from protos.tracking.v1 import tracking_pb2
 
@@ -41,7 +41,7 @@ class Connection:
         service: str,
         instance: str,
         signals: Callable[[], tracking_pb2.Signals],
-        on_lane_end: Callable[[LaneSource, PumpEnd], None],
+        on_lane_end: Callable[[LaneSource, LaneEnd], None],
     ) -> None:
         self.heard = False
         self.welcomed = False
@@ -52,8 +52,8 @@ class Connection:
         self._instance = instance
         self._signals = signals
         self._on_lane_end = on_lane_end
-        self._pumps: dict[int, LanePump] = {}
-        self._tasks: dict[LanePump, asyncio.Task[None]] = {}
+        self._pumps: dict[int, LaneSender] = {}
+        self._tasks: dict[LaneSender, asyncio.Task[None]] = {}
         self._out: deque[tracking_pb2.ClientFrame] = deque()
         self._wake = asyncio.Event()
         self._space = asyncio.Event()
@@ -68,7 +68,7 @@ class Connection:
 
     def add(self, source: LaneSource) -> None:
         """Begin a lane."""
-        pump = LanePump(source, self._send, service=self._service, instance=self._instance)
+        pump = LaneSender(source, self._send, service=self._service, instance=self._instance)
         former = self._pumps.get(source.lane)
         if former is not None:
             self.remove(former.source)
@@ -113,7 +113,7 @@ class Connection:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_lane(self, pump: LanePump) -> None:
+    async def _run_lane(self, pump: LaneSender) -> None:
         try:
             end = await pump.run()
             if self._pumps.get(pump.source.lane) is pump:

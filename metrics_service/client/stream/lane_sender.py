@@ -25,7 +25,7 @@ SOURCE_RETRY_MAX_S: Final = 5.0
 Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
 
 
-class PumpEnd(Enum):
+class LaneEnd(Enum):
     """Why a lane has nothing more to do on any stream."""
 
     DRAINED = "drained"
@@ -33,7 +33,7 @@ class PumpEnd(Enum):
     FORKED = "forked"
 
 
-class LanePump:
+class LaneSender:
     """Moves the batches of a source into a stream. The stream tells it what the server answers."""
 
     def __init__(self, source: LaneSource, send: Send, *, service: str, instance: str) -> None:
@@ -53,7 +53,7 @@ class LanePump:
         self._acked_seq = 0
         self._ack = asyncio.Event()
 
-    async def run(self) -> PumpEnd:
+    async def run(self) -> LaneEnd:
         """Send until the source ends, is fenced or forked; every other trouble is waited out."""
         acker = asyncio.create_task(self._tell_source(), name="tracking lane acks")
         failures = 0
@@ -66,14 +66,14 @@ class LanePump:
                     continue
                 except ForkError as fork:
                     log.critical("lane.fork", producer=self.source.producer_id, reason=str(fork))
-                    return PumpEnd.FORKED
+                    return LaneEnd.FORKED
                 except Exception:
                     failures += 1
                     log.exception("lane.source_failed", producer=self.source.producer_id)
                     limit_s = min(SOURCE_RETRY_MAX_S, 0.1 * 2 ** min(failures, 10))
                     await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
                     continue
-                if end is PumpEnd.FENCED:
+                if end is LaneEnd.FENCED:
                     await self.source.fenced()
                 if end is not None:
                     return end
@@ -116,7 +116,7 @@ class LanePump:
         self._credit_bytes = credit_bytes
         self._room.set()
 
-    async def _run_once(self) -> PumpEnd | None:
+    async def _run_once(self) -> LaneEnd | None:
         """Open the lane and send until it ends or has to be opened again."""
         loop = asyncio.get_running_loop()
         self._nacked = None
@@ -157,13 +157,13 @@ class LanePump:
             instance=self._instance,
         )
 
-    async def _send_batches(self) -> PumpEnd:
+    async def _send_batches(self) -> LaneEnd:
         while True:
             try:
                 batch = await self.source.next()
             except LaneDrained:
                 await self.idle.wait()
-                return PumpEnd.DRAINED
+                return LaneEnd.DRAINED
             size = len(batch.payload)
             while self._halted or (
                 self._in_flight and self._outstanding_bytes + size > self._credit_bytes
@@ -184,11 +184,11 @@ class LanePump:
                 )
             )
 
-    async def _refused(self, nack: tracking_pb2.Nack) -> PumpEnd | None:
+    async def _refused(self, nack: tracking_pb2.Nack) -> LaneEnd | None:
         """What a refusal means: go back at once, later, or not at all."""
         match nack.reason:
             case tracking_pb2.Nack.FENCED:
-                return PumpEnd.FENCED
+                return LaneEnd.FENCED
             case tracking_pb2.Nack.GAP:
                 pass
             case tracking_pb2.Nack.UNAVAILABLE:

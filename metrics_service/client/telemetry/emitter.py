@@ -16,7 +16,7 @@ from metrics_service.client.queries.record import QueryDefinition, QueryRecord
 from metrics_service.client.stream.source import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry.envelope import Body, envelope
 from metrics_service.client.telemetry.query_buffer import Look, TimingBuffer
-from metrics_service.client.telemetry.unacked import SealedBatches
+from metrics_service.client.telemetry.unacked import UnackedBatches
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.clock import wall_us
 
@@ -74,7 +74,7 @@ class Emitter:
         self._tally: dict[tuple[str, bool], list[int]] = {}
         self._told_events = 0
         self._told_timings = 0
-        self._sealed = SealedBatches()
+        self._sealed = UnackedBatches()
         self._sent_seq = 0
         self._full = asyncio.Event()
         self._draining = False

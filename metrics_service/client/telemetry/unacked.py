@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from metrics_service.client.stream.source import OutBatch
 
 
-class SealedBatches:
+class UnackedBatches:
     """The batches of one epoch that are not acknowledged, numbered from 1 without a gap."""
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ class SealedBatches:
             return batch_hash == self._acked_hash
         return any(batch.seq == resume_after and batch_hash == _hash(batch) for batch in self._kept)
 
-    def again(self, first: Iterable[tuple[int, bytes]]) -> SealedBatches:
+    def again(self, first: Iterable[tuple[int, bytes]]) -> UnackedBatches:
         """What another epoch begins with: these (count, payload), and then what is kept."""
-        anew = SealedBatches()
+        anew = UnackedBatches()
         for count, payload in first:
             anew.add(count, payload)
         for batch in self._kept:

@@ -107,7 +107,7 @@ def test_a_notice_says_what_how_long_the_limit_and_a_trace(watch: Watch) -> None
         "threshold_ms": 1000.0,
         "trace_id": bytes(range(16)).hex(),
         "instance": "booking-1",
-        "untold": 0,
+        "not_emitted": 0,
     }
 
 
@@ -167,11 +167,11 @@ def test_notices_are_bounded_and_the_rest_is_counted(watch: Watch) -> None:
     for fingerprint in range(100, 150):
         watch.run(fingerprint, SLOW_US)
     assert len(watch.told.take()) == NOTICES_MAX
-    assert watch.slow.untold == 50 - NOTICES_MAX
+    assert watch.slow.not_emitted == 50 - NOTICES_MAX
     watch.pass_us(int(WINDOW_S) * SECOND)
     watch.run(149, SLOW_US)
     (notice,) = watch.told.notices
-    assert notice.facts["untold"] == 50 - NOTICES_MAX
+    assert notice.facts["not_emitted"] == 50 - NOTICES_MAX
 
 
 def test_a_flood_of_slow_queries_is_held_bounded(watch: Watch) -> None:

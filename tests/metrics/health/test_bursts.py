@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from booking_service.monitoring.health_reporter import DATABASE, OwnHealth
+from booking_service.monitoring.health_reporter import DATABASE, HealthReporter
 from booking_service.monitoring.probe import ProbeResult, ProbeState
 from booking_service.monitoring.telemetry import SERVICES
 from metrics_service.client.health import Criteria, HealthWindow, Status
@@ -95,7 +95,7 @@ class Process:
         self.clock = Clock()
         self.serving = Health()
         self.window = HealthWindow(monotonic_ns=self.clock.monotonic_ns)
-        self.own = OwnHealth(
+        self.own = HealthReporter(
             self.serving,
             self.window,
             Emitter("booking_service"),

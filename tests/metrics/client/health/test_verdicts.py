@@ -13,7 +13,7 @@ from metrics_service.client.health import (
     HealthWindow,
     Status,
     Verdict,
-    VerdictKeeper,
+    VerdictHysteresis,
     judge,
 )
 from metrics_service.client.queries.record import Outcome, QueryDefinition, QueryRecord
@@ -352,7 +352,7 @@ class Kept:
 
     def __init__(self, gap_s: float = 0.0) -> None:
         self.clock = Clock()
-        self.keeper = VerdictKeeper(
+        self.keeper = VerdictHysteresis(
             Criteria(gap_s=gap_s), monotonic_ns=self.clock.monotonic_ns, now_us=self.clock.now_us
         )
 
@@ -445,7 +445,7 @@ def test_going_stale_and_coming_back_shows_at_once(kept: Kept) -> None:
 
 
 def test_update_says_whether_what_shows_has_changed() -> None:
-    keeper = VerdictKeeper()
+    keeper = VerdictHysteresis()
     poor = judge(Figures(samples=100, slow=21), None)
     assert keeper.update(poor)
     assert not keeper.update(judge(Figures(samples=200, slow=40), None))

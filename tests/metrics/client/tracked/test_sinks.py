@@ -65,10 +65,10 @@ async def test_with_metrics_service_down_queries_are_unmoved_and_drops_are_count
         spent_s: dict[str, list[float]] = {"down": [], "without": []}
         async with (
             TrackedPool(empty_dsn, sinks=[emitter], max_size=1) as told,
-            TrackedPool(empty_dsn, max_size=1) as untold,
+            TrackedPool(empty_dsn, max_size=1) as not_emitted,
         ):
             for n in range(200):
-                for name, pool in (("down", told), ("without", untold)):
+                for name, pool in (("down", told), ("without", not_emitted)):
                     begun_s = time.perf_counter()
                     assert await pool.fetchval("SELECT $1::int", n) == n
                     spent_s[name].append(time.perf_counter() - begun_s)

@@ -14,7 +14,7 @@ _SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
 _SILENT = frozenset({Status.UNKNOWN, Status.STALE})
 
 
-class VerdictKeeper:
+class VerdictHysteresis:
     """The status as it is shown, with its reasons, whether they had to show at once, and since when
     (UTC microseconds).
     """
