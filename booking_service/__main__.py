@@ -4,6 +4,8 @@ What can be put right at the keyboard is one line and an exit status: 2 for sett
 rest; never a traceback.
 """
 
+from __future__ import annotations
+
 import typer
 
 from booking_service.admin import cli

@@ -1,5 +1,7 @@
 """The settings of booking_service: BOOKING_* in the environment, checked before anything starts."""
 
+from __future__ import annotations
+
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, field_validator

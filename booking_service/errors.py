@@ -4,6 +4,8 @@ Every reason that the domain can give has an entry here; a caller's mistake, a d
 out and a hold that the user already has do not count as errors.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar

@@ -4,6 +4,8 @@ What starts later is ended earlier, so that nothing is taken away from an RPC th
 it serves, neither PostgreSQL nor metrics_service going away ends the process.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack

@@ -1,5 +1,7 @@
 """python -m metrics_service serve | check-config | watch | health | metrics"""
 
+from __future__ import annotations
+
 from metrics_service.cli.commands import app
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ As root everything runs as an existing unprivileged account; when that account c
 directory, a copy or another place is used, and no permission outside our own directories changes.
 """
 
+from __future__ import annotations
+
 import ctypes
 import importlib.util
 import os

@@ -3,6 +3,8 @@
 The interceptor sets it before the handler runs; outside an RPC there is none.
 """
 
+from __future__ import annotations
+
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass

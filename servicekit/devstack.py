@@ -4,6 +4,8 @@ Under one data folder at most one process runs the embedded PostgreSQL; a databa
 given in the environment is used as it is.
 """
 
+from __future__ import annotations
+
 import argparse
 import fcntl
 import os

@@ -3,6 +3,8 @@
 Only an `ApiError` shows its text to a caller; its reason is one of a catalogue.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

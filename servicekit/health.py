@@ -3,6 +3,8 @@
 A status is set without waiting, from anywhere on the loop; once draining, nothing serves again.
 """
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 

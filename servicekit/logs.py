@@ -4,6 +4,8 @@ A line written while an RPC is served carries its method and request id; traceba
 values of local variables, nor the words of a database driver.
 """
 
+from __future__ import annotations
+
 import logging
 import sys
 from typing import Literal

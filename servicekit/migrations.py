@@ -1,5 +1,7 @@
 """Applies and takes back the dbmate files of a database; one run at a time on a database."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

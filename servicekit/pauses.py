@@ -60,7 +60,7 @@ class Stops:
         self._users.add(user)
 
     def leave(self, user: object) -> None:
-        """This user is done; after the last one nothing is left in the loop."""
+        """Stop for a user; after the last one nothing is left in the loop."""
         if user in self._users:
             self._users.discard(user)
             if not self._users:

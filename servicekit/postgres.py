@@ -3,6 +3,8 @@
 It listens on 127.0.0.1 with a password of its own, and never outlives the process that started it.
 """
 
+from __future__ import annotations
+
 import os
 import secrets
 import signal

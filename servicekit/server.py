@@ -4,6 +4,8 @@ Plaintext is served on loopback only, unless the settings say otherwise; after S
 is taken and those in flight get a bounded time to end.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import socket

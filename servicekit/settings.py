@@ -4,6 +4,8 @@ A mistake - a bad value, or a variable with our prefix that nobody reads - stops
 line naming the variable, its value and what is allowed.
 """
 
+from __future__ import annotations
+
 import difflib
 import os
 import re

@@ -1,5 +1,7 @@
 """Writes the reference of settings from the classes that read them, so that none is missing."""
 
+from __future__ import annotations
+
 import sys
 from importlib import import_module
 

@@ -3,6 +3,8 @@
 What the person who started it can put right is one line on standard error, never a traceback.
 """
 
+from __future__ import annotations
+
 import asyncio
 import signal
 import sys

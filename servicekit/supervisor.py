@@ -4,6 +4,8 @@ Children are started one after the other, none is restarted, and none outlives t
 are ended in the reverse order, within one common bound, and by the kernel if we are killed.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal

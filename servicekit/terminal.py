@@ -4,6 +4,8 @@ make dies of the Ctrl-C that its recipe has handled; here it does not receive it
 recipe's own exit status.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

@@ -4,6 +4,8 @@ Nothing survives a session: the server ends with the process, and what a killed 
 is removed by the next one.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import tempfile

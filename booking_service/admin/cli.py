@@ -1,5 +1,7 @@
 """Commands for whoever runs the database: migrations and indexes, with a way back for each."""
 
+from __future__ import annotations
+
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator

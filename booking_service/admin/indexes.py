@@ -4,6 +4,8 @@ Their definitions are the migration files alone; no rule of uniqueness lives in 
 can be taken away and put back under load.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from pathlib import Path

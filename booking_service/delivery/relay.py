@@ -4,6 +4,8 @@ Numbers are dense, a segment never changes, and only the holder of the current e
 that was frozen and wakes up seals nothing.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections import deque

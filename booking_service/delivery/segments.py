@@ -2,6 +2,8 @@
 gone so is the right, and every statement fails.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -63,7 +65,7 @@ class Segments:
 
     @classmethod
     @asynccontextmanager
-    async def connected(cls, database: Database) -> AsyncIterator["Segments"]:
+    async def connected(cls, database: Database) -> AsyncIterator[Segments]:
         """Connect; leaving closes the connection and ends its leadership."""
         connection = await database.connect("relay", settings=SESSION_SETTINGS)
         try:
@@ -83,7 +85,7 @@ class Segments:
         self._low_water = LowWater(row["low_water_id"])
         return Epoch(row["epoch"], str(row["producer_id"]))
 
-    async def seal(self) -> "Sealed":
+    async def seal(self) -> Sealed:
         """Move outbox rows, BATCH_BYTES at most, into the next segment, if there are any."""
         async with self._turn:
             with translated():

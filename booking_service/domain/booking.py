@@ -1,5 +1,7 @@
 """Bookings, payments and refunds, and what can happen to them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum

@@ -3,6 +3,8 @@
 Money that a provider has taken is never refused without a trace.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from booking_service.domain.booking import (

@@ -1,5 +1,7 @@
 """The commands: everything that can be asked to change, with every id it will need."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date

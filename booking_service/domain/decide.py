@@ -1,5 +1,7 @@
 """What each command comes to: the one place where a change is decided."""
 
+from __future__ import annotations
+
 from datetime import datetime
 from typing import assert_never
 

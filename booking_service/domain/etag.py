@@ -1,5 +1,7 @@
 """The etag of a stored value: another one whenever the value is another."""
 
+from __future__ import annotations
+
 from datetime import datetime
 
 from booking_service.domain.instants import microseconds

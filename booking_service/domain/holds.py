@@ -1,5 +1,7 @@
 """Holds: taking seats for a time, and how a hold ends without payment."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta

@@ -1,5 +1,7 @@
 """Instants as whole microseconds since the Unix epoch, exact in both directions."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

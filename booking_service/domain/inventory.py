@@ -1,5 +1,7 @@
 """Seats of one package on one day: never more taken than there are."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -21,8 +23,8 @@ class Day:
     def free(self) -> int:
         return self.capacity - self.taken
 
-    def changed(self, *, held: int = 0, confirmed: int = 0) -> "Day":
-        """This day with more (or, negative, fewer) units held and confirmed."""
+    def changed(self, *, held: int = 0, confirmed: int = 0) -> Day:
+        """Return the day with more (or, negative, fewer) units held and confirmed."""
         return replace(self, held=self.held + held, confirmed=self.confirmed + confirmed)
 
 

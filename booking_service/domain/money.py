@@ -1,5 +1,7 @@
 """Money as integer minor units, so that no sum is ever rounded by accident."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from fractions import Fraction
 

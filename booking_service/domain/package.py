@@ -1,5 +1,7 @@
 """What is sold and by whom."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from enum import StrEnum

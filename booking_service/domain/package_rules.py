@@ -1,5 +1,7 @@
 """What is sold: vendors, packages, and the capacity of their days."""
 
+from __future__ import annotations
+
 from dataclasses import fields, replace
 
 from booking_service.domain.commands import (

@@ -1,5 +1,7 @@
 """What a provider's event identifies, and the row it first makes."""
 
+from __future__ import annotations
+
 from datetime import datetime
 
 from booking_service.domain.booking import (

@@ -1,5 +1,7 @@
 """Payments: what the caller or a provider says of an attempt to pay."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import timedelta
 

@@ -1,5 +1,7 @@
 """What a cancellation gives back."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from booking_service.domain.money import share

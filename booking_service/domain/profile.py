@@ -1,5 +1,7 @@
 """Profiles: what is shown of a user beside a booking."""
 
+from __future__ import annotations
+
 from booking_service.domain.commands import UpdateProfile
 from booking_service.domain.etag import etag
 from booking_service.domain.refusal import etag_mismatch

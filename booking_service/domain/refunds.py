@@ -1,5 +1,7 @@
 """Refunds: money owed back for a payment, in sum never more than was captured."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from uuid import UUID, uuid5
 

@@ -1,5 +1,7 @@
 """Why a command can be refused: the stable names that callers act on."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,5 +1,7 @@
 """What users say and show: reviews and profiles."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID

@@ -1,5 +1,7 @@
 """Confirmed stays: how one is cancelled, moved to other days, reviewed."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from booking_service.domain.booking import Booking, State, Transition

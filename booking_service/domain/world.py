@@ -4,6 +4,8 @@ The shell loads a `World` under the package locks; each command drafts its chang
 only a whole draft is merged back. Nothing else may change a World.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -47,7 +49,7 @@ class Changes:
     profiles: dict[str, UserProfile] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
-    def merge(self, later: "Changes") -> None:
+    def merge(self, later: Changes) -> None:
         """Puts later changes on top of these."""
         self.vendors |= later.vendors
         self.packages |= later.packages

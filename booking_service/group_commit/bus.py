@@ -4,6 +4,8 @@ Every change to packages and bookings passes here, in the order in which it arri
 package. Every queue is bounded, and every way out answers every caller.
 """
 
+from __future__ import annotations
+
 import asyncio
 import random
 import time

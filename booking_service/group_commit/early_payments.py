@@ -4,6 +4,8 @@ A kept event waits for its booking and for nothing else, whichever of the two wa
 applying it twice is no harm, since an event has one effect.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

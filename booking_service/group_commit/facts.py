@@ -1,5 +1,7 @@
 """Domain events as facts for the metrics: framed protobuf, ready to be sealed and sent."""
 
+from __future__ import annotations
+
 import re
 import secrets
 from collections.abc import Iterable, Mapping

@@ -4,6 +4,8 @@ This is the only place that changes bookings. All of a group is committed or not
 answered after the commit alone.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -3,6 +3,8 @@
 An answer is kept in the transaction that did the work, for KEEP_ANSWERS.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta

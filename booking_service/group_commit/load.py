@@ -4,6 +4,8 @@ Locks are taken in one fixed order - packages, then users, each sorted - and not
 later; what is loaded after them cannot change until the transaction ends.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta

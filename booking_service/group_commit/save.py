@@ -1,5 +1,7 @@
 """What a group of commands writes, each in one statement for the whole group, sorted by key."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime

@@ -1,5 +1,7 @@
 """Answers and refusals as bytes, so that a repeated request gets its first answer again."""
 
+from __future__ import annotations
+
 from typing import Any, Final
 
 from pydantic import TypeAdapter

@@ -6,6 +6,8 @@ packages; commands do the work under the package lock, so that any number of cop
 once and each hold ends once.
 """
 
+from __future__ import annotations
+
 import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta

@@ -4,6 +4,8 @@ Bounds are those that the comments of the .proto files state. A bad request is r
 every bad field named, before anything is looked up.
 """
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from datetime import date

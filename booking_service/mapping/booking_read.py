@@ -3,6 +3,8 @@
 Bounds are those that the comments of the .proto files state; every bad field is named at once.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID

@@ -1,5 +1,7 @@
 """Domain to proto: what callers are answered, money and times exact."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from datetime import date
 

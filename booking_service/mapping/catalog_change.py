@@ -4,6 +4,8 @@ Bounds are those that the comments of catalog.proto state. A bad request is refu
 every bad field named, before anything is looked up.
 """
 
+from __future__ import annotations
+
 from uuid import uuid4
 
 from booking_service.domain.commands import (

@@ -4,6 +4,8 @@ Nothing read here may be used before `refuse_bad` has passed: a bad field yields
 that one refusal can name every bad field at once.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -65,7 +67,7 @@ class Fields:
     def bad(self, field: str, description: str) -> None:
         self._violations.append(Violation(field, description))
 
-    def take(self, other: "Fields", fields: Sequence[str]) -> None:
+    def take(self, other: Fields, fields: Sequence[str]) -> None:
         """Takes over what another reading found bad of these fields, or inside of them."""
         self._violations += [
             each

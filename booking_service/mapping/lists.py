@@ -1,5 +1,7 @@
 """What all lists have in common: how long a page is, and after which row it begins."""
 
+from __future__ import annotations
+
 from google.protobuf.message import Message
 
 from booking_service.errors import page_token_invalid

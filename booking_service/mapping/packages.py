@@ -1,5 +1,7 @@
 """Proto to domain: packages, their cancellation policies and their capacity."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import date
 from uuid import UUID

@@ -5,6 +5,8 @@ and every filter of the request; one that is altered, of another request or of a
 refused. It is no secret and grants nothing: it only names a position.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import hashlib

@@ -3,6 +3,8 @@
 Bounds are those that the comments of payment.proto state; every bad field is named at once.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 

@@ -1,5 +1,7 @@
 """Domain to proto: previews, batches and reports of bookings, money and times exact."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 

@@ -4,6 +4,8 @@ Bounds are those that the comments of review.proto and profile.proto state; ever
 named at once.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from uuid import uuid4

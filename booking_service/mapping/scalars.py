@@ -1,5 +1,7 @@
 """Instants, domain to proto, exact to the microsecond."""
 
+from __future__ import annotations
+
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp

@@ -5,6 +5,8 @@ An RPC service stops serving when the probe fails or hangs or the schema is miss
 percentile; "database" carries the verdict on the last five minutes.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable

@@ -2,6 +2,8 @@
 exhausted pool is not taken for a dead server, nor silence for health.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Callable

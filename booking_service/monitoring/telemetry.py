@@ -3,6 +3,8 @@
 It waits for nothing and counts only the RPCs of the booking contract.
 """
 
+from __future__ import annotations
+
 from uuid import UUID
 
 from google.protobuf.descriptor import ServiceDescriptor

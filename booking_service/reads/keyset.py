@@ -3,6 +3,8 @@
 Times are exact to the microsecond, so that no row of a list is answered twice or left out.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -2,6 +2,8 @@
 was committed when it ran.
 """
 
+from __future__ import annotations
+
 from typing import Final
 from uuid import UUID
 

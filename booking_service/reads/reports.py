@@ -2,6 +2,8 @@
 operation under the name its timings carry, and answers what was committed when it ran.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -2,6 +2,8 @@
 answers what was committed when it ran.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from uuid import UUID
 

@@ -1,5 +1,7 @@
 """booking.v1.BookingService: translates, calls, translates back."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

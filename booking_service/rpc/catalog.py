@@ -1,5 +1,7 @@
 """booking.v1.CatalogService: translates, calls, translates back."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import grpc

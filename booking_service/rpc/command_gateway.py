@@ -3,6 +3,8 @@
 A refusal leaves here as an error of the catalogue.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

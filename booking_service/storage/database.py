@@ -3,6 +3,8 @@
 No driver error passes it, every wait behind it is bounded, and no time but the database's is used.
 """
 
+from __future__ import annotations
+
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping

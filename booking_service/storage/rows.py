@@ -1,5 +1,7 @@
 """Rows of the booking database as domain values, and a policy as its column."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias

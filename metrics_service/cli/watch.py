@@ -148,7 +148,8 @@ def _reasons(health: DatabaseHealth) -> list[Text]:
 
 def _slow(slow: metrics_pb2.SlowQuery) -> Text:
     """One line, cut where the terminal ends: what is running longest or was slowest, and who held
-    it up."""
+    it up.
+    """
     query, look = slow.query, slow.look
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("  running " if slow.running else "  slowest ", "bold")

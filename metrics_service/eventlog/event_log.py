@@ -94,7 +94,7 @@ class EventLog:
 
     @property
     def leading(self) -> bool:
-        """This process is the writer, and the database answers."""
+        """Whether this process is the writer and the database answers."""
         return self._writer.leading.is_set()
 
     async def wait_leading(self) -> None:

@@ -1,5 +1,6 @@
 """Quantiles of durations within 1%, in sketches that add up: merging two is the same as having
-seen the values of both."""
+seen the values of both.
+"""
 
 from __future__ import annotations
 

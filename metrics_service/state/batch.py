@@ -1,5 +1,6 @@
 """Reads a batch of the log whole or not at all, so that one that cannot be applied changes nothing
-but the counters of what was quarantined."""
+but the counters of what was quarantined.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Item(NamedTuple):
 
 def read_batch(record: LogRecord) -> list[Item]:
     """The events of a batch in their order. UnusableBatchError for one that does not parse, whose
-    columns contradict each other, or whose times, where they are taken as given, do not exist."""
+    columns contradict each other, or whose times, where they are taken as given, do not exist.
+    """
     try:
         events = event_pb2.EventList.FromString(record.payload).events
     except DecodeError:

@@ -1,5 +1,6 @@
 """Bookings and money, from facts alone. What is paid later, and a refund, corrects the slot of its
-booking's confirmation, and no sum is ever taken over two currencies."""
+booking's confirmation, and no sum is ever taken over two currencies.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Refusals and failures by reason, and how many of them count as errors; bounded, with what did
-not fit counted beside it."""
+not fit counted beside it.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ _CODES = (
 
 class ErrorKey(NamedTuple):
     """What errors are counted by; `kind` is "booking", "payment", "availability", "caller" or
-    "internal"."""
+    "internal".
+    """
 
     reason: str
     kind: str

@@ -1,5 +1,6 @@
 """Takes each event to the figures it changes: every event counts once, facts at their own time,
-telemetry at a time that can be true."""
+telemetry at a time that can be true.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Figures as the contract answers them: a rate without a denominator and a percentile without a
-sample are absent, never 0."""
+sample are absent, never 0.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def distribution(durations_us: Sketch) -> metrics_pb2.Distribution:
 
 
 def divide_half_even(amount: int, count: int) -> int:
-    """amount / count, rounded half to even; count above 0."""
+    """Amount / count, rounded half to even; count above 0."""
     quotient, rest = divmod(amount, count)
     if 2 * rest > count or (2 * rest == count and quotient % 2):
         quotient += 1

@@ -1,5 +1,6 @@
 """The fold of the log: the same records give the same state, whenever and in how many parts they
-are applied."""
+are applied.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ class State:
 
     def prepare(self) -> Iterator[None]:
         """Add up what reads of long windows would have to, in small steps; records may be applied
-        between two of them. Worth while again whenever a slot of time has ended."""
+        between two of them. Worth while again whenever a slot of time has ended.
+        """
         yield from self._events.prepare()
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
@@ -120,7 +122,8 @@ class State:
         self, request: metrics_pb2.GetQueryStatsRequest
     ) -> metrics_pb2.GetQueryStatsResponse:
         """Query statistics per operation or fingerprint. Fingerprints are kept for an hour, from
-        five minutes on in steps of a minute; the answer says which window it is of."""
+        five minutes on in steps of a minute; the answer says which window it is of.
+        """
         window_us = duration_us(request.window) if request.HasField("window") else None
         if request.group_by == metrics_pb2.GetQueryStatsRequest.FINGERPRINT:
             window_us = fingerprint_window_us(window_us)
@@ -139,12 +142,14 @@ class State:
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Execute times in microseconds by operation, of the window that ended `ended_us` ago, a
-        whole number of its ring's steps. Not to be changed."""
+        whole number of its ring's steps. Not to be changed.
+        """
         return self._events.queries.execute_times(window_us, ended_us)
 
     def very_slow(self, after: int) -> list[tuple[VerySlow, Query]]:
         """Queries above the critical threshold that came after the one of a number, oldest first,
-        and what each stands for. Those folded before a restart are not among them."""
+        and what each stands for. Those folded before a restart are not among them.
+        """
         events = self._events
         known = events.queries.known
         return [(slow, known.of(slow.fingerprint)) for slow in events.very_slow.after(after)]
@@ -180,7 +185,8 @@ class State:
     @classmethod
     def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
         """The state whose dump() gave `rows`, which come in any order. CheckpointError for rows of
-        another VERSION, and for rows that make no sense."""
+        another VERSION, and for rows that make no sense.
+        """
         ordered = sorted(rows, key=lambda row: (row[0] != _HEAD, row[0], row[1]))
         if not ordered or ordered[0][0] != _HEAD:
             raise CheckpointError("a checkpoint without its head")

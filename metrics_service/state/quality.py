@@ -1,5 +1,6 @@
 """What the figures rest on: counters of all that was folded, and of all that was not as it should
-be."""
+be.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What was seen lately, within a bound: the newest `size` keys are always known, and never more
-than twice as many are held."""
+than twice as many are held.
+"""
 
 from __future__ import annotations
 

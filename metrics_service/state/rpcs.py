@@ -1,5 +1,6 @@
 """How many queries the RPCs of each method ran, so that a query in a loop shows; bounded, with the
-RPCs that found no place counted beside it."""
+RPCs that found no place counted beside it.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +95,8 @@ class RpcFold:
 
     def _method(self, rpc: str) -> str:
         """The name to count by: a method without a place among all times has none in any slot, so
-        that no window holds more methods than that either."""
+        that no window holds more methods than that either.
+        """
         methods = self.rings.total.methods
         known = rpc in methods or len(methods) < MAX_METHODS
         return rpc if known and len(rpc) <= MAX_NAME_LENGTH else _OTHER

@@ -1,5 +1,6 @@
 """What the fold costs on one core: facts, timings in columns, memory of a live session, answers and
-a checkpoint. Run with `python -m tests.bench.fold_rate`."""
+a checkpoint. Run with `python -m tests.bench.fold_rate`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Fixtures of booking_service: a running one over a database of the test's own."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 import pytest

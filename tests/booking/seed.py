@@ -1,5 +1,7 @@
 """Rows for tests that need bookings without the commands that make them."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
@@ -11,7 +13,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = date(2026, 5, 1)
 
 
-async def add_package(connection: "asyncpg.Connection[asyncpg.Record]", **changes: object) -> UUID:
+async def add_package(connection: asyncpg.Connection[asyncpg.Record], **changes: object) -> UUID:
     """A package of a vendor of its own, on sale, without days."""
     vendor_id = uuid4()
     await connection.execute(
@@ -46,7 +48,7 @@ async def add_package(connection: "asyncpg.Connection[asyncpg.Record]", **change
 
 
 async def add_days(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
     package_id: UUID,
     days: int,
     *,
@@ -64,7 +66,7 @@ async def add_days(
 
 
 async def add_booking(
-    connection: "asyncpg.Connection[asyncpg.Record]", package_id: UUID, **changes: object
+    connection: asyncpg.Connection[asyncpg.Record], package_id: UUID, **changes: object
 ) -> UUID:
     """A hold of one unit on DAY, until 15 minutes after NOW. Days are not touched."""
     values: dict[str, object] = {
@@ -105,7 +107,7 @@ async def eventually(condition: Callable[[], Awaitable[object]], within_s: float
 
 
 async def _insert(
-    connection: "asyncpg.Connection[asyncpg.Record]", table: str, values: dict[str, object]
+    connection: asyncpg.Connection[asyncpg.Record], table: str, values: dict[str, object]
 ) -> UUID:
     places = ", ".join(f"${n}" for n in range(1, len(values) + 1))
     statement = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({places})"

@@ -1,5 +1,7 @@
 """The error catalogue: complete, consistent with the contract's comments, and as documented."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

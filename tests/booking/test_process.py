@@ -1,5 +1,7 @@
 """The process as a whole: how it starts, what it says when it cannot, and how it ends."""
 
+from __future__ import annotations
+
 import asyncio
 import gzip
 import os
@@ -38,7 +40,7 @@ def later_of(package_id: str) -> booking_pb2.StartBookingRequest:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment without any setting of the service, and these."""
+    """The environment of this process without settings of the service, and these."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -1,5 +1,7 @@
 """Settings and command line of booking_service: a mistake is one line that can be acted on."""
 
+from __future__ import annotations
+
 import os
 
 import pytest

@@ -1,5 +1,7 @@
 """The house rules hold, and the checks that guard them can fail."""
 
+from __future__ import annotations
+
 import ast
 import re
 import shutil

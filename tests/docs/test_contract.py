@@ -1,5 +1,7 @@
 """The committed code is what the .proto files give, and the contract stays compatible."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """docs/database-optimization.md names what exists, and describes each index as it is."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

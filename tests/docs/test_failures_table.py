@@ -1,5 +1,7 @@
 """docs/failures.md names a test that exists for each of the thirty-one failures."""
 
+from __future__ import annotations
+
 import ast
 import re
 from functools import cache

@@ -1,5 +1,7 @@
 """The targets that run a part of the tests run what belongs to it, and all of that."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

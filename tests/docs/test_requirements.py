@@ -1,5 +1,7 @@
 """docs/requirements.md names only what exists."""
 
+from __future__ import annotations
+
 import importlib
 import re
 from pathlib import Path

@@ -1,5 +1,7 @@
 """docs/settings.md lists every setting as it is now."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from booking_service.config import BookingSettings

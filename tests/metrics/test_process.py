@@ -1,5 +1,7 @@
 """The process from its first line to its exit status, as `python -m metrics_service`."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import json
@@ -36,7 +38,7 @@ class Ended:
 
 @contextlib.asynccontextmanager
 async def process(*command: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """python -m metrics_service with a clean environment; killed at the end if it still runs."""
+    """Python -m metrics_service with a clean environment; killed at the end if it still runs."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_")}
     child = await asyncio.create_subprocess_exec(
         sys.executable,

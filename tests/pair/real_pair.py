@@ -74,7 +74,7 @@ class Pair:
             time.sleep(0.05)
 
     def kill(self, service: str) -> None:
-        """kill -9."""
+        """Kill -9."""
         process = self._processes.pop(service)
         process.kill()
         process.wait()

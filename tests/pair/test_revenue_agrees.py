@@ -2,6 +2,8 @@
 whatever happened to a booking after it was confirmed, and in the same bucket of time.
 """
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 

@@ -1,5 +1,7 @@
 """docs/walk.md is what one StartBooking really does: traced, and compared step by step."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 import sys
@@ -84,7 +86,7 @@ class Tracer:
 
 
 def name_of(frame: FrameType) -> str | None:
-    """ "file::function" of a frame of the service; a comprehension belongs to its function."""
+    """Return "file::function" of a frame; a comprehension belongs to its function."""
     path = Path(frame.f_code.co_filename)
     if not path.is_relative_to(SERVICE):
         return None

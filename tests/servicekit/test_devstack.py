@@ -1,5 +1,7 @@
 """The data folder: one user at a time, both databases there, nothing left running."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess

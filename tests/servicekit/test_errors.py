@@ -1,5 +1,7 @@
 """An ApiError becomes a google.rpc.Status with every detail that applies."""
 
+from __future__ import annotations
+
 from google.rpc import error_details_pb2 as details
 from grpc import StatusCode
 

@@ -1,5 +1,7 @@
 """Every RPC ends exactly once, with the status, the record and the log line that belong to it."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """One line a record, with the RPC it belongs to and without anybody's data."""
 
+from __future__ import annotations
+
 import gc
 import json
 import logging

@@ -1,5 +1,7 @@
 """The embedded server: starts, survives crashes with its data, and leaves nothing behind."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess

@@ -1,5 +1,8 @@
 """Every RPC ends with the number of queries that were run for it, whichever of its tasks ran them:
-a query in a loop shows, what the driver and the service do for themselves does not."""
+a query in a loop shows, what the driver and the service do for themselves does not.
+"""
+
+from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """A server from bind to drain, with health, reflection, TLS and one-line failures."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal

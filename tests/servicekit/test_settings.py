@@ -1,5 +1,7 @@
 """A settings mistake is one line naming the variable, its value and what is allowed."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Child processes: waited for until they serve, ended in order and in time, whatever they do."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import pty

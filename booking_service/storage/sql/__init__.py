@@ -3,6 +3,8 @@
 A statement exists once, in a file; nothing is ever assembled from pieces of text.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from pathlib import Path

@@ -2,6 +2,8 @@
 for the figures of several, with every reason stated.
 """
 
+from __future__ import annotations
+
 from metrics_service.client.health.hysteresis import VerdictHysteresis
 from metrics_service.client.health.judge import (
     Criteria,

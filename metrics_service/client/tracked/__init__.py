@@ -2,6 +2,8 @@
 changing what a query does, returns or raises.
 """
 
+from __future__ import annotations
+
 from metrics_service.client.tracked.connection import TrackedConnection, connect
 from metrics_service.client.tracked.operation import track_query, with_query_tracking
 from metrics_service.client.tracked.pool import TrackedPool

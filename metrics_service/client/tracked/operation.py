@@ -117,7 +117,7 @@ class TrackedOperation:
         tracker.emit(definition, self._started_us, timing, outcome, sqlstate, internal)
 
     def __call__(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """fn with each of its calls timed."""
+        """Fn with each of its calls timed."""
 
         @functools.wraps(fn)
         async def tracked(*args: P.args, **kwargs: P.kwargs) -> T:

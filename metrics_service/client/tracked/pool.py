@@ -185,7 +185,7 @@ class TrackedPool(internals.Pool):
         return proxy
 
     def _connecting(self, connect: Any, init: Any) -> Any:
-        """connect and init in one, each with its internal record."""
+        """Connect and init in one, each with its internal record."""
         tracker = self.tracker
         reset_on_release = self._reset_on_release
 

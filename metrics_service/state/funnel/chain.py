@@ -1,5 +1,6 @@
 """What an actor's events come to in an ordered funnel: for each step the latest chain that reached
-it is kept, which finds the longest chain in one pass over the events."""
+it is kept, which finds the longest chain in one pass over the events.
+"""
 
 from __future__ import annotations
 

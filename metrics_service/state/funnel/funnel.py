@@ -1,5 +1,6 @@
 """The funnel: every actor that entered counts in exactly one slot, that of the start of its best
-chain, and is exactly one of converted, abandoned and open."""
+chain, and is exactly one of converted, abandoned and open.
+"""
 
 from __future__ import annotations
 

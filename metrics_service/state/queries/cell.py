@@ -1,5 +1,6 @@
 """The query statistics of one slot; those of two slots add up. Verdicts come from exact counters,
-the sketches are for display."""
+the sketches are for display.
+"""
 
 from __future__ import annotations
 

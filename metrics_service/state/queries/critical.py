@@ -1,5 +1,6 @@
 """The newest queries above the critical threshold, numbered as they come, for whoever tells people
-of them: a reader that remembers its number sees each once. No part of a checkpoint."""
+of them: a reader that remembers its number sees each once. No part of a checkpoint.
+"""
 
 from __future__ import annotations
 

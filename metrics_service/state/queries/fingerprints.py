@@ -1,5 +1,6 @@
 """What fingerprints stand for, and of which of them statistics are kept: both bounded, least
-recently used first to go."""
+recently used first to go.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The newest queries one by one: at least the bound of them where there were so many of ordinary
-size, kept as they came and read only when asked for."""
+size, kept as they came and read only when asked for.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class RecentQueries:
 
     def add(self, timings: event_pb2.QueryTimings, instance: str, start_us: list[int]) -> None:
         """Keep the timings of one event; start_us where they were counted at other times than
-        they say, else empty."""
+        they say, else empty.
+        """
         count = len(timings.query)
         if not count:
             return

@@ -1,5 +1,6 @@
 """The slowest queries of all times and those that still run: what each waited for, who held the
-lock, and the newest plan of its fingerprint; every table is bounded."""
+lock, and the newest plan of its fingerprint; every table is bounded.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class SlowQueries:
         known: KnownQueries,
     ) -> None:
         """A running query was looked at, at seen_us; the look that comes last holds. One without a
-        capture_id could never end and is left out."""
+        capture_id could never end and is left out.
+        """
         if not running.capture_id:
             return
         self.drop(record.instance, record.epoch)
@@ -162,7 +164,8 @@ class SlowQueries:
         self, request: metrics_pb2.ListSlowQueriesRequest, known: KnownQueries
     ) -> list[metrics_pb2.SlowQuery]:
         """The queries asked for: running ones, longest first, then ended ones, slowest first; no
-        more than fit into a message."""
+        more than fit into a message.
+        """
         limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
         running = sorted(self._running.values(), key=lambda kept: -_execute_ms(kept))
         answer: list[metrics_pb2.SlowQuery] = []

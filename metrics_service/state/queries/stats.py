@@ -1,5 +1,6 @@
 """Query statistics by operation, for as long as anything is kept, and by fingerprint, for an hour;
-what a service runs for itself is counted apart."""
+what a service runs for itself is counted apart.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +122,8 @@ class QueryFold:
 
     def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
         """The groups of a window, in the request's order; for fingerprints one that
-        fingerprint_window_us gave. WindowError for a window that is not kept."""
+        fingerprint_window_us gave. WindowError for a window that is not kept.
+        """
         self._settle()
         totals = self._totals.window(window_us)
         groups: list[tuple[Query, QueryCell]]
@@ -239,7 +241,8 @@ class QueryFold:
 
 def fingerprint_window_us(window_us: int | None) -> int:
     """The window that fingerprints are answered for: an hour for None, and whole minutes where
-    they are not kept any finer. A window that is not kept at all stays as it is."""
+    they are not kept any finer. A window that is not kept at all stays as it is.
+    """
     if window_us is None:
         return HOUR_US
     fine, coarse = FINGERPRINT_RESOLUTIONS

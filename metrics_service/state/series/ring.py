@@ -1,5 +1,6 @@
 """The slots of one resolution, and sums of many of them, kept so that no read adds up again what
-has not changed."""
+has not changed.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ class Ring(Generic[C]):
 
     def parts(self, low_us: int, high_us: int) -> Iterator[C | bytes]:
         """What adds up to the slots of [low_us, high_us): open ones, closed ones and the largest
-        blocks that fit."""
+        blocks that fit.
+        """
         slot, end = low_us // self._step_us, high_us // self._step_us
         while slot < end:
             size = 1

@@ -1,5 +1,6 @@
 """Figures by time, in slots that add up: a window is the sum of its slots, and what a slot holds
-is bounded by the ring it lies in."""
+is bounded by the ring it lies in.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +123,8 @@ class Rings(Generic[C]):
 
     def prepare(self) -> Iterator[None]:
         """Make the blocks that windows up to now consist of, one a step; figures may be written and
-        read between two steps."""
+        read between two steps.
+        """
         for ring in self._rings:
             yield from ring.prepare(self._now_us)
 
@@ -143,7 +145,8 @@ class Rings(Generic[C]):
 
     def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
         """The sum of closed slots and blocks; the last one of each window is kept, since from read
-        to read they are mostly the same."""
+        to read they are mostly the same.
+        """
         known, found = self._sums.pop(window, (None, None))
         if found is None or known != closed:
             found = merged(closed, self._new, self._decode)

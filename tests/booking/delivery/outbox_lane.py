@@ -1,5 +1,7 @@
 """A sink in the place of the tracking stream, and outbox rows without bookings."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """The lane of facts: from a resume point on, again and again the same, and never a fork."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """The relay: one leads, the others wait; it resumes where the sink is, and never mixes."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 import asyncpg

@@ -1,5 +1,7 @@
 """Sealing: nothing that was committed is skipped, numbers are dense, and one epoch rules."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator

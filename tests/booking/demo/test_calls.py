@@ -1,5 +1,7 @@
 """Calls are tried again with the same request until they are answered; refusals never are."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from functools import partial
 from itertools import count

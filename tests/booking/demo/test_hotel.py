@@ -1,5 +1,7 @@
 """The real file has the facts its README states, and a bad file is refused in one line."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import io

@@ -1,5 +1,7 @@
 """The plan keeps its order, its capacity is exactly the peak of it, its rates are as stated."""
 
+from __future__ import annotations
+
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path

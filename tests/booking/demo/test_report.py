@@ -1,5 +1,7 @@
 """The comparison finds every difference and takes off what is not of the file."""
 
+from __future__ import annotations
+
 from collections import Counter
 from pathlib import Path
 

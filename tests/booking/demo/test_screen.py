@@ -1,5 +1,7 @@
 """What the person sees: a bar on a terminal, a few plain lines elsewhere, a verdict in words."""
 
+from __future__ import annotations
+
 import io
 
 import pytest

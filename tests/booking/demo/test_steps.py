@@ -1,5 +1,7 @@
 """From whatever the database holds, only what is missing is done."""
 
+from __future__ import annotations
+
 import pytest
 
 from booking_service.demo.plan import Goal

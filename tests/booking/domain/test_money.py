@@ -1,5 +1,7 @@
 """Money is the same amount on both sides of the edge, in every currency there is."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,7 @@
 """When what a cancellation gives back changes, against every second asked one by one."""
 
+from __future__ import annotations
+
 from hypothesis import given
 from hypothesis import strategies as st
 

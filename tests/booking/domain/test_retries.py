@@ -1,5 +1,7 @@
 """Which failed payments are handed out: each once a lease, and only while they can be taken."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID

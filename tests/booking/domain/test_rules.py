@@ -1,5 +1,7 @@
 """The pure rules: money, policies, price, sale windows, and that deciding changes nothing."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4

@@ -4,6 +4,8 @@ Called with the URL of the database, the time as ISO 8601, and on standard input
 command. It is started to be killed.
 """
 
+from __future__ import annotations
+
 import asyncio
 import pickle
 import sys

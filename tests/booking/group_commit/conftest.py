@@ -1,5 +1,7 @@
 """Fixtures of the tests that drive whole parts of the booking service."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 
 import pytest

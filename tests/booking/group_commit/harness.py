@@ -1,5 +1,7 @@
 """A command bus over a database of the test's own, with a clock that the test sets."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager

@@ -1,5 +1,7 @@
 """A stay is moved without losing a seat or a coin, and counters are recounted while others work."""
 
+from __future__ import annotations
+
 import time
 from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4

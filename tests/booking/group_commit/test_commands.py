@@ -1,5 +1,7 @@
 """Commands against the real database: grouping, idempotency, holds, locks from outside."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """What of a booking is told to the metrics, and what stays in it."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import timedelta
 

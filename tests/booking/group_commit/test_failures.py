@@ -1,5 +1,7 @@
 """Whatever fails at whatever step, a group is carried out as a whole and once, or not at all."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

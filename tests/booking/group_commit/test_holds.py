@@ -1,5 +1,7 @@
 """A hold ends once and by its deadline, keeps its price as long as it lasts, and is limited."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from uuid import uuid4
 

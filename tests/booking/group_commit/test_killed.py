@@ -1,5 +1,7 @@
 """A process killed between the provider's success and our commit: the money is never forgotten."""
 
+from __future__ import annotations
+
 import asyncio
 import pickle
 import sys

@@ -1,5 +1,7 @@
 """Packages that somebody else has locked: their commands wait, and nobody else does."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,5 +1,7 @@
 """Seats are never oversold and no booking is confirmed without them."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import timedelta
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """Money is taken once, given back at most once, and exact to the minor unit."""
 
+from __future__ import annotations
+
 import asyncio
 import random
 from datetime import timedelta

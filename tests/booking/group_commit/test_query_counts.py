@@ -1,5 +1,7 @@
 """The queries of a group count once for each caller whose command was in it, and for no other."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """Capacity and counters stay true while others work on the same days."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4

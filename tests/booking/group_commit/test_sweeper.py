@@ -1,5 +1,7 @@
 """The sweeper ends what is over, exactly once however many sweep."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta

@@ -1,5 +1,7 @@
 """grpc.health.v1 of booking_service while its database comes and goes."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The probe tells a dead server, a missing schema and a busy pool apart."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial

@@ -1,5 +1,6 @@
 """What the metrics answer of the queries of the booking RPCs: reads run few whatever they list, and
-writes those of the transaction that they were committed in."""
+writes those of the transaction that they were committed in.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """One database for all plan tests: seeded once, read only by what the tests run."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def seeded_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]
 @pytest.fixture
 async def connection(
     seeded_dsn: str,
-) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """A session with the server's own cost settings, unlike those of the service."""
     connection = await asyncpg.connect(seeded_dsn)
     yield connection

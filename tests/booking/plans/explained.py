@@ -1,5 +1,7 @@
 """What a plan says: the indexes it uses, the tables it scans from end to end."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -47,7 +49,7 @@ def seeded_id(name: str) -> UUID:
 
 
 async def explain(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
     name: str,
     *args: object,
     options: str = "FORMAT JSON",

@@ -2,6 +2,8 @@
 what runs under a package's lock must not grow with the tables.
 """
 
+from __future__ import annotations
+
 from datetime import timedelta
 
 import asyncpg
@@ -59,7 +61,7 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
     ("name", "args", "expected"), [pytest.param(*plan, id=plan[0]) for plan in PLANS]
 )
 async def test_statement_of_a_group_is_served_by_its_index(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
     name: str,
     args: tuple[object, ...],
     expected: set[str],
@@ -70,7 +72,7 @@ async def test_statement_of_a_group_is_served_by_its_index(
 
 
 async def test_answer_is_looked_up_by_key_in_every_slot_that_has_any(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     plan = await explain(
         connection,
@@ -82,7 +84,7 @@ async def test_answer_is_looked_up_by_key_in_every_slot_that_has_any(
 
 
 async def test_lapsed_holds_are_found_among_live_holds_alone(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     plan = await explain(connection, "sweeper.lapsed_packages", NOW, 200)
     # Both hold nothing but live holds; which one is cheaper depends on how many have lapsed.

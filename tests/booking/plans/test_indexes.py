@@ -1,5 +1,7 @@
 """The fifteen indexes go, come back, and are repaired; each command says so in a line."""
 
+from __future__ import annotations
+
 import asyncio
 import re
 from pathlib import Path

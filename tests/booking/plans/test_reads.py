@@ -1,5 +1,7 @@
 """Which index each read is served by, with the planner's own costs."""
 
+from __future__ import annotations
+
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
@@ -132,7 +134,7 @@ COVERED = {"bookings.revenue", "profiles.get"}
     [pytest.param(name, args, used, id=f"{name} {what}") for name, what, args, used in PLANS],
 )
 async def test_read_is_served_by_its_index(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
     name: str,
     args: tuple[object, ...],
     expected: set[str],
@@ -154,7 +156,7 @@ async def test_each_of_the_fifteen_serves_the_statement_that_its_comment_names(
 
 
 async def test_a_table_that_is_scanned_is_seen(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     transaction = connection.transaction()
     await transaction.start()

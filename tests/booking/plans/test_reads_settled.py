@@ -1,5 +1,7 @@
 """No read goes through a large table, whichever plan the server settles on for all parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from functools import partial
@@ -93,7 +95,7 @@ async def test_no_read_goes_through_a_large_table_however_often_and_mixed(
 
 
 async def test_page_of_a_search_looks_at_the_days_of_few_packages(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     leave = DAY + timedelta(3)
     plan = await explain(

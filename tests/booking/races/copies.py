@@ -39,7 +39,7 @@ class Copies:
                 self._running.add(n)
 
     def kill(self, n: int) -> None:
-        """kill -9."""
+        """Kill -9."""
         self._running.discard(n)
         self._copies[n].kill("booking_service")
 

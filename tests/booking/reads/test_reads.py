@@ -1,5 +1,7 @@
 """Reads of packages, their free seats and bookings: what is found, in which order, page by page."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from uuid import UUID, uuid4

@@ -1,5 +1,7 @@
 """Search: which packages are found, with room on every day, in which order, page by page."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID

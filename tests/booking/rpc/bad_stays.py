@@ -2,6 +2,8 @@
 the fields that its refusal names.
 """
 
+from __future__ import annotations
+
 from typing import Any
 from uuid import uuid4
 

@@ -1,5 +1,7 @@
 """One database for all tests of the RPCs, empty at the start of each."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """What the tests of payments share: events of a provider, and shorthands for what they ask."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from typing import Any
 

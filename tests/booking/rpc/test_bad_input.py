@@ -1,5 +1,7 @@
 """Every field of every request: what is missing, malformed or out of range is named."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -546,7 +548,7 @@ async def test_an_amount_is_exact_in_its_currency(
 
 
 async def test_a_refusal_too_large_for_a_trailer_is_cut_and_says_so(shell: Shell) -> None:
-    """gRPC drops an answer whose metadata is beyond 8 kB: the caller would learn nothing."""
+    """GRPC drops an answer whose metadata is beyond 8 kB: the caller would learn nothing."""
     bad = [run(Date(year=2026, month=13, day=1), units=-1) for _ in range(3660)]
     refusal = await refusal_of(shell.catalog.SetCapacity(capacity(*bad)))
     assert refusal.reason == "INVALID_ARGUMENT"

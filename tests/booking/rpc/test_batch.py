@@ -1,5 +1,7 @@
 """BatchStartBookings: an answer for each start, or all of them or none."""
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 from uuid import uuid4

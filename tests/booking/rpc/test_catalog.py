@@ -1,5 +1,7 @@
 """CatalogService over a real channel and a real database."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any

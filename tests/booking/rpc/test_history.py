@@ -1,5 +1,7 @@
 """What became of bookings: several at once, their events, revenue, and counters recounted."""
 
+from __future__ import annotations
+
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4

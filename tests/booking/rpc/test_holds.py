@@ -1,5 +1,7 @@
 """ExtendHold, FailBooking and the quote that StartBooking gives with validate_only."""
 
+from __future__ import annotations
+
 from datetime import UTC, timedelta
 from typing import Any
 from uuid import uuid4

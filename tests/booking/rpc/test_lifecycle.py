@@ -1,5 +1,7 @@
 """BookingService over a real channel and a real database: every transition and every refusal."""
 
+from __future__ import annotations
+
 from datetime import UTC, timedelta
 from uuid import uuid4
 

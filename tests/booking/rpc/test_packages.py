@@ -1,5 +1,7 @@
 """Packages after their creation: changed, fetched together, listed by vendor."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """PaymentService over a real channel and a real database."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4

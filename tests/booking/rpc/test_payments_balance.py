@@ -1,5 +1,7 @@
 """What a change of dates left to be paid: taken once, exactly, and tried again if it fails."""
 
+from __future__ import annotations
+
 from protos.booking.v1 import booking_pb2
 from tests.booking.rpc.payment_calls import (
     Kind,

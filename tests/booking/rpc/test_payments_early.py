@@ -1,5 +1,7 @@
 """A provider's events of bookings that are not known yet: kept, and applied once they are."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import timedelta
 from typing import Any

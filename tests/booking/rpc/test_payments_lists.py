@@ -1,5 +1,7 @@
 """ListPayments and ListFailedPayments: complete, in order, each row once."""
 
+from __future__ import annotations
+
 from datetime import UTC, timedelta
 from uuid import UUID
 

@@ -1,5 +1,7 @@
 """RefundPayment: in sum never more than was captured, and completed by the provider's word."""
 
+from __future__ import annotations
+
 import asyncio
 from uuid import uuid4
 

@@ -1,5 +1,7 @@
 """ClaimFailedPayments: each failed payment is handed to one caller for the length of a lease."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, timedelta
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """ProfileService over a real channel and a real database."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, timedelta
 

@@ -1,5 +1,7 @@
 """What holds for every RPC: unknown ids, repeated requests, and what telemetry says of them."""
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 from uuid import uuid4

@@ -1,5 +1,7 @@
 """ReviewService over a real channel and a real database."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4

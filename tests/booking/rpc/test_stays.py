@@ -1,5 +1,7 @@
 """Confirmed stays: cancellation with its binding preview, change of dates, etags."""
 
+from __future__ import annotations
+
 import asyncio
 from datetime import UTC, timedelta
 from typing import Any

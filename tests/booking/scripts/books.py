@@ -1,5 +1,7 @@
 """The books of the model: stays, payments and what is owed, and what can be told from them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta

@@ -4,6 +4,8 @@ It shares no rule with the service: seats are counted from the bookings whenever
 and money is added up where it is needed. Outcomes are a reason, or what the answer says.
 """
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass
 from datetime import date, timedelta

@@ -1,5 +1,7 @@
 """Random scripts of booking commands: each step as a command, and what the model says of it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta

@@ -1,5 +1,7 @@
 """What a random script of booking commands is made of: names, and numbers to choose things by."""
 
+from __future__ import annotations
+
 from hypothesis import strategies as st
 
 NIGHTS = 5

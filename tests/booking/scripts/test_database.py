@@ -2,6 +2,8 @@
 groups, requests that are repeated, callers that give up.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 from collections.abc import AsyncIterator

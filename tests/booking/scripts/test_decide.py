@@ -1,5 +1,7 @@
 """Deciding agrees with a small model of bookings, whatever is asked in whatever order."""
 
+from __future__ import annotations
+
 import os
 from datetime import timedelta
 from itertools import pairwise

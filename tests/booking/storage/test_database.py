@@ -1,5 +1,7 @@
 """No driver error passes the database's door, every wait is bounded, nothing is left behind."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import AsyncIterator

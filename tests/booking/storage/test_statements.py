@@ -1,5 +1,7 @@
 """Every statement is named once, valid, and takes its time and columns as it should."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

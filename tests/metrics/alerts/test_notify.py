@@ -1,5 +1,7 @@
 """Messages to Sentry, received by a local endpoint that speaks its envelope protocol."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,5 +1,7 @@
 """What the terminal view makes of a message, at the widths terminals have."""
 
+from __future__ import annotations
+
 import io
 
 import pytest

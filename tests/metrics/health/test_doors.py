@@ -1,5 +1,7 @@
 """Database health over every door, from heartbeats of a real stream and from the service's log."""
 
+from __future__ import annotations
+
 import asyncio
 import queue
 from collections.abc import Iterator

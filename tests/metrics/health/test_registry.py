@@ -1,5 +1,7 @@
 """The registry of instances: what heartbeats, silence, Goodbye and the log make of the verdict."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import pytest

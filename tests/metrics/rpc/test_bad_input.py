@@ -1,5 +1,7 @@
 """Every bad field of a request is named, all of them in one BadRequest."""
 
+from __future__ import annotations
+
 from typing import cast
 
 import grpc

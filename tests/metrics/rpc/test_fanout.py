@@ -1,5 +1,7 @@
 """The fan-out: encoded once for all, one slot a reader, the newest wins, and it ends when told."""
 
+from __future__ import annotations
+
 import asyncio
 
 import pytest

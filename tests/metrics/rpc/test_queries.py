@@ -1,5 +1,6 @@
 """What is asked about queries, over the real service: timings and looks in over the stream, the
-same figures out, also after a restart."""
+same figures out, also after a restart.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The whole service: facts in over the stream, the same figures out of every door."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator
 

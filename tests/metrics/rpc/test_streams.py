@@ -1,5 +1,7 @@
 """StreamMetrics and WatchDatabaseHealth: snapshot first, conflation, bookmarks, slow readers."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import TypeVar
@@ -24,7 +26,7 @@ def reading(call: AsyncIterable[T]) -> AsyncIterator[T]:
     return aiter(call)
 
 
-async def within(awaitable: "asyncio.Future[T] | asyncio.Task[T] | AsyncIterator[T]") -> T:
+async def within(awaitable: asyncio.Future[T] | asyncio.Task[T] | AsyncIterator[T]) -> T:
     """The next message of a stream, or a result, within a bound."""
     async with asyncio.timeout(BOUND_S):
         if isinstance(awaitable, asyncio.Future):

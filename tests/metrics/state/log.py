@@ -23,7 +23,8 @@ Flow = event_pb2.FlowStep
 
 class Log:
     """Applies records to a state and remembers them. `now_us` is the receive time of the next,
-    `instance` and `epoch` say whose batches they are."""
+    `instance` and `epoch` say whose batches they are.
+    """
 
     def __init__(self, now_us: int = NOW, seed: int = 0) -> None:
         self.state = State()

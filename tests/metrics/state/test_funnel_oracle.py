@@ -37,7 +37,8 @@ class Figures(NamedTuple):
 
 def best_chain(events: list[Event]) -> list[int]:
     """Of all chains of sorted events, the times of the furthest; of those the one that got there
-    first; of those the one that began last. At the first step the newest view."""
+    first; of those the one that began last. At the first step the newest view.
+    """
     found: list[tuple[int, int, int, list[int]]] = []
     for first, (began_s, step) in enumerate(events):
         if step != 0:

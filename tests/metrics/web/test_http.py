@@ -1,5 +1,7 @@
 """The HTTP side over a real socket: statuses, JSON with numbers, and nothing of our inside."""
 
+from __future__ import annotations
+
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable

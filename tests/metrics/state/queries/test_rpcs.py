@@ -1,5 +1,6 @@
 """Queries of RPCs by method: a query in a loop comes first, in every window, and nothing that a
-producer says makes the table large or unreadable."""
+producer says makes the table large or unreadable.
+"""
 
 from __future__ import annotations
 
