@@ -115,6 +115,10 @@ types: $(DEV) ## mypy --strict
 architecture: $(DEV) ## import-linter: who may import whom
 	@PYTHONPATH=. $(BIN)/lint-imports
 
+.PHONY: structure
+structure: $(DEV) ## Rooms and arrows of each package, longest file and function; fails beyond a bound
+	@$(PY) -m tests.structure $(ARGS)
+
 .PHONY: check-generated
 check-generated: $(DEV) ## The committed generated code is what the .proto files give
 	@rm -rf build/generated && mkdir -p build/generated
