@@ -18,18 +18,18 @@ from booking_service.domain.booking import (
     Transition,
 )
 from booking_service.domain.commands import RecordPayment
-from booking_service.domain.holds import (
-    completed,
-    currency_mismatch,
-    expire,
-    hold_expired,
-    invalid_transition,
-    make_room,
-)
 from booking_service.domain.money import Money
 from booking_service.domain.payment_events import belongs_elsewhere, new_payment, see
 from booking_service.domain.refunds import owe
-from booking_service.domain.refusal import Reason, Refusal
+from booking_service.domain.refusal import (
+    Reason,
+    Refusal,
+    currency_mismatch,
+    hold_expired,
+    invalid_transition,
+)
+from booking_service.domain.sale import make_room
+from booking_service.domain.transitions import completed, expire
 from booking_service.domain.world import Draft
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import assert_never
 
-from booking_service.domain import holds, package_rules, payments, profile, refunds, stays
+from booking_service.domain import (
+    holds,
+    package_rules,
+    payments,
+    profile_rules,
+    refunds,
+    review_rules,
+    stays,
+)
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
@@ -56,7 +64,7 @@ def decide(command: Command, world: World, now: datetime, limits: Limits) -> Dec
         case ExpireHolds():
             return holds.expire_all(draft, command)
         case FulfilStays():
-            return holds.fulfil_all(draft, command)
+            return stays.fulfil_all(draft, command)
         case ConfirmBooking():
             return payments.confirm(draft, command)
         case RecordPayment():
@@ -70,7 +78,7 @@ def decide(command: Command, world: World, now: datetime, limits: Limits) -> Dec
         case RescheduleBooking():
             return stays.reschedule(draft, command)
         case CreateReview():
-            return stays.review(draft, command)
+            return review_rules.create_review(draft, command)
         case CreateVendor():
             return package_rules.create_vendor(draft, command)
         case CreatePackage():
@@ -82,6 +90,6 @@ def decide(command: Command, world: World, now: datetime, limits: Limits) -> Dec
         case ReconcileInventory():
             return package_rules.reconcile(draft, command)
         case UpdateProfile():
-            return profile.update_profile(draft, command)
+            return profile_rules.update_profile(draft, command)
         case _:
             assert_never(command)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import timedelta
 
 from booking_service.domain.booking import LIVE, Booking, State, Transition
 from booking_service.domain.commands import (
@@ -13,17 +12,21 @@ from booking_service.domain.commands import (
     ExpireHolds,
     ExtendHold,
     FailBooking,
-    FulfilStays,
-    Quote,
     StartBatch,
     StartBooking,
 )
-from booking_service.domain.inventory import days_of
-from booking_service.domain.package import Package, PackageStatus, Pricing
-from booking_service.domain.refusal import Reason, Refusal, already_exists, not_found
+from booking_service.domain.package import Package
+from booking_service.domain.refusal import (
+    Reason,
+    Refusal,
+    already_exists,
+    hold_expired,
+    invalid_transition,
+    not_found,
+)
+from booking_service.domain.sale import closed, make_room, wrong_price
+from booking_service.domain.transitions import completed, expire
 from booking_service.domain.world import Changes, Decision, Draft
-
-HOLD_EXPIRED = "HOLD_EXPIRED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,93 +173,6 @@ def expire_all(draft: Draft, command: ExpireHolds) -> Decision:
     return draft.decided(len(lapsed))
 
 
-def fulfil_all(draft: Draft, command: FulfilStays) -> Decision:
-    """Ends every known confirmed stay of a package that is over; answers how many."""
-    package = draft.package(command.package_id)
-    if package is None:
-        return draft.decided(not_found("package", command.package_id))
-    today = package.today(draft.now)
-    over = [stay for stay in draft.stays(command.package_id) if stay.end_date <= today]
-    for stay in over:
-        fulfilled = replace(stay, state=State.FULFILLED, end_time=draft.now)
-        draft.put(fulfilled, Transition.FULFILLED, before=stay)
-    return draft.decided(len(over))
-
-
-def completed(draft: Draft, booking: Booking) -> Booking:
-    """The hold after its form was completed."""
-    pending = replace(booking, state=State.PENDING_PAYMENT, complete_time=draft.now)
-    return draft.put(pending, Transition.COMPLETED, before=booking)
-
-
-def expire(draft: Draft, hold: Booking) -> Booking:
-    """The hold after its time ran out; its seats are free."""
-    return draft.end(hold, State.EXPIRED, Transition.EXPIRED, HOLD_EXPIRED)
-
-
-def make_room(
-    draft: Draft, package: Package, start_date: date, end_date: date, quantity: int
-) -> Refusal | None:
-    """Refuses with SOLD_OUT unless every day has `quantity` units free.
-
-    A lapsed hold never blocks a sale: where a day is short, the lapsed holds on it end first.
-    """
-    days = list(days_of(start_date, end_date))
-    short = _short(draft, package, days, quantity)
-    if short:
-        for hold in draft.lapsed(package.id):
-            if any(hold.start_date <= day < hold.end_date for day in short):
-                expire(draft, hold)
-        short = _short(draft, package, days, quantity)
-    if not short:
-        return None
-    free = {day: draft.day(package.id, day).free for day in short}
-    listed = ",".join(f"{day}={units}" for day, units in free.items())
-    return Refusal(
-        Reason.SOLD_OUT,
-        f"{quantity} wanted on each day, but free are: {listed}",
-        {"days": listed, "quantity": str(quantity)},
-    )
-
-
-def closed(draft: Draft, package: Package, start_date: date, end_date: date) -> Refusal | None:
-    """Refuses what is not on sale for these dates, or not any more."""
-    outside = (package.bookable_from is not None and start_date < package.bookable_from) or (
-        package.bookable_until is not None and end_date > package.bookable_until
-    )
-    if package.status is PackageStatus.CLOSED or outside:
-        window = f"[{package.bookable_from or '...'}, {package.bookable_until or '...'})"
-        return Refusal(
-            Reason.PACKAGE_CLOSED,
-            f"package {package.id} is {package.status} and sold for {window}",
-            {"status": str(package.status), "window": window},
-        )
-    closes = package.begins(start_date) - timedelta(seconds=package.cutoff_s)
-    if draft.now >= closes:
-        return Refusal(
-            Reason.PAST_CUTOFF,
-            f"selling {start_date} ended at {closes.isoformat()}",
-            {"cutoff_time": closes.isoformat()},
-        )
-    return None
-
-
-def invalid_transition(booking: Booking, verb: str) -> Refusal:
-    return Refusal(
-        Reason.INVALID_TRANSITION,
-        f"booking {booking.id} is {booking.state} and cannot be {verb}",
-        {"state": str(booking.state), "booking_id": str(booking.id)},
-    )
-
-
-def hold_expired(booking: Booking) -> Refusal:
-    return Refusal(
-        Reason.HOLD_EXPIRED,
-        f"the hold of booking {booking.id} ended at {booking.hold_expire_time.isoformat()}",
-        {"state": str(booking.state), "booking_id": str(booking.id)},
-    )
-
-
 def _released(
     draft: Draft, command: FailBooking | AbandonBooking, state: State, transition: Transition
 ) -> Decision:
@@ -271,10 +187,6 @@ def _released(
     if booking.state not in LIVE:
         return draft.decided(invalid_transition(booking, state.lower()))
     return draft.decided(draft.end(booking, state, transition, command.reason))
-
-
-def _short(draft: Draft, package: Package, days: Iterable[date], quantity: int) -> list[date]:
-    return [day for day in days if draft.day(package.id, day).free < quantity]
 
 
 def _wrong_party(package: Package, party_size: int) -> Refusal | None:
@@ -308,30 +220,3 @@ def _over_limit(draft: Draft, command: StartBooking, limits: Limits) -> Refusal 
             {"limit": str(limits.max_live_holds_per_user)},
         )
     return None
-
-
-def wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
-    """Refuses a quote that the package does not take, or that is not the list price."""
-    if quote is None:
-        if package.pricing is Pricing.PER_UNIT_DAY:
-            return None
-        return Refusal(Reason.QUOTE_REQUIRED, f"package {package.id} is sold at quoted prices", {})
-    if quote.price.currency != package.currency:
-        return currency_mismatch(quote.price.currency, package.currency)
-    if package.pricing is Pricing.QUOTED:
-        return None
-    if quote.price.minor == price_minor and quote.cancellation_policy is None:
-        return None
-    return Refusal(
-        Reason.PRICE_CHANGED,
-        f"the price is {price_minor} {package.currency} in minor units",
-        {"price_minor": str(price_minor), "currency": package.currency},
-    )
-
-
-def currency_mismatch(given: str, expected: str) -> Refusal:
-    return Refusal(
-        Reason.CURRENCY_MISMATCH,
-        f"the currency is {expected}, not {given}",
-        {"currency": expected},
-    )

@@ -12,13 +12,13 @@ from booking_service.domain.commands import (
     UpdatePackage,
 )
 from booking_service.domain.etag import etag
-from booking_service.domain.holds import currency_mismatch
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, PackageDraft, Vendor
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
     already_exists,
+    currency_mismatch,
     etag_mismatch,
     invalid,
     not_found,

@@ -17,7 +17,6 @@ from booking_service.domain.booking import (
 )
 from booking_service.domain.capture import capture
 from booking_service.domain.commands import ClaimPayments, ConfirmBooking, RecordPayment
-from booking_service.domain.holds import closed, currency_mismatch, invalid_transition
 from booking_service.domain.payment_events import (
     belongs_elsewhere,
     event_key,
@@ -26,7 +25,14 @@ from booking_service.domain.payment_events import (
     see,
 )
 from booking_service.domain.refunds import paid_back
-from booking_service.domain.refusal import Reason, Refusal, not_found
+from booking_service.domain.refusal import (
+    Reason,
+    Refusal,
+    currency_mismatch,
+    invalid_transition,
+    not_found,
+)
+from booking_service.domain.sale import closed
 from booking_service.domain.world import Decision, Draft
 
 

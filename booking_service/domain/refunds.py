@@ -14,9 +14,8 @@ from booking_service.domain.booking import (
     RefundState,
 )
 from booking_service.domain.commands import RecordPayment, RefundPayment
-from booking_service.domain.holds import currency_mismatch
 from booking_service.domain.payment_events import belongs_elsewhere, event_key, see
-from booking_service.domain.refusal import Reason, Refusal, not_found
+from booking_service.domain.refusal import Reason, Refusal, currency_mismatch, not_found
 from booking_service.domain.world import Decision, Draft
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from booking_service.domain.booking import Booking
+
 
 class Reason(StrEnum):
     """Each is an entry of the error catalogue, which says its status code and kind."""
@@ -89,4 +91,28 @@ def etag_mismatch(resource_type: str, name: object) -> Refusal:
         Reason.ETAG_MISMATCH,
         f"{resource_type} {name} changed since its etag was read",
         {"resource_type": resource_type, "resource_name": str(name)},
+    )
+
+
+def currency_mismatch(given: str, expected: str) -> Refusal:
+    return Refusal(
+        Reason.CURRENCY_MISMATCH,
+        f"the currency is {expected}, not {given}",
+        {"currency": expected},
+    )
+
+
+def invalid_transition(booking: Booking, verb: str) -> Refusal:
+    return Refusal(
+        Reason.INVALID_TRANSITION,
+        f"booking {booking.id} is {booking.state} and cannot be {verb}",
+        {"state": str(booking.state), "booking_id": str(booking.id)},
+    )
+
+
+def hold_expired(booking: Booking) -> Refusal:
+    return Refusal(
+        Reason.HOLD_EXPIRED,
+        f"the hold of booking {booking.id} ended at {booking.hold_expire_time.isoformat()}",
+        {"state": str(booking.state), "booking_id": str(booking.id)},
     )

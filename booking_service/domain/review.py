@@ -20,17 +20,3 @@ class Review:
     version: int
     create_time: datetime
     update_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class UserProfile:
-    """What is shown of a user beside a booking."""
-
-    id: UUID
-    user_id: str
-    display_name: str
-    email: str
-    locale: str
-    version: int
-    create_time: datetime
-    update_time: datetime

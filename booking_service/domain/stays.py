@@ -1,24 +1,23 @@
-"""Confirmed stays: how one is cancelled, moved to other days, reviewed."""
+"""Confirmed stays: how one is cancelled, moved to other days, and fulfilled."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from booking_service.domain.booking import Booking, State, Transition
-from booking_service.domain.commands import CancelBooking, CreateReview, RescheduleBooking
+from booking_service.domain.commands import CancelBooking, FulfilStays, RescheduleBooking
 from booking_service.domain.etag import etag
-from booking_service.domain.holds import closed, invalid_transition, make_room, wrong_price
 from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_minor
 from booking_service.domain.refunds import owe_across, refundable_minor
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
-    already_exists,
     etag_mismatch,
+    invalid_transition,
     not_found,
 )
-from booking_service.domain.review import Review
+from booking_service.domain.sale import closed, make_room, wrong_price
 from booking_service.domain.world import Changes, Decision, Draft
 
 
@@ -112,35 +111,17 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
     return draft.decided(draft.put(moved, Transition.RESCHEDULED, before=booking))
 
 
-def review(draft: Draft, command: CreateReview) -> Decision:
-    """What a user says of a stay that was paid for, once."""
-    booking = draft.booking(command.booking_id)
-    if booking is None:
-        return draft.decided(not_found("booking", command.booking_id))
-    if booking.state not in (State.CONFIRMED, State.FULFILLED):
-        return draft.decided(
-            Refusal(
-                Reason.NOT_ELIGIBLE,
-                f"booking {booking.id} is {booking.state}: only a confirmed stay can be reviewed",
-                {"state": str(booking.state), "booking_id": str(booking.id)},
-            )
-        )
-    known = draft.review_of(booking.id)
-    if known is not None:
-        return draft.decided(already_exists("review", known.id))
-    made = Review(
-        id=command.review_id,
-        booking_id=booking.id,
-        package_id=booking.package_id,
-        user_id=booking.user_id,
-        rating=command.rating,
-        body=command.body,
-        version=1,
-        create_time=draft.now,
-        update_time=draft.now,
-    )
-    draft.changes.reviews[booking.id] = made
-    return draft.decided(made)
+def fulfil_all(draft: Draft, command: FulfilStays) -> Decision:
+    """Ends every known confirmed stay of a package that is over; answers how many."""
+    package = draft.package(command.package_id)
+    if package is None:
+        return draft.decided(not_found("package", command.package_id))
+    today = package.today(draft.now)
+    over = [stay for stay in draft.stays(command.package_id) if stay.end_date <= today]
+    for stay in over:
+        fulfilled = replace(stay, state=State.FULFILLED, end_time=draft.now)
+        draft.put(fulfilled, Transition.FULFILLED, before=stay)
+    return draft.decided(len(over))
 
 
 def _changed(booking: Booking, expected_etag: str) -> Refusal | None:

@@ -28,8 +28,9 @@ from booking_service.domain.booking import (
 )
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, Vendor
+from booking_service.domain.profile import UserProfile
 from booking_service.domain.refusal import Refusal
-from booking_service.domain.review import Review, UserProfile
+from booking_service.domain.review import Review
 
 NO_DAY = Day()
 

@@ -8,8 +8,9 @@ from pydantic import TypeAdapter
 
 from booking_service.domain.booking import Booking, Payment, Refund
 from booking_service.domain.package import Package, Vendor
+from booking_service.domain.profile import UserProfile
 from booking_service.domain.refusal import Refusal
-from booking_service.domain.review import Review, UserProfile
+from booking_service.domain.review import Review
 from booking_service.domain.world import Answer, Reconciliation
 
 # The first byte says what follows as JSON; a tag is never given another meaning.

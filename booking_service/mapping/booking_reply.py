@@ -11,11 +11,11 @@ from google.type.money_pb2 import Money as MoneyMessage
 
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.etag import etag
-from booking_service.domain.holds import closed
 from booking_service.domain.money import exponent
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.policy import CancellationPolicy
 from booking_service.domain.refusal import Reason
+from booking_service.domain.sale import closed
 from booking_service.domain.world import Draft, World
 from booking_service.mapping.booking_read import Stay
 from booking_service.mapping.lists import next_token

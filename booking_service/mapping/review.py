@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from booking_service.domain.commands import CreateReview, UpdateProfile
 from booking_service.domain.etag import etag
-from booking_service.domain.review import Review, UserProfile
+from booking_service.domain.profile import UserProfile
+from booking_service.domain.review import Review
 from booking_service.mapping import lists
 from booking_service.mapping.booking_change import Change, fingerprint
 from booking_service.mapping.fields import Fields

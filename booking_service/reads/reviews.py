@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from booking_service.domain.review import Review, UserProfile
+from booking_service.domain.profile import UserProfile
+from booking_service.domain.review import Review
 from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.storage import rows
 from booking_service.storage.database import Database

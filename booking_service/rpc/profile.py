@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from booking_service.domain.review import UserProfile
+from booking_service.domain.profile import UserProfile
 from booking_service.errors import found
 from booking_service.mapping import review
 from booking_service.reads.reviews import ProfileQueries

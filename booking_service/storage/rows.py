@@ -16,7 +16,8 @@ from booking_service.domain.booking import (
 )
 from booking_service.domain.package import Package, PackageStatus, Pricing, Vendor
 from booking_service.domain.policy import CancellationPolicy, Tier
-from booking_service.domain.review import Review, UserProfile
+from booking_service.domain.profile import UserProfile
+from booking_service.domain.review import Review
 from booking_service.storage.database import Record
 
 Row: TypeAlias = Mapping[str, Any] | Record

@@ -1,0 +1,83 @@
+"""What is on sale, at what price, and for how many: the checks before seats are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from booking_service.domain.commands import Quote
+from booking_service.domain.inventory import days_of
+from booking_service.domain.package import Package, PackageStatus, Pricing
+from booking_service.domain.refusal import Reason, Refusal, currency_mismatch
+from booking_service.domain.transitions import expire
+from booking_service.domain.world import Draft
+
+
+def closed(draft: Draft, package: Package, start_date: date, end_date: date) -> Refusal | None:
+    """Refuses what is not on sale for these dates, or not any more."""
+    outside = (package.bookable_from is not None and start_date < package.bookable_from) or (
+        package.bookable_until is not None and end_date > package.bookable_until
+    )
+    if package.status is PackageStatus.CLOSED or outside:
+        window = f"[{package.bookable_from or '...'}, {package.bookable_until or '...'})"
+        return Refusal(
+            Reason.PACKAGE_CLOSED,
+            f"package {package.id} is {package.status} and sold for {window}",
+            {"status": str(package.status), "window": window},
+        )
+    closes = package.begins(start_date) - timedelta(seconds=package.cutoff_s)
+    if draft.now >= closes:
+        return Refusal(
+            Reason.PAST_CUTOFF,
+            f"selling {start_date} ended at {closes.isoformat()}",
+            {"cutoff_time": closes.isoformat()},
+        )
+    return None
+
+
+def wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
+    """Refuses a quote that the package does not take, or that is not the list price."""
+    if quote is None:
+        if package.pricing is Pricing.PER_UNIT_DAY:
+            return None
+        return Refusal(Reason.QUOTE_REQUIRED, f"package {package.id} is sold at quoted prices", {})
+    if quote.price.currency != package.currency:
+        return currency_mismatch(quote.price.currency, package.currency)
+    if package.pricing is Pricing.QUOTED:
+        return None
+    if quote.price.minor == price_minor and quote.cancellation_policy is None:
+        return None
+    return Refusal(
+        Reason.PRICE_CHANGED,
+        f"the price is {price_minor} {package.currency} in minor units",
+        {"price_minor": str(price_minor), "currency": package.currency},
+    )
+
+
+def make_room(
+    draft: Draft, package: Package, start_date: date, end_date: date, quantity: int
+) -> Refusal | None:
+    """Refuses with SOLD_OUT unless every day has `quantity` units free.
+
+    A lapsed hold never blocks a sale: where a day is short, the lapsed holds on it end first.
+    """
+    days = list(days_of(start_date, end_date))
+    short = _short(draft, package, days, quantity)
+    if short:
+        for hold in draft.lapsed(package.id):
+            if any(hold.start_date <= day < hold.end_date for day in short):
+                expire(draft, hold)
+        short = _short(draft, package, days, quantity)
+    if not short:
+        return None
+    free = {day: draft.day(package.id, day).free for day in short}
+    listed = ",".join(f"{day}={units}" for day, units in free.items())
+    return Refusal(
+        Reason.SOLD_OUT,
+        f"{quantity} wanted on each day, but free are: {listed}",
+        {"days": listed, "quantity": str(quantity)},
+    )
+
+
+def _short(draft: Draft, package: Package, days: Iterable[date], quantity: int) -> list[date]:
+    return [day for day in days if draft.day(package.id, day).free < quantity]
