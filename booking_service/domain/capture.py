@@ -19,7 +19,11 @@ from booking_service.domain.booking import (
 )
 from booking_service.domain.commands import RecordPayment
 from booking_service.domain.money import Money
-from booking_service.domain.payment_events import belongs_elsewhere, new_payment, see
+from booking_service.domain.payment_events import (
+    new_payment,
+    record_event,
+    refuse_if_of_another_booking,
+)
 from booking_service.domain.refunds import owe
 from booking_service.domain.refusal import (
     Reason,
@@ -29,7 +33,7 @@ from booking_service.domain.refusal import (
     invalid_transition,
 )
 from booking_service.domain.sale import make_room
-from booking_service.domain.transitions import completed, expire
+from booking_service.domain.transitions import complete_form, expire
 from booking_service.domain.world import Draft
 
 
@@ -38,7 +42,7 @@ def capture(
 ) -> tuple[Booking, Payment] | Refusal:
     """Confirms the booking, or keeps the payment as REFUND_DUE and says why."""
     known = draft.payment(command.provider, command.payment_id)
-    refusal = belongs_elsewhere(known, booking)
+    refusal = refuse_if_of_another_booking(known, booking)
     if refusal is not None:
         return refusal
     taken = known is not None and known.state not in (PaymentState.AUTHORISED, PaymentState.FAILED)
@@ -58,7 +62,7 @@ def capture(
     if booking.state in LIVE:
         # A hold that lapsed but still has its seats is as good as live.
         if booking.state is State.HELD:
-            booking = completed(draft, booking)
+            booking = complete_form(draft, booking)
         draft.take(booking, held=-booking.quantity, confirmed=booking.quantity)
     elif booking.state is State.EXPIRED and _takes_again(draft, booking):
         draft.take(booking, confirmed=booking.quantity)
@@ -123,7 +127,7 @@ def _too_late(booking: Booking) -> Refusal:
 def _captured(
     draft: Draft, booking: Booking, command: RecordPayment, known: Payment | None
 ) -> Payment:
-    see(draft, command)
+    record_event(draft, command)
     if known is None:
         return new_payment(draft, booking, command, PaymentState.CAPTURED)
     return replace(

@@ -24,8 +24,8 @@ from booking_service.domain.refusal import (
     invalid_transition,
     not_found,
 )
-from booking_service.domain.sale import closed, make_room, wrong_price
-from booking_service.domain.transitions import completed, expire
+from booking_service.domain.sale import make_room, refuse_if_not_on_sale, refuse_wrong_price
+from booking_service.domain.transitions import complete_form, expire
 from booking_service.domain.world import Changes, Decision, Draft
 
 
@@ -55,10 +55,10 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     days = (command.end_date - command.start_date).days
     list_price_minor = package.base_price_minor * command.quantity * days
     refusal = (
-        closed(draft, package, command.start_date, command.end_date)
+        refuse_if_not_on_sale(draft, package, command.start_date, command.end_date)
         or _wrong_party(package, command.party_size)
         or _over_limit(draft, command, limits)
-        or wrong_price(package, command.quote, list_price_minor)
+        or refuse_wrong_price(package, command.quote, list_price_minor)
         or make_room(draft, package, command.start_date, command.end_date, command.quantity)
     )
     if refusal is not None:
@@ -154,7 +154,7 @@ def complete(draft: Draft, command: CompleteBooking) -> Decision:
     if booking.state is State.EXPIRED:
         return draft.decided(hold_expired(booking))
     if booking.state is State.HELD:
-        return draft.decided(completed(draft, booking))
+        return draft.decided(complete_form(draft, booking))
     if booking.state in (State.PENDING_PAYMENT, State.CONFIRMED, State.FULFILLED):
         return draft.decided(booking)
     return draft.decided(invalid_transition(booking, "completed"))

@@ -21,7 +21,7 @@ def event_key(command: RecordPayment) -> PaymentEventKey:
     return PaymentEventKey(command.provider, command.payment_id, command.kind, command.refund_id)
 
 
-def see(draft: Draft, command: RecordPayment) -> None:
+def record_event(draft: Draft, command: RecordPayment) -> None:
     """Records that an event came, so that it has one effect."""
     key = event_key(command)
     draft.changes.payments_seen[key] = PaymentSeen(
@@ -55,7 +55,7 @@ def next_retry(draft: Draft, state: PaymentState) -> datetime | None:
     return draft.now if state is PaymentState.FAILED else None
 
 
-def belongs_elsewhere(known: Payment | None, booking: Booking) -> Refusal | None:
+def refuse_if_of_another_booking(known: Payment | None, booking: Booking) -> Refusal | None:
     """Refuses a payment that is known for another booking."""
     if known is None or known.booking_id == booking.id:
         return None

@@ -18,13 +18,13 @@ from booking_service.domain.booking import (
 from booking_service.domain.capture import capture
 from booking_service.domain.commands import ClaimPayments, ConfirmBooking, RecordPayment
 from booking_service.domain.payment_events import (
-    belongs_elsewhere,
     event_key,
     new_payment,
     next_retry,
-    see,
+    record_event,
+    refuse_if_of_another_booking,
 )
-from booking_service.domain.refunds import paid_back
+from booking_service.domain.refunds import complete_refund
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
@@ -32,7 +32,7 @@ from booking_service.domain.refusal import (
     invalid_transition,
     not_found,
 )
-from booking_service.domain.sale import closed
+from booking_service.domain.sale import refuse_if_not_on_sale
 from booking_service.domain.world import Decision, Draft
 
 
@@ -65,7 +65,7 @@ def record(draft: Draft, command: RecordPayment) -> Decision:
         outcome = capture(draft, booking, command)
         return draft.decided(outcome if isinstance(outcome, Refusal) else outcome[1])
     if command.kind is PaymentKind.REFUNDED:
-        return draft.decided(paid_back(draft, booking, command))
+        return draft.decided(complete_refund(draft, booking, command))
     return draft.decided(_attempted(draft, booking, command))
 
 
@@ -104,7 +104,7 @@ def _awaited(draft: Draft, payment: Payment, booking: Booking) -> bool:
     """
     if booking.state is State.EXPIRED:
         package = draft.package_of(booking)
-        return closed(draft, package, booking.start_date, booking.end_date) is None
+        return refuse_if_not_on_sale(draft, package, booking.start_date, booking.end_date) is None
     if booking.state in TAKEN:
         return 0 < payment.amount_minor == booking.balance_due_minor
     return booking.state in LIVE
@@ -127,14 +127,14 @@ def _as_capture(command: ConfirmBooking) -> RecordPayment:
 def _attempted(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
     """An authorisation or a failure: kept, unless the payment has gone further already."""
     known = draft.payment(command.provider, command.payment_id)
-    refusal = belongs_elsewhere(known, booking)
+    refusal = refuse_if_of_another_booking(known, booking)
     if refusal is None and command.amount.currency != booking.currency:
         refusal = currency_mismatch(command.amount.currency, booking.currency)
     if refusal is not None:
         return refusal
     if known is not None and draft.seen(event_key(command)):
         return known
-    see(draft, command)
+    record_event(draft, command)
     state = PaymentState(command.kind)
     effect = PaymentEffect(command.kind)
     if known is None:

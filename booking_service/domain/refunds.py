@@ -14,7 +14,11 @@ from booking_service.domain.booking import (
     RefundState,
 )
 from booking_service.domain.commands import RecordPayment, RefundPayment
-from booking_service.domain.payment_events import belongs_elsewhere, event_key, see
+from booking_service.domain.payment_events import (
+    event_key,
+    record_event,
+    refuse_if_of_another_booking,
+)
 from booking_service.domain.refusal import Reason, Refusal, currency_mismatch, not_found
 from booking_service.domain.world import Decision, Draft
 
@@ -35,12 +39,12 @@ def refund(draft: Draft, command: RefundPayment) -> Decision:
     return draft.decided(refund)
 
 
-def paid_back(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
+def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
     """A refund was paid out: the oldest requested ones that it covers are completed."""
     payment = draft.payment(command.provider, command.payment_id)
     if payment is None:
         return not_found("payment", f"{command.provider}/{command.payment_id}")
-    refusal = belongs_elsewhere(payment, booking)
+    refusal = refuse_if_of_another_booking(payment, booking)
     if refusal is None and command.amount.currency != payment.currency:
         refusal = currency_mismatch(command.amount.currency, payment.currency)
     if refusal is not None:
@@ -51,7 +55,7 @@ def paid_back(draft: Draft, booking: Booking, command: RecordPayment) -> Payment
     left_minor = payment.amount_minor - payment.refunded_minor if captured else 0
     if command.amount.minor > left_minor:
         return _over_refund(payment, left_minor, command.amount.minor)
-    see(draft, command)
+    record_event(draft, command)
     total_minor = payment.refunded_minor + command.amount.minor
     # What could not be taken stays due until all of it is paid back, and was never revenue.
     is_due = payment.state is PaymentState.REFUND_DUE

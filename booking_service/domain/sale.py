@@ -13,7 +13,9 @@ from booking_service.domain.transitions import expire
 from booking_service.domain.world import Draft
 
 
-def closed(draft: Draft, package: Package, start_date: date, end_date: date) -> Refusal | None:
+def refuse_if_not_on_sale(
+    draft: Draft, package: Package, start_date: date, end_date: date
+) -> Refusal | None:
     """Refuses what is not on sale for these dates, or not any more."""
     outside = (package.bookable_from is not None and start_date < package.bookable_from) or (
         package.bookable_until is not None and end_date > package.bookable_until
@@ -35,7 +37,7 @@ def closed(draft: Draft, package: Package, start_date: date, end_date: date) -> 
     return None
 
 
-def wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
+def refuse_wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
     """Refuses a quote that the package does not take, or that is not the list price."""
     if quote is None:
         if package.pricing is Pricing.PER_UNIT_DAY:

@@ -17,7 +17,7 @@ from booking_service.domain.refusal import (
     invalid_transition,
     not_found,
 )
-from booking_service.domain.sale import closed, make_room, wrong_price
+from booking_service.domain.sale import make_room, refuse_if_not_on_sale, refuse_wrong_price
 from booking_service.domain.world import Changes, Decision, Draft
 
 
@@ -80,8 +80,8 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         _changed(booking, command.etag)
         or _not_confirmed(draft, booking, package, "rescheduled")
         or _begun(draft, booking, package)
-        or closed(draft, package, command.start_date, command.end_date)
-        or wrong_price(package, command.quote, list_price_minor)
+        or refuse_if_not_on_sale(draft, package, command.start_date, command.end_date)
+        or refuse_wrong_price(package, command.quote, list_price_minor)
     )
     if refusal is not None:
         return draft.decided(refusal)

@@ -10,7 +10,7 @@ from booking_service.domain.world import Draft
 HOLD_EXPIRED = "HOLD_EXPIRED"
 
 
-def completed(draft: Draft, booking: Booking) -> Booking:
+def complete_form(draft: Draft, booking: Booking) -> Booking:
     """The hold after its form was completed."""
     pending = replace(booking, state=State.PENDING_PAYMENT, complete_time=draft.now)
     return draft.put(pending, Transition.COMPLETED, before=booking)

@@ -15,7 +15,7 @@ from booking_service.domain.money import exponent
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.policy import CancellationPolicy
 from booking_service.domain.refusal import Reason
-from booking_service.domain.sale import closed
+from booking_service.domain.sale import refuse_if_not_on_sale
 from booking_service.domain.world import Draft, World
 from booking_service.mapping.booking_read import Stay
 from booking_service.mapping.lists import next_token
@@ -90,7 +90,9 @@ def capacity_set(days_set: int) -> catalog_pb2.SetCapacityResponse:
 def availability(stay: Stay, found: Availability) -> catalog_pb2.CheckAvailabilityResponse:
     """What StartBooking would say at `found.now`, but for the user's own limits."""
     # The rule is StartBooking's own; it looks at nothing but the package and the time.
-    refusal = closed(Draft(World(), found.now), found.package, stay.start_date, stay.end_date)
+    refusal = refuse_if_not_on_sale(
+        Draft(World(), found.now), found.package, stay.start_date, stay.end_date
+    )
     reason = refusal.reason.value if refusal else ""
     if not reason and any(day.free < stay.quantity for _, day in found.days):
         reason = Reason.SOLD_OUT.value
