@@ -55,7 +55,7 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     days = (command.end_date - command.start_date).days
     list_price_minor = package.base_price_minor * command.quantity * days
     refusal = (
-        refuse_if_not_on_sale(draft, package, command.start_date, command.end_date)
+        refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
         or _wrong_party(package, command.party_size)
         or _over_limit(draft, command, limits)
         or refuse_wrong_price(package, command.quote, list_price_minor)

@@ -104,7 +104,9 @@ def _awaited(draft: Draft, payment: Payment, booking: Booking) -> bool:
     """
     if booking.state is State.EXPIRED:
         package = draft.package_of(booking)
-        return refuse_if_not_on_sale(draft, package, booking.start_date, booking.end_date) is None
+        return (
+            refuse_if_not_on_sale(package, booking.start_date, booking.end_date, draft.now) is None
+        )
     if booking.state in TAKEN:
         return 0 < payment.amount_minor == booking.balance_due_minor
     return booking.state in LIVE

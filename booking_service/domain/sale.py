@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
 
 from booking_service.domain.commands import Quote
-from booking_service.domain.inventory import days_of
+from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, PackageStatus, Pricing
 from booking_service.domain.refusal import Reason, Refusal, currency_mismatch
 from booking_service.domain.transitions import expire
@@ -14,7 +14,7 @@ from booking_service.domain.world import Draft
 
 
 def refuse_if_not_on_sale(
-    draft: Draft, package: Package, start_date: date, end_date: date
+    package: Package, start_date: date, end_date: date, now: datetime
 ) -> Refusal | None:
     """Refuses what is not on sale for these dates, or not any more."""
     outside = (package.bookable_from is not None and start_date < package.bookable_from) or (
@@ -28,13 +28,27 @@ def refuse_if_not_on_sale(
             {"status": str(package.status), "window": window},
         )
     closes = package.begins(start_date) - timedelta(seconds=package.cutoff_s)
-    if draft.now >= closes:
+    if now >= closes:
         return Refusal(
             Reason.PAST_CUTOFF,
             f"selling {start_date} ended at {closes.isoformat()}",
             {"cutoff_time": closes.isoformat()},
         )
     return None
+
+
+def unavailable_reason(
+    package: Package, days: Sequence[tuple[date, Day]], quantity: int, now: datetime
+) -> Reason | None:
+    """Return the reason with which a start on these days would be refused at `now`.
+
+    The days are consecutive, at least one. Limits of the user are not considered.
+    """
+    start_date, end_date = days[0][0], days[-1][0] + timedelta(days=1)
+    refusal = refuse_if_not_on_sale(package, start_date, end_date, now)
+    if refusal is not None:
+        return refusal.reason
+    return Reason.SOLD_OUT if any(day.free < quantity for _, day in days) else None
 
 
 def refuse_wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:

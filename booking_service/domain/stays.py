@@ -80,7 +80,7 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         _changed(booking, command.etag)
         or _not_confirmed(draft, booking, package, "rescheduled")
         or _begun(draft, booking, package)
-        or refuse_if_not_on_sale(draft, package, command.start_date, command.end_date)
+        or refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
         or refuse_wrong_price(package, command.quote, list_price_minor)
     )
     if refusal is not None:

@@ -14,10 +14,6 @@ from booking_service.domain.etag import etag
 from booking_service.domain.money import exponent
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.policy import CancellationPolicy
-from booking_service.domain.refusal import Reason
-from booking_service.domain.sale import refuse_if_not_on_sale
-from booking_service.domain.world import Draft, World
-from booking_service.mapping.booking_read import Stay
 from booking_service.mapping.lists import next_token
 from booking_service.mapping.scalars import timestamp
 from booking_service.reads.keyset import Page
@@ -87,24 +83,16 @@ def capacity_set(days_set: int) -> catalog_pb2.SetCapacityResponse:
     return catalog_pb2.SetCapacityResponse(days_set=days_set)
 
 
-def availability(stay: Stay, found: Availability) -> catalog_pb2.CheckAvailabilityResponse:
-    """What StartBooking would say at `found.now`, but for the user's own limits."""
-    # The rule is StartBooking's own; it looks at nothing but the package and the time.
-    refusal = refuse_if_not_on_sale(
-        Draft(World(), found.now), found.package, stay.start_date, stay.end_date
-    )
-    reason = refusal.reason.value if refusal else ""
-    if not reason and any(day.free < stay.quantity for _, day in found.days):
-        reason = Reason.SOLD_OUT.value
+def availability(found: Availability) -> catalog_pb2.CheckAvailabilityResponse:
     return catalog_pb2.CheckAvailabilityResponse(
-        available=not reason,
+        available=found.reason is None,
         days=[
             catalog_pb2.DayAvailability(
                 date=date_of(each), capacity=day.capacity, taken=day.taken, free=day.free
             )
             for each, day in found.days
         ],
-        reason=reason,
+        reason=found.reason or "",
     )
 
 

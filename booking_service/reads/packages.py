@@ -14,6 +14,8 @@ from uuid import UUID
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, PackageStatus, Vendor
+from booking_service.domain.refusal import Reason
+from booking_service.domain.sale import unavailable_reason
 from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.storage import rows
 from booking_service.storage.database import Connection, Database, Record, query_timeout_s
@@ -65,11 +67,15 @@ class PackageFilter:
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """A package, and its seats on every day asked about, at `now`; lapsed holds are not held."""
+    """A package and its seats on each requested day at `now`; lapsed holds are not counted.
+
+    `reason` is why the requested quantity cannot be booked on these days, None where it can.
+    """
 
     package: Package
     now: datetime
     days: Sequence[tuple[date, Day]]
+    reason: Reason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,7 @@ class PackageQueries:
         return Page(items, Key(found[limit - 1]["sort_key"], items[-1].id) if more else None)
 
     async def check_availability(
-        self, package_id: UUID, start_date: date, end_date: date
+        self, package_id: UUID, start_date: date, end_date: date, quantity: int = 1
     ) -> Availability | None:
         """Every day of [start_date, end_date); None without such a package.
 
@@ -169,7 +175,8 @@ class PackageQueries:
             now = await self._database.clock.now(connection)
             known = await self._days(connection, package_id, start_date, end_date, now)
         days = [(day, known.get(day, Day())) for day in days_of(start_date, end_date)]
-        return Availability(rows.package(row), now, days)
+        package = rows.package(row)
+        return Availability(package, now, days, unavailable_reason(package, days, quantity, now))
 
     async def _days(
         self, connection: Connection, package_id: UUID, start: date, end: date, now: datetime

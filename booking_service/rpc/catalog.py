@@ -65,9 +65,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_pb2.CheckAvailabilityResponse:
         stay = booking_read.check_availability(request)
         seats = await self._packages.check_availability(
-            stay.package_id, stay.start_date, stay.end_date
+            stay.package_id, stay.start_date, stay.end_date, stay.quantity
         )
-        return booking_reply.availability(stay, found(seats, "package", stay.package_id))
+        return booking_reply.availability(found(seats, "package", stay.package_id))
 
     async def BatchGetPackages(
         self, request: catalog_pb2.BatchGetPackagesRequest, context: Context

@@ -19,6 +19,7 @@ from booking_service.domain.money import Money, exponent, share
 from booking_service.domain.package import Package, PackageStatus, Pricing
 from booking_service.domain.policy import CancellationPolicy, Tier, refund_minor
 from booking_service.domain.refusal import Reason, Refusal
+from booking_service.domain.sale import unavailable_reason
 from booking_service.domain.world import Changes, World
 from booking_service.group_commit import stored_answers
 
@@ -149,6 +150,27 @@ def test_what_is_not_on_sale_is_refused(changes: dict[str, object], reason: Reas
 
 def test_a_day_without_capacity_is_sold_out() -> None:
     assert start(end_date=DAY + timedelta(days=8)) is Reason.SOLD_OUT
+
+
+@pytest.mark.parametrize(
+    ("package", "now", "free"),
+    [
+        (PACKAGE, NOW, 2),
+        (PACKAGE, NOW, 1),
+        (replace(PACKAGE, status=PackageStatus.CLOSED), NOW, 2),
+        (replace(PACKAGE, bookable_until=DAY + timedelta(2)), NOW, 0),
+        (replace(PACKAGE, cutoff_s=24 * 3600), NOW, 2),
+        (PACKAGE, NOW + timedelta(days=1), 2),
+    ],
+)
+def test_availability_gives_the_reason_of_a_start(
+    package: Package, now: datetime, free: int
+) -> None:
+    days = [(START.start_date + timedelta(n), Day(free)) for n in range(2)]
+    shown = unavailable_reason(package, days, START.quantity, now)
+    stocked = world(package, capacity=free)
+    outcome = decide(START, stocked, now, Limits()).outcome
+    assert shown is (outcome.reason if isinstance(outcome, Refusal) else None)
 
 
 def test_deciding_leaves_the_world_as_it_is_and_is_repeatable() -> None:
