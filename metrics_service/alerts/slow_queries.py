@@ -11,8 +11,8 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.alerts.notify import Notice, Notifier
-from metrics_service.measure.thresholds import VERY_SLOW_US
-from metrics_service.state.queries.critical import VerySlow
+from metrics_service.measure.thresholds import CRITICAL_US
+from metrics_service.state.queries.critical import CriticalQuery
 from metrics_service.state.queries.fingerprints import Query
 from servicekit.clock import wall_us
 
@@ -30,7 +30,7 @@ RULE: Final = "slow_query"
 class Source(Protocol):
     """What is asked for queries; metrics_service.state.fold.State is one."""
 
-    def very_slow(self, after: int) -> list[tuple[VerySlow, Query]]: ...
+    def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]: ...
 
 
 class SlowQueryAlert:
@@ -60,7 +60,7 @@ class SlowQueryAlert:
 
     def observe(self) -> None:
         """Take what has come since the last call. `not_emitted` counts what did not fit."""
-        found = self._source().very_slow(self._seen)
+        found = self._source().critical_queries(self._seen)
         if not found:
             return
         self._seen = found[-1][0].number
@@ -81,8 +81,8 @@ class SlowQueryAlert:
             self._told_s[query.fingerprint] = now_s
             self._tell(slow, query)
 
-    def _tell(self, slow: VerySlow, query: Query) -> None:
-        execute_ms, limit_ms = slow.execute_us / 1000, VERY_SLOW_US / 1000
+    def _tell(self, slow: CriticalQuery, query: Query) -> None:
+        execute_ms, limit_ms = slow.execute_us / 1000, CRITICAL_US / 1000
         facts: dict[str, str | float] = {
             "operation": query.operation,
             "fingerprint": query.fingerprint,

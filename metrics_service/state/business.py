@@ -163,7 +163,7 @@ class BusinessFold:
         self.rings = Rings(BusinessCell, BusinessCell.decode)
         self.evicted_currencies = 0
 
-    def booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
+    def count_booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
         """Count one transition of one booking, which happened at time_us.
 
         EXTENDED and FULFILLED change no figure. Neither does RESCHEDULED: the booking was counted
@@ -191,7 +191,7 @@ class BusinessFold:
             for cell in self.rings.at(fact.hold_time_us or time_us):
                 cell.form_abandoned += 1
 
-    def payment(self, fact: event_pb2.PaymentFact) -> None:
+    def count_payment(self, fact: event_pb2.PaymentFact) -> None:
         """Count a payment event: balances and completed refunds of bookings that were revenue."""
         moved = _MOVED_SUMS.get(fact.kind)
         if moved is None or not fact.confirm_time_us:
@@ -202,7 +202,7 @@ class BusinessFold:
                 sums = cell.of_currency(currency)
                 sums[moved] = int64(sums[moved] + amount_minor)
 
-    def booking_time(self, time_us: int, duration_us: int) -> None:
+    def count_booking_time(self, time_us: int, duration_us: int) -> None:
         """A booking took duration_us from Start to Complete, and was completed at time_us."""
         for cell in self.rings.at(time_us):
             cell.booking_time_us.add(duration_us)

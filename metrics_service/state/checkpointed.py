@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 
-class Part(Protocol):
+class Checkpointed(Protocol):
     """Figures with rows of their own in a checkpoint."""
 
     @property

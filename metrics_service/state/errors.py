@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 from metrics_service.state.figures import int64
 from metrics_service.state.series.rings import MINUTE_US, Rings
-from metrics_service.state.truncate import MAX_NAME_BYTES, cut
+from metrics_service.state.truncate import MAX_NAME_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
@@ -211,16 +211,16 @@ def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:
     """Of an RPC that was refused or failed."""
     code = refused.code
     return ErrorKey(
-        cut(refused.reason, MAX_NAME_BYTES),
+        truncate(refused.reason, MAX_NAME_BYTES),
         refused.kind if refused.kind in _KINDS else "internal",
         refused.counts_as_error,
         _CODES[code] if 0 <= code < len(_CODES) else str(code),
-        cut(refused.rpc, MAX_NAME_BYTES),
+        truncate(refused.rpc, MAX_NAME_BYTES),
     )
 
 
 def front_end_key(step: event_pb2.FlowStep) -> ErrorKey:
     """Of an error that a front end reported."""
-    reason = cut(step.reason, MAX_NAME_BYTES) or "UNKNOWN"
+    reason = truncate(step.reason, MAX_NAME_BYTES) or "UNKNOWN"
     kind = step.kind if step.kind in _KINDS else "booking"
     return ErrorKey(reason, kind, reason not in EXPECTED_REASONS, "", "")

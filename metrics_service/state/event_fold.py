@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from metrics_service.state.batch import FACTS, Item
 from metrics_service.state.business import BusinessFold
-from metrics_service.state.checkpointed import Part
+from metrics_service.state.checkpointed import Checkpointed
 from metrics_service.state.errors import (
     BOOKING_FAILED,
     PAYMENT_FAILED,
@@ -20,11 +20,11 @@ from metrics_service.state.figures import int64
 from metrics_service.state.funnel.funnel import FunnelFold
 from metrics_service.state.quality import COUNTERS, Quality
 from metrics_service.state.queries.columns import MAX_DURATION_US, Columns
-from metrics_service.state.queries.critical import VerySlowQueries
+from metrics_service.state.queries.critical import CriticalQueries
 from metrics_service.state.queries.recent import RecentQueries
-from metrics_service.state.queries.slowest import SlowQueries
+from metrics_service.state.queries.slowest import SlowestQueries
 from metrics_service.state.queries.stats import QueryFold
-from metrics_service.state.recent_keys import Seen
+from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.record import LogRecord
 from metrics_service.state.rpcs import RpcFold
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
@@ -64,19 +64,19 @@ class EventFold:
         self.rpcs = RpcFold()
         self.queries = QueryFold()
         self.recent = RecentQueries()
-        self.slow = SlowQueries()
-        self.very_slow = VerySlowQueries()
+        self.slowest = SlowestQueries()
+        self.critical = CriticalQueries()
         self.anonymous_actors = 0
-        self._seen_events = Seen("seen_events", SEEN_EVENTS)
-        self._seen_bookings = Seen("seen_bookings", SEEN_BOOKINGS)
-        self._parts: tuple[Part, ...] = (
+        self._seen_events = RecentKeys("seen_events", SEEN_EVENTS)
+        self._seen_bookings = RecentKeys("seen_bookings", SEEN_BOOKINGS)
+        self._parts: tuple[Checkpointed, ...] = (
             self.funnel,
             self.business,
             self.errors,
             self.rpcs,
             self.queries,
             self.recent,
-            self.slow,
+            self.slowest,
             self._seen_events,
             self._seen_bookings,
         )
@@ -99,7 +99,7 @@ class EventFold:
         self.errors.advance(now_us)
         self.rpcs.rings.advance(now_us)
         self.queries.advance(now_us)
-        self.slow.advance(now_us)
+        self.slowest.advance(now_us)
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
@@ -126,15 +126,17 @@ class EventFold:
             if columns is not None:
                 self._query_timings(event.query_timings, columns, record)
             elif body == "running_query":
-                seen_us = self._telemetry_time_us(event.time_us, record)
-                self.slow.look(event.running_query, seen_us, record, self.queries.known)
+                observed_us = self._telemetry_time_us(event.time_us, record)
+                self.slowest.observe(
+                    event.running_query, observed_us, record, self.queries.fingerprints
+                )
             elif body:
                 self._handlers[body](event, self._telemetry_time_us(event.time_us, record))
 
     def unclean_end(self, record: LogRecord) -> None:
         """A producer ended without a Goodbye, and what it ran ended with it."""
         self.quality.unclean_ends += 1
-        self.slow.drop(record.instance, record.epoch + 1)
+        self.slowest.drop(record.instance, record.epoch + 1)
 
     def evicted(self) -> dict[str, int]:
         """What bounds pushed out, by table."""
@@ -144,7 +146,7 @@ class EventFold:
             **self.errors.evicted(),
             **self.rpcs.evicted(),
             **self.queries.evicted(),
-            **self.slow.evicted(),
+            **self.slowest.evicted(),
         }
 
     def counters(self) -> dict[str, int]:
@@ -157,8 +159,8 @@ class EventFold:
             "evicted_currencies": self.business.evicted_currencies,
             "evicted_error_times": self.errors.evicted_times,
             "evicted_operations": self.queries.evicted_operations,
-            "evicted_fingerprints": self.queries.known.evicted_fingerprints,
-            "evicted_query_definitions": self.queries.known.evicted_definitions,
+            "evicted_fingerprints": self.queries.fingerprints.evicted_fingerprints,
+            "evicted_query_definitions": self.queries.fingerprints.evicted_definitions,
         }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
@@ -187,14 +189,14 @@ class EventFold:
         self.business.evicted_currencies = counters["evicted_currencies"]
         self.errors.evicted_times = counters["evicted_error_times"]
         self.queries.evicted_operations = counters["evicted_operations"]
-        self.queries.known.evicted_fingerprints = counters["evicted_fingerprints"]
-        self.queries.known.evicted_definitions = counters["evicted_query_definitions"]
+        self.queries.fingerprints.evicted_fingerprints = counters["evicted_fingerprints"]
+        self.queries.fingerprints.evicted_definitions = counters["evicted_query_definitions"]
         self.funnel.loaded()
         self.advance(now_us, running_us)
 
     def _booking(self, event: event_pb2.Event, time_us: int) -> None:
         fact = event.booking
-        self.business.booking(fact, time_us)
+        self.business.count_booking(fact, time_us)
         transition = fact.transition
         step = _FACT_STEPS.get(transition)
         if step is not None:
@@ -211,7 +213,7 @@ class EventFold:
 
     def _payment(self, event: event_pb2.Event, time_us: int) -> None:
         fact = event.payment
-        self.business.payment(fact)
+        self.business.count_payment(fact)
         if fact.kind == event_pb2.PaymentFact.FAILED:
             self.errors.add(PAYMENT_FAILED, time_us)
 
@@ -247,7 +249,7 @@ class EventFold:
             self.queries.define(definition)
 
     def _query_plan(self, event: event_pb2.Event, _time_us: int) -> None:
-        self.slow.plan(event.query_plan)
+        self.slowest.add_plan(event.query_plan)
 
     def _telemetry_loss(self, event: event_pb2.Event, _time_us: int) -> None:
         loss = event.telemetry_loss
@@ -274,8 +276,8 @@ class EventFold:
                 corrected_us = start_us
         self.queries.add(columns)
         self.recent.add(timings, record.instance, corrected_us)
-        self.slow.ended(timings, columns, record, self.queries.known)
-        self.very_slow.add(timings, columns, record.instance)
+        self.slowest.add_ended(timings, columns, record, self.queries.fingerprints)
+        self.critical.add(timings, columns, record.instance)
 
     def _telemetry_time_us(self, time_us: int, record: LogRecord) -> int:
         received_us = record.received_at_us
@@ -286,7 +288,7 @@ class EventFold:
 
     def _booking_time(self, booking_id: str, time_us: int, duration_us: int) -> None:
         if 0 <= duration_us <= MAX_DURATION_US and self._first(booking_id, _TIMED):
-            self.business.booking_time(time_us, duration_us)
+            self.business.count_booking_time(time_us, duration_us)
 
     def _first(self, booking_id: str, flag: int) -> bool:
         """Whether this is the first time for the booking; always, where none is named."""

@@ -13,7 +13,7 @@ from metrics_service.measure.sketch import Sketch
 from metrics_service.state import answers
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
 from metrics_service.state.event_fold import EventFold
-from metrics_service.state.queries.critical import VerySlow
+from metrics_service.state.queries.critical import CriticalQuery
 from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
@@ -135,7 +135,8 @@ class State:
         """The newest queries, newest first."""
         events = self._events
         answer = metrics_pb2.ListRecentQueriesResponse(
-            queries=events.recent.newest(request, events.queries.known), revision=self.revision
+            queries=events.recent.newest(request, events.queries.fingerprints),
+            revision=self.revision,
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
         return answer
@@ -146,13 +147,15 @@ class State:
         """
         return self._events.queries.execute_times(window_us, ended_us)
 
-    def very_slow(self, after: int) -> list[tuple[VerySlow, Query]]:
+    def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
         """Queries above the critical threshold that came after the one of a number, oldest first,
         and what each stands for. Those folded before a restart are not among them.
         """
         events = self._events
-        known = events.queries.known
-        return [(slow, known.of(slow.fingerprint)) for slow in events.very_slow.after(after)]
+        fingerprints = events.queries.fingerprints
+        return [
+            (slow, fingerprints.resolve(slow.fingerprint)) for slow in events.critical.after(after)
+        ]
 
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest
@@ -160,7 +163,8 @@ class State:
         """The queries that run for long now, longest first, then the slowest of all times."""
         events = self._events
         answer = metrics_pb2.ListSlowQueriesResponse(
-            queries=events.slow.slowest(request, events.queries.known), revision=self.revision
+            queries=events.slowest.slowest(request, events.queries.fingerprints),
+            revision=self.revision,
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
         return answer

@@ -12,7 +12,7 @@ from protos.metrics.v1 import checkpoint_pb2
 _KEYS_PER_ROW = 4_096
 
 
-class Seen:
+class RecentKeys:
     """Flags of keys, in two generations: when the newer is full the older is forgotten.
 
     Forgetting whole generations costs nothing per key, unlike a queue beside a set.

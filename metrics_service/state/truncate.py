@@ -7,14 +7,14 @@ MAX_TEXT_BYTES = 2_048
 MAX_PLAN_BYTES = 4_096
 
 
-def cut(text: str, max_bytes: int) -> str:
+def truncate(text: str, max_bytes: int) -> str:
     """At most max_bytes of UTF-8, whole characters."""
     return text[:max_bytes].encode()[:max_bytes].decode(errors="ignore")
 
 
-def cut_at_line(text: str, max_bytes: int) -> str:
+def truncate_at_line(text: str, max_bytes: int) -> str:
     """At most max_bytes of UTF-8, whole lines where there is more than one."""
-    kept = cut(text, max_bytes)
+    kept = truncate(text, max_bytes)
     if len(kept) == len(text):
         return kept
     lines, newline, _ = kept.rpartition("\n")

@@ -18,7 +18,7 @@ from metrics_service.client.queries.record import (
     is_failed,
 )
 from metrics_service.measure.sketch import Sketch
-from metrics_service.measure.thresholds import SLOW_US, VERY_SLOW_US
+from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from protos.tracking.v1 import tracking_pb2
 
 WINDOW_S = 300
@@ -239,8 +239,8 @@ class _Slot:
         """Count what a failed or slow query adds to its being one."""
         self.failed += failed
         self.over_500ms += execute_us > SLOW_US
-        self.at_least_1000ms += execute_us >= VERY_SLOW_US
-        self.over_1000ms += execute_us > VERY_SLOW_US
+        self.at_least_1000ms += execute_us >= CRITICAL_US
+        self.over_1000ms += execute_us > CRITICAL_US
         self.at_least_2000ms += execute_us >= 2_000_000
         self.over_2000ms += execute_us > 2_000_000
         self.add_operation(operation, 1, int(failed), int(execute_us > SLOW_US))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from metrics_service.measure.thresholds import VERY_SLOW_US
+from metrics_service.measure.thresholds import CRITICAL_US
 from metrics_service.state.queries.columns import (
     ERROR,
     FAILED,
@@ -24,8 +24,8 @@ MAX_KEPT = 1_000
 _COUNTED = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
 
 
-class VerySlow(NamedTuple):
-    """One query above VERY_SLOW_US; the number grows from 1, trace_id may be empty."""
+class CriticalQuery(NamedTuple):
+    """One query above CRITICAL_US; the number grows from 1, trace_id may be empty."""
 
     number: int
     fingerprint: int
@@ -35,21 +35,21 @@ class VerySlow(NamedTuple):
     instance: str
 
 
-class VerySlowQueries:
-    """Queries above VERY_SLOW_US, but for internal, cancelled and misused ones."""
+class CriticalQueries:
+    """Queries above CRITICAL_US, but for internal, cancelled and misused ones."""
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
-        self._newest: deque[VerySlow] = deque(maxlen=max_kept)
+        self._newest: deque[CriticalQuery] = deque(maxlen=max_kept)
         self._number = 0
 
     def add(self, timings: event_pb2.QueryTimings, columns: Columns, instance: str) -> None:
         """Keep those of one event, the slowest of each fingerprint."""
         execute_us = columns.execute_us
-        if not execute_us or max(execute_us) <= VERY_SLOW_US:
+        if not execute_us or max(execute_us) <= CRITICAL_US:
             return
         slowest: dict[int, int] = {}
         for index, (took_us, key) in enumerate(zip(execute_us, columns.keys, strict=True)):
-            if took_us > VERY_SLOW_US and key & FATE_BITS in _COUNTED:
+            if took_us > CRITICAL_US and key & FATE_BITS in _COUNTED:
                 fingerprint = columns.fingerprints[key >> FINGERPRINT_SHIFT]
                 known = slowest.setdefault(fingerprint, index)
                 if took_us > execute_us[known]:
@@ -58,7 +58,7 @@ class VerySlowQueries:
         for fingerprint, index in slowest.items():
             self._number += 1
             self._newest.append(
-                VerySlow(
+                CriticalQuery(
                     self._number,
                     fingerprint,
                     columns.start_us[index],
@@ -68,7 +68,7 @@ class VerySlowQueries:
                 )
             )
 
-    def after(self, number: int) -> list[VerySlow]:
+    def after(self, number: int) -> list[CriticalQuery]:
         """Those that came after the one of a number, oldest first, as far as they are kept."""
         if number >= self._number:
             return []

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, cut
+from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_KNOWN = 4_000
+MAX_DEFINITIONS = 4_000
 MAX_TRACKED = 500
 
 
@@ -22,13 +22,15 @@ class Query(NamedTuple):
     text: str
 
 
-class KnownQueries:
+class Fingerprints:
     """Definitions by fingerprint, and the fingerprints used most recently."""
 
-    def __init__(self, *, max_known: int = MAX_KNOWN, max_tracked: int = MAX_TRACKED) -> None:
+    def __init__(
+        self, *, max_definitions: int = MAX_DEFINITIONS, max_tracked: int = MAX_TRACKED
+    ) -> None:
         self.evicted_definitions = 0
         self.evicted_fingerprints = 0
-        self._max_known = max_known
+        self._max_definitions = max_definitions
         self._max_tracked = max_tracked
         # Both in order of use.
         self._definitions: dict[int, event_pb2.QueryDefinition] = {}
@@ -39,7 +41,7 @@ class KnownQueries:
         """Learn what a fingerprint stands for; the newest definition holds."""
         fingerprint = definition.fingerprint
         if self._definitions.pop(fingerprint, None) is None and (
-            len(self._definitions) >= self._max_known
+            len(self._definitions) >= self._max_definitions
         ):
             oldest = next(iter(self._definitions))
             del self._definitions[oldest]
@@ -47,9 +49,9 @@ class KnownQueries:
             self.evicted_definitions += 1
         kept = event_pb2.QueryDefinition(
             fingerprint=fingerprint,
-            model=cut(definition.model, MAX_NAME_BYTES),
-            operation=cut(definition.operation, MAX_NAME_BYTES),
-            text=cut(definition.text, MAX_TEXT_BYTES),
+            model=truncate(definition.model, MAX_NAME_BYTES),
+            operation=truncate(definition.operation, MAX_NAME_BYTES),
+            text=truncate(definition.text, MAX_TEXT_BYTES),
         )
         self._definitions[fingerprint] = kept
         self._queries[fingerprint] = _query(kept)
@@ -58,7 +60,7 @@ class KnownQueries:
         """What a fingerprint stands for; None for one that is not defined."""
         return self._queries.get(fingerprint)
 
-    def of(self, fingerprint: int) -> Query:
+    def resolve(self, fingerprint: int) -> Query:
         """The same, with the operation "unknown" for one that is not defined."""
         query = self._queries.get(fingerprint)
         return Query("unknown", f"{fingerprint:016x}", "") if query is None else query
@@ -78,7 +80,7 @@ class KnownQueries:
 
     def tracked(self) -> dict[str, Query]:
         """The tracked fingerprints, by their 16 hex digits."""
-        return {query.fingerprint: query for query in map(self.of, self._tracked)}
+        return {query.fingerprint: query for query in map(self.resolve, self._tracked)}
 
     def encode(self) -> bytes:
         """As checkpoint_pb2.KnownQueries, without the counters."""

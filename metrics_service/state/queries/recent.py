@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from heapq import nlargest
 from itertools import accumulate, islice
 
-from metrics_service.state.queries.fingerprints import KnownQueries
+from metrics_service.state.queries.fingerprints import Fingerprints
 from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
@@ -59,7 +59,7 @@ class RecentQueries:
             self._bytes -= len(oldest.timings)
 
     def newest(
-        self, request: metrics_pb2.ListRecentQueriesRequest, known: KnownQueries
+        self, request: metrics_pb2.ListRecentQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.RecentQuery]:
         """The queries asked for by start, newest first; of one start, the last to come first."""
         limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
@@ -68,7 +68,7 @@ class RecentQueries:
             (
                 (start_us, number, index)
                 for number, batch in enumerate(self._batches)
-                for start_us, index in _wanted(batch, request, known)
+                for start_us, index in _wanted(batch, request, fingerprints)
             ),
         )
         parsed = {
@@ -78,7 +78,9 @@ class RecentQueries:
             )
             for number in {number for _, number, _ in found}
         }
-        return [parsed[number].query(index, start_us, known) for start_us, number, index in found]
+        return [
+            parsed[number].query(index, start_us, fingerprints) for start_us, number, index in found
+        ]
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """The row of a checkpoint."""
@@ -104,10 +106,12 @@ class TimingReader:
             if len(trace.trace_id) == TRACE_ID_BYTES
         }
 
-    def query(self, index: int, start_us: int, known: KnownQueries) -> metrics_pb2.RecentQuery:
+    def query(
+        self, index: int, start_us: int, fingerprints: Fingerprints
+    ) -> metrics_pb2.RecentQuery:
         """The query at a position, with the start that it was counted at."""
         timings = self._timings
-        query = known.of(timings.fingerprints[timings.query[index]])
+        query = fingerprints.resolve(timings.fingerprints[timings.query[index]])
         state = timings.sqlstate[index]
         answer = metrics_pb2.RecentQuery(
             operation=query.operation,
@@ -132,12 +136,12 @@ class TimingReader:
 def _wanted(
     batch: checkpoint_pb2.RecentBatch,
     request: metrics_pb2.ListRecentQueriesRequest,
-    known: KnownQueries,
+    fingerprints: Fingerprints,
 ) -> Iterator[tuple[int, int]]:
     """(start_us, index) of the queries of a batch that a request asks for."""
     timings = event_pb2.QueryTimings.FromString(batch.timings)
     asked = [
-        not request.operation or known.of(fingerprint).operation == request.operation
+        not request.operation or fingerprints.resolve(fingerprint).operation == request.operation
         for fingerprint in timings.fingerprints
     ]
     starts_us = batch.start_us or islice(

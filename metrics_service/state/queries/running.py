@@ -1,26 +1,26 @@
-"""Running queries as producers saw them, cut to what is kept of them."""
+"""Converts observations of running queries; each text is truncated to its bound."""
 
 from __future__ import annotations
 
 from metrics_service.state.batch import MIN_TIME_US
 from metrics_service.state.queries.columns import MAX_DURATION_US
-from metrics_service.state.queries.fingerprints import KnownQueries
+from metrics_service.state.queries.fingerprints import Fingerprints
 from metrics_service.state.queries.recent import TRACE_ID_BYTES
 from metrics_service.state.series.rings import MINUTE_US
-from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, cut
+from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, truncate
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_BLOCKERS = 5
-# Start and age of a query may contradict the time it was looked at by so much.
+# How far a query's reported start may differ from its observation time minus its age.
 _TOLERANCE_US = MINUTE_US
 
 
-def running_query(
-    running: event_pb2.RunningQuery, seen_us: int, instance: str, known: KnownQueries
+def read_running_query(
+    running: event_pb2.RunningQuery, observed_us: int, instance: str, fingerprints: Fingerprints
 ) -> metrics_pb2.SlowQuery:
-    """A query that was still running when it was looked at, as it is answered."""
-    query = known.of(running.fingerprint)
+    """Convert a running query to the message of the answers."""
+    query = fingerprints.resolve(running.fingerprint)
     trace_id = running.trace_id
     answer = metrics_pb2.SlowQuery(
         query=metrics_pb2.RecentQuery(
@@ -32,40 +32,40 @@ def running_query(
             instance=instance,
         ),
         running=True,
-        look=look_of(running),
+        look=read_observation(running),
     )
-    answer.query.start_time.FromMicroseconds(_start_us(running, seen_us))
+    answer.query.start_time.FromMicroseconds(_start_us(running, observed_us))
     return answer
 
 
-def look_of(running: event_pb2.RunningQuery) -> metrics_pb2.QueryLook:
-    """What was seen of a query."""
+def read_observation(running: event_pb2.RunningQuery) -> metrics_pb2.QueryLook:
+    """Convert what was observed of a running query."""
     return metrics_pb2.QueryLook(
         running_ms=_ms(running.running_us),
         pid=running.pid,
-        wait_event_type=cut(running.wait_event_type, MAX_NAME_BYTES),
-        wait_event=cut(running.wait_event, MAX_NAME_BYTES),
+        wait_event_type=truncate(running.wait_event_type, MAX_NAME_BYTES),
+        wait_event=truncate(running.wait_event, MAX_NAME_BYTES),
         blockers=[_blocker(blocker) for blocker in running.blockers[:MAX_BLOCKERS]],
     )
 
 
-def _start_us(running: event_pb2.RunningQuery, seen_us: int) -> int:
-    """What the producer says, where that can be true."""
-    told_us = running.start_time_us
-    computed_us = seen_us - min(running.running_us, MAX_DURATION_US)
-    start_us = told_us if abs(told_us - computed_us) <= _TOLERANCE_US else computed_us
+def _start_us(running: event_pb2.RunningQuery, observed_us: int) -> int:
+    """The reported start where it is plausible, else the observation time minus the age."""
+    reported_us = running.start_time_us
+    computed_us = observed_us - min(running.running_us, MAX_DURATION_US)
+    start_us = reported_us if abs(reported_us - computed_us) <= _TOLERANCE_US else computed_us
     return max(start_us, MIN_TIME_US)
 
 
 def _blocker(blocker: event_pb2.Blocker) -> metrics_pb2.Blocker:
     return metrics_pb2.Blocker(
         pid=blocker.pid,
-        application_name=cut(blocker.application_name, MAX_NAME_BYTES),
-        state=cut(blocker.state, MAX_NAME_BYTES),
-        query=cut(blocker.query, MAX_TEXT_BYTES),
+        application_name=truncate(blocker.application_name, MAX_NAME_BYTES),
+        state=truncate(blocker.state, MAX_NAME_BYTES),
+        query=truncate(blocker.query, MAX_TEXT_BYTES),
         transaction_ms=_ms(blocker.transaction_us),
-        wait_event_type=cut(blocker.wait_event_type, MAX_NAME_BYTES),
-        wait_event=cut(blocker.wait_event, MAX_NAME_BYTES),
+        wait_event_type=truncate(blocker.wait_event_type, MAX_NAME_BYTES),
+        wait_event=truncate(blocker.wait_event, MAX_NAME_BYTES),
     )
 
 

@@ -18,41 +18,41 @@ from metrics_service.state.queries.columns import (
     MISUSE,
     Columns,
 )
-from metrics_service.state.queries.fingerprints import KnownQueries
+from metrics_service.state.queries.fingerprints import Fingerprints
 from metrics_service.state.queries.recent import TimingReader
-from metrics_service.state.queries.running import look_of, running_query
+from metrics_service.state.queries.running import read_observation, read_running_query
 from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
-from metrics_service.state.recent_keys import Seen
+from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US
-from metrics_service.state.truncate import MAX_PLAN_BYTES, cut_at_line
+from metrics_service.state.truncate import MAX_PLAN_BYTES, truncate_at_line
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_ENDED = 200
 MAX_RUNNING = 200
 MAX_PLANS = 200
-# A query whose end was lost is given up so long after the last look at it.
-FORGOTTEN_US = HOUR_US
+# A running query is dropped this long after its last observation: its end was lost.
+MAX_UNOBSERVED_US = HOUR_US
 # Well below the 4 MB that a gRPC client takes.
 MAX_ANSWER_BYTES = 3_000_000
 
 _NAME = "slow_queries"
 _ENDED, _RUNNING, _PLANS = (f"{_NAME}.{part}" for part in ("ended", "running", "plans"))
-# Looks travel on another way than timings and may come after the end; these are known to be late.
+# Observations travel apart from timings and may arrive after the end; these keys identify them.
 _SEEN = "seen_captures"
 _SEEN_CAPTURES = 2_048
 
 
 class _Capture(NamedTuple):
-    """Names a query that was looked at."""
+    """Identifies an observed query."""
 
     instance: str
     epoch: int
     capture_id: int
 
 
-class SlowQueries:
+class SlowestQueries:
     """Queries whose execution took, or takes, more than 500 ms, without internal ones."""
 
     tables = (_NAME, _SEEN)
@@ -60,34 +60,34 @@ class SlowQueries:
     def __init__(self) -> None:
         # Slowest first; of equal ones the first to come.
         self._ended: list[checkpoint_pb2.KeptQuery] = []
-        # In the order of their last looks.
+        # In the order of their last observations.
         self._running: dict[_Capture, checkpoint_pb2.KeptQuery] = {}
         # In the order of arrival.
         self._plans: dict[int, event_pb2.QueryPlan] = {}
         self._evicted = {_ENDED: 0, _RUNNING: 0, _PLANS: 0}
-        self._seen = Seen(_SEEN, _SEEN_CAPTURES)
+        self._seen = RecentKeys(_SEEN, _SEEN_CAPTURES)
         self._now_us = 0
 
-    def look(
+    def observe(
         self,
         running: event_pb2.RunningQuery,
-        seen_us: int,
+        observed_us: int,
         record: LogRecord,
-        known: KnownQueries,
+        fingerprints: Fingerprints,
     ) -> None:
-        """A running query was looked at, at seen_us; the look that comes last holds. One without a
-        capture_id could never end and is left out.
+        """Keep the newest observation of a running query. One without a capture_id is ignored: its
+        end could not be matched to it.
         """
         if not running.capture_id:
             return
         self.drop(record.instance, record.epoch)
         capture = _Capture(record.instance, record.epoch, running.capture_id)
         if self._seen.flags(_text(capture)):
-            self._look_at_ended(capture, running)
+            self._observe_ended(capture, running)
             return
         self._running.pop(capture, None)
         self._running[capture] = checkpoint_pb2.KeptQuery(
-            query=running_query(running, seen_us, record.instance, known),
+            query=read_running_query(running, observed_us, record.instance, fingerprints),
             epoch=record.epoch,
             capture_id=running.capture_id,
             looked_us=self._now_us,
@@ -96,14 +96,14 @@ class SlowQueries:
             del self._running[next(iter(self._running))]
             self._evicted[_RUNNING] += 1
 
-    def ended(
+    def add_ended(
         self,
         timings: event_pb2.QueryTimings,
         columns: Columns,
         record: LogRecord,
-        known: KnownQueries,
+        fingerprints: Fingerprints,
     ) -> None:
-        """Queries ended. `columns` are those of `timings`, with starts that are true."""
+        """Add queries that ended. `columns` are those of `timings`, with corrected starts."""
         self.drop(record.instance, record.epoch)
         captures = self._end(timings, record)
         execute_us = columns.execute_us
@@ -123,19 +123,19 @@ class SlowQueries:
                 if execute_us[index] / 1000 <= _execute_ms(self._ended[-1]):
                     break
                 self._ended.pop()
-            query = reader.query(index, columns.start_us[index], known)
+            query = reader.query(index, columns.start_us[index], fingerprints)
             kept = checkpoint_pb2.KeptQuery(query=metrics_pb2.SlowQuery(query=query))
             if index in captures:
                 kept.epoch = record.epoch
-                kept.capture_id, look = captures[index]
-                if look is not None:
-                    kept.query.look.CopyFrom(look)
+                kept.capture_id, observation = captures[index]
+                if observation is not None:
+                    kept.query.look.CopyFrom(observation)
             insort(self._ended, kept, key=lambda each: -_execute_ms(each))
         self._evicted[_ENDED] += before + len(slow) - len(self._ended)
 
-    def plan(self, plan: event_pb2.QueryPlan) -> None:
+    def add_plan(self, plan: event_pb2.QueryPlan) -> None:
         """Keep the newest plan of a fingerprint."""
-        text = cut_at_line(plan.plan, MAX_PLAN_BYTES)
+        text = truncate_at_line(plan.plan, MAX_PLAN_BYTES)
         if not text:
             return
         self._plans.pop(plan.fingerprint, None)
@@ -152,16 +152,16 @@ class SlowQueries:
                     del self._running[capture]
 
     def advance(self, now_us: int) -> None:
-        """Let time pass: queries that nobody has looked at for long are given up."""
+        """Let time pass: queries without a recent observation are given up."""
         self._now_us = now_us
         while self._running:
             capture, kept = next(iter(self._running.items()))
-            if kept.looked_us > now_us - FORGOTTEN_US:
+            if kept.looked_us > now_us - MAX_UNOBSERVED_US:
                 return
             del self._running[capture]
 
     def slowest(
-        self, request: metrics_pb2.ListSlowQueriesRequest, known: KnownQueries
+        self, request: metrics_pb2.ListSlowQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.SlowQuery]:
         """The queries asked for: running ones, longest first, then ended ones, slowest first; no
         more than fit into a message.
@@ -171,7 +171,7 @@ class SlowQueries:
         answer: list[metrics_pb2.SlowQuery] = []
         size = 0
         for kept in chain(running, self._ended):
-            query = self._answer(kept.query, known)
+            query = self._answer(kept.query, fingerprints)
             if request.operation and query.query.operation != request.operation:
                 continue
             size += query.ByteSize()
@@ -218,7 +218,7 @@ class SlowQueries:
     def _end(
         self, timings: event_pb2.QueryTimings, record: LogRecord
     ) -> dict[int, tuple[int, metrics_pb2.QueryLook | None]]:
-        """(capture_id, last look) by position of the queries that were looked at."""
+        """(capture_id, last observation) of the observed queries, by position."""
         found: dict[int, tuple[int, metrics_pb2.QueryLook | None]] = {}
         for named in timings.captures:
             if named.capture_id and named.index < len(timings.query):
@@ -228,17 +228,19 @@ class SlowQueries:
                 found[named.index] = (named.capture_id, kept.query.look if kept else None)
         return found
 
-    def _look_at_ended(self, capture: _Capture, running: event_pb2.RunningQuery) -> None:
+    def _observe_ended(self, capture: _Capture, running: event_pb2.RunningQuery) -> None:
         for kept in self._ended:
             if kept.capture_id == capture.capture_id and _capture_of(kept) == capture:
-                kept.query.look.CopyFrom(look_of(running))
+                kept.query.look.CopyFrom(read_observation(running))
 
-    def _answer(self, slow: metrics_pb2.SlowQuery, known: KnownQueries) -> metrics_pb2.SlowQuery:
+    def _answer(
+        self, slow: metrics_pb2.SlowQuery, fingerprints: Fingerprints
+    ) -> metrics_pb2.SlowQuery:
         answer = metrics_pb2.SlowQuery()
         answer.CopyFrom(slow)
         fingerprint = int(slow.query.fingerprint, 16)
         # One whose definition came later, or whose definition has gone since.
-        query = known.find(fingerprint)
+        query = fingerprints.find(fingerprint)
         if query is not None:
             answer.query.operation, answer.query.text = query.operation, query.text
         plan = self._plans.get(fingerprint)

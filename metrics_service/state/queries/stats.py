@@ -19,7 +19,7 @@ from metrics_service.state.queries.columns import (
     Columns,
     picked,
 )
-from metrics_service.state.queries.fingerprints import KnownQueries, Query
+from metrics_service.state.queries.fingerprints import Fingerprints, Query
 from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution, Rings
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
@@ -36,7 +36,7 @@ FINGERPRINT_RESOLUTIONS = (
 _TOTALS = "query_totals"
 _OPERATIONS = "queries"
 _FINGERPRINTS = "fingerprints"
-_KNOWN = "queries.known"
+_DEFINITIONS = "queries.known"
 _STEP_US = RESOLUTIONS[0].step_us
 _Request = metrics_pb2.GetQueryStatsRequest
 
@@ -59,23 +59,23 @@ class QueryFold:
     tables = (_TOTALS, _OPERATIONS, _FINGERPRINTS)
 
     def __init__(self) -> None:
-        self.known = KnownQueries()
+        self.fingerprints = Fingerprints()
         self.evicted_operations = 0
         # (slot of the finest ring, fingerprint, fate): queries not counted yet.
         self._waiting: dict[tuple[int, int, int], _Waiting] = defaultdict(_Waiting.empty)
         self._waiting_queries = 0
         self._now_us = 0
         # Apart from the operations: what is read most often must not cost by how many there are.
-        self._totals = Rings(QueryTotals, QueryTotals.decode)
-        self._operations = Rings(QueryCells, QueryCells.decode)
-        self._fingerprints = Rings(
+        self._total_rings = Rings(QueryTotals, QueryTotals.decode)
+        self._operation_rings = Rings(QueryCells, QueryCells.decode)
+        self._fingerprint_rings = Rings(
             QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
         )
 
     def define(self, definition: event_pb2.QueryDefinition) -> None:
         """Learn what a fingerprint stands for; queries so far keep their name."""
         self._settle()
-        self.known.define(definition)
+        self.fingerprints.define(definition)
 
     def add(self, columns: Columns) -> None:
         """Count the queries of one event, each at its start."""
@@ -100,24 +100,24 @@ class QueryFold:
         if now_us // _STEP_US != self._now_us // _STEP_US:
             self._settle()
         self._now_us = now_us
-        self._totals.advance(now_us)
-        self._operations.advance(now_us)
-        self._fingerprints.advance(now_us)
+        self._total_rings.advance(now_us)
+        self._operation_rings.advance(now_us)
+        self._fingerprint_rings.advance(now_us)
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
-        for rings in (self._totals, self._operations, self._fingerprints):
+        for rings in (self._total_rings, self._operation_rings, self._fingerprint_rings):
             yield from rings.prepare()
 
     def total(self, window_us: int | None) -> QueryCell:
         """All queries of a window but internal ones. Not to be changed."""
         self._settle()
-        return self._totals.window(window_us).total
+        return self._total_rings.window(window_us).total
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Execute times in microseconds by operation, of a window that ended so long ago."""
         self._settle()
-        groups = self._operations.window(window_us, ended_us).groups
+        groups = self._operation_rings.window(window_us, ended_us).groups
         return {operation: cell.execute_us for operation, cell in groups.items()}
 
     def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
@@ -125,12 +125,12 @@ class QueryFold:
         fingerprint_window_us gave. WindowError for a window that is not kept.
         """
         self._settle()
-        totals = self._totals.window(window_us)
+        totals = self._total_rings.window(window_us)
         groups: list[tuple[Query, QueryCell]]
         if request.group_by == _Request.FINGERPRINT:
             groups = self._by_fingerprint(window_us)
         else:
-            cells = self._operations.window(window_us).groups
+            cells = self._operation_rings.window(window_us).groups
             groups = [(Query(operation, "", ""), cell) for operation, cell in cells.items()]
         worth = _WORTH[request.order_by]
         groups.sort(key=lambda group: (-worth(group[1]), group[0]))
@@ -148,32 +148,32 @@ class QueryFold:
         """What did not fit into the tables."""
         return {
             "operations": self.evicted_operations,
-            "fingerprints": self.known.evicted_fingerprints,
-            "query_definitions": self.known.evicted_definitions,
+            "fingerprints": self.fingerprints.evicted_fingerprints,
+            "query_definitions": self.fingerprints.evicted_definitions,
         }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Rows of a checkpoint, without the counters of evicted()."""
         self._settle()
-        yield _KNOWN, 0, self.known.encode()
-        for name, slot, data in self._totals.dump():
+        yield _DEFINITIONS, 0, self.fingerprints.encode()
+        for name, slot, data in self._total_rings.dump():
             yield f"{_TOTALS}.{name}", slot, data
-        for name, slot, data in self._operations.dump():
+        for name, slot, data in self._operation_rings.dump():
             yield f"{_OPERATIONS}.{name}", slot, data
-        for name, slot, data in self._fingerprints.dump():
+        for name, slot, data in self._fingerprint_rings.dump():
             yield f"{_FINGERPRINTS}.{name}", slot, data
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row of dump()."""
         table, _, name = section.partition(".")
-        if section == _KNOWN:
-            self.known.restore(data)
+        if section == _DEFINITIONS:
+            self.fingerprints.restore(data)
         elif table == _TOTALS:
-            self._totals.load(name, bucket, data)
+            self._total_rings.load(name, bucket, data)
         elif table == _OPERATIONS:
-            self._operations.load(name, bucket, data)
+            self._operation_rings.load(name, bucket, data)
         else:
-            self._fingerprints.load(name, bucket, data)
+            self._fingerprint_rings.load(name, bucket, data)
 
     def _add_slot(self, slot: int, columns: Columns) -> None:
         """Keep queries that all started in one slot of the finest ring, by group."""
@@ -183,7 +183,7 @@ class QueryFold:
         for key, wanted in groups.items():
             fingerprint = columns.fingerprints[key >> FINGERPRINT_SHIFT]
             if not key & INTERNAL:
-                self.known.use(fingerprint)
+                self.fingerprints.use(fingerprint)
             waiting = self._waiting[slot, fingerprint, key & FATE_BITS]
             waiting.execute_us.extend(picked(columns.execute_us, wanted))
             waiting.pool_wait_us.extend(picked(columns.pool_wait_us, wanted))
@@ -201,34 +201,34 @@ class QueryFold:
             cell = _cell(fate >> FATE_SHIFT, *queries)
             time_us = slot * _STEP_US
             if fate & INTERNAL:
-                for counted in self._totals.at(time_us):
+                for counted in self._total_rings.at(time_us):
                     counted.internal.merge(cell)
                 continue
             totals[slot].merge(cell)
-            query = self.known.of(fingerprint)
+            query = self.fingerprints.resolve(fingerprint)
             operation = self._operation(query.operation, cell.total)
-            for cells in self._operations.at(time_us):
+            for cells in self._operation_rings.at(time_us):
                 cells.group(operation).merge(cell)
-            for cells in self._fingerprints.at(time_us):
+            for cells in self._fingerprint_rings.at(time_us):
                 cells.group(query.fingerprint).merge(cell)
         for slot, cell in totals.items():
-            for counted in self._totals.at(slot * _STEP_US):
+            for counted in self._total_rings.at(slot * _STEP_US):
                 counted.total.merge(cell)
         self._waiting.clear()
         self._waiting_queries = 0
 
     def _operation(self, operation: str, queries: int) -> str:
-        groups = self._operations.total.groups
+        groups = self._operation_rings.total.groups
         if operation in groups or len(groups) < MAX_OPERATIONS:
             return operation
         self.evicted_operations += queries
         return OTHER
 
     def _by_fingerprint(self, window_us: int | None) -> list[tuple[Query, QueryCell]]:
-        tracked = self.known.tracked()
+        tracked = self.fingerprints.tracked()
         other = QueryCell()
         groups = []
-        for fingerprint, cell in self._fingerprints.window(window_us).groups.items():
+        for fingerprint, cell in self._fingerprint_rings.window(window_us).groups.items():
             query = tracked.get(fingerprint)
             if query is None:
                 other.merge(cell)

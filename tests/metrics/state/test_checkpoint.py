@@ -75,21 +75,30 @@ def test_actors_without_a_name_stay_apart_after_a_restart() -> None:
 def test_no_two_rows_have_the_same_place() -> None:
     rows = list(busy().state.dump())
     assert len({row[:2] for row in rows}) == len(rows)
-    assert {row[0].partition(".")[0] for row in rows} == {
-        "head",
-        "funnel",
-        "business",
-        "errors",
-        "rpcs",
-        "queries",
-        "fingerprints",
-        "recent_queries",
-        "slow_queries",
-        "query_totals",
-        "seen_captures",
-        "seen_events",
-        "seen_bookings",
+
+
+def test_the_names_of_sections_are_those_that_databases_hold() -> None:
+    rings = {"total", "10s", "1m", "1h"}
+    expected = {
+        "business": rings,
+        "errors": {*rings, "times"},
+        "fingerprints": {"10s", "1m"},
+        "funnel": {*rings, "actors"},
+        "head": {""},
+        "queries": {*rings, "known"},
+        "query_totals": rings,
+        "recent_queries": {""},
+        "rpcs": rings,
+        "seen_bookings": {"newer"},
+        "seen_captures": {"newer"},
+        "seen_events": {"newer"},
+        "slow_queries": {"ended", "plans", "running"},
     }
+    found: dict[str, set[str]] = {}
+    for section, _, _ in busy().state.dump():
+        table, _, name = section.partition(".")
+        found.setdefault(table, set()).add(name)
+    assert found == expected
 
 
 Rows = list[tuple[str, int, bytes]]

@@ -1,4 +1,4 @@
-"""The fold is a function of the log: however it is cut, stored, read and repeated."""
+"""The fold is a function of the log: however it is split, stored, read and repeated."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ import pytest
 from metrics_service.state.fold import State
 from metrics_service.state.queries.running import MAX_BLOCKERS
 from metrics_service.state.queries.slowest import (
-    FORGOTTEN_US,
     MAX_ANSWER_BYTES,
     MAX_ENDED,
     MAX_PLANS,
     MAX_RUNNING,
+    MAX_UNOBSERVED_US,
 )
 from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_PLAN_BYTES, MAX_TEXT_BYTES
 from protos.metrics.v1 import metrics_pb2
@@ -201,11 +201,11 @@ def test_a_running_query_is_given_up_an_hour_after_its_last_look() -> None:
     log.append(log.running(1, 600 * MS), log.running(2, 700 * MS))
     log.jump(NOW + HOUR // 2)
     log.append(log.running(1, HOUR // 2))
-    log.jump(NOW + FORGOTTEN_US - 1)
+    log.jump(NOW + MAX_UNOBSERVED_US - 1)
     assert len(slow(log.state)) == 2
-    log.jump(NOW + FORGOTTEN_US)
+    log.jump(NOW + MAX_UNOBSERVED_US)
     assert took_ms(log.state) == [HOUR // 2 / MS]
-    log.jump(NOW + HOUR // 2 + FORGOTTEN_US)
+    log.jump(NOW + HOUR // 2 + MAX_UNOBSERVED_US)
     assert not slow(log.state)
 
 
