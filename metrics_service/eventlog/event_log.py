@@ -28,9 +28,13 @@ from metrics_service.state.record import LogRecord
 from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section
 from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
+from metrics_service.storage.sql import QueryGroup
 from servicekit.clock import wall_us
 
 log = structlog.get_logger()
+
+_LOG: Final = QueryGroup("log")
+_PRODUCERS: Final = QueryGroup("producers")
 
 TICK_S: Final = 1.0
 """After so long without a record a tick is appended."""
@@ -143,7 +147,7 @@ class EventLog:
     async def read(self, after: int) -> list[LogRecord]:
         """A page of records after a position, in order; empty at the end. LogUnavailableError."""
         page = await self._checkpoints.using(
-            lambda connection: connection.fetch(rows.READ, after, PAGE_RECORDS, PAGE_BYTES)
+            lambda connection: connection.fetch(_LOG.read, after, PAGE_RECORDS, PAGE_BYTES)
         )
         return [rows.record_of_stored(row) for row in page]
 
@@ -193,4 +197,4 @@ class EventLog:
         cutoff = now - timedelta(days=self._retention_days)
         for day in await partitions.drop_before(connection, cutoff):
             log.info("log.partition_dropped", day=f"{day:%Y-%m-%d}")
-        await connection.execute(rows.FORGET_PRODUCERS, cutoff)
+        await connection.execute(_PRODUCERS.forget, cutoff)

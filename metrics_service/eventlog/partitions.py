@@ -9,7 +9,12 @@ from typing import Any, Final
 
 import asyncpg
 
+from metrics_service.storage.sql import QueryGroup
+
 DAYS_AHEAD: Final = 3
+
+_PARTITIONS: Final = QueryGroup("partitions")
+_CHECKPOINT: Final = QueryGroup("checkpoint")
 
 _CREATE_LOCK: Final = 0x66617265_64617973
 _PREFIX: Final = "event_log_"
@@ -24,22 +29,16 @@ def days_from(stamp: datetime, ahead: int) -> list[datetime]:
 
 async def existing(connection: asyncpg.Connection[Any]) -> set[datetime]:
     """The days that have a partition."""
-    rows = await connection.fetch(
-        """
-        SELECT child.relname AS name
-        FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
-        WHERE inhparent = 'event_log'::regclass
-        """
-    )
-    return {_day_of(row["name"]) for row in rows}
+    return {_day_of(row["name"]) for row in await connection.fetch(_PARTITIONS.list)}
 
 
 async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
     """Make the partition of a day, unless it is there."""
     async with connection.transaction():
         # IF NOT EXISTS alone fails when two connections make the same one.
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _CREATE_LOCK)
-        if await connection.fetchval("SELECT to_regclass($1)", _name(day)) is None:
+        await connection.execute(_PARTITIONS.lock, _CREATE_LOCK)
+        if await connection.fetchval(_PARTITIONS.find, _name(day)) is None:
+            # No parameter can stand for the name of a table or the bounds of a partition.
             await connection.execute(
                 f"CREATE TABLE {_name(day)} PARTITION OF event_log FOR VALUES"
                 f" FROM ('{day:%Y-%m-%d} 00:00:00+00') TO ('{day + _DAY:%Y-%m-%d} 00:00:00+00')"
@@ -50,7 +49,7 @@ async def drop_before(connection: asyncpg.Connection[Any], cutoff: datetime) -> 
     """Drop the days that end at or before the cutoff, as far as the checkpoint before the last
     one has folded them; returns them.
     """
-    folded = await connection.fetchval("SELECT previous_position FROM checkpoint")
+    folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
     dropped = []
     for day in sorted(await existing(connection)):
         if day + _DAY > cutoff:

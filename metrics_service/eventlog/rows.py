@@ -1,4 +1,6 @@
-"""The event log's statements, and what they carry to and from the tables; every column is named."""
+"""Between the rows of the event log's tables and what the log and the fold take: every column is
+named, and a record just written equals the record that is read back.
+"""
 
 from __future__ import annotations
 
@@ -26,51 +28,6 @@ COLUMNS: Final = (
     "event_count",
     "payload",
 )
-
-LEAD: Final = """
-UPDATE event_log_head SET writer_epoch = writer_epoch + 1
-RETURNING writer_epoch, next_position, received_at
-"""
-
-PRODUCERS: Final = """
-SELECT lane, id, epoch, next_seq, last_hash, instance, service, backfill, open FROM producer
-"""
-
-ADVANCE: Final = """
-UPDATE event_log_head
-SET next_position = next_position + $1, received_at = greatest(received_at, $2)
-WHERE writer_epoch = $3
-RETURNING next_position - $1 AS first, received_at
-"""
-
-MOVE_PRODUCERS: Final = """
-UPDATE producer AS p
-SET epoch = new.epoch, next_seq = new.next_seq, last_hash = new.last_hash,
-    instance = new.instance, service = new.service, backfill = new.backfill, open = new.open,
-    updated_at = $1
-FROM unnest(
-    $2::integer[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::text[], $8::text[],
-    $9::boolean[], $10::boolean[], $11::bigint[], $12::bigint[]
-) AS new (lane, id, epoch, next_seq, last_hash, instance, service, backfill, open,
-          old_epoch, old_next_seq)
-WHERE p.lane = new.lane AND p.id = new.id
-    AND p.epoch = new.old_epoch AND p.next_seq = new.old_next_seq
-"""
-
-FORGET_PRODUCERS: Final = """
-DELETE FROM producer WHERE lane = 2 AND NOT open AND updated_at < $1
-"""
-
-READ: Final = """
-SELECT position, received_at, kind, lane, producer_id, epoch, seq, instance, service, backfill,
-    event_count, payload
-FROM (
-    SELECT *, sum(length(payload)) OVER (ORDER BY position) AS bytes
-    FROM (SELECT * FROM event_log WHERE position > $1 ORDER BY position LIMIT $2) AS page
-) AS sized
-WHERE bytes - length(payload) < $3
-ORDER BY position
-"""
 
 
 def moved_columns(
@@ -113,7 +70,7 @@ def log_row(row: Row, position: int, received_at: datetime) -> tuple[Any, ...]:
 
 
 def producer_of(row: Mapping[str, Any]) -> tuple[ProducerKey, Producer]:
-    """A row of PRODUCERS."""
+    """A row of producers.list."""
     key = ProducerKey(row["lane"], row["id"])
     return key, Producer(
         row["epoch"],
@@ -127,7 +84,7 @@ def producer_of(row: Mapping[str, Any]) -> tuple[ProducerKey, Producer]:
 
 
 def record_of_stored(row: Mapping[str, Any]) -> LogRecord:
-    """A row of READ, as the fold takes it."""
+    """A row of log.read, as the fold takes it."""
     return LogRecord(
         position=row["position"],
         received_at_us=(row["received_at"] - EPOCH) // _MICROSECOND,

@@ -20,8 +20,12 @@ from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Produce
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import LogUnavailableError, line_of
+from metrics_service.storage.sql import QueryGroup
 
 log = structlog.get_logger()
+
+_LOG: Final = QueryGroup("log")
+_PRODUCERS: Final = QueryGroup("producers")
 
 GROUP_REQUESTS_MAX: Final = 512
 GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -141,18 +145,18 @@ class Writer:
 
     async def _take_lead(self, connection: asyncpg.Connection[Any]) -> None:
         standing_by = False
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", WRITER_LOCK):
+        while not await connection.fetchval(_LOG.try_lock, WRITER_LOCK):
             if not standing_by:
                 standing_by = True
                 log.info("log.standby")
             await asyncio.sleep(STANDBY_POLL_S)
-        head = await connection.fetchrow(rows.LEAD)
+        head = await connection.fetchrow(_LOG.take_lead)
         if head is None:
             raise LogUnavailableError("the head of the log is missing")
         self.epoch = head["writer_epoch"]
         self.last_position = head["next_position"] - 1
         self._received_at = head["received_at"]
-        stored = dict(map(rows.producer_of, await connection.fetch(rows.PRODUCERS)))
+        stored = dict(map(rows.producer_of, await connection.fetch(_PRODUCERS.list)))
         self._producers.reload(stored, self._monotonic_s())
         self._days = await partitions.existing(connection)
         self._last_append_s = self._monotonic_s()
@@ -219,15 +223,13 @@ class Writer:
         moved = [(key, new, old[key]) for key, new in plan.changed.items() if key in old]
         added = [(key, new) for key, new in plan.changed.items() if key not in old]
         async with connection.transaction():
-            head = await connection.fetchrow(rows.ADVANCE, len(plan.rows), stamp, self.epoch)
+            head = await connection.fetchrow(_LOG.advance, len(plan.rows), stamp, self.epoch)
             if head is None:
                 raise LogUnavailableError("another process has become the writer")
             first, received_at = int(head["first"]), head["received_at"]
             if moved:
                 columns = rows.moved_columns(moved, stamp)
-                if await connection.execute(rows.MOVE_PRODUCERS, *columns) != (
-                    f"UPDATE {len(moved)}"
-                ):
+                if await connection.execute(_PRODUCERS.move, *columns) != f"UPDATE {len(moved)}":
                     raise LogUnavailableError("a producer was moved by another process")
             if added:
                 await connection.copy_records_to_table(

@@ -13,11 +13,14 @@ import asyncpg
 
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError
+from metrics_service.storage.sql import QueryGroup
 
 SAVE_TIMEOUT_S: Final = 30.0
 
 Section = tuple[str, int, bytes]
 """(section, bucket, serialised state)."""
+
+_CHECKPOINT: Final = QueryGroup("checkpoint")
 
 T = TypeVar("T")
 
@@ -81,16 +84,20 @@ class CheckpointStore:
             await self._settle(connection)
             async with connection.transaction():
                 generation: int | None = await connection.fetchval(
-                    _FLIP, position, state_version, writer_epoch, self._generation
+                    _CHECKPOINT.advance, position, state_version, writer_epoch, self._generation
                 )
                 if generation is None:
                     return None
                 if replace:
-                    await connection.execute("DELETE FROM checkpoint_bucket")
+                    await connection.execute(_CHECKPOINT.remove_all_buckets)
                 elif removed:
-                    await connection.execute(_REMOVE, *map(list, zip(*removed, strict=True)))
+                    await connection.execute(
+                        _CHECKPOINT.remove_buckets, *map(list, zip(*removed, strict=True))
+                    )
                 if changed:
-                    await connection.execute(_PUT, *map(list, zip(*changed, strict=True)))
+                    await connection.execute(
+                        _CHECKPOINT.put_buckets, *map(list, zip(*changed, strict=True))
+                    )
                 return generation
 
         try:
@@ -109,10 +116,8 @@ class CheckpointStore:
 
     async def _load(self, connection: asyncpg.Connection[Any]) -> Checkpoint:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            header = await connection.fetchrow(
-                "SELECT generation, position, state_version FROM checkpoint"
-            )
-            rows = await connection.fetch("SELECT section, bucket, state FROM checkpoint_bucket")
+            header = await connection.fetchrow(_CHECKPOINT.get)
+            rows = await connection.fetch(_CHECKPOINT.list_buckets)
         if header is None:
             raise LogUnavailableError("the header of the checkpoint is missing")
         self._generation = header["generation"]
@@ -126,9 +131,7 @@ class CheckpointStore:
         """Take over the generation of a save of ours that was carried out after all."""
         if self._uncertain_epoch is None:
             return
-        generation = await connection.fetchval(
-            "SELECT generation FROM checkpoint WHERE writer_epoch = $1", self._uncertain_epoch
-        )
+        generation = await connection.fetchval(_CHECKPOINT.get_generation, self._uncertain_epoch)
         if generation is not None:
             self._generation = generation
         self._uncertain_epoch = None
@@ -137,25 +140,3 @@ class CheckpointStore:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
-
-
-_FLIP: Final = """
-UPDATE checkpoint
-SET generation = generation + 1, previous_position = checkpoint.position, position = $1,
-    state_version = $2, writer_epoch = $3, saved_at = clock_timestamp()
-WHERE generation = $4 AND EXISTS (SELECT FROM event_log_head WHERE writer_epoch = $3)
-RETURNING generation
-"""
-
-_REMOVE: Final = """
-DELETE FROM checkpoint_bucket AS old
-USING unnest($1::text[], $2::bigint[]) AS gone (section, bucket)
-WHERE old.section = gone.section AND old.bucket = gone.bucket
-"""
-
-_PUT: Final = """
-INSERT INTO checkpoint_bucket (section, bucket, state)
-SELECT section, bucket, state
-FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (section, bucket, state)
-ON CONFLICT (section, bucket) DO UPDATE SET state = excluded.state
-"""

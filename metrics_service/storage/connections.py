@@ -8,10 +8,13 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
+from metrics_service.storage.sql import QueryGroup
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
 OLDEST_POSTGRES: Final = 15
+
+_DATABASE: Final = QueryGroup("database")
 
 TROUBLE: Final = (
     OSError,
@@ -55,7 +58,7 @@ async def check_ready(dsn: str) -> None:
                 f" {OLDEST_POSTGRES} or newer is needed"
             )
         tables = await connection.fetchval(
-            "SELECT count(to_regclass(name)) FROM unnest($1::text[]) AS name",
+            _DATABASE.count_tables,
             ["event_log_head", "event_log", "producer", "checkpoint", "checkpoint_bucket"],
         )
         if tables != 5:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import asyncpg
 import pytest
 
-from booking_service.storage.sql import QUERIES, SQL_DIR, QueryGroup, load
+from booking_service.storage.sql import QUERIES, SQL_DIR, QueryGroup
 
 CLOCKS = re.compile(
     r"\b(now|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday)\s*\("
@@ -79,34 +78,6 @@ def test_group_gives_its_statements_and_names_what_is_missing() -> None:
         _ = group.gte
     with pytest.raises(ValueError, match="bokings"):
         QueryGroup("bokings")
-
-
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("-- name: a.b\nSELECT 1;\n-- name: a.b\nSELECT 2;\n", "a.b"),
-        ("-- name: ab\nSELECT 1;\n", "ab"),
-        ("-- name: a.b\nSELECT 1\n", "a.b"),
-        ("-- name: a.b\n;\n", "a.b"),
-        ("-- name: a.b\nSELECT 1;\nSELECT 2;\n", "a.b"),
-    ],
-    ids=["twice", "no model", "no semicolon", "empty", "two statements"],
-)
-def test_malformed_file_is_refused_by_name(tmp_path: Path, text: str, wrong: str) -> None:
-    (tmp_path / "some.sql").write_text(text)
-    with pytest.raises(ValueError, match=f"some.sql: {wrong}"):
-        load(tmp_path)
-
-
-def test_comments_between_statements_belong_to_nobody(tmp_path: Path) -> None:
-    (tmp_path / "some.sql").write_text(
-        "-- About a.\n-- name: a.b internal\nSELECT 1;\n\n-- About c.\n-- name: c.d\nSELECT 2;\n"
-    )
-    found = load(tmp_path)
-    assert {name: (query.sql, query.internal) for name, query in found.items()} == {
-        "a.b": ("SELECT 1", True),
-        "c.d": ("SELECT 2", False),
-    }
 
 
 def test_every_file_is_loaded() -> None:

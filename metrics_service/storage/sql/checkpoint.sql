@@ -1,0 +1,36 @@
+-- The checkpoint of the fold: its header and the rows of state change in one transaction.
+
+-- name: checkpoint.get
+SELECT generation, position, state_version FROM checkpoint;
+
+-- name: checkpoint.get_previous_position
+SELECT previous_position FROM checkpoint;
+
+-- name: checkpoint.get_generation
+-- No row unless the writer of epoch $1 saved the newest checkpoint.
+SELECT generation FROM checkpoint WHERE writer_epoch = $1;
+
+-- name: checkpoint.advance
+-- No row when generation $4 is not the newest, or epoch $3 no longer the writer's.
+UPDATE checkpoint
+SET generation = generation + 1, previous_position = checkpoint.position, position = $1,
+    state_version = $2, writer_epoch = $3, saved_at = clock_timestamp()
+WHERE generation = $4 AND EXISTS (SELECT FROM event_log_head WHERE writer_epoch = $3)
+RETURNING generation;
+
+-- name: checkpoint.list_buckets
+SELECT section, bucket, state FROM checkpoint_bucket;
+
+-- name: checkpoint.put_buckets
+INSERT INTO checkpoint_bucket (section, bucket, state)
+SELECT section, bucket, state
+FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (section, bucket, state)
+ON CONFLICT (section, bucket) DO UPDATE SET state = excluded.state;
+
+-- name: checkpoint.remove_buckets
+DELETE FROM checkpoint_bucket AS old
+USING unnest($1::text[], $2::bigint[]) AS gone (section, bucket)
+WHERE old.section = gone.section AND old.bucket = gone.bucket;
+
+-- name: checkpoint.remove_all_buckets
+DELETE FROM checkpoint_bucket;

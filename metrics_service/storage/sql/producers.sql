@@ -1,0 +1,22 @@
+-- The resume point of each producer, moved in the transaction that appends its batch.
+
+-- name: producers.list
+SELECT lane, id, epoch, next_seq, last_hash, instance, service, backfill, open FROM producer;
+
+-- name: producers.move
+-- Moves those that are still where the plan found them.
+UPDATE producer AS p
+SET epoch = new.epoch, next_seq = new.next_seq, last_hash = new.last_hash,
+    instance = new.instance, service = new.service, backfill = new.backfill, open = new.open,
+    updated_at = $1
+FROM unnest(
+    $2::integer[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::text[], $8::text[],
+    $9::boolean[], $10::boolean[], $11::bigint[], $12::bigint[]
+) AS new (lane, id, epoch, next_seq, last_hash, instance, service, backfill, open,
+          old_epoch, old_next_seq)
+WHERE p.lane = new.lane AND p.id = new.id
+    AND p.epoch = new.old_epoch AND p.next_seq = new.old_next_seq;
+
+-- name: producers.forget
+-- Telemetry (lane 2) is numbered anew in each epoch, facts over all epochs: those are kept.
+DELETE FROM producer WHERE lane = 2 AND NOT open AND updated_at < $1;
