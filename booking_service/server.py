@@ -42,15 +42,14 @@ from booking_service.storage.database import (
     DatabaseUnavailable,
     translated,
 )
-from metrics_service.client.health import Criteria, HealthWindow
-from metrics_service.client.inspector import QueryInspector
-from metrics_service.client.queries.count import count_queries
-from metrics_service.client.stream.client import StreamClient
-from metrics_service.client.telemetry.emitter import Emitter
-from metrics_service.client.tracked import (
-    Tracker,
-    check_coverage,
-    default_tracker,
+from metrics_service.client import Tracker, check_coverage, default_tracker
+from metrics_service.client.host import (
+    Criteria,
+    Emitter,
+    HealthWindow,
+    QueryInspector,
+    StreamClient,
+    count_queries,
     set_default_tracker,
 )
 from protos.booking.v1 import (

@@ -16,7 +16,7 @@ import structlog
 from metrics_service.alerts.notify import DatabaseAlert, Notifier, NullNotifier, SentryNotifier
 from metrics_service.alerts.regressions import RegressionAlert
 from metrics_service.alerts.slow_queries import SlowQueryAlert
-from metrics_service.client.health import Criteria
+from metrics_service.client.host import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog

@@ -18,7 +18,7 @@ import structlog
 
 from booking_service.delivery.segments import Epoch, Segments
 from booking_service.storage.database import Database, DatabaseError, DatabaseUnavailable
-from metrics_service.client.stream.source import ForkError, LaneDrained, LaneSource, OutBatch
+from metrics_service.client.host import ForkError, LaneDrained, LaneSource, OutBatch
 from protos.tracking.v1 import tracking_pb2
 
 POLL_S: Final = 0.25

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from booking_service.storage.database import Database, OwnConnection, Record, translated
 from booking_service.storage.sql import QueryGroup
-from metrics_service.client.queries.record import NamedQuery
-from metrics_service.client.stream.source import OutBatch
+from metrics_service.client import NamedQuery
+from metrics_service.client.host import OutBatch
 
 ADVISORY_LOCK: Final = 0x66_61_72_65_68_6F_6C_64
 """Whoever holds this session lock leads; it spells "farehold"."""

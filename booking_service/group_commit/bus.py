@@ -33,7 +33,7 @@ from booking_service.storage.database import (
     DuplicateKey,
     LockTimeout,
 )
-from metrics_service.client.queries.count import QueryCount, count_queries, share_queries
+from metrics_service.client.host import QueryCount, count_queries, share_queries
 
 log = structlog.get_logger()
 

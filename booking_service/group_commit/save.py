@@ -14,7 +14,7 @@ from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
 from booking_service.storage.database import Connection
 from booking_service.storage.sql import QueryGroup
-from metrics_service.client.queries.record import NamedQuery
+from metrics_service.client import NamedQuery
 
 T = TypeVar("T")
 

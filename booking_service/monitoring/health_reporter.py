@@ -18,10 +18,16 @@ from booking_service.delivery.relay import OutboxRelay
 from booking_service.monitoring.probe import ProbeResult
 from booking_service.monitoring.telemetry import SERVICES
 from booking_service.storage.database import Database
-from metrics_service.client.cost import monitor_cost
-from metrics_service.client.health import Criteria, HealthWindow, Status, VerdictHysteresis, judge
-from metrics_service.client.inspector import QueryInspector
-from metrics_service.client.telemetry.emitter import Emitter
+from metrics_service.client.host import (
+    Criteria,
+    Emitter,
+    HealthWindow,
+    QueryInspector,
+    Status,
+    VerdictHysteresis,
+    judge,
+    monitor_cost,
+)
 from protos.tracking.v1 import tracking_pb2
 from servicekit.health import Health
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from google.protobuf.descriptor import ServiceDescriptor
 
 from booking_service.domain.package import Package
-from metrics_service.client.telemetry.emitter import Emitter
+from metrics_service.client.host import Emitter
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from protos.tracking.v1.event_pb2 import PackageViewed, RpcRefused
 from servicekit.context import current_call

@@ -17,8 +17,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from booking_service.storage.sql import QueryGroup
-from metrics_service.client.queries.record import NamedQuery
-from metrics_service.client.tracked import TrackedPool, Tracker, connect
+from metrics_service.client import NamedQuery, TrackedPool, Tracker, connect
 from servicekit.context import remaining_s
 from servicekit.errors import UNAVAILABLE, ApiError
 

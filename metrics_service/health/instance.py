@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from metrics_service.client.health import Figures, HealthWindow, VerdictHysteresis
+from metrics_service.client.host import Figures, HealthWindow, VerdictHysteresis
 from metrics_service.health.signals import monitor_cost
 from protos.metrics.v1.health_pb2 import InstanceHealth
 from protos.tracking.v1 import tracking_pb2

@@ -12,7 +12,8 @@ from typing import Final
 
 import structlog
 
-from metrics_service.client.health import (
+from metrics_service.client.host import (
+    WINDOW_S,
     Criteria,
     Figures,
     HealthWindow,
@@ -22,7 +23,6 @@ from metrics_service.client.health import (
     VerdictHysteresis,
     judge,
 )
-from metrics_service.client.health.window import WINDOW_S
 from metrics_service.health.instance import PROBE_RESULTS, Instance
 from metrics_service.health.signals import countable
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth

@@ -79,7 +79,27 @@ def test_imports_run_one_way(copy: Path) -> None:
             "import booking_service.storage.sql",
             "never imports booking",
         ),
-        ("booking_service/server.py", "import metrics_service.state.fold", "the client only"),
+        (
+            "booking_service/server.py",
+            "import metrics_service.state.fold",
+            "booking_service imports client and client.host only",
+        ),
+        (
+            "booking_service/server.py",
+            "import metrics_service.client.tracked",
+            "booking_service imports client and client.host only",
+        ),
+        (
+            "metrics_service/server.py",
+            "import metrics_service.client.health",
+            "the client is imported as client or client.host only",
+        ),
+        (
+            "metrics_service/client/telemetry/emitter.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    import metrics_service.client.inspector",
+            "metrics_service.client: imports run",
+        ),
         (
             "booking_service/storage/rows.py",
             "import booking_service.rpc",

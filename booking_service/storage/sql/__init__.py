@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from metrics_service.client.queries.record import NamedQuery
+from metrics_service.client import NamedQuery
 from servicekit.sql_files import StatementGroup, read_statements
 
 SQL_DIR: Final = Path(__file__).parent

@@ -14,9 +14,10 @@ from metrics_service.client.health.judge import (
     Verdict,
     judge,
 )
-from metrics_service.client.health.window import HealthWindow
+from metrics_service.client.health.window import WINDOW_S, HealthWindow
 
 __all__ = [
+    "WINDOW_S",
     "Criteria",
     "Figures",
     "HealthWindow",

@@ -11,8 +11,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 import metrics_service.client as client_module
 from booking_service import errors as booking_errors
-from metrics_service.client import BookingFlow, Emitter
+from metrics_service.client import BookingFlow
 from metrics_service.client.booking.reasons import KIND_BY_REASON, KINDS
+from metrics_service.client.telemetry.emitter import Emitter
 from protos.tracking.v1 import event_pb2
 from servicekit.context import Call, current_call
 
