@@ -140,6 +140,12 @@ class Emitter:
         return self.dropped_events + self.dropped_timings
 
     @property
+    def unsent(self) -> int:
+        """Events and timings that wait, or are not acknowledged by the server."""
+        waiting = len(self._events) + len(self._timings) + bool(self._tally)
+        return waiting + self._sealed.items
+
+    @property
     def evicted(self) -> int:
         """Definitions that found no place, since the process started."""
         return self._timings.evicted
@@ -245,12 +251,15 @@ class Emitter:
             )
             self._told_events, self._told_timings = self.dropped_events, self.dropped_timings
             sealed.append(envelope(now_us, "", loss))
+        items = 0
         if self._tally:
+            items += 1
             sealed.append(envelope(now_us, "", self._take_tally()))
         taken, size, timings = self._timings.take(
             BATCH_EVENTS_MAX, BATCH_BYTES_MAX, self._offset_us
         )
         sealed.extend(envelope(now_us, "", body) for body in timings)
+        items += taken
         room = BATCH_EVENTS_MAX - taken
         while self._events and room > 0 and size < BATCH_BYTES_MAX:
             room -= 1
@@ -263,9 +272,10 @@ class Emitter:
                 self.dropped_events += 1
                 continue
             size += event.ByteSize()
+            items += 1
             sealed.append(event)
         if sealed:
-            self._sealed.add(*_list_of(sealed))
+            self._sealed.add(*_list_of(sealed), items=items)
 
     def _take_tally(self) -> event_pb2.RpcTally:
         tally = event_pb2.RpcTally(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from metrics_service.client.stream.source import OutBatch
+
+
+class _Kept(NamedTuple):
+    batch: OutBatch
+    items: int
 
 
 class UnackedBatches:
     """The batches of one epoch that are not acknowledged, numbered from 1 without a gap."""
 
     def __init__(self) -> None:
-        self._kept: deque[OutBatch] = deque()
+        self._kept: deque[_Kept] = deque()
         self._next_seq = 1
         self._acked_seq = 0
         self._acked_hash = b""
@@ -24,36 +30,45 @@ class UnackedBatches:
     @property
     def bytes_held(self) -> int:
         """What the payloads take."""
-        return sum(len(batch.payload) for batch in self._kept)
+        return sum(len(kept.batch.payload) for kept in self._kept)
 
-    def add(self, count: int, payload: bytes) -> None:
-        """Give the next number to a batch of so many events."""
-        self._kept.append(OutBatch(self._next_seq, count, payload))
+    @property
+    def items(self) -> int:
+        """Events and timings that a caller has handed in, over all batches."""
+        return sum(kept.items for kept in self._kept)
+
+    def add(self, count: int, payload: bytes, *, items: int = 0) -> None:
+        """Give the next number to a batch of `count` events, which carry `items` events and timings
+        of the process.
+        """
+        self._kept.append(_Kept(OutBatch(self._next_seq, count, payload), items))
         self._next_seq += 1
 
     def after(self, seq: int) -> OutBatch | None:
         """The first batch with a greater number."""
-        return next((batch for batch in self._kept if batch.seq > seq), None)
+        return next((kept.batch for kept in self._kept if kept.batch.seq > seq), None)
 
     def acked(self, seq: int) -> None:
         """All batches up to seq are durable."""
-        while self._kept and self._kept[0].seq <= seq:
-            batch = self._kept.popleft()
+        while self._kept and self._kept[0].batch.seq <= seq:
+            batch = self._kept.popleft().batch
             self._acked_seq, self._acked_hash = batch.seq, _hash(batch)
 
     def continues(self, resume_after: int, batch_hash: bytes) -> bool:
         """Whether the batches from resume_after on are here, and those before it the same."""
         if resume_after == self._acked_seq:
             return batch_hash == self._acked_hash
-        return any(batch.seq == resume_after and batch_hash == _hash(batch) for batch in self._kept)
+        return any(
+            batch.seq == resume_after and batch_hash == _hash(batch) for batch, _ in self._kept
+        )
 
     def again(self, first: Iterable[tuple[int, bytes]]) -> UnackedBatches:
         """What another epoch begins with: these (count, payload), and then what is kept."""
         anew = UnackedBatches()
         for count, payload in first:
             anew.add(count, payload)
-        for batch in self._kept:
-            anew.add(batch.count, batch.payload)
+        for batch, items in self._kept:
+            anew.add(batch.count, batch.payload, items=items)
         return anew
 
 

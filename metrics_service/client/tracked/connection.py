@@ -34,6 +34,7 @@ from metrics_service.client.tracked.tracker import (
     Run,
     Timing,
     Tracker,
+    default_tracker,
     enclosing_operation,
 )
 from servicekit.pauses import LATE_NS
@@ -43,8 +44,11 @@ _execute: Final[Any] = internals.Connection._execute
 _OK: Final = Outcome.OK
 
 
-async def connect(dsn: str, *, tracker: Tracker, **options: Any) -> TrackedConnection:
-    """One tracked connection outside a pool; options are asyncpg.connect's."""
+async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -> TrackedConnection:
+    """One tracked connection outside a pool; options are asyncpg.connect's. Without a tracker it
+    uses the default tracker, that of `client.init`, if there is one now.
+    """
+    tracker = tracker or default_tracker() or Tracker()
     connection = await asyncpg.connect(dsn, connection_class=TrackedConnection, **options)
     if not isinstance(connection, TrackedConnection):
         raise TypeError("asyncpg.connect did not take its connection_class")

@@ -16,7 +16,12 @@ from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.tracker import Timing, Tracker, enclosing_operation
+from metrics_service.client.tracked.tracker import (
+    Timing,
+    Tracker,
+    default_tracker,
+    enclosing_operation,
+)
 from protos.tracking.v1 import tracking_pb2
 from servicekit.pauses import LATE_NS
 
@@ -24,11 +29,12 @@ from servicekit.pauses import LATE_NS
 class TrackedPool(internals.Pool):
     """asyncpg's pool, with records of its queries, acquires, connects and resets.
 
-    Give either sinks or a tracker. reset_on_release=False saves a round trip for each acquire where
-    statements leave nothing in the session; after one that may, of setup= too, the reset is sent
-    all the same. What init= does is done once a connection and made to stay, but like asyncpg's any
-    reset undoes its settings: such belong into server_settings. Further options are those of
-    asyncpg.create_pool.
+    Give either sinks or a tracker; without both it uses the default tracker, which `client.init`
+    sets, if there is one when the pool is made. reset_on_release=False saves a round trip for each
+    acquire where statements leave nothing in the session; after one that may, of setup= too, the
+    reset is sent all the same. What init= does is done once a connection and made to stay, but like
+    asyncpg's any reset undoes its settings: such belong into server_settings. Further options are
+    those of asyncpg.create_pool.
     """
 
     __slots__ = ("__weakref__", "_reset_on_release", "_waiting", "tracker")
@@ -37,7 +43,7 @@ class TrackedPool(internals.Pool):
         self,
         dsn: str | None = None,
         *,
-        sinks: Iterable[QuerySink] = (),
+        sinks: Iterable[QuerySink] | None = None,
         tracker: Tracker | None = None,
         reset_on_release: bool = True,
         min_size: int = 1,
@@ -51,7 +57,9 @@ class TrackedPool(internals.Pool):
         record_class: Any = asyncpg.Record,
         **connect_kwargs: Any,
     ) -> None:
-        self.tracker = tracker or Tracker(sinks)
+        if tracker is None and sinks is None:
+            tracker = default_tracker()
+        self.tracker = tracker or Tracker(sinks or ())
         self._reset_on_release = reset_on_release
         self._waiting = 0
         super().__init__(

@@ -189,6 +189,29 @@ async def test_a_resume_point_that_is_not_known_begins_a_new_epoch_with_what_is_
         await source.open(99, b"beyond")
 
 
+async def test_what_is_not_sent_counts_until_it_is_acknowledged() -> None:
+    source = emitter()
+    source.emit(VIEW)
+    source.record_query(record(), definition())
+    source.record_query(record(), definition())
+    source.count_rpc("booking.v1.BookingService/GetBooking", write=False, ok=True)
+    assert source.unsent == 4
+    await source.open(0, b"")
+    batch = await source.next()
+    source.emit(VIEW)
+    assert source.unsent == 5
+    with pytest.raises(NewEpoch):
+        await source.open(7, b"lost by the server")
+    assert source.unsent == 5
+    await source.open(0, b"")
+    for _ in range(2):
+        batch = await source.next()
+    await source.acked(batch.seq)
+    assert source.unsent == 1
+    await source.acked((await source.next()).seq)
+    assert source.unsent == 0
+
+
 async def test_a_lost_ack_is_made_up_for_by_the_resume_point() -> None:
     source = emitter()
     await source.open(0, b"")
