@@ -132,7 +132,7 @@ class BookingServer:
             max_group=settings.group_size_max,
             max_queued=settings.queue_max,
             max_wait_s=settings.queue_wait_max_ms / 1000,
-            waiting_lanes=max(1, settings.database_pool_size // 4),
+            package_workers=max(1, settings.database_pool_size // 4),
             on_commit=self.relay.notify,
         )
         self.sweeper = Sweeper(self.database, self.bus, interval_s=settings.sweep_interval_s)

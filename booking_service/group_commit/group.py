@@ -1,7 +1,7 @@
 """One group of commands in one transaction: lock, read the clock, load, decide, write.
 
-This is the only place that changes bookings. All of a group is committed or nothing; an entry is
-answered after the commit alone.
+This is the only place that changes bookings. A group is committed as a whole or not at all, and its
+callers are answered after the commit only.
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ from typing import Final
 from uuid import UUID
 
 from booking_service.domain.booking import BookingEvent
-from booking_service.domain.commands import (
-    ClaimPayments,
-    Command,
-    CreatePackage,
-    OfPackage,
-    StartBatch,
-)
 from booking_service.domain.decide import decide
 from booking_service.domain.holds import Limits
 from booking_service.domain.refusal import Reason, Refusal
 from booking_service.domain.world import Answer, Changes, Decision, World
-from booking_service.group_commit import facts, idempotency, load, save, stored_answers
+from booking_service.group_commit import facts, idempotency, locks, save, stored_answers
 from booking_service.group_commit.idempotency import RequestKey, StoredAnswer
+from booking_service.group_commit.load import load, monotonic_now, read_packages
 from booking_service.group_commit.save import Origin
+from booking_service.group_commit.submission import Submission
 from booking_service.storage.database import Connection, Database
 from booking_service.storage.sql import QueryGroup
 
@@ -34,50 +29,19 @@ REUSED: Final = Refusal(
     Reason.REQUEST_ID_REUSED, "this request_id came before with other content", {}
 )
 
-_commands = QueryGroup("commands")
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A command, who asks, and what identifies a repeat.
-
-    `key` is None for our own commands. `package_ids` are the packages to lock: unknown at first
-    where the command names only a booking, empty for one that has no package.
-    """
-
-    command: Command
-    caller: str
-    key: RequestKey | None
-    fingerprint: bytes
-    package_ids: frozenset[UUID] = frozenset()
-
-    def __post_init__(self) -> None:
-        match self.command:
-            case CreatePackage():
-                self.package_ids = frozenset({self.command.package.id})
-            case StartBatch():
-                self.package_ids = frozenset(start.package_id for start in self.command.starts)
-            case ClaimPayments():
-                claimed = self.command.payments
-                self.package_ids = frozenset(payment.package_id for payment in claimed)
-            case command if isinstance(command, OfPackage):
-                self.package_ids = frozenset({command.package_id})
-
-    @property
-    def origin(self) -> Origin:
-        return Origin(self.caller, self.key.request_id if self.key else None)
+_COMMANDS: Final = QueryGroup("commands")
 
 
 @dataclass(slots=True)
 class Result:
-    """What a group came to: an outcome for each request but those whose package was locked."""
+    """An outcome for each submission, but for those whose package another process has locked."""
 
-    outcomes: dict[Request, Answer | Refusal] = field(default_factory=dict)
-    locked_out: list[Request] = field(default_factory=list)
+    outcomes: dict[Submission, Answer | Refusal] = field(default_factory=dict)
+    locked_out: list[Submission] = field(default_factory=list)
 
 
 class GroupCommit:
-    """Carries out groups of requests against one database.
+    """Carries out groups of submissions against one database.
 
     `on_commit` is called after a commit that wrote facts.
     """
@@ -90,66 +54,70 @@ class GroupCommit:
         self._on_commit = on_commit
 
     async def run(
-        self, requests: Sequence[Request], *, lock_timeout_s: float, skip_locked: bool = False
+        self, submissions: Sequence[Submission], *, lock_timeout_s: float, skip_locked: bool = False
     ) -> Result:
-        """Carry out requests in their order, in one transaction.
+        """Carry out submissions in their order, in one transaction.
 
-        A request of a package that somebody else has locked waits for `lock_timeout_s` and then
-        raises LockTimeout for all; with `skip_locked` it is left out and named in the result.
-        Raises what Database raises; then nothing of the group has an answer, and nothing of it
-        happened unless it was a ConnectionLost during the commit.
+        Where another process has locked a package, it waits for `lock_timeout_s` and then raises
+        LockTimeout for the group; with `skip_locked` the package's submissions are left out and
+        returned as `locked_out`. Raises what Database raises; then nothing was changed, unless a
+        ConnectionLost came during the commit.
         """
         async with self._database.transaction() as connection:
             milliseconds = str(max(1, round(lock_timeout_s * 1000)))
-            await connection.execute(_commands.set_lock_timeout, milliseconds)
-            result, wrote_facts = await self._carry_out(connection, requests, skip_locked)
+            await connection.execute(_COMMANDS.set_lock_timeout, milliseconds)
+            result, wrote_facts = await self._carry_out(connection, submissions, skip_locked)
         if wrote_facts:
             self._on_commit()
         return result
 
-    async def preview(self, request: Request) -> Decision:
-        """What a request would come to now. Locks nothing, writes nothing and promises nothing."""
+    async def preview(self, submission: Submission) -> Decision:
+        """Decide on a submission as of now, without locks and without writing anything."""
         async with self._database.transaction() as connection:
-            packages = await load.read_packages(connection, request.package_ids)
+            packages = await read_packages(connection, submission.package_ids)
             now = await self._database.clock.now(connection)
-            stored = await load.load(connection, [request.command], packages, self._limits, now)
-            now = load.after_all(stored, now)
-            return decide(request.command, stored, now, self._limits)
+            stored = await load(connection, [submission.command], packages, self._limits, now)
+            now = monotonic_now(stored, now)
+            return decide(submission.command, stored, now, self._limits)
 
     async def _carry_out(
-        self, connection: Connection, requests: Sequence[Request], skip_locked: bool
+        self, connection: Connection, submissions: Sequence[Submission], skip_locked: bool
     ) -> tuple[Result, bool]:
         result = Result()
-        wanted = frozenset[UUID]().union(*(request.package_ids for request in requests))
-        packages, locked = await load.lock_packages(connection, wanted, skip_locked=skip_locked)
-        result.locked_out = [request for request in requests if request.package_ids & locked]
-        requests = [request for request in requests if not request.package_ids & locked]
-        users = load.users_of([request.command for request in requests], self._limits)
-        await load.lock_users(connection, users)
+        wanted = frozenset[UUID]().union(*(each.package_ids for each in submissions))
+        packages, locked = await locks.lock_packages(connection, wanted, skip_locked=skip_locked)
+        result.locked_out = [
+            submission for submission in submissions if submission.package_ids & locked
+        ]
+        submissions = [
+            submission for submission in submissions if not submission.package_ids & locked
+        ]
+        users = locks.users_of([each.command for each in submissions], self._limits)
+        await locks.lock_users(connection, users)
         now = await self._database.clock.now(connection)
         kept = await idempotency.find_answers(
-            connection, {request.key for request in requests if request.key}, now
+            connection, {each.key for each in submissions if each.key}, now
         )
         new = []
-        for request in requests:
-            known = kept.get(request.key) if request.key else None
+        for submission in submissions:
+            known = kept.get(submission.key) if submission.key else None
             if known is None:
-                new.append(request)
-            elif known.fingerprint == request.fingerprint:
-                result.outcomes[request] = stored_answers.decode(known.answer)
+                new.append(submission)
+            elif known.fingerprint == submission.fingerprint:
+                result.outcomes[submission] = stored_answers.decode(known.answer)
             else:
-                result.outcomes[request] = REUSED
+                result.outcomes[submission] = REUSED
         if not new:
             return result, False
-        commands = [request.command for request in new]
-        stored = await load.load(connection, commands, packages, self._limits, now)
-        now = load.after_all(stored, now)
+        commands = [each.command for each in new]
+        stored = await load(connection, commands, packages, self._limits, now)
+        now = monotonic_now(stored, now)
         return result, await self._decide_and_write(connection, new, stored, now, result)
 
     async def _decide_and_write(
         self,
         connection: Connection,
-        requests: Sequence[Request],
+        submissions: Sequence[Submission],
         stored: World,
         now: datetime,
         result: Result,
@@ -159,21 +127,21 @@ class GroupCommit:
         made = Changes()
         audit: list[tuple[BookingEvent, Origin]] = []
         to_keep: dict[RequestKey, StoredAnswer] = {}
-        for request in requests:
-            decision = decide(request.command, world, now, self._limits)
-            result.outcomes[request] = decision.outcome
+        for submission in submissions:
+            decision = decide(submission.command, world, now, self._limits)
+            result.outcomes[submission] = decision.outcome
             if decision.changes:
                 world.merge(decision.changes)
                 made.merge(decision.changes)
                 audit += [
-                    (event, request.origin)
+                    (event, submission.origin)
                     for event in decision.changes.events
                     if isinstance(event, BookingEvent)
                 ]
             refused = isinstance(decision.outcome, Refusal)
-            if request.key and (decision.changes or not refused):
+            if submission.key and (decision.changes or not refused):
                 answer = stored_answers.encode(decision.outcome)
-                to_keep[request.key] = StoredAnswer(request.fingerprint, answer)
+                to_keep[submission.key] = StoredAnswer(submission.fingerprint, answer)
         if made:
             await save.save(connection, made, stored)
             await save.save_events(connection, audit, now)

@@ -1,12 +1,10 @@
-"""What a group of commands locks and loads, each in one statement for the whole group.
+"""Loads the `World` that a group of commands is decided on, each table in one statement.
 
-Locks are taken in one fixed order - packages, then users, each sorted - and nothing is locked
-later; what is loaded after them cannot change until the transaction ends.
+Everything is read under the locks that `locks.py` took, so it does not change before the commit.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -43,53 +41,20 @@ from booking_service.storage.sql import QueryGroup
 SWEEP_LIMIT: Final = 500
 """Holds or stays that one ExpireHolds or FulfilStays ends at most."""
 
-_packages = QueryGroup("packages")
-_bookings = QueryGroup("bookings")
-_inventory = QueryGroup("inventory")
-_payments = QueryGroup("payments")
-_refunds = QueryGroup("refunds")
-_vendors = QueryGroup("vendors")
-_users = QueryGroup("users")
-_reviews = QueryGroup("reviews")
-_profiles = QueryGroup("profiles")
-
-
-async def packages_of(connection: Connection, booking_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The package of each booking that exists; it never changes."""
-    found = await connection.fetch(_bookings.packages_of, booking_ids)
-    return {row["id"]: row["package_id"] for row in found}
-
-
-async def lock_packages(
-    connection: Connection, package_ids: Iterable[UUID], *, skip_locked: bool
-) -> tuple[dict[UUID, Package], set[UUID]]:
-    """The packages that exist and are now locked, and those that somebody else has locked.
-
-    Without `skip_locked` it waits for them; then none is left.
-    """
-    wanted = sorted(package_ids)
-    if not wanted:
-        return {}, set()
-    query = _packages.lock_free if skip_locked else _packages.lock
-    locked = {row["id"]: rows.package(row) for row in await connection.fetch(query, wanted)}
-    missing = [package_id for package_id in wanted if package_id not in locked]
-    if not skip_locked or not missing:
-        return locked, set()
-    existing = await connection.fetch(_packages.existing, missing)
-    return locked, {row["id"] for row in existing}
+_PACKAGES: Final = QueryGroup("packages")
+_BOOKINGS: Final = QueryGroup("bookings")
+_INVENTORY: Final = QueryGroup("inventory")
+_PAYMENTS: Final = QueryGroup("payments")
+_REFUNDS: Final = QueryGroup("refunds")
+_VENDORS: Final = QueryGroup("vendors")
+_REVIEWS: Final = QueryGroup("reviews")
+_PROFILES: Final = QueryGroup("profiles")
 
 
 async def read_packages(connection: Connection, package_ids: Iterable[UUID]) -> dict[UUID, Package]:
-    """The packages that exist, as they are now and without a lock."""
-    found = await connection.fetch(_packages.read, sorted(package_ids))
+    """Return the packages that exist, without locking them."""
+    found = await connection.fetch(_PACKAGES.read, sorted(package_ids))
     return {row["id"]: rows.package(row) for row in found}
-
-
-async def lock_users(connection: Connection, user_ids: Iterable[str]) -> None:
-    """Locks users against other starts of theirs, in whatever package."""
-    keys = sorted({_advisory_key(user_id) for user_id in user_ids})
-    if keys:
-        await connection.execute(_users.lock, keys)
 
 
 async def load(
@@ -99,7 +64,7 @@ async def load(
     limits: Limits,
     now: datetime,
 ) -> World:
-    """Everything that these commands may need to know, under the locks already held."""
+    """Return everything that these commands may need to know."""
     world = World()
     world.merge(Changes(packages=packages))
     starts = [start for command in commands for start in starts_of(command)]
@@ -108,12 +73,12 @@ async def load(
     await _load_payments(connection, commands, world)
     if limits.of_users and starts:
         users = sorted({command.user_id for command in starts})
-        await _merge_bookings(world, connection.fetch(_bookings.load_live_of_users, users, now))
+        await _merge_bookings(world, connection.fetch(_BOOKINGS.load_live_of_users, users, now))
     moves = [command for command in commands if isinstance(command, RescheduleBooking)]
     spans = _spans(starts, moves, world)
     if spans:
         await _merge_bookings(
-            world, connection.fetch(_bookings.load_lapsed_overlapping, *_columns(spans, 3), now)
+            world, connection.fetch(_BOOKINGS.load_lapsed_overlapping, *_columns(spans, 3), now)
         )
     await _load_sweeps(connection, commands, world, now)
     await _load_people(connection, commands, world)
@@ -123,29 +88,22 @@ async def load(
 
 
 def starts_of(command: Command) -> tuple[StartBooking, ...]:
-    """The starts that a command is or holds."""
+    """Return the starts that a command is or contains."""
     if isinstance(command, StartBatch):
         return command.starts
     return (command,) if isinstance(command, StartBooking) else ()
 
 
-def users_of(commands: Sequence[Command], limits: Limits) -> set[str]:
-    """Users whose other bookings, or whose profile, a command depends on."""
-    users = {command.user_id for command in commands if isinstance(command, UpdateProfile)}
-    if limits.of_users:
-        users |= {start.user_id for command in commands for start in starts_of(command)}
-    return users
+def monotonic_now(world: World, now: datetime) -> datetime:
+    """Return a time not before `now` and after every time in a world.
 
-
-def after_all(world: World, now: datetime) -> datetime:
-    """A time not before `now` and after everything in a world, so that times and versions agree
-    in order even when the clock went back.
+    Times and versions then have one order, even when the clock was set back.
     """
     changed = [
         *(value.update_time for value in world.bookings.values()),
         *(value.update_time for value in world.packages.values()),
         *(value.update_time for value in world.payments.values()),
-        # Else refunds of one payment could be asked for at one instant, and have no order.
+        # Two refunds of one payment at the same instant would have no order.
         *(value.update_time for value in world.refunds.values()),
         *(value.update_time for value in world.profiles.values()),
     ]
@@ -159,7 +117,7 @@ async def _load_vendors(connection: Connection, commands: Sequence[Command], wor
         command.package.vendor_id for command in commands if isinstance(command, CreatePackage)
     }
     if vendor_ids:
-        found = await connection.fetch(_vendors.load, sorted(vendor_ids))
+        found = await connection.fetch(_VENDORS.load, sorted(vendor_ids))
         world.vendors |= {row["id"]: rows.vendor(row) for row in found}
 
 
@@ -173,7 +131,7 @@ async def _load_bookings(connection: Connection, commands: Sequence[Command], wo
     }
     booking_ids |= {start.booking_id for command in commands for start in starts_of(command)}
     if booking_ids:
-        await _merge_bookings(world, connection.fetch(_bookings.load, sorted(booking_ids)))
+        await _merge_bookings(world, connection.fetch(_BOOKINGS.load, sorted(booking_ids)))
 
 
 async def _load_payments(connection: Connection, commands: Sequence[Command], world: World) -> None:
@@ -198,15 +156,15 @@ async def _load_payments(connection: Connection, commands: Sequence[Command], wo
         return
     providers = [provider for provider, _ in keys]
     payment_ids = [payment_id for _, payment_id in keys]
-    found = await connection.fetch(_payments.load, booking_ids, providers, payment_ids)
+    found = await connection.fetch(_PAYMENTS.load, booking_ids, providers, payment_ids)
     payments = [rows.payment(row) for row in found]
     world.payments |= {payment.key: payment for payment in payments}
     if payments:
-        found = await connection.fetch(_refunds.load, booking_ids)
+        found = await connection.fetch(_REFUNDS.load, booking_ids)
         world.refunds |= {row["id"]: rows.refund(row) for row in found}
     recorded = [command for command in commands if isinstance(command, RecordPayment)]
     if recorded:
-        found = await connection.fetch(_payments.load_events, providers, payment_ids)
+        found = await connection.fetch(_PAYMENTS.load_events, providers, payment_ids)
         for row in found:
             key = PaymentEventKey(
                 row["provider"], row["payment_id"], PaymentKind(row["kind"]), row["refund_id"]
@@ -225,7 +183,7 @@ async def _load_sweeps(
     )
     if lapsed:
         await _merge_bookings(
-            world, connection.fetch(_bookings.load_lapsed, lapsed, now, SWEEP_LIMIT)
+            world, connection.fetch(_BOOKINGS.load_lapsed, lapsed, now, SWEEP_LIMIT)
         )
     ended = [
         (package_id, world.packages[package_id].today(now))
@@ -236,18 +194,18 @@ async def _load_sweeps(
     ]
     if ended:
         await _merge_bookings(
-            world, connection.fetch(_bookings.load_ended, *_columns(ended, 2), SWEEP_LIMIT)
+            world, connection.fetch(_BOOKINGS.load_ended, *_columns(ended, 2), SWEEP_LIMIT)
         )
 
 
 async def _load_people(connection: Connection, commands: Sequence[Command], world: World) -> None:
     reviewed = {command.booking_id for command in commands if isinstance(command, CreateReview)}
     if reviewed:
-        found = await connection.fetch(_reviews.load, sorted(reviewed))
+        found = await connection.fetch(_REVIEWS.load, sorted(reviewed))
         world.reviews |= {row["booking_id"]: rows.review(row) for row in found}
     users = {command.user_id for command in commands if isinstance(command, UpdateProfile)}
     if users:
-        found = await connection.fetch(_profiles.load, sorted(users))
+        found = await connection.fetch(_PROFILES.load, sorted(users))
         world.profiles |= {row["user_id"]: rows.profile(row) for row in found}
 
 
@@ -256,7 +214,7 @@ async def _load_recounts(connection: Connection, commands: Sequence[Command], wo
     wanted &= world.packages.keys()
     if not wanted:
         return
-    for row in await connection.fetch(_inventory.recount, sorted(wanted)):
+    for row in await connection.fetch(_INVENTORY.recount, sorted(wanted)):
         key = row["package_id"], row["day"]
         if row["stored"]:
             world.days[key] = Day(row["capacity"], row["held"], row["confirmed"])
@@ -288,7 +246,7 @@ async def _load_days(
         if isinstance(command, RescheduleBooking) and command.booking_id in world.bookings
     }
     if spans:
-        found = await connection.fetch(_inventory.load, *_columns(sorted(spans), 3))
+        found = await connection.fetch(_INVENTORY.load, *_columns(sorted(spans), 3))
         for row in found:
             day = Day(row["capacity"], row["held"], row["confirmed"])
             world.days[row["package_id"], row["day"]] = day
@@ -297,9 +255,9 @@ async def _load_days(
 def _spans(
     starts: Sequence[StartBooking], moves: Sequence[RescheduleBooking], world: World
 ) -> list[tuple[UUID, date, date]]:
-    """The days on which room may be looked for, one span a package.
+    """Return the days whose capacity may be needed, one span per package.
 
-    A payment that comes after its hold expired looks for room as a start does.
+    A payment after its hold expired needs capacity as a start does.
     """
     stays = [(start.package_id, start.start_date, start.end_date) for start in starts]
     stays += [(b.package_id, b.start_date, b.end_date) for b in world.bookings.values()]
@@ -322,8 +280,3 @@ async def _merge_bookings(world: World, fetched: Awaitable[list[Record]]) -> Non
 
 def _columns(values: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [[value[n] for value in values] for n in range(width)]
-
-
-def _advisory_key(user_id: str) -> int:
-    digest = hashlib.blake2b(b"user:" + user_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

@@ -1,11 +1,14 @@
-"""What a group of commands writes, each in one statement for the whole group, sorted by key."""
+"""Writes the changes of a group of commands, each table in one statement, sorted by key.
+
+The order is the same in every process, so two groups touch rows in one order.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from booking_service.domain.booking import Booking, BookingEvent, PaymentSeen
@@ -18,55 +21,55 @@ from metrics_service.client import NamedQuery
 
 T = TypeVar("T")
 
-_packages = QueryGroup("packages")
-_bookings = QueryGroup("bookings")
-_inventory = QueryGroup("inventory")
-_payments = QueryGroup("payments")
-_refunds = QueryGroup("refunds")
-_vendors = QueryGroup("vendors")
-_reviews = QueryGroup("reviews")
-_profiles = QueryGroup("profiles")
-_outbox = QueryGroup("outbox")
+_PACKAGES: Final = QueryGroup("packages")
+_BOOKINGS: Final = QueryGroup("bookings")
+_INVENTORY: Final = QueryGroup("inventory")
+_PAYMENTS: Final = QueryGroup("payments")
+_REFUNDS: Final = QueryGroup("refunds")
+_VENDORS: Final = QueryGroup("vendors")
+_REVIEWS: Final = QueryGroup("reviews")
+_PROFILES: Final = QueryGroup("profiles")
+_OUTBOX: Final = QueryGroup("outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who caused an event."""
+    """The caller and the request that caused an event."""
 
     caller: str
     request_id: UUID | None
 
 
 async def save(connection: Connection, changes: Changes, stored: World) -> None:
-    """Writes changes over what is stored, sorted by key."""
-    await write_all(connection, _vendors.create, sorted(changes.vendors.values(), key=_id), _plain)
+    """Write changes; `stored` says which rows exist."""
+    await write_all(connection, _VENDORS.create, sorted(changes.vendors.values(), key=_id), _plain)
     packages = sorted(changes.packages.values(), key=_id)
     new = [package for package in packages if package.id not in stored.packages]
     known = [package for package in packages if package.id in stored.packages]
-    await write_all(connection, _packages.create, new, _plain)
-    await write_all(connection, _packages.update, known, _package_columns)
+    await write_all(connection, _PACKAGES.create, new, _plain)
+    await write_all(connection, _PACKAGES.update, known, _package_columns)
     await _save_days(connection, changes, stored)
     bookings = sorted(changes.bookings.values(), key=_id)
     created = [booking for booking in bookings if booking.id not in stored.bookings]
     updated = [booking for booking in bookings if booking.id in stored.bookings]
-    await write_all(connection, _bookings.create, created, _plain)
-    await write_all(connection, _bookings.update, updated, _updated_columns)
-    # By what is unique across packages: two copies that are told of the same payments must meet in
-    # one order.
+    await write_all(connection, _BOOKINGS.create, created, _plain)
+    await write_all(connection, _BOOKINGS.update, updated, _updated_columns)
+    # By the key that is unique across packages: two processes that record the same payments must
+    # touch them in one order.
     payments = [payment for _, payment in sorted(changes.payments.items())]
-    await write_all(connection, _payments.save, payments, _plain)
+    await write_all(connection, _PAYMENTS.save, payments, _plain)
     seen = sorted(changes.payments_seen.values(), key=lambda value: _event_columns(value)[:4])
-    await write_all(connection, _payments.create_events, seen, _event_columns)
-    await write_all(connection, _refunds.save, sorted(changes.refunds.values(), key=_id), _plain)
-    await write_all(connection, _reviews.create, sorted(changes.reviews.values(), key=_id), _plain)
+    await write_all(connection, _PAYMENTS.create_events, seen, _event_columns)
+    await write_all(connection, _REFUNDS.save, sorted(changes.refunds.values(), key=_id), _plain)
+    await write_all(connection, _REVIEWS.create, sorted(changes.reviews.values(), key=_id), _plain)
     profiles = sorted(changes.profiles.values(), key=_id)
-    await write_all(connection, _profiles.save, profiles, _plain)
+    await write_all(connection, _PROFILES.save, profiles, _plain)
 
 
 async def save_events(
     connection: Connection, events: Sequence[tuple[BookingEvent, Origin]], now: datetime
 ) -> None:
-    """Adds transitions to the audit trail."""
+    """Add transitions to the audit trail."""
 
     def columns(item: tuple[BookingEvent, Origin]) -> tuple[object, ...]:
         event, origin = item
@@ -77,12 +80,12 @@ async def save_events(
         )
 
     ordered = sorted(events, key=lambda item: (item[0].booking.id, item[0].booking.version))
-    await write_all(connection, _bookings.create_events, ordered, columns)
+    await write_all(connection, _BOOKINGS.create_events, ordered, columns)
 
 
 async def append_outbox(connection: Connection, count: int, facts: bytes) -> None:
-    """One outbox row for the whole transaction."""
-    await connection.execute(_outbox.append, count, facts)
+    """Add one outbox row for the whole transaction."""
+    await connection.execute(_OUTBOX.append, count, facts)
 
 
 async def _save_days(connection: Connection, changes: Changes, stored: World) -> None:
@@ -101,8 +104,8 @@ async def _save_days(connection: Connection, changes: Changes, stored: World) ->
                     day.confirmed - before.confirmed,
                 )
             )
-    await write_all(connection, _inventory.create, created, tuple)
-    await write_all(connection, _inventory.change, changed, tuple)
+    await write_all(connection, _INVENTORY.create, created, tuple)
+    await write_all(connection, _INVENTORY.change, changed, tuple)
 
 
 async def write_all(
@@ -111,13 +114,13 @@ async def write_all(
     values: Sequence[T],
     columns: Callable[[T], tuple[object, ...]],
 ) -> None:
-    """Runs a statement over unnest()ed columns for all values at once, or not at all for none."""
+    """Run a statement over unnest()ed columns for all values at once, or not at all for none."""
     if values:
         await connection.execute(query, *zip(*map(columns, values), strict=True))
 
 
 def _plain(value: Any) -> tuple[object, ...]:
-    """A row of a value whose fields are the columns of its table, in their order."""
+    """Return the row of a value whose fields are the columns of its table, in their order."""
     return tuple(
         rows.policy_column(item) if field.name == "cancellation_policy" else item
         for field in fields(value)

@@ -1,4 +1,4 @@
-"""docs/walk.md is what one StartBooking really does: traced, and compared step by step."""
+"""docs/walk.md describes what one StartBooking does: it is traced and compared step by step."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ WALK = ROOT / "docs/walk.md"
 # Days that are still to come by the database's own clock.
 FAR = timedelta(36_500)
 
-MAX_FILES = 5
+MAX_FILES = 6
 COMMIT = "**COMMIT**"
-# A step at the margin; what it calls in other files, and comes back from, is indented below it.
+# A step at the margin; its calls of functions in other files are indented below it.
 STEP = re.compile(rf"^(?P<indent> *)(?:- `(?P<name>\S+::\S+)`|(?P<commit>{re.escape(COMMIT)}))")
 
 
 class Walk(NamedTuple):
-    """Steps as "file::function" in the order in which each is first reached, and what of other
-    files each step calls, in that order too.
+    """Steps as "file::function", and the functions of other files that each step calls.
+
+    Both in the order in which each is first reached.
     """
 
     steps: list[str]
@@ -55,9 +56,9 @@ def files_of(walk: Walk) -> set[str]:
 
 
 class Tracer:
-    """Notes the functions of booking_service that the RPC's task and the command lane enter.
+    """Records the functions of booking_service that the RPC's task and the main queue's task enter.
 
-    Whatever runs beside them - the sweeper, the probe - is left out.
+    Other tasks, such as the sweeper and the probe, are left out.
     """
 
     def __init__(self, files: set[str]) -> None:
@@ -120,7 +121,7 @@ async def test_a_start_goes_the_way_that_the_document_says(booking_dsn: str) -> 
     assert tracer.walk.calls == expected.calls
 
 
-def test_the_way_from_the_servicer_to_the_commit_is_through_five_files_at_most() -> None:
+def test_the_way_from_the_servicer_to_the_commit_is_through_six_files_at_most() -> None:
     walk = documented()
     assert len(files_of(walk)) <= MAX_FILES
     assert walk.steps[0] == "rpc/booking.py::BookingService.StartBooking"

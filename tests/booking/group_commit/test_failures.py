@@ -30,8 +30,9 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
-from booking_service.group_commit.group import GroupCommit, Request
+from booking_service.group_commit.group import GroupCommit
 from booking_service.group_commit.idempotency import RequestKey
+from booking_service.group_commit.submission import Submission
 from booking_service.storage.database import ConnectionLost, Database
 from tests.booking.group_commit.harness import (
     DAY,
@@ -141,7 +142,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
     ]
     request_ids = [uuid4() for _ in commands]
     requests = [
-        Request(command, "test", RequestKey("test", "rpc", key), b"", frozenset({package_id}))
+        Submission(command, "test", RequestKey("test", "rpc", key), b"", frozenset({package_id}))
         for command, key in zip(commands, request_ids, strict=True)
     ]
     before = await contents(harness.dsn)

@@ -123,7 +123,7 @@ async def patient(dsn: str, **settings: str) -> AsyncIterator[Shell]:
     machine stands still for a moment.
     """
     async with running(dsn, **settings) as shell:
-        shell.server.bus._lock_timeout_s = PATIENCE_S
+        shell.server.bus.queues.lock_timeout_s = PATIENCE_S
         yield shell
 
 

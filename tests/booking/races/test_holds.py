@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import grpc
 from google.rpc import error_details_pb2
 
-from booking_service.group_commit import load
+from booking_service.group_commit import locks
 from booking_service.storage.database import Connection
 from protos.booking.v1 import booking_pb2
 from tests.allowance import Stopwatch, allowed_s
@@ -171,7 +171,7 @@ async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_
             )
 
         async with shell.server.database.transaction() as side:
-            await load.lock_users(side, ["ana"])
+            await locks.lock_users(side, ["ana"])
             starting = asyncio.ensure_future(shell.held(package.id, user_id="ana"))
             assert await until(waits)
             assert not starting.done()
@@ -238,7 +238,7 @@ async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_tim
 
         # As long as the package is locked nobody is served, and the queue fills up.
         async with shell.server.database.transaction() as side:
-            await load.lock_packages(side, [UUID(package.id)], skip_locked=False)
+            await locks.lock_packages(side, [UUID(package.id)], skip_locked=False)
             buying = asyncio.ensure_future(released([buy] * number))
             assert await until(put_off)
         answers = await buying

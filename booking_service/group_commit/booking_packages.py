@@ -1,0 +1,73 @@
+"""The package of each booking, which a command needs to know before it can lock anything.
+
+A booking never changes its package, so what was read once stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from booking_service.domain.commands import OfBooking, RecordPayment
+from booking_service.domain.refusal import Refusal, not_found
+from booking_service.group_commit import early_payments
+from booking_service.group_commit.early_payments import EarlyPayment
+from booking_service.group_commit.submission import Submission
+from booking_service.storage.database import Database
+from booking_service.storage.sql import QueryGroup
+
+MAX_REMEMBERED: Final = 65_536
+"""Bookings whose package is remembered, the latest ones."""
+
+_BOOKINGS: Final = QueryGroup("bookings")
+
+
+class BookingPackages:
+    """Finds the packages of bookings, and remembers those of `max_remembered` bookings."""
+
+    def __init__(self, database: Database, *, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._database = database
+        self._max_remembered = max_remembered
+        self._packages: dict[UUID, UUID] = {}
+
+    async def resolve(self, submissions: Sequence[Submission]) -> dict[Submission, Refusal]:
+        """Set the package of each submission that names only a booking.
+
+        Returns NOT_FOUND for those whose booking does not exist. A payment event of such a booking
+        is kept, since it may arrive before the booking does.
+        """
+        of_bookings = [
+            (submission, submission.command)
+            for submission in submissions
+            if isinstance(submission.command, OfBooking)
+        ]
+        unknown = {command.booking_id for _, command in of_bookings} - self._packages.keys()
+        if unknown:
+            self.remember(await self._read(sorted(unknown)))
+        early = [
+            EarlyPayment(command, submission.caller)
+            for submission, command in of_bookings
+            if isinstance(command, RecordPayment) and command.booking_id not in self._packages
+        ]
+        if early:
+            await early_payments.keep(self._database, early)
+        refusals = {}
+        for submission, command in of_bookings:
+            package_id = self._packages.get(command.booking_id)
+            if package_id is None:
+                refusals[submission] = not_found("booking", command.booking_id)
+            else:
+                submission.package_ids = frozenset({package_id})
+        return refusals
+
+    def remember(self, packages: Mapping[UUID, UUID]) -> None:
+        """Remember package ids by booking id, and forget the oldest beyond the bound."""
+        self._packages |= packages
+        while len(self._packages) > self._max_remembered:
+            del self._packages[next(iter(self._packages))]
+
+    async def _read(self, booking_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        async with self._database.connection() as connection:
+            found = await connection.fetch(_BOOKINGS.packages_of, booking_ids)
+        return {row["id"]: row["package_id"] for row in found}

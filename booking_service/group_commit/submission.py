@@ -1,0 +1,95 @@
+"""One command on its way: a `Submission` says who asks for what, a `PendingSubmission` who waits.
+
+Every pending submission is answered exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from booking_service.domain.commands import (
+    ClaimPayments,
+    Command,
+    CreatePackage,
+    OfPackage,
+    StartBatch,
+)
+from booking_service.domain.refusal import Reason, Refusal
+from booking_service.domain.world import Answer
+from booking_service.group_commit.idempotency import RequestKey
+from booking_service.group_commit.save import Origin
+from metrics_service.client.host import QueryCount, count_queries
+
+Outcome = Answer | Refusal | Exception
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """A command, its caller, and what identifies a repeat.
+
+    `key` is None for the service's internal commands. `package_ids` are the packages to lock:
+    unknown at first where the command names only a booking, empty for one that has no package.
+    """
+
+    command: Command
+    caller: str
+    key: RequestKey | None
+    fingerprint: bytes
+    package_ids: frozenset[UUID] = frozenset()
+
+    def __post_init__(self) -> None:
+        match self.command:
+            case CreatePackage():
+                self.package_ids = frozenset({self.command.package.id})
+            case StartBatch():
+                self.package_ids = frozenset(start.package_id for start in self.command.starts)
+            case ClaimPayments():
+                claimed = self.command.payments
+                self.package_ids = frozenset(payment.package_id for payment in claimed)
+            case command if isinstance(command, OfPackage):
+                self.package_ids = frozenset({command.package_id})
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.caller, self.key.request_id if self.key else None)
+
+
+class PendingSubmission:
+    """A submission with the callers that wait for its outcome.
+
+    `counts` are the queries that were run for it together with others. `started` is set once its
+    group has begun; until then it is dropped when its last caller stops waiting.
+    """
+
+    __slots__ = ("arrived_s", "counts", "future", "started", "submission", "waiters")
+
+    def __init__(self, submission: Submission, arrived_s: float) -> None:
+        self.submission = submission
+        self.arrived_s = arrived_s
+        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.counts: list[QueryCount] = []
+        self.waiters = 0
+        self.started = False
+
+    def answer(self, outcome: Outcome) -> None:
+        """Resolve the future, unless the submission was answered before."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+def overloaded(message: str) -> Refusal:
+    return Refusal(Reason.OVERLOADED, message, {})
+
+
+def package_locked() -> Refusal:
+    return overloaded("the package is locked by another process")
+
+
+def count_queries_of(group: Iterable[PendingSubmission]) -> None:
+    """Count the queries that this task runs from now on for each command of a group."""
+    queries = count_queries()
+    for pending in group:
+        pending.counts.append(queries)
