@@ -42,7 +42,11 @@ class BookingPackages:
             for submission in submissions
             if isinstance(submission.command, OfBooking)
         ]
-        unknown = {command.booking_id for _, command in of_bookings} - self._packages.keys()
+        unknown = {
+            command.booking_id
+            for _, command in of_bookings
+            if command.booking_id not in self._packages
+        }
         if unknown:
             self.remember(await self._read(sorted(unknown)))
         early = [
