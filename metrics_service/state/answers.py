@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
-from metrics_service.state.errors import MAX_GROUPS, ErrorFold
-from metrics_service.state.event_fold import EventFold
+from metrics_service.state.errors import MAX_GROUPS
 from metrics_service.state.figures import distribution, divide_half_even, int64, rate
-from metrics_service.state.funnel.cell import FunnelCell
-from metrics_service.state.funnel.funnel import FunnelFold
-from metrics_service.state.queries.cell import QueryCell
-from metrics_service.state.rpcs import RpcCell
+from metrics_service.state.tables import Tables
 from protos.metrics.v1 import metrics_pb2
 
 SHOWN_PACKAGES = 100
 SHOWN_RPCS = 100
 
 
-def funnel(fold: FunnelFold, cell: FunnelCell, attempts: BusinessCell) -> metrics_pb2.Funnel:
+def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> metrics_pb2.Funnel:
     """The funnel of a window, and the attempts of the same window."""
+    fold = tables.funnel
+    cell = fold.window(window_us)
     answer = metrics_pb2.Funnel(
         entered=cell.entered,
         converted=cell.converted,
@@ -64,13 +62,14 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
 
 
 def performance(
-    cell: BusinessCell, queries: QueryCell, rpcs: RpcCell
+    tables: Tables, window_us: int | None, attempts: BusinessCell
 ) -> metrics_pb2.PerformanceMetrics:
     """How long bookings and queries of a window took, and how many queries its RPCs ran."""
+    rpcs = tables.rpcs.rings.window(window_us)
     return metrics_pb2.PerformanceMetrics(
-        booking_time=distribution(cell.booking_time_us),
-        form_abandonment=rate(cell.form_abandoned, cell.started),
-        queries=queries.stats(),
+        booking_time=distribution(attempts.booking_time_us),
+        form_abandonment=rate(attempts.form_abandoned, attempts.started),
+        queries=tables.queries.total(window_us).stats(),
         rpcs=[
             metrics_pb2.RpcQueries(
                 rpc=rpc, calls=calls, queries=total, mean=total / calls, max=most
@@ -80,9 +79,9 @@ def performance(
     )
 
 
-def errors(fold: ErrorFold, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
+def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
     """The errors of a window, most frequent first, and the counted ones of the last 5 minutes."""
-    cell = fold.rings.window(window_us)
+    cell = tables.errors.rings.window(window_us)
     ranked = sorted(cell.groups.items(), key=lambda item: (-item[1][0], item[0]))
     answer = metrics_pb2.ErrorMetrics(
         booking_errors=cell.kinds.get("booking", 0),
@@ -90,7 +89,7 @@ def errors(fold: ErrorFold, window_us: int | None, now_us: int) -> metrics_pb2.E
         availability_errors=cell.kinds.get("availability", 0),
         internal_errors=cell.kinds.get("internal", 0),
         error_rate=rate(sum(cell.kinds.values()), cell.write_rpcs),
-        last_5_minutes=fold.last_five_minutes(now_us),
+        last_5_minutes=tables.errors.last_five_minutes(now_us),
         other=cell.other + sum(seen[0] for _, seen in ranked[MAX_GROUPS:]),
     )
     for key, (count, first_us, last_us) in ranked[:MAX_GROUPS]:
@@ -107,13 +106,13 @@ def errors(fold: ErrorFold, window_us: int | None, now_us: int) -> metrics_pb2.E
     return answer
 
 
-def quality(events: EventFold) -> metrics_pb2.QualityMetrics:
+def quality(tables: Tables) -> metrics_pb2.QualityMetrics:
     """What the figures of all times rest on."""
     return metrics_pb2.QualityMetrics(
-        **events.quality.counters(),
-        late=events.funnel.late,
-        unmatched_steps=sum(events.funnel.window(None).unmatched),
-        evicted=events.evicted(),
+        **tables.quality.counters(),
+        late=tables.funnel.late,
+        unmatched_steps=sum(tables.funnel.window(None).unmatched),
+        evicted=tables.evicted(),
     )
 
 

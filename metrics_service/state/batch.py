@@ -9,12 +9,8 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from metrics_service.state.queries.columns import Columns, InconsistentColumnsError, read_columns
-from metrics_service.state.record import LogRecord
+from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US, LogRecord
 from protos.tracking.v1 import event_pb2
-
-# What a timestamp of an answer can hold: the years 1 to 9999.
-MIN_TIME_US = -62_135_596_800 * 1_000_000
-MAX_TIME_US = 253_402_300_800 * 1_000_000 - 1
 
 FACTS = frozenset({"booking", "payment"})
 _TIMINGS = "query_timings"

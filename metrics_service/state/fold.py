@@ -18,6 +18,7 @@ from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import SECOND_US, duration_us
+from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.
@@ -58,7 +59,8 @@ class State:
         self.revision = 0
         self.as_of_us = 0
         self._running_us = 0
-        self._events = EventFold()
+        self._tables = Tables()
+        self._events = EventFold(self._tables)
         self._snapshots: dict[int | None, metrics_pb2.MetricsSnapshot] = {}
 
     def apply(self, record: LogRecord) -> None:
@@ -82,24 +84,22 @@ class State:
         """Add up what reads of long windows would have to, in small steps; records may be applied
         between two of them. Worth while again whenever a slot of time has ended.
         """
-        yield from self._events.prepare()
+        yield from self._tables.prepare()
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         """All figures of the window that ends at `as_of_us`."""
         snapshot = self._snapshots.get(window_us)
         if snapshot is None:
-            events = self._events
-            business = events.business.rings.window(window_us)
-            funnel = answers.funnel(events.funnel, events.funnel.window(window_us), business)
-            errors = answers.errors(events.errors, window_us, self.as_of_us)
+            tables = self._tables
+            business = tables.business.rings.window(window_us)
+            funnel = answers.funnel(tables, window_us, business)
+            errors = answers.errors(tables, window_us, self.as_of_us)
             snapshot = metrics_pb2.MetricsSnapshot(
                 funnel=self._stamped(funnel, window_us),
                 business=answers.business(business),
-                performance=answers.performance(
-                    business, events.queries.total(window_us), events.rpcs.rings.window(window_us)
-                ),
+                performance=answers.performance(tables, window_us, business),
                 errors=self._stamped(errors, window_us),
-                quality=answers.quality(events),
+                quality=answers.quality(tables),
             )
             self._stamped(snapshot, window_us)
             if len(self._snapshots) < _CACHED_ANSWERS:
@@ -108,14 +108,13 @@ class State:
 
     def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
         """View -> Start -> Complete -> Confirm, and attempts beside it."""
-        funnel = self._events.funnel
-        business = self._events.business.rings.window(window_us)
-        answer = answers.funnel(funnel, funnel.window(window_us), business)
+        business = self._tables.business.rings.window(window_us)
+        answer = answers.funnel(self._tables, window_us, business)
         return self._stamped(answer, window_us)
 
     def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
         """Errors by reason, and their rate."""
-        answer = answers.errors(self._events.errors, window_us, self.as_of_us)
+        answer = answers.errors(self._tables, window_us, self.as_of_us)
         return self._stamped(answer, window_us)
 
     def query_stats(
@@ -127,15 +126,15 @@ class State:
         window_us = duration_us(request.window) if request.HasField("window") else None
         if request.group_by == metrics_pb2.GetQueryStatsRequest.FINGERPRINT:
             window_us = fingerprint_window_us(window_us)
-        return self._stamped(self._events.queries.stats(request, window_us), window_us)
+        return self._stamped(self._tables.queries.stats(request, window_us), window_us)
 
     def recent_queries(
         self, request: metrics_pb2.ListRecentQueriesRequest
     ) -> metrics_pb2.ListRecentQueriesResponse:
         """The newest queries, newest first."""
-        events = self._events
+        tables = self._tables
         answer = metrics_pb2.ListRecentQueriesResponse(
-            queries=events.recent.newest(request, events.queries.fingerprints),
+            queries=tables.recent.newest(request, tables.queries.fingerprints),
             revision=self.revision,
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
@@ -145,25 +144,25 @@ class State:
         """Execute times in microseconds by operation, of the window that ended `ended_us` ago, a
         whole number of its ring's steps. Not to be changed.
         """
-        return self._events.queries.execute_times(window_us, ended_us)
+        return self._tables.queries.execute_times(window_us, ended_us)
 
     def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
         """Queries above the critical threshold that came after the one of a number, oldest first,
         and what each stands for. Those folded before a restart are not among them.
         """
-        events = self._events
-        fingerprints = events.queries.fingerprints
+        tables = self._tables
+        fingerprints = tables.queries.fingerprints
         return [
-            (slow, fingerprints.resolve(slow.fingerprint)) for slow in events.critical.after(after)
+            (slow, fingerprints.resolve(slow.fingerprint)) for slow in tables.critical.after(after)
         ]
 
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest
     ) -> metrics_pb2.ListSlowQueriesResponse:
         """The queries that run for long now, longest first, then the slowest of all times."""
-        events = self._events
+        tables = self._tables
         answer = metrics_pb2.ListSlowQueriesResponse(
-            queries=events.slowest.slowest(request, events.queries.fingerprints),
+            queries=tables.slowest.slowest(request, tables.queries.fingerprints),
             revision=self.revision,
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
@@ -181,10 +180,10 @@ class State:
             revision=self.revision,
             as_of_us=self.as_of_us,
             running_us=self._running_us,
-            counters=self._events.counters(),
+            counters=self._tables.counters(),
         )
         yield _HEAD, 0, head.SerializeToString(deterministic=True)
-        yield from self._events.dump()
+        yield from self._tables.dump()
 
     @classmethod
     def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
@@ -204,7 +203,7 @@ class State:
         state.position, state.revision, state.as_of_us = head.position, head.revision, head.as_of_us
         state._running_us = head.running_us
         try:
-            state._events.load(ordered[1:], head.counters, head.as_of_us, head.running_us)
+            state._tables.load(ordered[1:], head.counters, head.as_of_us, head.running_us)
         except (DecodeError, KeyError, IndexError, ValueError) as problem:
             raise CheckpointError(f"a checkpoint that makes no sense: {problem!r}") from problem
         return state
@@ -214,8 +213,8 @@ class State:
             items = read_batch(record)
         except UnusableBatchError as unusable:
             self._advance_to(record, [])
-            self._events.quality.quarantined_batches += 1
-            self._events.quality.quarantined_events += unusable.events
+            self._tables.quality.quarantined_batches += 1
+            self._tables.quality.quarantined_events += unusable.events
             return
         self._advance_to(record, items)
         self._events.apply(items, record)
@@ -233,7 +232,7 @@ class State:
         if passed_us > 0:
             self.as_of_us = now_us
             self._running_us += min(passed_us, longest_us)
-            self._events.advance(self.as_of_us, self._running_us)
+            self._tables.advance(self.as_of_us, self._running_us)
 
     def _stamped(self, answer: Answer, window_us: int | None) -> Answer:
         answer.as_of.FromMicroseconds(self.as_of_us)

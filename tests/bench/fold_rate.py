@@ -83,7 +83,7 @@ def _bytes_per_session(dice: random.Random) -> float:
     for number, record in enumerate(records, start=1):
         state.apply(LogRecord(number, record.received_at_us, "batch", payload=record.payload))
     # What recognises duplicates has bounds of its own, and does not grow with the sessions.
-    for seen in (state._events._seen_events, state._events._seen_bookings):
+    for seen in (state._tables.seen_events, state._tables.seen_bookings):
         seen._newer, seen._older = {}, {}
     del records
     gc.collect()

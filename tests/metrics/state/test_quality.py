@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metrics_service.state import event_fold
+from metrics_service.state import tables
 from metrics_service.state.fold import State
 from tests.metrics.state.log import DAY, NOW, SECOND, Fact, Log
 
@@ -25,7 +25,7 @@ def test_the_same_event_counts_once() -> None:
 
 
 def test_duplicates_are_known_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_fold, "SEEN_EVENTS", 10)
+    monkeypatch.setattr(tables, "MAX_SEEN_EVENTS", 10)
     log = Log()
     first = log.view(NOW, "first")
     log.append(first, *(log.view(NOW, f"s{number}") for number in range(10)), first)

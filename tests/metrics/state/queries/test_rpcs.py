@@ -66,7 +66,7 @@ def test_a_flood_that_is_spread_over_time_makes_no_window_larger() -> None:
         log.now_us = NOW + slot * MINUTE
         names = [f"{slot}/{number}" for number in range(MAX_METHODS)]
         log.append(*(log.tally(log.now_us, 1, rpc=name) for name in names))
-    cell = log.state._events.rpcs.rings.window(HOUR)
+    cell = log.state._tables.rpcs.rings.window(HOUR)
     assert len(cell.methods) <= MAX_METHODS + 1
     assert sum(calls for calls, _, _ in cell.methods.values()) == 5 * MAX_METHODS
 

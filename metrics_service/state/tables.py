@@ -1,0 +1,140 @@
+"""Every table of figures, and how all of them are written to a checkpoint and read back: what one
+state dumped gives an equal state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+from metrics_service.state.business import BusinessFold
+from metrics_service.state.errors import ErrorFold
+from metrics_service.state.funnel.funnel import FunnelFold
+from metrics_service.state.quality import COUNTERS, Quality
+from metrics_service.state.queries.critical import CriticalQueries
+from metrics_service.state.queries.recent import RecentQueries
+from metrics_service.state.queries.slowest import SlowestQueries
+from metrics_service.state.queries.stats import QueryFold
+from metrics_service.state.recent_keys import RecentKeys
+from metrics_service.state.rpcs import RpcFold
+
+MAX_SEEN_EVENTS: Final = 65_536
+MAX_SEEN_BOOKINGS: Final = 50_000
+
+
+class Checkpointed(Protocol):
+    """What writes rows (section, bucket, bytes) to a checkpoint."""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """What its sections begin with, up to the first dot."""
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield its rows."""
+
+    def load(self, section: str, bucket: int, data: bytes) -> None:
+        """Take back one row."""
+
+
+class Tables:
+    """What the events are counted in. EventFold writes, State reads.
+
+    `critical` is in no checkpoint: it serves notices, which are not repeated after a restart.
+    """
+
+    def __init__(self) -> None:
+        self.quality = Quality()
+        self.funnel = FunnelFold()
+        self.business = BusinessFold()
+        self.errors = ErrorFold()
+        self.rpcs = RpcFold()
+        self.queries = QueryFold()
+        self.recent = RecentQueries()
+        self.slowest = SlowestQueries()
+        self.critical = CriticalQueries()
+        self.anonymous_actors = 0
+        self.seen_events = RecentKeys("seen_events", MAX_SEEN_EVENTS)
+        self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
+        self._checkpointed: tuple[Checkpointed, ...] = (
+            self.funnel,
+            self.business,
+            self.errors,
+            self.rpcs,
+            self.queries,
+            self.recent,
+            self.slowest,
+            self.seen_events,
+            self.seen_bookings,
+        )
+
+    def advance(self, now_us: int, running_us: int) -> None:
+        """Let time pass (see FunnelFold.advance)."""
+        self.funnel.advance(now_us, running_us)
+        self.business.rings.advance(now_us)
+        self.errors.advance(now_us)
+        self.rpcs.rings.advance(now_us)
+        self.queries.advance(now_us)
+        self.slowest.advance(now_us)
+
+    def prepare(self) -> Iterator[None]:
+        """See Rings.prepare."""
+        yield from self.funnel.prepare()
+        for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
+            yield from rings.prepare()
+        yield from self.queries.prepare()
+
+    def evicted(self) -> dict[str, int]:
+        """What bounds pushed out, by table."""
+        return {
+            "actors": self.funnel.evicted,
+            **self.business.evicted(),
+            **self.errors.evicted(),
+            **self.rpcs.evicted(),
+            **self.queries.evicted(),
+            **self.slowest.evicted(),
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Every counter that no row of dump() holds."""
+        return {
+            **self.quality.counters(),
+            "anonymous_actors": self.anonymous_actors,
+            "late": self.funnel.late,
+            "evicted_actors": self.funnel.evicted,
+            "evicted_currencies": self.business.evicted_currencies,
+            "evicted_error_times": self.errors.evicted_times,
+            "evicted_operations": self.queries.evicted_operations,
+            "evicted_fingerprints": self.queries.fingerprints.evicted_fingerprints,
+            "evicted_query_definitions": self.queries.fingerprints.evicted_definitions,
+        }
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Rows (section, bucket, bytes) of a checkpoint; a section begins with its table's name."""
+        for each in self._checkpointed:
+            yield from each.dump()
+
+    def load(
+        self,
+        rows: Iterable[tuple[str, int, bytes]],
+        counters: Mapping[str, int],
+        now_us: int,
+        running_us: int,
+    ) -> None:
+        """Take back what dump() and counters() gave at now_us; rows in order of section and bucket.
+
+        KeyError for a table that is not kept, ValueError for rows that do not fit.
+        """
+        owners = {name: each for each in self._checkpointed for name in each.tables}
+        for section, bucket, data in rows:
+            owners[section.partition(".")[0]].load(section, bucket, data)
+        self.quality = Quality({name: counters[name] for name in COUNTERS})
+        self.anonymous_actors = counters["anonymous_actors"]
+        self.funnel.late = counters["late"]
+        self.funnel.evicted = counters["evicted_actors"]
+        self.business.evicted_currencies = counters["evicted_currencies"]
+        self.errors.evicted_times = counters["evicted_error_times"]
+        self.queries.evicted_operations = counters["evicted_operations"]
+        self.queries.fingerprints.evicted_fingerprints = counters["evicted_fingerprints"]
+        self.queries.fingerprints.evicted_definitions = counters["evicted_query_definitions"]
+        self.funnel.loaded()
+        self.advance(now_us, running_us)
