@@ -106,8 +106,20 @@ def test_imports_run_one_way(copy: Path) -> None:
             "booking_service: imports run",
         ),
         ("metrics_service/state/fold.py", "import metrics_service.rpc", "metrics_service: imports"),
+        (
+            "metrics_service/state/business.py",
+            "import metrics_service.state.rpcs",
+            "metrics_service.state: imports run",
+        ),
+        (
+            "metrics_service/state/queries/fingerprints.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    import metrics_service.state.queries.recent",
+            "metrics_service.state: no cycles",
+        ),
         ("booking_service/domain/money.py", "import time", "domain and state are pure"),
         ("metrics_service/state/series/rings.py", "import random", "domain and state are pure"),
+        ("metrics_service/measure/sketch.py", "import io", "domain and state are pure"),
         ("booking_service/group_commit/sweeper.py", "import asyncpg", "asyncpg is used where"),
         ("booking_service/group_commit/bus.py", "import grpc", "gRPC is used at the edge"),
     ],
@@ -124,6 +136,19 @@ def test_a_planted_violation_is_found(copy: Path, module: str, line: str, contra
     assert re.search(rf"{contract}.* BROKEN", done.stdout), done.stdout
 
 
+@pytest.mark.parametrize("package", ["booking_service", "metrics_service", "metrics_service/state"])
+def test_a_module_that_no_layer_names_is_found(copy: Path, package: str) -> None:
+    path = copy / package / "unnamed.py"
+    path.touch()
+    try:
+        done = lint_imports(copy)
+    finally:
+        path.unlink()
+    name = package.replace("/", ".")
+    assert done.returncode == 1
+    assert re.search(rf"{name}: imports run one way.* BROKEN", done.stdout), done.stdout
+
+
 def clock_reads(source: str) -> list[int]:
     """The lines that ask a clock, such as datetime.now() and date.today()."""
     calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
@@ -136,9 +161,10 @@ def clock_reads(source: str) -> list[int]:
     ]
 
 
-def test_domain_and_state_are_told_the_time() -> None:
-    pure = [*ROOT.glob("booking_service/domain/*.py"), *ROOT.glob("metrics_service/state/*.py")]
-    assert len(pure) > 10
+def test_domain_state_and_measure_never_read_a_clock() -> None:
+    folders = ("booking_service/domain", "metrics_service/state", "metrics_service/measure")
+    pure = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert len(pure) > 40
     assert {path.name: lines for path in pure if (lines := clock_reads(path.read_text()))} == {}
     assert clock_reads("def f():\n    return datetime.now(UTC)") == [2]
 
