@@ -25,10 +25,12 @@ from booking_service.group_commit.sweeper import Sweeper
 from booking_service.monitoring.health_reporter import HealthReporter
 from booking_service.monitoring.probe import DatabaseProbe, ProbeResult, address, require_database
 from booking_service.monitoring.telemetry import SERVICES, Telemetry
-from booking_service.reads.packages import BookingQueries, PackageQueries
+from booking_service.reads.bookings import BookingQueries
+from booking_service.reads.packages import PackageQueries
 from booking_service.reads.payments import PaymentQueries
+from booking_service.reads.profiles import ProfileQueries
 from booking_service.reads.reports import ReportQueries
-from booking_service.reads.reviews import ProfileQueries, ReviewQueries
+from booking_service.reads.reviews import ReviewQueries
 from booking_service.rpc.booking import BookingService
 from booking_service.rpc.catalog import CatalogService
 from booking_service.rpc.command_gateway import Changes

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.money import Money
 from booking_service.domain.policy import CancellationPolicy
+
+MAX_STAY_DAYS: Final = 366
+"""No booking is longer, which bounds how far back a list of bookings by dates must read."""
 
 
 class State(StrEnum):

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4, uuid5
 
 from google.protobuf.message import Message
 
+from booking_service.domain.booking import MAX_STAY_DAYS
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
@@ -31,7 +32,6 @@ from booking_service.mapping import packages
 from booking_service.mapping.fields import Fields
 from protos.booking.v1 import booking_pb2
 
-MAX_STAY_DAYS = 366
 MAX_QUANTITY = 100
 MAX_BATCH = 100
 MAX_ETAG = 100

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from booking_service.domain.booking import State
+from booking_service.domain.booking import MAX_STAY_DAYS, State
 from booking_service.domain.money import Money
 from booking_service.domain.package import PackageStatus
-from booking_service.mapping.booking_change import MAX_QUANTITY, MAX_STAY_DAYS
+from booking_service.mapping.booking_change import MAX_QUANTITY
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.lists import after, size_of
 from booking_service.mapping.packages import MAX_PARTY_SIZE
+from booking_service.reads.bookings import BookingFilter
 from booking_service.reads.keyset import Key
-from booking_service.reads.packages import BookingFilter, PackageFilter, PackageOrder
+from booking_service.reads.packages import PackageFilter, PackageOrder
 from protos.booking.v1 import booking_pb2, catalog_pb2
 
 MAX_BATCH = 100

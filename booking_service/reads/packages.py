@@ -1,5 +1,5 @@
-"""Reads the catalogue and the bookings: each method is one operation under the name its timings
-carry, and answers what was committed when it ran.
+"""Reads the catalogue: each method is one operation under the name its timings carry, and answers
+what was committed when it ran.
 """
 
 from __future__ import annotations
@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Final
 from uuid import UUID
 
-from booking_service.domain.booking import Booking, State
 from booking_service.domain.inventory import Day, days_of
-from booking_service.domain.package import Package, PackageStatus, Vendor
+from booking_service.domain.package import Package, PackageStatus
 from booking_service.domain.refusal import Reason
 from booking_service.domain.sale import unavailable_reason
 from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
@@ -21,21 +19,6 @@ from booking_service.storage import rows
 from booking_service.storage.database import Connection, Database, Record, query_timeout_s
 from booking_service.storage.sql import QueryGroup
 
-__all__ = [
-    "Availability",
-    "BookingFilter",
-    "BookingQueries",
-    "PackageFilter",
-    "PackageOrder",
-    "PackageQueries",
-    "QueryGroup",
-]
-
-MAX_STAY_DAYS: Final = 366
-"""No booking is longer; it bounds how far back a list by dates has to look."""
-
-_FIRST_DAY = date(1, 1, 1)
-_LAST_DAY = date(9999, 12, 31)
 _ALL_ZERO = UUID(int=0)
 _LEAST_SORT_KEY = -(2**63)
 
@@ -78,19 +61,8 @@ class Availability:
     reason: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class BookingFilter:
-    """What bookings to list; None or empty: any. Dates are those a stay takes, [start, end)."""
-
-    user_id: str | None = None
-    package_id: UUID | None = None
-    start_date: date | None = None
-    end_date: date | None = None
-    states: frozenset[State] = frozenset()
-
-
 class PackageQueries:
-    """Reads of vendors, packages and their days."""
+    """Reads of packages and their days."""
 
     _sql = QueryGroup("packages")
 
@@ -120,10 +92,6 @@ class PackageQueries:
             self._sql.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
         )
         return page([rows.package(row) for row in found], limit, _created)
-
-    async def get_vendor(self, vendor_id: UUID) -> Vendor | None:
-        row = await self._database.fetchrow(self._sql.get_vendor, vendor_id)
-        return rows.vendor(row) if row else None
 
     async def search(
         self, wanted: PackageFilter, order: PackageOrder, *, after: Key | None, limit: int
@@ -187,48 +155,8 @@ class PackageQueries:
         return {row["day"]: Day(row["capacity"], row["held"], row["confirmed"]) for row in found}
 
 
-class BookingQueries:
-    """Reads of bookings."""
-
-    _sql = QueryGroup("bookings")
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def get(self, booking_id: UUID) -> Booking | None:
-        row = await self._database.fetchrow(self._sql.get, booking_id)
-        return rows.booking(row) if row else None
-
-    async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
-        """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
-        states = [str(state) for state in wanted.states]
-        last_seen = (*position(after, AFTER_ALL), limit + 1)
-        start, end = wanted.start_date or _FIRST_DAY, wanted.end_date or _LAST_DAY
-        earliest = max(start.toordinal() - MAX_STAY_DAYS + 1, 1)
-        dates = (start, end, date.fromordinal(earliest))
-        user_id, package_id = wanted.user_id, wanted.package_id
-        if user_id is not None and package_id is not None:
-            query = self._sql.get_user_package_bookings
-            args: tuple[object, ...] = (states, *dates, *last_seen, user_id, package_id)
-        elif user_id is not None:
-            query, args = self._sql.get_user_bookings, (states, *dates, *last_seen, user_id)
-        elif package_id is not None:
-            query, args = self._sql.list_by_package, (states, *dates, *last_seen, package_id)
-        elif wanted.start_date is not None or wanted.end_date is not None:
-            query, args = self._sql.list_by_dates, (states, *dates, *last_seen)
-        else:
-            query, args = self._sql.list_recent, (states, *last_seen)
-        found = await self._database.fetch(query, *args)
-        return page([rows.booking(row) for row in found], limit, _created)
-
-    async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
-        """Those that exist."""
-        found = await self._database.fetch(self._sql.load, booking_ids)
-        return {row["id"]: rows.booking(row) for row in found}
-
-
-def _created(value: Booking | Package) -> Position:
-    return value.create_time, value.id
+def _created(package: Package) -> Position:
+    return package.create_time, package.id
 
 
 def _without_sort_key(row: Record) -> Package:

@@ -1,5 +1,5 @@
-"""Reads reviews and profiles: each method is one operation under the name its timings carry, and
-answers what was committed when it ran.
+"""Reads reviews: each method is one operation under the name its timings carry, and answers what
+was committed when it ran.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from booking_service.domain.profile import UserProfile
 from booking_service.domain.review import Review
 from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.storage import rows
@@ -42,19 +41,6 @@ class ReviewQueries:
         else:
             found = await self._database.fetch(self._sql.list_by_user, wanted.user_id, *place)
         return page([rows.review(row) for row in found], limit, _created)
-
-
-class ProfileQueries:
-    """Reads of profiles."""
-
-    _sql = QueryGroup("profiles")
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def get(self, user_id: str) -> UserProfile | None:
-        row = await self._database.fetchrow(self._sql.get, user_id)
-        return rows.profile(row) if row else None
 
 
 def _created(review: Review) -> Position:

@@ -19,7 +19,8 @@ from booking_service.mapping import (
     reports,
 )
 from booking_service.mapping.booking_change import Change
-from booking_service.reads.packages import BookingQueries, PackageQueries
+from booking_service.reads.bookings import BookingQueries
+from booking_service.reads.packages import PackageQueries
 from booking_service.reads.reports import ReportQueries
 from booking_service.rpc.command_gateway import Changes, session_id
 from protos.booking.v1 import booking_pb2, booking_pb2_grpc

@@ -9,7 +9,7 @@ import grpc
 from booking_service.domain.profile import UserProfile
 from booking_service.errors import found
 from booking_service.mapping import review
-from booking_service.reads.reviews import ProfileQueries
+from booking_service.reads.profiles import ProfileQueries
 from booking_service.rpc.command_gateway import Changes
 from protos.booking.v1 import profile_pb2, profile_pb2_grpc
 

@@ -13,12 +13,8 @@ from uuid import UUID
 from booking_service.domain.commands import StartBooking
 from booking_service.domain.holds import Limits
 from booking_service.group_commit.bus import CommandBus
-from booking_service.reads.packages import (
-    BookingFilter,
-    BookingQueries,
-    PackageFilter,
-    PackageOrder,
-)
+from booking_service.reads.bookings import BookingFilter, BookingQueries
+from booking_service.reads.packages import PackageFilter, PackageOrder
 from booking_service.reads.packages import PackageQueries as Packages
 from booking_service.storage.database import Database, SetClock
 from tests.bench import report

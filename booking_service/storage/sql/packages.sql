@@ -6,11 +6,6 @@ SELECT
 FROM packages
 WHERE id = $1;
 
--- name: packages.get_vendor
-SELECT id, name, version, create_time, update_time
-FROM vendors
-WHERE id = $1;
-
 -- Newest first.
 -- $1 vendor, $2 statuses (empty: any), $3 and $4 the last row seen, $5 limit
 -- name: packages.list_by_vendor

@@ -10,16 +10,12 @@ import asyncpg
 import pytest
 
 from booking_service.domain.booking import State
-from booking_service.reads.packages import (
-    BookingFilter,
-    BookingQueries,
-    PackageFilter,
-    PackageOrder,
-    PackageQueries,
-)
+from booking_service.reads.bookings import BookingFilter, BookingQueries
+from booking_service.reads.packages import PackageFilter, PackageOrder, PackageQueries
 from booking_service.reads.payments import PaymentQueries
+from booking_service.reads.profiles import ProfileQueries
 from booking_service.reads.reports import ReportQueries
-from booking_service.reads.reviews import ProfileQueries, ReviewFilter, ReviewQueries
+from booking_service.reads.reviews import ReviewFilter, ReviewQueries
 from booking_service.storage.database import Database, SetClock
 from tests.booking.plans.explained import DAY, LARGE, LEAST, NOW, explain, seeded_id
 

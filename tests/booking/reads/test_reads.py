@@ -12,13 +12,9 @@ import pytest
 from booking_service.domain.booking import State
 from booking_service.domain.inventory import Day
 from booking_service.domain.policy import CancellationPolicy, Tier
+from booking_service.reads.bookings import BookingFilter, BookingQueries
 from booking_service.reads.keyset import Key
-from booking_service.reads.packages import (
-    Availability,
-    BookingFilter,
-    BookingQueries,
-    PackageQueries,
-)
+from booking_service.reads.packages import Availability, PackageQueries
 from booking_service.storage.database import Database, SetClock
 from tests.booking.seed import DAY, NOW, add_booking, add_days, add_package
 
@@ -76,14 +72,10 @@ async def test_package_comes_back_as_it_was_stored(packages: PackageQueries, row
     assert (package.bookable_from, package.bookable_until) == (DAY, None)
     assert package.cancellation_policy == CancellationPolicy((Tier(86400, 10000), Tier(0, 5000)))
     assert package.create_time == NOW
-    vendor = await packages.get_vendor(package.vendor_id)
-    assert vendor is not None
-    assert vendor.name == "Vendor"
 
 
 async def test_unknown_ids_are_none(packages: PackageQueries, bookings: BookingQueries) -> None:
     assert await packages.get_details(uuid4()) is None
-    assert await packages.get_vendor(uuid4()) is None
     assert await packages.check_availability(uuid4(), DAY, NEXT) is None
     assert await bookings.get(uuid4()) is None
 
