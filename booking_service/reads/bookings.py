@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.booking import MAX_STAY_DAYS, Booking, State
@@ -14,6 +15,8 @@ from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, p
 from booking_service.storage import rows
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
+
+_BOOKINGS: Final = QueryGroup("bookings")
 
 _FIRST_DAY = date(1, 1, 1)
 _LAST_DAY = date(9999, 12, 31)
@@ -33,13 +36,11 @@ class BookingFilter:
 class BookingQueries:
     """Reads of bookings."""
 
-    _sql = QueryGroup("bookings")
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get(self, booking_id: UUID) -> Booking | None:
-        row = await self._database.fetchrow(self._sql.get, booking_id)
+        row = await self._database.fetchrow(_BOOKINGS.get, booking_id)
         return rows.booking(row) if row else None
 
     async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
@@ -51,22 +52,22 @@ class BookingQueries:
         dates = (start, end, date.fromordinal(earliest))
         user_id, package_id = wanted.user_id, wanted.package_id
         if user_id is not None and package_id is not None:
-            query = self._sql.get_user_package_bookings
+            query = _BOOKINGS.get_user_package_bookings
             args: tuple[object, ...] = (states, *dates, *last_seen, user_id, package_id)
         elif user_id is not None:
-            query, args = self._sql.get_user_bookings, (states, *dates, *last_seen, user_id)
+            query, args = _BOOKINGS.get_user_bookings, (states, *dates, *last_seen, user_id)
         elif package_id is not None:
-            query, args = self._sql.list_by_package, (states, *dates, *last_seen, package_id)
+            query, args = _BOOKINGS.list_by_package, (states, *dates, *last_seen, package_id)
         elif wanted.start_date is not None or wanted.end_date is not None:
-            query, args = self._sql.list_by_dates, (states, *dates, *last_seen)
+            query, args = _BOOKINGS.list_by_dates, (states, *dates, *last_seen)
         else:
-            query, args = self._sql.list_recent, (states, *last_seen)
+            query, args = _BOOKINGS.list_recent, (states, *last_seen)
         found = await self._database.fetch(query, *args)
         return page([rows.booking(row) for row in found], limit, _created)
 
     async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
         """Those that exist."""
-        found = await self._database.fetch(self._sql.load, booking_ids)
+        found = await self._database.fetch(_BOOKINGS.load, booking_ids)
         return {row["id"]: rows.booking(row) for row in found}
 
 

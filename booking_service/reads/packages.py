@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.inventory import Day, days_of
@@ -18,6 +19,8 @@ from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, p
 from booking_service.storage import rows
 from booking_service.storage.database import Connection, Database, Record, query_timeout_s
 from booking_service.storage.sql import QueryGroup
+
+_PACKAGES: Final = QueryGroup("packages")
 
 _ALL_ZERO = UUID(int=0)
 _LEAST_SORT_KEY = -(2**63)
@@ -64,18 +67,16 @@ class Availability:
 class PackageQueries:
     """Reads of packages and their days."""
 
-    _sql = QueryGroup("packages")
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get_details(self, package_id: UUID) -> Package | None:
-        row = await self._database.fetchrow(self._sql.get_details, package_id)
+        row = await self._database.fetchrow(_PACKAGES.get_details, package_id)
         return rows.package(row) if row else None
 
     async def get_many(self, package_ids: Sequence[UUID]) -> dict[UUID, Package]:
         """Those that exist."""
-        found = await self._database.fetch(self._sql.read, package_ids)
+        found = await self._database.fetch(_PACKAGES.read, package_ids)
         return {row["id"]: rows.package(row) for row in found}
 
     async def list_by_vendor(
@@ -89,7 +90,7 @@ class PackageQueries:
         """Newest first by (create_time, id), of these statuses or, when there are none, of any."""
         wanted = sorted(map(str, statuses))
         found = await self._database.fetch(
-            self._sql.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
+            _PACKAGES.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
         )
         return page([rows.package(row) for row in found], limit, _created)
 
@@ -105,7 +106,7 @@ class PackageQueries:
             now = await self._database.clock.now(connection)
             # Planned for these very filters each time, which a statement without a name is: the
             # one plan that would be kept for all of them could use no index.
-            search = await connection.prepare(self._sql.search, name="", timeout=query_timeout_s())
+            search = await connection.prepare(_PACKAGES.search, name="", timeout=query_timeout_s())
             found = await search.fetch(
                 wanted.location,
                 wanted.type,
@@ -136,7 +137,7 @@ class PackageQueries:
         """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(
-                self._sql.get_details, package_id, timeout=query_timeout_s()
+                _PACKAGES.get_details, package_id, timeout=query_timeout_s()
             )
             if row is None:
                 return None
@@ -150,7 +151,7 @@ class PackageQueries:
         self, connection: Connection, package_id: UUID, start: date, end: date, now: datetime
     ) -> dict[date, Day]:
         found = await connection.fetch(
-            self._sql.check_availability, package_id, start, end, now, timeout=query_timeout_s()
+            _PACKAGES.check_availability, package_id, start, end, now, timeout=query_timeout_s()
         )
         return {row["day"]: Day(row["capacity"], row["held"], row["confirmed"]) for row in found}
 

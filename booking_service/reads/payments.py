@@ -14,14 +14,14 @@ from booking_service.storage import rows
 from booking_service.storage.database import Database, query_timeout_s
 from booking_service.storage.sql import QueryGroup
 
+_PAYMENTS: Final = QueryGroup("payments")
+
 DUE_ROWS: Final = 300
 """Rows that one look for due payments reads at most."""
 
 
 class PaymentQueries:
     """Reads of payments."""
-
-    _sql = QueryGroup("payments")
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,10 +31,10 @@ class PaymentQueries:
     ) -> Page[Payment] | None:
         """Of a booking, oldest first; None without such a booking."""
         found = await self._database.fetch(
-            self._sql.list_by_booking, booking_id, *position(after, BEFORE_ALL), limit + 1
+            _PAYMENTS.list_by_booking, booking_id, *position(after, BEFORE_ALL), limit + 1
         )
         if not found:
-            known = await self._database.fetchrow(self._sql.booking_exists, booking_id)
+            known = await self._database.fetchrow(_PAYMENTS.booking_exists, booking_id)
             if known is None or not known["found"]:
                 return None
         return page([rows.payment(row) for row in found], limit, _created)
@@ -42,13 +42,13 @@ class PaymentQueries:
     async def list_failed(self, *, after: Key | None, limit: int) -> Page[Payment]:
         """Failed payments that are to be tried again, by the time of their next retry."""
         found = await self._database.fetch(
-            self._sql.list_failed, *position(after, BEFORE_ALL), limit + 1
+            _PAYMENTS.list_failed, *position(after, BEFORE_ALL), limit + 1
         )
         return page([rows.payment(row) for row in found], limit, _retried)
 
     async def booking_of(self, payment_row_id: UUID) -> UUID | None:
         """The booking that a payment, known by its row, is for; it never changes."""
-        row = await self._database.fetchrow(self._sql.booking_of, payment_row_id)
+        row = await self._database.fetchrow(_PAYMENTS.booking_of, payment_row_id)
         return None if row is None else row["booking_id"]
 
     async def find_due(self, limit: int) -> tuple[PaymentToClaim, ...]:
@@ -60,7 +60,7 @@ class PaymentQueries:
         async with self._database.connection() as connection:
             now = await self._database.clock.now(connection)
             found = await connection.fetch(
-                self._sql.find_due, now, DUE_ROWS, timeout=query_timeout_s()
+                _PAYMENTS.find_due, now, DUE_ROWS, timeout=query_timeout_s()
             )
         due: list[PaymentToClaim] = []
         awaited = 0

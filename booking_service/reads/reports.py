@@ -7,12 +7,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.booking import State, Transition
 from booking_service.reads.keyset import Key, Page
 from booking_service.storage.database import Database, Record
 from booking_service.storage.sql import QueryGroup
+
+_BOOKINGS: Final = QueryGroup("bookings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,6 @@ class Revenue:
 class ReportQueries:
     """Reads of events and of revenue."""
 
-    _sql = QueryGroup("bookings")
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -52,9 +53,9 @@ class ReportQueries:
         """Oldest first; the key's sort is the version. None without such a booking."""
         last_version = after.sort if after else 0
         found = await self._database.fetch(
-            self._sql.list_events, booking_id, last_version, limit + 1
+            _BOOKINGS.list_events, booking_id, last_version, limit + 1
         )
-        if not found and await self._database.fetchrow(self._sql.get, booking_id) is None:
+        if not found and await self._database.fetchrow(_BOOKINGS.get, booking_id) is None:
             return None
         events = [_recorded(row) for row in found[:limit]]
         more = len(found) > limit
@@ -64,7 +65,7 @@ class ReportQueries:
         self, vendor_id: UUID | None, start: datetime, end: datetime
     ) -> Sequence[Revenue]:
         """Of the bookings first confirmed in [start, end), by currency; None is every vendor's."""
-        found = await self._database.fetch(self._sql.revenue, start, end, vendor_id)
+        found = await self._database.fetch(_BOOKINGS.revenue, start, end, vendor_id)
         return [
             Revenue(
                 row["currency"],

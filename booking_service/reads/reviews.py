@@ -5,6 +5,7 @@ was committed when it ran.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.review import Review
@@ -12,6 +13,8 @@ from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, p
 from booking_service.storage import rows
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
+
+_REVIEWS: Final = QueryGroup("reviews")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,6 @@ class ReviewFilter:
 class ReviewQueries:
     """Reads of reviews."""
 
-    _sql = QueryGroup("reviews")
-
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -36,10 +37,10 @@ class ReviewQueries:
         place = (*position(after, AFTER_ALL), limit + 1)
         if wanted.package_id is not None:
             found = await self._database.fetch(
-                self._sql.list_by_package, wanted.package_id, *place, wanted.min_rating
+                _REVIEWS.list_by_package, wanted.package_id, *place, wanted.min_rating
             )
         else:
-            found = await self._database.fetch(self._sql.list_by_user, wanted.user_id, *place)
+            found = await self._database.fetch(_REVIEWS.list_by_user, wanted.user_id, *place)
         return page([rows.review(row) for row in found], limit, _created)
 
 
