@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from booking_service.domain.booking import Booking, State, Transition
 from booking_service.domain.commands import CancelBooking, FulfilStays, RescheduleBooking
 from booking_service.domain.etag import etag
 from booking_service.domain.package import Package
-from booking_service.domain.policy import refund_minor
+from booking_service.domain.policy import refund_changes_below_s, refund_minor
 from booking_service.domain.refunds import owe_across, refundable_minor
 from booking_service.domain.refusal import (
     Reason,
@@ -122,6 +123,23 @@ def fulfil_all(draft: Draft, command: FulfilStays) -> Decision:
         fulfilled = replace(stay, state=State.FULFILLED, end_time=draft.now)
         draft.put(fulfilled, Transition.FULFILLED, before=stay)
     return draft.decided(len(over))
+
+
+def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -> datetime | None:
+    """Return until when a cancellation gives the refund of `cancelled`, None where that is final.
+
+    `cancelled` is the booking as a cancellation now would leave it.
+    """
+    if booking.state is State.CANCELLED or cancelled.end_time is None:
+        return None
+    begins = package.begins(booking.start_date)
+    changes_below_s = refund_changes_below_s(
+        booking.cancellation_policy,
+        booking.paid_minor,
+        (begins - cancelled.end_time).total_seconds(),
+        cancelled.refund_minor or 0,
+    )
+    return None if changes_below_s is None else begins - timedelta(seconds=changes_below_s)
 
 
 def _changed(booking: Booking, expected_etag: str) -> Refusal | None:

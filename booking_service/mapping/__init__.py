@@ -1,1 +1,1 @@
-"""Proto to domain (`requests`), domain to proto (`answers`), page tokens (`pages`)."""
+"""Requests to commands and query arguments, domain values to replies: translation, no decision."""

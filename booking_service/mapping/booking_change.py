@@ -6,52 +6,29 @@ every bad field named, before anything is looked up.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from datetime import date
-from typing import Generic, TypeVar
-from uuid import UUID, uuid4, uuid5
-
-from google.protobuf.message import Message
+from uuid import uuid4, uuid5
 
 from booking_service.domain.booking import MAX_STAY_DAYS
 from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
-    Command,
     CompleteBooking,
     ConfirmBooking,
     ExtendHold,
     FailBooking,
     Quote,
+    ReconcileInventory,
     RescheduleBooking,
     StartBatch,
     StartBooking,
 )
-from booking_service.mapping import packages
+from booking_service.mapping.bounds import MAX_BATCH, MAX_ETAG, MAX_PARTY_SIZE, MAX_QUANTITY
+from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import Fields
+from booking_service.mapping.policy import read_policy
 from protos.booking.v1 import booking_pb2
-
-MAX_QUANTITY = 100
-MAX_BATCH = 100
-MAX_ETAG = 100
-
-C = TypeVar("C", bound=Command)
-
-
-@dataclass(frozen=True, slots=True)
-class Change(Generic[C]):
-    """A command, and what makes a repeat of it known.
-
-    `fingerprint` is the SHA-256 of the request without its request_id: the ids that a command
-    gets here differ at each repeat, the fingerprint does not. `validate_only`: it is asked what
-    the command would come to, and nothing is to change.
-    """
-
-    command: C
-    request_id: UUID | None
-    fingerprint: bytes
-    validate_only: bool = False
 
 
 def start_booking(
@@ -189,12 +166,14 @@ def reschedule_booking(
     return Change(command, request_id, fingerprint(request), request.validate_only)
 
 
-def fingerprint(request: Message) -> bytes:
-    """SHA-256 of a request's deterministic serialisation without its request_id."""
-    content = type(request)()
-    content.CopyFrom(request)
-    content.ClearField("request_id")
-    return hashlib.sha256(content.SerializeToString(deterministic=True)).digest()
+def reconcile_inventory(
+    request: booking_pb2.ReconcileInventoryRequest,
+) -> Change[ReconcileInventory]:
+    read = Fields()
+    package_id = read.uuid("package_id", request.package_id)
+    request_id = read.optional_uuid("request_id", request.request_id)
+    read.refuse_bad()
+    return Change(ReconcileInventory(package_id, request.repair), request_id, fingerprint(request))
 
 
 def _start(
@@ -214,7 +193,7 @@ def _start(
         end_date=end_date,
         quantity=read.number(f"{path}quantity", request.quantity, low=1, high=MAX_QUANTITY, zero=1),
         party_size=read.number(
-            f"{path}party_size", request.party_size, low=1, high=packages.MAX_PARTY_SIZE, zero=1
+            f"{path}party_size", request.party_size, low=1, high=MAX_PARTY_SIZE, zero=1
         ),
         quote=quote,
     )
@@ -225,14 +204,8 @@ def _stay(
     path: str,
     request: booking_pb2.StartBookingRequest | booking_pb2.RescheduleBookingRequest,
 ) -> tuple[date, date]:
-    start = read.day(
-        f"{path}start_date",
-        request.start_date,
-        present=request.HasField("start_date"),
-        required=True,
-    )
+    start, end = read_dates(read, request, start_required=True, path=path)
     end_present = request.HasField("end_date")
-    end = read.day(f"{path}end_date", request.end_date, present=end_present, required=False)
     return read.day_range(
         f"{path}end_date", start, end, end_present=end_present, most=MAX_STAY_DAYS
     )
@@ -242,5 +215,5 @@ def _quote(read: Fields, field: str, message: booking_pb2.Quote) -> Quote:
     price = read.money(f"{field}.price", message.price, present=message.HasField("price"))
     policy = None
     if message.HasField("cancellation_policy"):
-        policy = packages.policy(read, f"{field}.cancellation_policy", message.cancellation_policy)
+        policy = read_policy(read, f"{field}.cancellation_policy", message.cancellation_policy)
     return Quote(price, policy)

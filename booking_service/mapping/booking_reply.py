@@ -1,99 +1,26 @@
-"""Domain to proto: what callers are answered, money and times exact."""
+"""Domain to proto: the replies of BookingService."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date
-
-from google.protobuf.duration_pb2 import Duration
-from google.type.date_pb2 import Date
-from google.type.money_pb2 import Money as MoneyMessage
+from collections.abc import Iterable, Sequence
 
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.etag import etag
-from booking_service.domain.money import exponent
-from booking_service.domain.package import Package, Vendor
-from booking_service.domain.policy import CancellationPolicy
-from booking_service.mapping.lists import next_token
-from booking_service.mapping.scalars import timestamp
+from booking_service.domain.package import Package
+from booking_service.domain.stays import refund_valid_until
+from booking_service.domain.world import Changes, Reconciliation
+from booking_service.errors import DOMAIN
+from booking_service.mapping.paging import next_token
+from booking_service.mapping.policy import policy
+from booking_service.mapping.scalars import date_of, due_money, money, timestamp
 from booking_service.reads.keyset import Page
-from booking_service.reads.packages import Availability
-from protos.booking.v1 import booking_pb2, catalog_pb2
+from booking_service.reads.reports import RecordedEvent, Revenue
+from protos.booking.v1 import booking_pb2
+from servicekit.errors import ApiError
+
+_Batch = booking_pb2.BatchStartBookingsResponse
 
 _CONFIRMED = frozenset({State.CONFIRMED, State.FULFILLED, State.CANCELLED})
-
-
-def vendor(value: Vendor) -> catalog_pb2.Vendor:
-    return catalog_pb2.Vendor(
-        id=str(value.id),
-        name=value.name,
-        create_time=timestamp(value.create_time),
-        update_time=timestamp(value.update_time),
-        etag=etag(value.version, value.update_time),
-    )
-
-
-def package(value: Package) -> catalog_pb2.Package:
-    return catalog_pb2.Package(
-        id=str(value.id),
-        vendor_id=str(value.vendor_id),
-        title=value.title,
-        type=value.type,
-        location=value.location,
-        time_zone=value.time_zone,
-        status=catalog_pb2.Package.Status.Value(value.status),
-        bookable_from=date_of(value.bookable_from),
-        bookable_until=date_of(value.bookable_until),
-        base_price=money(value.base_price_minor, value.currency),
-        pricing=catalog_pb2.Package.Pricing.Value(value.pricing),
-        min_party_size=value.min_party_size,
-        max_party_size=value.max_party_size,
-        cutoff=Duration(seconds=value.cutoff_s),
-        hold_ttl=Duration(seconds=value.hold_ttl_s),
-        cancellation_policy=policy(value.cancellation_policy),
-        create_time=timestamp(value.create_time),
-        update_time=timestamp(value.update_time),
-        etag=etag(value.version, value.update_time),
-    )
-
-
-def packages(
-    request: catalog_pb2.SearchPackagesRequest, page: Page[Package]
-) -> catalog_pb2.SearchPackagesResponse:
-    return catalog_pb2.SearchPackagesResponse(
-        packages=[package(each) for each in page.items],
-        next_page_token=next_token(request, page.next),
-    )
-
-
-def vendor_packages(
-    request: catalog_pb2.ListVendorPackagesRequest, page: Page[Package]
-) -> catalog_pb2.ListVendorPackagesResponse:
-    return catalog_pb2.ListVendorPackagesResponse(
-        packages=[package(each) for each in page.items],
-        next_page_token=next_token(request, page.next),
-    )
-
-
-def package_batch(values: Iterable[Package]) -> catalog_pb2.BatchGetPackagesResponse:
-    return catalog_pb2.BatchGetPackagesResponse(packages=[package(each) for each in values])
-
-
-def capacity_set(days_set: int) -> catalog_pb2.SetCapacityResponse:
-    return catalog_pb2.SetCapacityResponse(days_set=days_set)
-
-
-def availability(found: Availability) -> catalog_pb2.CheckAvailabilityResponse:
-    return catalog_pb2.CheckAvailabilityResponse(
-        available=found.reason is None,
-        days=[
-            catalog_pb2.DayAvailability(
-                date=date_of(each), capacity=day.capacity, taken=day.taken, free=day.free
-            )
-            for each, day in found.days
-        ],
-        reason=found.reason or "",
-    )
 
 
 def booking(value: Booking, *, foreseen: bool = False) -> booking_pb2.Booking:
@@ -122,34 +49,72 @@ def booking_batch(values: Iterable[Booking]) -> booking_pb2.BatchGetBookingsResp
     return booking_pb2.BatchGetBookingsResponse(bookings=[booking(each) for each in values])
 
 
-def money(minor: int, currency: str) -> MoneyMessage:
-    """An amount of at least 0 minor units."""
-    digits = exponent(currency)
-    if digits is None:
-        raise ValueError(f"{currency} is stored and not a currency of ISO 4217")
-    units, rest = divmod(minor, 10**digits)
-    return MoneyMessage(currency_code=currency, units=units, nanos=rest * 10 ** (9 - digits))
+def cancellation(
+    booking: Booking, cancelled: Booking, package: Package
+) -> booking_pb2.CancellationPreview:
+    """Of a booking as it is, and as a cancellation now would leave it."""
+    refund_minor = cancelled.refund_minor or 0
+    return booking_pb2.CancellationPreview(
+        refund=money(refund_minor, booking.currency),
+        fee=money(max(0, booking.paid_minor - refund_minor), booking.currency),
+        valid_until=timestamp(refund_valid_until(booking, cancelled, package)),
+    )
 
 
-def due_money(minor: int, currency: str) -> MoneyMessage | None:
-    """An amount, or None for nothing."""
-    return money(minor, currency) if minor else None
+def reschedule(moved: Booking, changes: Changes) -> booking_pb2.ReschedulePreview:
+    """Of a booking as a change of dates now would leave it."""
+    refund_minor = sum(refund.amount_minor for refund in changes.refunds.values())
+    return booking_pb2.ReschedulePreview(
+        price=money(moved.price_minor, moved.currency),
+        balance_due=due_money(moved.balance_due_minor, moved.currency),
+        refund=due_money(refund_minor, moved.currency),
+    )
 
 
-def policy(value: CancellationPolicy) -> catalog_pb2.CancellationPolicy:
-    return catalog_pb2.CancellationPolicy(
-        tiers=[
-            catalog_pb2.CancellationPolicy.Tier(
-                before=Duration(seconds=tier.before_s),
-                refund_basis_points=tier.refund_basis_points,
+def started(outcomes: Iterable[Booking | ApiError]) -> booking_pb2.BatchStartBookingsResponse:
+    """What became of each start of a batch."""
+    return _Batch(results=[_result(outcome) for outcome in outcomes])
+
+
+def events(
+    request: booking_pb2.ListBookingEventsRequest, page: Page[RecordedEvent]
+) -> booking_pb2.ListBookingEventsResponse:
+    return booking_pb2.ListBookingEventsResponse(
+        events=[_event(each) for each in page.items],
+        next_page_token=next_token(request, page.next),
+    )
+
+
+def revenue(lines: Sequence[Revenue]) -> booking_pb2.RevenueReport:
+    return booking_pb2.RevenueReport(
+        lines=[
+            booking_pb2.RevenueReport.Line(
+                currency=line.currency,
+                bookings=line.bookings,
+                gross=money(line.gross_minor, line.currency),
+                refunded=money(line.refunded_minor, line.currency),
+                net=money(line.gross_minor - line.refunded_minor, line.currency),
             )
-            for tier in value.tiers
+            for line in lines
         ]
     )
 
 
-def date_of(value: date | None) -> Date | None:
-    return None if value is None else Date(year=value.year, month=value.month, day=value.day)
+def reconciled(found: Reconciliation) -> booking_pb2.ReconcileInventoryResponse:
+    return booking_pb2.ReconcileInventoryResponse(
+        days=found.days,
+        drifts=[
+            booking_pb2.ReconcileInventoryResponse.Drift(
+                date=date_of(drift.day),
+                held=drift.stored.held,
+                recounted_held=drift.recounted.held,
+                confirmed=drift.stored.confirmed,
+                recounted_confirmed=drift.recounted.confirmed,
+            )
+            for drift in found.drifts
+        ],
+        repaired=found.repaired,
+    )
 
 
 def _booking(value: Booking) -> booking_pb2.Booking:
@@ -180,4 +145,24 @@ def _booking(value: Booking) -> booking_pb2.Booking:
         etag=etag(value.version, value.update_time),
         balance_due=due_money(value.balance_due_minor, value.currency),
         extensions=value.extensions,
+    )
+
+
+def _result(outcome: Booking | ApiError) -> _Batch.Result:
+    if isinstance(outcome, ApiError):
+        return _Batch.Result(error=outcome.to_status(DOMAIN))
+    return _Batch.Result(booking=booking(outcome))
+
+
+def _event(event: RecordedEvent) -> booking_pb2.BookingEvent:
+    unspecified = booking_pb2.Booking.STATE_UNSPECIFIED
+    from_state = event.from_state
+    return booking_pb2.BookingEvent(
+        version=event.version,
+        transition=event.transition,
+        from_state=booking_pb2.Booking.State.Value(from_state) if from_state else unspecified,
+        to_state=booking_pb2.Booking.State.Value(event.to_state),
+        reason=event.reason,
+        caller=event.caller,
+        time=timestamp(event.time),
     )

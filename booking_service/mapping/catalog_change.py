@@ -6,19 +6,49 @@ every bad field named, before anything is looked up.
 
 from __future__ import annotations
 
-from uuid import uuid4
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+from uuid import UUID, uuid4
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from booking_service.domain.commands import (
+    CapacityRange,
     CreatePackage,
     CreateVendor,
-    ReconcileInventory,
     SetCapacity,
     UpdatePackage,
 )
-from booking_service.mapping import packages
-from booking_service.mapping.booking_change import MAX_ETAG, Change, fingerprint
-from booking_service.mapping.fields import Fields
-from protos.booking.v1 import booking_pb2, catalog_pb2
+from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
+from booking_service.mapping.bounds import MAX_ETAG, MAX_PARTY_SIZE
+from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.dates import read_dates
+from booking_service.mapping.fields import FIRST_DATE, Fields
+from booking_service.mapping.policy import read_policy
+from protos.booking.v1 import catalog_pb2
+
+MAX_CAPACITY: Final = 1_000_000
+MAX_CAPACITY_DAYS: Final = 3660
+MAX_CAPACITY_RANGES: Final = 3660
+
+_DAY_S: Final = 24 * 3600
+
+# What an update may name, and what that is of a PackageDraft.
+_CHANGEABLE: Final = {
+    "title": ("title",),
+    "type": ("type",),
+    "location": ("location",),
+    "status": ("status",),
+    "bookable_from": ("bookable_from",),
+    "bookable_until": ("bookable_until",),
+    "base_price": ("base_price_minor", "currency"),
+    "min_party_size": ("min_party_size",),
+    "max_party_size": ("max_party_size",),
+    "cutoff": ("cutoff_s",),
+    "hold_ttl": ("hold_ttl_s",),
+    "cancellation_policy": ("cancellation_policy",),
+}
 
 
 def create_vendor(request: catalog_pb2.CreateVendorRequest) -> Change[CreateVendor]:
@@ -41,7 +71,7 @@ def create_package(request: catalog_pb2.CreatePackageRequest) -> Change[CreatePa
     if not request.HasField("package"):
         read.bad("package", "is required")
         read.refuse_bad()
-    draft = packages.draft(read, "package", request.package, package_id)
+    draft = _draft(read, "package", request.package, package_id)
     read.refuse_bad()
     return Change(CreatePackage(draft), request_id, fingerprint(request))
 
@@ -50,7 +80,7 @@ def set_capacity(request: catalog_pb2.SetCapacityRequest) -> Change[SetCapacity]
     read = Fields()
     package_id = read.uuid("package_id", request.package_id)
     request_id = read.optional_uuid("request_id", request.request_id)
-    ranges = packages.capacity_ranges(read, "ranges", request.ranges)
+    ranges = _capacity_ranges(read, "ranges", request.ranges)
     read.refuse_bad()
     return Change(SetCapacity(package_id, ranges), request_id, fingerprint(request))
 
@@ -65,17 +95,150 @@ def update_package(request: catalog_pb2.UpdatePackageRequest) -> Change[UpdatePa
         read.bad("package", "is required")
         package_id = uuid4()
     etag = read.text("package.etag", package.etag, most=MAX_ETAG, required=False)
-    changes = packages.changes(read, "package", package, "update_mask", request.update_mask)
+    changes = _changes(read, "package", package, "update_mask", request.update_mask)
     read.refuse_bad()
     command = UpdatePackage(package_id, changes, etag)
     return Change(command, request_id, fingerprint(request))
 
 
-def reconcile_inventory(
-    request: booking_pb2.ReconcileInventoryRequest,
-) -> Change[ReconcileInventory]:
-    read = Fields()
-    package_id = read.uuid("package_id", request.package_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
-    read.refuse_bad()
-    return Change(ReconcileInventory(package_id, request.repair), request_id, fingerprint(request))
+def _draft(
+    read: Fields, field: str, message: catalog_pb2.Package, package_id: UUID
+) -> PackageDraft:
+    """A package as its creator describes it; output-only fields are ignored."""
+    from_, until = _bookable(read, field, message)
+    min_party, max_party = _party(read, field, message)
+    price = read.money(
+        f"{field}.base_price", message.base_price, present=message.HasField("base_price")
+    )
+    hold_ttl_s = 15 * 60
+    if message.HasField("hold_ttl"):
+        hold_ttl_s = read.seconds(f"{field}.hold_ttl", message.hold_ttl, low=60, high=_DAY_S)
+    return PackageDraft(
+        id=package_id,
+        vendor_id=read.uuid(f"{field}.vendor_id", message.vendor_id),
+        title=read.text(f"{field}.title", message.title, most=200),
+        type=read.text(f"{field}.type", message.type, most=60),
+        location=read.text(f"{field}.location", message.location, most=120),
+        time_zone=read.time_zone(f"{field}.time_zone", message.time_zone),
+        status=PackageStatus(
+            read.choice(
+                f"{field}.status", message.status, catalog_pb2.Package.Status, unset="ACTIVE"
+            )
+        ),
+        bookable_from=from_,
+        bookable_until=until,
+        base_price_minor=price.minor,
+        currency=price.currency,
+        pricing=Pricing(
+            read.choice(
+                f"{field}.pricing",
+                message.pricing,
+                catalog_pb2.Package.Pricing,
+                unset="PER_UNIT_DAY",
+            )
+        ),
+        min_party_size=min_party,
+        max_party_size=max_party,
+        cutoff_s=read.seconds(f"{field}.cutoff", message.cutoff, low=0, high=365 * _DAY_S),
+        hold_ttl_s=hold_ttl_s,
+        cancellation_policy=read_policy(
+            read, f"{field}.cancellation_policy", message.cancellation_policy
+        ),
+    )
+
+
+def _changes(
+    read: Fields, field: str, message: catalog_pb2.Package, mask_field: str, mask: FieldMask
+) -> dict[str, object]:
+    """What an update changes, as fields of PackageDraft: those that the mask names, each checked as
+    on creation. How they go with what is stored is for the domain to say.
+    """
+    if not mask.paths:
+        read.bad(mask_field, "is required")
+    named: list[str] = []
+    for n, path in enumerate(mask.paths[: len(_CHANGEABLE) + 1]):
+        if path not in _CHANGEABLE:
+            read.bad(f"{mask_field}.paths[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
+        elif path in named:
+            read.bad(f"{mask_field}.paths[{n}]", f"names {path} again")
+        else:
+            named.append(path)
+    if "status" in named and message.status == catalog_pb2.Package.STATUS_UNSPECIFIED:
+        read.bad(f"{field}.status", "is required")
+    change = catalog_pb2.Package()
+    FieldMask(paths=named).MergeMessage(message, change)
+    whole = Fields()
+    value = _draft(whole, field, change, UUID(int=0))
+    read.take(whole, [f"{field}.{path}" for path in named])
+    return {name: getattr(value, name) for path in named for name in _CHANGEABLE[path]}
+
+
+def _capacity_ranges(
+    read: Fields, field: str, messages: Sequence[catalog_pb2.CapacityRange]
+) -> tuple[CapacityRange, ...]:
+    """Ranges that do not overlap, of at most 3660 days together."""
+    if not messages:
+        read.bad(field, "is required")
+    if len(messages) > MAX_CAPACITY_RANGES:
+        read.bad(field, f"must be at most {MAX_CAPACITY_RANGES} ranges, are {len(messages)}")
+        return ()
+    numbered: list[tuple[date, date, int]] = []
+    ranges = []
+    for n, message in enumerate(messages):
+        path = f"{field}[{n}]"
+        start, end = read_dates(read, message, start_required=True, path=f"{path}.")
+        end_present = message.HasField("end_date")
+        capacity = read.number(f"{path}.capacity", message.capacity, low=0, high=MAX_CAPACITY)
+        first, after = read.day_range(
+            f"{path}.end_date", start, end, end_present=end_present, most=MAX_CAPACITY_DAYS
+        )
+        ranges.append(CapacityRange(first, after, capacity))
+        if start is not None and first < after:
+            numbered.append((first, after, n))
+    numbered.sort()
+    furthest, owner = FIRST_DATE, 0
+    for first, after, n in numbered:
+        if first < furthest:
+            read.bad(f"{field}[{n}].start_date", f"overlaps {field}[{owner}]")
+        if after > furthest:
+            furthest, owner = after, n
+    total_days = sum((after - first).days for first, after, _ in numbered)
+    if len(messages) > 1 and total_days > MAX_CAPACITY_DAYS:
+        read.bad(field, f"must be at most {MAX_CAPACITY_DAYS} days together, are {total_days}")
+    return tuple(ranges)
+
+
+def _bookable(
+    read: Fields, field: str, message: catalog_pb2.Package
+) -> tuple[date | None, date | None]:
+    from_ = read.day(
+        f"{field}.bookable_from",
+        message.bookable_from,
+        present=message.HasField("bookable_from"),
+        required=False,
+    )
+    until = read.day(
+        f"{field}.bookable_until",
+        message.bookable_until,
+        present=message.HasField("bookable_until"),
+        required=False,
+    )
+    if from_ is not None and until is not None and until <= from_:
+        read.bad(f"{field}.bookable_until", f"must be after bookable_from {from_}, is {until}")
+    return from_, until
+
+
+def _party(read: Fields, field: str, message: catalog_pb2.Package) -> tuple[int, int]:
+    low = read.number(
+        f"{field}.min_party_size", message.min_party_size, low=1, high=MAX_PARTY_SIZE, zero=1
+    )
+    high = read.number(
+        f"{field}.max_party_size",
+        message.max_party_size,
+        low=1,
+        high=MAX_PARTY_SIZE,
+        zero=MAX_PARTY_SIZE,
+    )
+    if 1 <= high < low <= MAX_PARTY_SIZE:
+        read.bad(f"{field}.max_party_size", f"must be at least min_party_size {low}, is {high}")
+    return low, high

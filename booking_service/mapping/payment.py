@@ -16,11 +16,10 @@ from booking_service.domain.commands import (
     RefundPayment,
 )
 from booking_service.domain.money import Money
-from booking_service.mapping import lists
-from booking_service.mapping.booking_change import Change, fingerprint
-from booking_service.mapping.booking_reply import money
+from booking_service.mapping import paging
+from booking_service.mapping.command_request import Change, fingerprint
 from booking_service.mapping.fields import Fields
-from booking_service.mapping.scalars import timestamp
+from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
 from protos.booking.v1 import payment_pb2
 
@@ -114,21 +113,21 @@ def record_payment(request: payment_pb2.RecordPaymentRequest) -> Change[RecordPa
 def list_payments(request: payment_pb2.ListPaymentsRequest) -> PaymentList:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
-    limit = lists.size_of(read, "page_size", request.page_size)
+    limit = paging.size_of(read, "page_size", request.page_size)
     read.refuse_bad()
-    return PaymentList(booking_id, lists.after(request, request.page_token), limit)
+    return PaymentList(booking_id, paging.after(request, request.page_token), limit)
 
 
 def list_failed(request: payment_pb2.ListFailedPaymentsRequest) -> FailedList:
     read = Fields()
-    limit = lists.size_of(read, "page_size", request.page_size)
+    limit = paging.size_of(read, "page_size", request.page_size)
     read.refuse_bad()
-    return FailedList(lists.after(request, request.page_token), limit)
+    return FailedList(paging.after(request, request.page_token), limit)
 
 
 def claim_failed(request: payment_pb2.ClaimFailedPaymentsRequest) -> Claim:
     read = Fields()
-    limit = lists.size_of(read, "limit", request.limit, default=DEFAULT_CLAIM, most=MAX_CLAIM)
+    limit = paging.size_of(read, "limit", request.limit, default=DEFAULT_CLAIM, most=MAX_CLAIM)
     lease_s = DEFAULT_LEASE_S
     if request.HasField("lease"):
         lease_s = read.seconds("lease", request.lease, low=1, high=MAX_LEASE_S)
@@ -168,7 +167,7 @@ def payments(
 ) -> payment_pb2.ListPaymentsResponse:
     return payment_pb2.ListPaymentsResponse(
         payments=[payment(each) for each in page.items],
-        next_page_token=lists.next_token(request, page.next),
+        next_page_token=paging.next_token(request, page.next),
     )
 
 
@@ -177,7 +176,7 @@ def failed_payments(
 ) -> payment_pb2.ListFailedPaymentsResponse:
     return payment_pb2.ListFailedPaymentsResponse(
         payments=[payment(each) for each in page.items],
-        next_page_token=lists.next_token(request, page.next),
+        next_page_token=paging.next_token(request, page.next),
     )
 
 

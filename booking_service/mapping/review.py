@@ -1,32 +1,26 @@
-"""Reviews and profiles, proto to domain and back.
+"""Reviews, proto to domain and back.
 
-Bounds are those that the comments of review.proto and profile.proto state; every bad field is
-named at once.
+Bounds are those that the comments of review.proto state; every bad field is named at once.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from typing import Final
 from uuid import uuid4
 
-from booking_service.domain.commands import CreateReview, UpdateProfile
+from booking_service.domain.commands import CreateReview
 from booking_service.domain.etag import etag
-from booking_service.domain.profile import UserProfile
 from booking_service.domain.review import Review
-from booking_service.mapping import lists
-from booking_service.mapping.booking_change import Change, fingerprint
+from booking_service.mapping import paging
+from booking_service.mapping.command_request import Change, fingerprint
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from booking_service.reads.keyset import Key, Page
 from booking_service.reads.reviews import ReviewFilter
-from protos.booking.v1 import profile_pb2, review_pb2
+from protos.booking.v1 import review_pb2
 
-MAX_RATING = 5
-
-# RFC 5646 in outline: subtags of letters and digits, the first a language or "x" or "i".
-_LANGUAGE_TAG = re.compile(r"([A-Za-z]{2,8}|[xXiI](?=-))(-[A-Za-z0-9]{1,8})*")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+MAX_RATING: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +56,10 @@ def list_reviews(request: review_pb2.ListReviewsRequest) -> ReviewList:
     min_rating = read.number("min_rating", request.min_rating, low=0, high=MAX_RATING)
     if request.min_rating and not request.package_id:
         read.bad("min_rating", "needs package_id")
-    limit = lists.size_of(read, "page_size", request.page_size)
+    limit = paging.size_of(read, "page_size", request.page_size)
     read.refuse_bad()
     wanted = ReviewFilter(package_id, user_id or None, min_rating)
-    return ReviewList(wanted, lists.after(request, request.page_token), limit)
-
-
-def get_profile(request: profile_pb2.GetUserProfileRequest) -> str:
-    read = Fields()
-    user_id = read.text("user_id", request.user_id, most=128)
-    read.refuse_bad()
-    return user_id
-
-
-def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> Change[UpdateProfile]:
-    """Output-only fields of the profile are ignored."""
-    read = Fields()
-    request_id = read.optional_uuid("request_id", request.request_id)
-    given = request.profile
-    if not request.HasField("profile"):
-        read.bad("profile", "is required")
-        read.refuse_bad()
-    command = UpdateProfile(
-        profile_id=uuid4(),
-        user_id=read.text("profile.user_id", given.user_id, most=128),
-        display_name=read.text("profile.display_name", given.display_name, most=200),
-        email=_matching(
-            read, "profile.email", given.email, _EMAIL, 254, "must have the form name@domain"
-        ),
-        locale=_matching(
-            read,
-            "profile.locale",
-            given.locale,
-            _LANGUAGE_TAG,
-            35,
-            'must be a BCP 47 language tag, such as "pt-BR"',
-        ),
-        etag=read.text("profile.etag", given.etag, most=100, required=False),
-    )
-    read.refuse_bad()
-    return Change(command, request_id, fingerprint(request))
+    return ReviewList(wanted, paging.after(request, request.page_token), limit)
 
 
 def review(value: Review) -> review_pb2.Review:
@@ -123,27 +81,5 @@ def reviews(
 ) -> review_pb2.ListReviewsResponse:
     return review_pb2.ListReviewsResponse(
         reviews=[review(each) for each in page.items],
-        next_page_token=lists.next_token(request, page.next),
+        next_page_token=paging.next_token(request, page.next),
     )
-
-
-def profile(value: UserProfile) -> profile_pb2.UserProfile:
-    return profile_pb2.UserProfile(
-        user_id=value.user_id,
-        display_name=value.display_name,
-        email=value.email,
-        locale=value.locale,
-        create_time=timestamp(value.create_time),
-        update_time=timestamp(value.update_time),
-        etag=etag(value.version, value.update_time),
-    )
-
-
-def _matching(
-    read: Fields, field: str, value: str, pattern: re.Pattern[str], most: int, description: str
-) -> str:
-    """Of an optional text of at most `most` characters in a form."""
-    read.text(field, value, most=most, required=False)
-    if value and len(value) <= most and not pattern.fullmatch(value):
-        read.bad(field, description)
-    return value

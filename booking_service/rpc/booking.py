@@ -15,10 +15,8 @@ from booking_service.mapping import (
     booking_change,
     booking_read,
     booking_reply,
-    catalog_change,
-    reports,
 )
-from booking_service.mapping.booking_change import Change
+from booking_service.mapping.command_request import Change
 from booking_service.reads.bookings import BookingQueries
 from booking_service.reads.packages import PackageQueries
 from booking_service.reads.reports import ReportQueries
@@ -56,7 +54,7 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
     ) -> booking_pb2.BatchStartBookingsResponse:
         batch = booking_change.start_batch(request, session_id())
         starts = self._start_all if request.all_or_nothing else self._start_each
-        return reports.started(await starts(batch))
+        return booking_reply.started(await starts(batch))
 
     async def ExtendHold(
         self, request: booking_pb2.ExtendHoldRequest, context: Context
@@ -96,7 +94,7 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         booking = found(await self._bookings.get(booking_id), "booking", booking_id)
         cancelled, _ = await self._changes.preview(command, Booking)
         packages = await self._packages.get_many([booking.package_id])
-        return reports.cancellation(booking, cancelled, packages[booking.package_id])
+        return booking_reply.cancellation(booking, cancelled, packages[booking.package_id])
 
     async def CancelBooking(
         self, request: booking_pb2.CancelBookingRequest, context: Context
@@ -109,7 +107,7 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         self, request: booking_pb2.RescheduleBookingRequest, context: Context
     ) -> booking_pb2.ReschedulePreview:
         change = booking_change.reschedule_booking(request)
-        return reports.reschedule(*await self._changes.preview(change.command, Booking))
+        return booking_reply.reschedule(*await self._changes.preview(change.command, Booking))
 
     async def RescheduleBooking(
         self, request: booking_pb2.RescheduleBookingRequest, context: Context
@@ -147,21 +145,21 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         page = await self._history.list_events(
             listed.booking_id, after=listed.after, limit=listed.limit
         )
-        return reports.events(request, found(page, "booking", listed.booking_id))
+        return booking_reply.events(request, found(page, "booking", listed.booking_id))
 
     async def GetRevenueReport(
         self, request: booking_pb2.GetRevenueReportRequest, context: Context
     ) -> booking_pb2.RevenueReport:
         report = booking_read.revenue_report(request)
-        return reports.revenue(
+        return booking_reply.revenue(
             await self._history.revenue(report.vendor_id, report.start, report.end)
         )
 
     async def ReconcileInventory(
         self, request: booking_pb2.ReconcileInventoryRequest, context: Context
     ) -> booking_pb2.ReconcileInventoryResponse:
-        change = catalog_change.reconcile_inventory(request)
-        return reports.reconciled(await self._changes.carry_out(change, Reconciliation))
+        change = booking_change.reconcile_inventory(request)
+        return booking_reply.reconciled(await self._changes.carry_out(change, Reconciliation))
 
     async def _start_all(self, batch: Change[StartBatch]) -> Sequence[Booking]:
         started: tuple[Booking, ...] = await self._changes.carry_out(batch, tuple)

@@ -8,7 +8,7 @@ import grpc
 
 from booking_service.domain.package import Package, Vendor
 from booking_service.errors import all_found, found
-from booking_service.mapping import booking_read, booking_reply, catalog_change
+from booking_service.mapping import catalog_change, catalog_read, catalog_reply
 from booking_service.monitoring.telemetry import Telemetry
 from booking_service.reads.packages import PackageQueries
 from booking_service.rpc.command_gateway import Changes
@@ -29,64 +29,64 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_pb2.CreateVendorRequest, context: Context
     ) -> catalog_pb2.Vendor:
         change = catalog_change.create_vendor(request)
-        return booking_reply.vendor(await self._changes.carry_out(change, Vendor))
+        return catalog_reply.vendor(await self._changes.carry_out(change, Vendor))
 
     async def CreatePackage(
         self, request: catalog_pb2.CreatePackageRequest, context: Context
     ) -> catalog_pb2.Package:
         change = catalog_change.create_package(request)
-        return booking_reply.package(await self._changes.carry_out(change, Package))
+        return catalog_reply.package(await self._changes.carry_out(change, Package))
 
     async def SetCapacity(
         self, request: catalog_pb2.SetCapacityRequest, context: Context
     ) -> catalog_pb2.SetCapacityResponse:
         change = catalog_change.set_capacity(request)
-        return booking_reply.capacity_set(await self._changes.carry_out(change, int))
+        return catalog_reply.capacity_set(await self._changes.carry_out(change, int))
 
     async def GetPackage(
         self, request: catalog_pb2.GetPackageRequest, context: Context
     ) -> catalog_pb2.Package:
-        package_id = booking_read.get_package(request)
+        package_id = catalog_read.get_package(request)
         package = found(await self._packages.get_details(package_id), "package", package_id)
         self._telemetry.viewed(package)
-        return booking_reply.package(package)
+        return catalog_reply.package(package)
 
     async def SearchPackages(
         self, request: catalog_pb2.SearchPackagesRequest, context: Context
     ) -> catalog_pb2.SearchPackagesResponse:
-        search = booking_read.search_packages(request)
+        search = catalog_read.search_packages(request)
         page = await self._packages.search(
             search.wanted, search.order, after=search.after, limit=search.limit
         )
-        return booking_reply.packages(request, page)
+        return catalog_reply.packages(request, page)
 
     async def CheckAvailability(
         self, request: catalog_pb2.CheckAvailabilityRequest, context: Context
     ) -> catalog_pb2.CheckAvailabilityResponse:
-        stay = booking_read.check_availability(request)
+        stay = catalog_read.check_availability(request)
         seats = await self._packages.check_availability(
             stay.package_id, stay.start_date, stay.end_date, stay.quantity
         )
-        return booking_reply.availability(found(seats, "package", stay.package_id))
+        return catalog_reply.availability(found(seats, "package", stay.package_id))
 
     async def BatchGetPackages(
         self, request: catalog_pb2.BatchGetPackagesRequest, context: Context
     ) -> catalog_pb2.BatchGetPackagesResponse:
-        package_ids = booking_read.batch_get_packages(request)
+        package_ids = catalog_read.batch_get_packages(request)
         known = await self._packages.get_many(package_ids)
-        return booking_reply.package_batch(all_found(known, "package", package_ids))
+        return catalog_reply.package_batch(all_found(known, "package", package_ids))
 
     async def UpdatePackage(
         self, request: catalog_pb2.UpdatePackageRequest, context: Context
     ) -> catalog_pb2.Package:
         change = catalog_change.update_package(request)
-        return booking_reply.package(await self._changes.carry_out(change, Package))
+        return catalog_reply.package(await self._changes.carry_out(change, Package))
 
     async def ListVendorPackages(
         self, request: catalog_pb2.ListVendorPackagesRequest, context: Context
     ) -> catalog_pb2.ListVendorPackagesResponse:
-        listed = booking_read.list_vendor_packages(request)
+        listed = catalog_read.list_vendor_packages(request)
         page = await self._packages.list_by_vendor(
             listed.vendor_id, listed.statuses, after=listed.after, limit=listed.limit
         )
-        return booking_reply.vendor_packages(request, page)
+        return catalog_reply.vendor_packages(request, page)

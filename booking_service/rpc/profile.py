@@ -8,7 +8,7 @@ import grpc
 
 from booking_service.domain.profile import UserProfile
 from booking_service.errors import found
-from booking_service.mapping import review
+from booking_service.mapping import profile
 from booking_service.reads.profiles import ProfileQueries
 from booking_service.rpc.command_gateway import Changes
 from protos.booking.v1 import profile_pb2, profile_pb2_grpc
@@ -26,11 +26,11 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
     async def GetUserProfile(
         self, request: profile_pb2.GetUserProfileRequest, context: Context
     ) -> profile_pb2.UserProfile:
-        user_id = review.get_profile(request)
-        return review.profile(found(await self._profiles.get(user_id), "user profile", user_id))
+        user_id = profile.get_profile(request)
+        return profile.profile(found(await self._profiles.get(user_id), "user profile", user_id))
 
     async def UpdateUserProfile(
         self, request: profile_pb2.UpdateUserProfileRequest, context: Context
     ) -> profile_pb2.UserProfile:
-        change = review.update_profile(request)
-        return review.profile(await self._changes.carry_out(change, UserProfile))
+        change = profile.update_profile(request)
+        return profile.profile(await self._changes.carry_out(change, UserProfile))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_service.domain.money import Money, exponent
-from booking_service.mapping import booking_reply
+from booking_service.mapping import scalars
 from booking_service.mapping.fields import MAX_AMOUNT_MINOR, Fields
 from servicekit.errors import ApiError
 
@@ -18,7 +18,7 @@ currencies = st.sampled_from(["JPY", "USD", "EUR", "KWD", "CLF"])
 def test_an_amount_comes_back_exactly(minor: int, currency: str) -> None:
     digits = exponent(currency)
     assert digits is not None
-    told = booking_reply.money(minor, currency)
+    told = scalars.money(minor, currency)
     assert told.units * 10**digits + told.nanos * 10**digits // 10**9 == minor
     fields = Fields()
     assert fields.money("price", told, present=True) == Money(minor, currency)
@@ -29,7 +29,7 @@ def test_an_amount_comes_back_exactly(minor: int, currency: str) -> None:
 def test_a_fraction_of_a_minor_unit_is_refused(units: int, nanos: int, currency: str) -> None:
     digits = exponent(currency)
     assert digits is not None
-    told = booking_reply.money(0, currency)
+    told = scalars.money(0, currency)
     told.units, told.nanos = units, nanos
     fields = Fields()
     read = fields.money("price", told, present=True)

@@ -1,0 +1,81 @@
+"""Profiles, proto to domain and back.
+
+Bounds are those that the comments of profile.proto state; every bad field is named at once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from uuid import uuid4
+
+from booking_service.domain.commands import UpdateProfile
+from booking_service.domain.etag import etag
+from booking_service.domain.profile import UserProfile
+from booking_service.mapping.bounds import MAX_ETAG
+from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.fields import Fields
+from booking_service.mapping.scalars import timestamp
+from protos.booking.v1 import profile_pb2
+
+# RFC 5646 in outline: subtags of letters and digits, the first a language or "x" or "i".
+_LANGUAGE_TAG: Final = re.compile(r"([A-Za-z]{2,8}|[xXiI](?=-))(-[A-Za-z0-9]{1,8})*")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+def get_profile(request: profile_pb2.GetUserProfileRequest) -> str:
+    read = Fields()
+    user_id = read.text("user_id", request.user_id, most=128)
+    read.refuse_bad()
+    return user_id
+
+
+def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> Change[UpdateProfile]:
+    """Output-only fields of the profile are ignored."""
+    read = Fields()
+    request_id = read.optional_uuid("request_id", request.request_id)
+    given = request.profile
+    if not request.HasField("profile"):
+        read.bad("profile", "is required")
+        read.refuse_bad()
+    command = UpdateProfile(
+        profile_id=uuid4(),
+        user_id=read.text("profile.user_id", given.user_id, most=128),
+        display_name=read.text("profile.display_name", given.display_name, most=200),
+        email=_matching(
+            read, "profile.email", given.email, _EMAIL, 254, "must have the form name@domain"
+        ),
+        locale=_matching(
+            read,
+            "profile.locale",
+            given.locale,
+            _LANGUAGE_TAG,
+            35,
+            'must be a BCP 47 language tag, such as "pt-BR"',
+        ),
+        etag=read.text("profile.etag", given.etag, most=MAX_ETAG, required=False),
+    )
+    read.refuse_bad()
+    return Change(command, request_id, fingerprint(request))
+
+
+def profile(value: UserProfile) -> profile_pb2.UserProfile:
+    return profile_pb2.UserProfile(
+        user_id=value.user_id,
+        display_name=value.display_name,
+        email=value.email,
+        locale=value.locale,
+        create_time=timestamp(value.create_time),
+        update_time=timestamp(value.update_time),
+        etag=etag(value.version, value.update_time),
+    )
+
+
+def _matching(
+    read: Fields, field: str, value: str, pattern: re.Pattern[str], most: int, description: str
+) -> str:
+    """Of an optional text of at most `most` characters in a form."""
+    read.text(field, value, most=most, required=False)
+    if value and len(value) <= most and not pattern.fullmatch(value):
+        read.bad(field, description)
+    return value
