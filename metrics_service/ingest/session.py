@@ -1,5 +1,5 @@
-"""One tracking stream at the server's end: frames are taken without waiting for the log, answered
-when it has answered, and a client is told once why it must go back.
+"""One tracking stream at the server's end: it takes frames without waiting for the log, answers
+them when the log has, and sends a client only once the reason why it must go back.
 """
 
 from __future__ import annotations
@@ -14,17 +14,9 @@ import structlog
 
 from metrics_service.eventlog.errors import FencedError, GapError
 from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
-from metrics_service.ingest.ports import (
-    HEARTBEAT,
-    Fold,
-    Health,
-    Log,
-    ServerLane,
-    Terms,
-    ack_frame,
-    nack_frame,
-    welcome_frame,
-)
+from metrics_service.ingest.frames import HEARTBEAT, identity_of, nack_frame, welcome_frame
+from metrics_service.ingest.lane import ServerLane
+from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.storage.errors import line_of
 from protos.tracking.v1 import tracking_pb2
 from servicekit.patience import within
@@ -33,9 +25,8 @@ log = structlog.get_logger()
 
 SCHEMA: Final = 1
 MISSED_HEARTBEATS: Final = 3
-ID_MAX_CHARS: Final = 128
 OVERDUE_HEARTBEATS: Final = 2
-CONTROL_FRAMES_MAX: Final = 64
+MAX_CONTROL_FRAMES: Final = 64
 
 Write = Callable[[tracking_pb2.ServerFrame], Coroutine[Any, Any, None]]
 
@@ -43,7 +34,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """One stream. The reader takes frames without waiting for the log; the sender owns write."""
+    """One stream: a reader that takes frames, and a sender, which alone calls write."""
 
     def __init__(
         self,
@@ -75,8 +66,8 @@ class Session:
         self._heard_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        reader = asyncio.create_task(self._read(), name="tracking stream reader")
-        sender = asyncio.create_task(self._send(), name="tracking stream sender")
+        reader = asyncio.create_task(self._read_frames(), name="tracking stream reader")
+        sender = asyncio.create_task(self._send_frames(), name="tracking stream sender")
         try:
             await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
             self._half_closed = True
@@ -87,7 +78,7 @@ class Session:
             silent_s = asyncio.get_running_loop().time() - self._heard_s
             overdue = silent_s > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
             if self._instance and not self._ending and not overdue:
-                # Not by this end, and not for being silent.
+                # The other end closed it, and it was not ended for missing heartbeats.
                 self._health.on_closed(self._instance)
             reader.cancel()
             sender.cancel()
@@ -95,54 +86,52 @@ class Session:
             for lane in self._lanes.values():
                 self._release(lane)
 
-    def tell(self, frame: tracking_pb2.ServerFrame) -> None:
-        """Send a frame soon; a client that asks for more than it reads is ended."""
+    def send(self, frame: tracking_pb2.ServerFrame) -> None:
+        """Queue a frame; the stream of a client that reads fewer answers than it asks for ends."""
         self._control.append(frame)
-        if len(self._control) > CONTROL_FRAMES_MAX:
+        if len(self._control) > MAX_CONTROL_FRAMES:
             self._ending = True
         self._wake.set()
 
     def end(self) -> None:
-        """End the stream after what is to be said."""
+        """End the stream once the queued frames are sent."""
         self._ending = True
         self._wake.set()
 
     def fence(self, key: ProducerKey) -> None:
-        """Another stream speaks for a producer of this one."""
+        """Another stream has taken over a producer of this one: refuse it and end."""
         self._nack(key.lane, 0, tracking_pb2.Nack.FENCED)
         self.end()
 
-    def folded(self, position: int) -> None:
-        """Records up to a position are folded in."""
+    def on_folded(self, position: int) -> None:
+        """Acknowledge the records up to a position as folded."""
         for lane in self._lanes.values():
-            while lane.applying and lane.applying[0][0] <= position:
-                lane.applied_seq = lane.applying.popleft()[1]
+            if lane.on_folded(position):
                 self._wake.set()
 
     # Reading.
 
-    async def _read(self) -> None:
+    async def _read_frames(self) -> None:
         async for frame in self._frames:
             self._heard_s = asyncio.get_running_loop().time()
             match frame.WhichOneof("frame"):
                 case "hello":
-                    self._hello(frame.hello)
+                    self._on_hello(frame.hello)
                 case "batch":
-                    await self._batch(frame.batch)
+                    await self._on_batch(frame.batch)
                 case "heartbeat" if self._instance:
                     self._health.on_heartbeat(
                         self._instance, self._service, frame.heartbeat.signals
                     )
                 case "goodbye":
-                    self._goodbye()
+                    self._on_goodbye()
 
-    def _hello(self, hello: tracking_pb2.Hello) -> None:
-        ids = (hello.producer_id, hello.service, hello.instance or hello.producer_id)
-        valid = all(0 < len(text) <= ID_MAX_CHARS and "\0" not in text for text in ids)
-        if not valid or hello.lane not in _LANES:
+    def _on_hello(self, hello: tracking_pb2.Hello) -> None:
+        identity = identity_of(hello)
+        if identity is None:
             self._nack(hello.lane, 0, tracking_pb2.Nack.INVALID)
             return
-        producer_id, self._service, self._instance = ids
+        producer_id, self._service, self._instance = identity
         self._health.on_hello(self._instance, self._service)
         backfill = hello.mode == tracking_pb2.Hello.BACKFILL
         if hello.schema != SCHEMA or (backfill and not self._terms.allow_backfill):
@@ -160,9 +149,9 @@ class Session:
             service=self._service,
             backfill=backfill,
         )
-        self._await(opened, partial(self._opened, lane))
+        self._await(opened, partial(self._on_opened, lane))
 
-    async def _batch(self, batch: tracking_pb2.Batch) -> None:
+    async def _on_batch(self, batch: tracking_pb2.Batch) -> None:
         lane = self._lanes.get(batch.lane)
         size = len(batch.payload)
         if lane is None or not lane.token or size > self._terms.max_batch_bytes:
@@ -180,9 +169,9 @@ class Session:
             count=batch.count,
             payload=batch.payload,
         )
-        self._await(appended, partial(self._appended, lane, batch.seq, size))
+        self._await(appended, partial(self._on_appended, lane, batch.seq, size))
 
-    def _goodbye(self) -> None:
+    def _on_goodbye(self) -> None:
         for lane in self._lanes.values():
             if lane.token:
                 self._await(self._log.close_producer(lane.key, token=lane.token), _ignore)
@@ -205,7 +194,7 @@ class Session:
 
         answer.add_done_callback(answered)
 
-    def _opened(self, lane: ServerLane, answer: asyncio.Future[ResumePoint]) -> None:
+    def _on_opened(self, lane: ServerLane, answer: asyncio.Future[ResumePoint]) -> None:
         failure = answer.exception()
         if failure is not None:
             self._refuse(lane, 0, failure)
@@ -215,13 +204,12 @@ class Session:
         if self._closed or self._lanes.get(lane.key.lane) is not lane:
             self._release(lane)
             return
-        lane.durable_seq = point.resume_after
-        lane.stored(self._log.last_position, point.resume_after)
+        lane.on_opened(point, self._log.last_position)
         self._on_welcome(lane.key, self)
-        self.tell(welcome_frame(lane, point, self._terms))
-        self.folded(self._fold.position)
+        self.send(welcome_frame(lane.key.lane, point, self._terms))
+        self.on_folded(self._fold.position)
 
-    def _appended(
+    def _on_appended(
         self, lane: ServerLane, seq: int, size: int, answer: asyncio.Future[Appended]
     ) -> None:
         lane.outstanding_bytes -= size
@@ -230,15 +218,11 @@ class Session:
         if failure is not None:
             self._refuse(lane, seq, failure)
             return
-        appended = answer.result()
-        lane.refused = False
-        lane.durable_seq = max(lane.durable_seq, appended.durable_seq)
-        if appended.position is not None:
-            lane.stored(appended.position, seq)
-            self.folded(self._fold.position)
+        lane.on_appended(answer.result(), seq)
+        self.on_folded(self._fold.position)
 
     def _refuse(self, lane: ServerLane, seq: int, failure: BaseException) -> None:
-        """Tell the client once why it must go back; what it had under way fails the same way."""
+        """Send the reason once: the batches that follow this one fail for the same reason."""
         if lane.refused or self._lanes.get(lane.key.lane) is not lane:
             return
         lane.refused = True
@@ -258,7 +242,7 @@ class Session:
 
     # Writing.
 
-    async def _send(self) -> None:
+    async def _send_frames(self) -> None:
         loop = asyncio.get_running_loop()
         heartbeat_s = self._terms.heartbeat_s
         silence_s = MISSED_HEARTBEATS * heartbeat_s
@@ -266,17 +250,17 @@ class Session:
         while True:
             self._wake.clear()
             finished = self._ending or (self._half_closed and not self._pending)
-            for frame in self._due():
+            for frame in self._take_frames():
                 try:
                     await within(silence_s, self._write(frame))
                 except Exception as failure:
-                    log.info("stream.broken", instance=self._instance, reason=line_of(failure))
+                    log.info("stream_broken", instance=self._instance, reason=line_of(failure))
                     return
             if finished:
                 return
             now_s = loop.time()
             if now_s - self._heard_s > silence_s:
-                log.warning("stream.silent", instance=self._instance, service=self._service)
+                log.warning("stream_silent", instance=self._instance, service=self._service)
                 return
             if now_s >= beat_s:
                 beat_s = now_s + heartbeat_s
@@ -289,21 +273,14 @@ class Session:
                 # This process stood still for so long: what was said meanwhile is yet to be read.
                 self._heard_s = min(beat_s, self._heard_s) + late_s
 
-    def _due(self) -> list[tracking_pb2.ServerFrame]:
+    def _take_frames(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)
         self._control.clear()
-        for lane in self._lanes.values():
-            reached = (lane.durable_seq, lane.applied_seq)
-            if lane.token and reached != lane.acked:
-                lane.acked = reached
-                frames.append(ack_frame(lane))
-        return frames
+        acks = (lane.take_ack() for lane in self._lanes.values())
+        return [*frames, *(ack for ack in acks if ack is not None)]
 
     def _nack(self, lane: int, seq: int, reason: tracking_pb2.Nack.Reason.ValueType) -> None:
-        self.tell(nack_frame(lane, seq, reason))
-
-
-_LANES: Final = (tracking_pb2.LANE_FACTS, tracking_pb2.LANE_TELEMETRY)
+        self.send(nack_frame(lane, seq, reason))
 
 
 def _ignore(answer: asyncio.Future[None]) -> None:

@@ -1,5 +1,5 @@
-"""The server's end of the tracking streams: a batch is acknowledged only after the log has it, and
-only the newest stream of a producer is heard.
+"""All tracking streams at the server's end: a batch is acknowledged only once the log has stored
+it, and only the newest stream of a producer may append.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from metrics_service.eventlog.producers import ProducerKey
+from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import Session, Write
 from protos.tracking.v1 import tracking_pb2
 
-__all__ = ["Fold", "Health", "Ingest", "Log"]
-
 HEARTBEAT_S: Final = 1.0
-"""A stopped database shows within this; three missed ones end a stream."""
+"""Also how soon a failed database shows; a stream ends after three missed ones."""
 
 CREDIT_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 1024 * 1024
-STREAMS_MAX: Final = 256
+MAX_STREAMS: Final = 256
 
 
 class Ingest:
     """All tracking streams of this process.
 
-    A stream of which nothing was heard for three heartbeats is ended. Every stream may have
-    credit_bytes of batches unacknowledged on each lane.
+    A stream that sends nothing for three heartbeats is ended. Each of its lanes may have
+    credit_bytes of batches that are not acknowledged.
     """
 
     def __init__(
@@ -52,17 +51,17 @@ class Ingest:
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
-        fold.on_change(self._folded)
+        fold.on_change(self._on_folded)
 
     @property
     def streams(self) -> int:
-        """Streams that are open."""
+        """The number of open streams."""
         return len(self._sessions)
 
     async def serve(self, frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write) -> None:
         """Serve one stream until either side ends it."""
-        if self._draining or len(self._sessions) >= STREAMS_MAX:
-            await write(tracking_pb2.ServerFrame(drain=tracking_pb2.Drain()))
+        if self._draining or len(self._sessions) >= MAX_STREAMS:
+            await write(DRAIN)
             return
         session = Session(
             self._log, self._fold, self._health, self._terms, frames, write, self._take_over
@@ -73,16 +72,16 @@ class Ingest:
             await session.run()
         finally:
             self._sessions.discard(session)
-            for key in [key for key, speaker in self._owners.items() if speaker is session]:
+            for key in [key for key, owner in self._owners.items() if owner is session]:
                 del self._owners[key]
             if not self._sessions:
                 self._empty.set()
 
     async def drain(self, timeout_s: float) -> None:
-        """Ask every client to go elsewhere and wait for them; then end what is left."""
+        """Ask every client to connect elsewhere, wait, and end the streams that are left."""
         self._draining = True
         for session in self._sessions:
-            session.tell(tracking_pb2.ServerFrame(drain=tracking_pb2.Drain()))
+            session.send(DRAIN)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
@@ -91,12 +90,12 @@ class Ingest:
                 session.end()
 
     def _take_over(self, key: ProducerKey, session: Session) -> None:
-        """A stream was welcomed for a producer: an older one of it ends."""
+        """A stream was welcomed for a producer: end the older one."""
         older = self._owners.get(key)
         self._owners[key] = session
         if older is not None and older is not session:
             older.fence(key)
 
-    def _folded(self) -> None:
+    def _on_folded(self) -> None:
         for session in self._sessions:
-            session.folded(self._fold.position)
+            session.on_folded(self._fold.position)
