@@ -1,0 +1,1 @@
+"""Rules that watch health and queries, and the notifier that sends their notices to people."""

@@ -1,0 +1,1 @@
+"""The event log in PostgreSQL: one writer, dense positions, each batch of a producer once."""

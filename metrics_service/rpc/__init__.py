@@ -1,0 +1,1 @@
+"""The gRPC services: each method validates its request and returns an answer of the state."""

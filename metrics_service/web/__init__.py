@@ -1,0 +1,1 @@
+"""The HTTP side: the verdict and the booking metrics as JSON."""
