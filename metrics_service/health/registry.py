@@ -24,6 +24,7 @@ from metrics_service.client.host import (
     judge,
 )
 from metrics_service.health.instance import PROBE_RESULTS, Instance
+from metrics_service.health.instances import MAX_INSTANCES, Instances
 from metrics_service.health.signals import countable
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
 from protos.tracking.v1 import tracking_pb2
@@ -31,7 +32,6 @@ from servicekit.clock import wall_us
 
 log = structlog.get_logger()
 
-INSTANCES_MAX: Final = 100
 MISSED_BEATS: Final = 3
 
 TICKS_APART_S: Final = 1.0
@@ -41,11 +41,6 @@ stopped, in which it heard nobody: that is no instance's silence.
 
 AWAKE_S: Final = 3.0
 """How long the log may take to be written to again after a stop, in which time-outs ran on."""
-
-REPLACED_AFTER_S: Final = 60.0
-"""A stale instance is forgotten after this when another one of its service reports."""
-FORGOTTEN_AFTER_S: Final = 24 * 3600.0
-"""A stale instance is forgotten after this in any case."""
 
 # The worst of several; an unknown one says nothing about the others.
 _SEVERITY: Final = (
@@ -79,7 +74,7 @@ class HealthRegistry:
         self._criteria = criteria
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
-        self._instances: dict[str, Instance] = {}
+        self._instances = Instances(stale_after_s=self._stale_after_s)
         self._ticked_ns = monotonic_ns()
         self._woke_ns = -math.inf
         self._together = self._new_window()
@@ -122,7 +117,7 @@ class HealthRegistry:
 
     def on_goodbye(self, instance: str) -> None:
         """A process has ended as it should: it is forgotten."""
-        if self._instances.pop(instance, None) is not None:
+        if self._instances.remove(instance):
             self._tell()
 
     def on_closed(self, instance: str) -> None:
@@ -138,7 +133,7 @@ class HealthRegistry:
         self._ticked_ns = now_ns
         if listening_ns < now_ns:
             self._woke_ns = now_ns
-        for entry in self._instances.values():
+        for entry in self._instances:
             entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
             self._judge(entry)
         self._judge_together()
@@ -153,7 +148,7 @@ class HealthRegistry:
 
     def _judge(self, entry: Instance) -> None:
         entry.figures = entry.window.figures()
-        if not self._is_stale(entry):
+        if not self._instances.is_stale(entry, self._listening_ns(self._monotonic_ns())):
             entry.keeper.update(self._assess(entry))
 
     def _assess(self, entry: Instance) -> Verdict:
@@ -168,8 +163,9 @@ class HealthRegistry:
         self._together_keeper.update(judge(self._together_figures, None, self._criteria))
 
     def _judge_silence(self) -> None:
-        for entry in self._instances.values():
-            silent_s = self._silent_s(entry)
+        listening_ns = self._listening_ns(self._monotonic_ns())
+        for entry in self._instances:
+            silent_s = entry.silent_ns(listening_ns) / 1e9
             if silent_s >= self._stale_after_s:
                 message = f"no heartbeat for {silent_s:.1f} s"
                 reason = Reason("heartbeat", silent_s, self._stale_after_s, 1, (), message)
@@ -192,7 +188,7 @@ class HealthRegistry:
 
     def _status(self) -> Status:
         """The worst of all now; unknown while nothing reports, unless the log itself is down."""
-        known = [entry.keeper.status for entry in self._instances.values()]
+        known = [entry.keeper.status for entry in self._instances]
         if any(status is not Status.UNKNOWN for status in known):
             known.append(self._together_keeper.status)
         if self._log_keeper.status is Status.UNHEALTHY:
@@ -201,7 +197,7 @@ class HealthRegistry:
 
     def _is_hard(self) -> bool:
         """Whether one of all had to show at once, and so all together have to."""
-        keepers = (entry.keeper for entry in self._instances.values())
+        keepers = (entry.keeper for entry in self._instances)
         return any(keeper.hard for keeper in (*keepers, self._together_keeper, self._log_keeper))
 
     def _find_reasons(self) -> Iterator[HealthReason]:
@@ -209,7 +205,7 @@ class HealthRegistry:
         for reason in self._log_keeper.reasons:
             yield reason.to_proto()
         blamed = set()
-        for entry in self._instances.values():
+        for entry in self._instances:
             for reason in entry.keeper.reasons:
                 blamed.add(reason.criterion)
                 yield reason.to_proto(entry.name)
@@ -220,7 +216,7 @@ class HealthRegistry:
 
     def _tell(self) -> None:
         """Apply what time alone decides, and tell the listeners if anything is different."""
-        self._forget()
+        self._instances.forget_stale(self._listening_ns(self._monotonic_ns()))
         self._judge_silence()
         self._judge_log()
         status = self._status()
@@ -231,7 +227,7 @@ class HealthRegistry:
         told = (
             self._keeper.status,
             *((each.criterion, each.instance) for each in self._reasons),
-            *((entry.name, entry.keeper.status) for entry in self._instances.values()),
+            *((entry.name, entry.keeper.status) for entry in self._instances),
         )
         if told == self._told:
             return
@@ -247,46 +243,12 @@ class HealthRegistry:
         entry = self._instances.get(instance)
         if entry is not None:
             return entry
-        if len(self._instances) >= INSTANCES_MAX and not self._evict():
-            log.warning("health_instances_full", instance=instance, limit=INSTANCES_MAX)
-            return None
         now_ns = self._monotonic_ns()
         entry = Instance(instance, service, self._new_keeper(), self._new_window(), now_ns, now_ns)
-        self._instances[instance] = entry
+        if not self._instances.add(entry, self._listening_ns(now_ns)):
+            log.warning("health_instances_full", instance=instance, limit=MAX_INSTANCES)
+            return None
         return entry
-
-    def _evict(self) -> bool:
-        """Forget the instance that has been silent for longest, if it is stale."""
-        oldest = min(self._instances.values(), key=lambda entry: entry.heard_ns)
-        if not self._is_stale(oldest):
-            return False
-        del self._instances[oldest.name]
-        return True
-
-    def _forget(self) -> None:
-        """Forget what is stale for too long, and at once one that was killed and has a successor:
-        a process of its service that appeared after its stream was closed, and reports.
-        """
-        # When the newest process of each service that reports appeared.
-        newest_ns: dict[str, int] = {}
-        for entry in self._instances.values():
-            if entry.signals is not None and not self._is_stale(entry):
-                newest_ns[entry.service] = max(newest_ns.get(entry.service, 0), entry.began_ns)
-        for entry in [each for each in self._instances.values() if self._is_stale(each)]:
-            began_ns = newest_ns.get(entry.service)
-            limit_s = FORGOTTEN_AFTER_S
-            if began_ns is not None:
-                limit_s = REPLACED_AFTER_S
-                if entry.closed_ns is not None and began_ns > entry.closed_ns:
-                    limit_s = 0.0
-            if self._silent_s(entry) >= limit_s:
-                del self._instances[entry.name]
-
-    def _is_stale(self, entry: Instance) -> bool:
-        return self._silent_s(entry) >= self._stale_after_s
-
-    def _silent_s(self, entry: Instance) -> float:
-        return entry.silent_ns(self._listening_ns(self._monotonic_ns())) / 1e9
 
     def _listening_ns(self, now_ns: int) -> int:
         """Now, but for the time that this process has been stopped since the last tick."""
@@ -307,7 +269,7 @@ class HealthRegistry:
         health = DatabaseHealth(
             status=self._keeper.status.to_proto(),
             reasons=self._reasons,
-            instances=(entry.to_proto(listening_ns) for entry in self._instances.values()),
+            instances=(entry.to_proto(listening_ns) for entry in self._instances),
             figures=self._together_figures.to_proto(),
             log=self._log_health(),
         )

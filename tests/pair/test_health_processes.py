@@ -17,7 +17,7 @@ import grpc
 import pytest
 
 from metrics_service.client.health import Criteria
-from metrics_service.health.registry import REPLACED_AFTER_S
+from metrics_service.health.instances import REPLACED_AFTER_S
 from protos.booking.v1 import catalog_pb2, catalog_pb2_grpc
 from protos.metrics.v1 import health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import (

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from metrics_service.client.health import Criteria
-from metrics_service.health.registry import INSTANCES_MAX, TICKS_APART_S, HealthRegistry
+from metrics_service.health.instances import MAX_INSTANCES
+from metrics_service.health.registry import TICKS_APART_S, HealthRegistry
 from metrics_service.health.signals import COUNT_MAX
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, MonitorCost
@@ -432,13 +433,13 @@ def test_a_stale_instance_without_a_successor_is_kept_for_a_day(world: World) ->
 
 
 def test_the_number_of_instances_is_bounded(world: World) -> None:
-    for number in range(INSTANCES_MAX + 5):
+    for number in range(MAX_INSTANCES + 5):
         world.beat(reachable(), instance=f"booking-{number}")
-    assert len(world.registry.verdict().instances) == INSTANCES_MAX
+    assert len(world.registry.verdict().instances) == MAX_INSTANCES
     world.pass_s(4)
     world.beat(reachable(), instance="late")
     names = [one.instance for one in world.registry.verdict().instances]
-    assert len(names) == INSTANCES_MAX
+    assert len(names) == MAX_INSTANCES
     assert "late" in names
 
 
