@@ -1,4 +1,4 @@
-"""What is known of one process that reports here, and how it is shown."""
+"""One process that reports here, and its form in the contract."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PROBE_RESULTS: Final = {
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """One process. Times are monotonic: when it first and last reported, and when its stream was
-    closed at its end without a Goodbye, None unless that is the last that was heard of it.
+    """Times are monotonic: its first appearance, its last heartbeat, and when it closed its stream
+    without a Goodbye (None once it reports again).
     """
 
     name: str
     service: str
-    keeper: VerdictHysteresis
+    verdict: VerdictHysteresis
     window: HealthWindow
     began_ns: int
     heard_ns: int
@@ -34,19 +34,18 @@ class Instance:
     figures: Figures = field(default_factory=Figures)
 
     def silent_ns(self, now_ns: int) -> int:
-        """How long nothing has been heard of it."""
+        """The time since its last heartbeat."""
         return max(0, now_ns - self.heard_ns)
 
     def to_proto(self, now_ns: int) -> InstanceHealth:
-        """As the contract shows it."""
         answer = InstanceHealth(
             instance=self.name,
             service=self.service,
-            status=self.keeper.status.to_proto(),
-            reasons=(reason.to_proto(self.name) for reason in self.keeper.reasons),
+            status=self.verdict.status.to_proto(),
+            reasons=(reason.to_proto(self.name) for reason in self.verdict.reasons),
             figures=self.figures.to_proto(),
         )
-        answer.since.FromMicroseconds(self.keeper.since_us)
+        answer.since.FromMicroseconds(self.verdict.since_us)
         answer.heartbeat_age.FromNanoseconds(self.silent_ns(now_ns))
         if (signals := self.signals) is not None:
             answer.probe = PROBE_RESULTS.get(signals.probe.result, "")

@@ -1,5 +1,5 @@
-"""Health of the databases behind the instances that report here: signals apply at once, silence is
-never taken for health, and what is kept of instances is bounded.
+"""The health of the databases behind the instances that report here: signals apply at once, missing
+heartbeats never improve a verdict, and the number of instances is bounded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ stopped, in which it heard nobody: that is no instance's silence.
 AWAKE_S: Final = 3.0
 """How long the log may take to be written to again after a stop, in which time-outs ran on."""
 
-# The worst of several; an unknown one says nothing about the others.
+# From best to worst; an unknown one does not hide the others.
 _SEVERITY: Final = (
     Status.UNKNOWN,
     Status.HEALTHY,
@@ -55,9 +55,9 @@ _SEVERITY: Final = (
 class HealthRegistry:
     """The instances that report here and the verdict on them, each and together.
 
-    heartbeat_s is what producers are told; three missed make an instance stale. log_health gives
-    the state of the database that this service itself writes to. `tick` must be called at least
-    every TICKS_APART_S, since time alone changes a verdict.
+    Producers send a heartbeat every heartbeat_s; three missed ones make an instance stale.
+    log_health gives the state of the database that this service itself writes to. `tick` must be
+    called at least every TICKS_APART_S, since time alone changes a verdict.
     """
 
     def __init__(
@@ -77,31 +77,31 @@ class HealthRegistry:
         self._instances = Instances(stale_after_s=self._stale_after_s)
         self._ticked_ns = monotonic_ns()
         self._woke_ns = -math.inf
-        self._together = self._new_window()
-        self._together_keeper = self._new_keeper()
-        self._together_figures = Figures()
-        # Known from the first: a burst must not show before it has lasted.
-        self._judge_together()
-        self._log_keeper = self._new_keeper()
-        # Each of them has lasted where it comes from; what is left is the gap between two turns.
-        self._keeper = self._new_keeper(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
+        self._combined_window = self._new_window()
+        self._combined_verdict = self._new_verdict()
+        self._combined_figures = Figures()
+        # It has a status from the start: a burst must not show before it has lasted.
+        self._judge_combined()
+        self._log_verdict = self._new_verdict()
+        # What it combines has lasted already: only the gap between two changes is left to enforce.
+        self._verdict = self._new_verdict(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
         self._reasons: tuple[HealthReason, ...] = ()
         self._listeners: list[Callable[[DatabaseHealth], None]] = []
-        self._told: tuple[object, ...] = ()
+        self._published: tuple[object, ...] = ()
 
     def on_change(self, listener: Callable[[DatabaseHealth], None]) -> None:
-        """Call listener with the verdict whenever a status or the criteria not met have changed."""
+        """Call listener with the verdict whenever a status or the unmet criteria have changed."""
         self._listeners.append(listener)
 
     def on_hello(self, instance: str, service: str) -> None:
-        """A process has connected. Of its database only its next heartbeat tells."""
+        """A process has connected; the state of its database comes with its next heartbeat."""
         entry = self._entry(instance, service)
         if entry is not None:
             entry.closed_ns = None
-            self._tell()
+            self._publish()
 
     def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
-        """Take the state of a process's database at this moment."""
+        """A process reports the state of its database at this moment."""
         entry = self._entry(instance, service)
         if entry is None:
             return
@@ -110,24 +110,24 @@ class HealthRegistry:
         entry.signals = signals
         queries, operations = countable(signals)
         entry.window.add_counts(queries, operations)
-        self._together.add_counts(queries, operations)
+        self._combined_window.add_counts(queries, operations)
         self._judge(entry)
-        self._judge_together()
-        self._tell()
+        self._judge_combined()
+        self._publish()
 
     def on_goodbye(self, instance: str) -> None:
-        """A process has ended as it should: it is forgotten."""
+        """A process has ended in order: forget it."""
         if self._instances.remove(instance):
-            self._tell()
+            self._publish()
 
     def on_closed(self, instance: str) -> None:
-        """The stream of a process was closed at its end: it was killed, or comes back soon."""
+        """A process closed its stream: it was killed, or connects again soon."""
         entry = self._instances.get(instance)
         if entry is not None:
             entry.closed_ns = self._monotonic_ns()
 
     def tick(self) -> None:
-        """Judge everything anew: time has passed, or the log has gone or come back."""
+        """Judge everything again: time has passed, or the log was lost or recovered."""
         now_ns = self._monotonic_ns()
         listening_ns = self._listening_ns(now_ns)
         self._ticked_ns = now_ns
@@ -136,12 +136,12 @@ class HealthRegistry:
         for entry in self._instances:
             entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
             self._judge(entry)
-        self._judge_together()
-        self._tell()
+        self._judge_combined()
+        self._publish()
 
     def verdict(self) -> DatabaseHealth:
-        """The verdict now, with every figure behind it."""
-        self._tell()
+        """The verdict now, with every figure that led to it."""
+        self._publish()
         return self._build()
 
     # Judging.
@@ -149,7 +149,7 @@ class HealthRegistry:
     def _judge(self, entry: Instance) -> None:
         entry.figures = entry.window.figures()
         if not self._instances.is_stale(entry, self._listening_ns(self._monotonic_ns())):
-            entry.keeper.update(self._assess(entry))
+            entry.verdict.update(self._assess(entry))
 
     def _assess(self, entry: Instance) -> Verdict:
         probe = entry.signals.probe if entry.signals is not None else None
@@ -158,9 +158,9 @@ class HealthRegistry:
             return Verdict(Status.UNKNOWN)
         return judge(entry.figures, probe, self._criteria)
 
-    def _judge_together(self) -> None:
-        self._together_figures = self._together.figures()
-        self._together_keeper.update(judge(self._together_figures, None, self._criteria))
+    def _judge_combined(self) -> None:
+        self._combined_figures = self._combined_window.figures()
+        self._combined_verdict.update(judge(self._combined_figures, None, self._criteria))
 
     def _judge_silence(self) -> None:
         listening_ns = self._listening_ns(self._monotonic_ns())
@@ -169,18 +169,18 @@ class HealthRegistry:
             if silent_s >= self._stale_after_s:
                 message = f"no heartbeat for {silent_s:.1f} s"
                 reason = Reason("heartbeat", silent_s, self._stale_after_s, 1, (), message)
-                entry.keeper.update(Verdict(Status.STALE, (reason,)))
+                entry.verdict.update(Verdict(Status.STALE, (reason,)))
 
     def _judge_log(self) -> None:
         health = self._log_health()
         verdict = Verdict(Status.HEALTHY)
         if not health.writable:
-            if self._log_keeper.status is Status.HEALTHY and self._is_waking():
+            if self._log_verdict.status is Status.HEALTHY and self._is_waking():
                 return
             message = f"the log cannot be written: {health.message}"
             reason = Reason("log", 0, 1, 1, (), message)
             verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
-        self._log_keeper.update(verdict)
+        self._log_verdict.update(verdict)
 
     def _is_waking(self) -> bool:
         now_ns = self._monotonic_ns()
@@ -188,50 +188,50 @@ class HealthRegistry:
 
     def _status(self) -> Status:
         """The worst of all now; unknown while nothing reports, unless the log itself is down."""
-        known = [entry.keeper.status for entry in self._instances]
+        known = [entry.verdict.status for entry in self._instances]
         if any(status is not Status.UNKNOWN for status in known):
-            known.append(self._together_keeper.status)
-        if self._log_keeper.status is Status.UNHEALTHY:
+            known.append(self._combined_verdict.status)
+        if self._log_verdict.status is Status.UNHEALTHY:
             known.append(Status.UNHEALTHY)
         return max(known, key=_SEVERITY.index, default=Status.UNKNOWN)
 
     def _is_hard(self) -> bool:
-        """Whether one of all had to show at once, and so all together have to."""
-        keepers = (entry.keeper for entry in self._instances)
-        return any(keeper.hard for keeper in (*keepers, self._together_keeper, self._log_keeper))
+        """Whether any verdict had to show at once, so that the overall one has to as well."""
+        verdicts = (entry.verdict for entry in self._instances)
+        return any(each.hard for each in (*verdicts, self._combined_verdict, self._log_verdict))
 
     def _find_reasons(self) -> Iterator[HealthReason]:
-        """Of the log, of each instance, and what only all together do not meet."""
-        for reason in self._log_keeper.reasons:
+        """Those of the log, of each instance, and of criteria that only all together fail."""
+        for reason in self._log_verdict.reasons:
             yield reason.to_proto()
         blamed = set()
         for entry in self._instances:
-            for reason in entry.keeper.reasons:
+            for reason in entry.verdict.reasons:
                 blamed.add(reason.criterion)
                 yield reason.to_proto(entry.name)
         if self._instances:
-            for reason in self._together_keeper.reasons:
+            for reason in self._combined_verdict.reasons:
                 if reason.criterion not in blamed:
                     yield reason.to_proto()
 
-    def _tell(self) -> None:
-        """Apply what time alone decides, and tell the listeners if anything is different."""
+    def _publish(self) -> None:
+        """Apply what time alone decides, and call the listeners if anything has changed."""
         self._instances.forget_stale(self._listening_ns(self._monotonic_ns()))
         self._judge_silence()
         self._judge_log()
         status = self._status()
-        self._keeper.update(Verdict(status, (), self._is_hard()))
-        if self._keeper.status is status:
-            # Else what is shown is of before, and so are its reasons.
+        self._verdict.update(Verdict(status, (), self._is_hard()))
+        if self._verdict.status is status:
+            # Else the status shown is the previous one, and its reasons stay with it.
             self._reasons = tuple(self._find_reasons())
-        told = (
-            self._keeper.status,
+        state = (
+            self._verdict.status,
             *((each.criterion, each.instance) for each in self._reasons),
-            *((entry.name, entry.keeper.status) for entry in self._instances),
+            *((entry.name, entry.verdict.status) for entry in self._instances),
         )
-        if told == self._told:
+        if state == self._published:
             return
-        self._told = told
+        self._published = state
         health = self._build()
         for listener in self._listeners:
             listener(health)
@@ -239,12 +239,12 @@ class HealthRegistry:
     # Instances.
 
     def _entry(self, instance: str, service: str) -> Instance | None:
-        """The instance, new or known; None when there are too many that report."""
+        """The instance, new or known; None when too many report."""
         entry = self._instances.get(instance)
         if entry is not None:
             return entry
         now_ns = self._monotonic_ns()
-        entry = Instance(instance, service, self._new_keeper(), self._new_window(), now_ns, now_ns)
+        entry = Instance(instance, service, self._new_verdict(), self._new_window(), now_ns, now_ns)
         if not self._instances.add(entry, self._listening_ns(now_ns)):
             log.warning("health_instances_full", instance=instance, limit=MAX_INSTANCES)
             return None
@@ -257,7 +257,7 @@ class HealthRegistry:
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
 
-    def _new_keeper(self, criteria: Criteria | None = None) -> VerdictHysteresis:
+    def _new_verdict(self, criteria: Criteria | None = None) -> VerdictHysteresis:
         return VerdictHysteresis(
             criteria or self._criteria, monotonic_ns=self._monotonic_ns, now_us=self._now_us
         )
@@ -267,13 +267,13 @@ class HealthRegistry:
     def _build(self) -> DatabaseHealth:
         listening_ns = self._listening_ns(self._monotonic_ns())
         health = DatabaseHealth(
-            status=self._keeper.status.to_proto(),
+            status=self._verdict.status.to_proto(),
             reasons=self._reasons,
             instances=(entry.to_proto(listening_ns) for entry in self._instances),
-            figures=self._together_figures.to_proto(),
+            figures=self._combined_figures.to_proto(),
             log=self._log_health(),
         )
-        health.since.FromMicroseconds(self._keeper.since_us)
+        health.since.FromMicroseconds(self._verdict.since_us)
         health.check_time.FromMicroseconds(self._now_us())
         health.window.FromSeconds(WINDOW_S)
         return health

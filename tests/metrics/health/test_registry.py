@@ -9,7 +9,7 @@ import pytest
 from metrics_service.client.health import Criteria
 from metrics_service.health.instances import MAX_INSTANCES
 from metrics_service.health.registry import TICKS_APART_S, HealthRegistry
-from metrics_service.health.signals import COUNT_MAX
+from metrics_service.health.signals import MAX_COUNT
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, MonitorCost
 from protos.tracking.v1.tracking_pb2 import OperationCounts, PoolGauges, Probe, Signals
@@ -265,7 +265,7 @@ def test_what_monitoring_costs_is_shown_and_bounded(world: World) -> None:
     assert world.beat(signals).instances[0].monitor == MonitorCost(
         queries=7,
         overhead_us=5.25,
-        bytes_held=COUNT_MAX,
+        bytes_held=MAX_COUNT,
         dropped=1,
         evicted=2,
         sink_errors=3,
