@@ -6,17 +6,20 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from metrics_service.state.queries.limit import bounded_limit
 from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
-from metrics_service.state.series.rings import RESOLUTIONS, Resolution, WindowError, ring_of
+from metrics_service.state.series.rings import (
+    RESOLUTIONS,
+    SECOND_US,
+    Resolution,
+    WindowError,
+    ring_of,
+)
 from protos.metrics.v1 import health_pb2, metrics_pb2
 from servicekit.errors import Violation, invalid
 
-SECOND_US: Final = 1_000_000
 LONGEST_S: Final = 315_576_000_000
 """Longest duration of the protocol: ten thousand years."""
-
-LIMIT_DEFAULT: Final = 50
-LIMIT_MAX: Final = 500
 
 STREAM_INTERVAL_US: Final = (SECOND_US // 10, SECOND_US, 60 * SECOND_US)
 WATCH_INTERVAL_US: Final = (SECOND_US, 15 * SECOND_US, 60 * SECOND_US)
@@ -135,7 +138,7 @@ def _interval(
 def _limit(limit: int, bad: list[Violation]) -> int:
     if limit < 0:
         bad.append(Violation("limit", f"must be 0 or more, not {limit}"))
-    return min(limit or LIMIT_DEFAULT, LIMIT_MAX)
+    return bounded_limit(limit)
 
 
 def _exact_us(duration: Duration) -> int | None:

@@ -4,11 +4,10 @@ booking's confirmation, and no sum is ever taken over two currencies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.state.figures import int64
+from metrics_service.state.figures import clamp_int64
 from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
@@ -19,7 +18,6 @@ MAX_PACKAGES = 500
 MAX_CURRENCIES = 250
 
 _Transition = event_pb2.BookingFact
-_NAME = "business"
 
 # Which sum of a currency a payment moves. CAPTURED is not among them: its amount comes with the
 # CONFIRMED that it brought about.
@@ -83,7 +81,6 @@ class BusinessCell:
         return sums
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         self.started += other.started
         self.completed += other.completed
         self.confirmed += other.confirmed
@@ -112,8 +109,8 @@ class BusinessCell:
                 checkpoint_pb2.RevenueCell(
                     currency=currency,
                     confirmed=sums[0],
-                    gross_minor=int64(sums[1]),
-                    refunded_minor=int64(sums[2]),
+                    gross_minor=clamp_int64(sums[1]),
+                    refunded_minor=clamp_int64(sums[2]),
                 )
                 for currency, sums in sorted(self.revenue.items())
             ],
@@ -157,10 +154,8 @@ class BusinessCell:
 class BusinessFold:
     """Business figures by time."""
 
-    tables = (_NAME,)
-
     def __init__(self) -> None:
-        self.rings = Rings(BusinessCell, BusinessCell.decode)
+        self.rings = Rings("business", BusinessCell, BusinessCell.decode)
         self.evicted_currencies = 0
 
     def count_booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
@@ -200,7 +195,7 @@ class BusinessFold:
         if self._keeps(currency):
             for cell in self.rings.at(fact.confirm_time_us):
                 sums = cell.of_currency(currency)
-                sums[moved] = int64(sums[moved] + amount_minor)
+                sums[moved] = clamp_int64(sums[moved] + amount_minor)
 
     def count_booking_time(self, time_us: int, duration_us: int) -> None:
         """A booking took duration_us from Start to Complete, and was completed at time_us."""
@@ -214,15 +209,6 @@ class BusinessFold:
             "currencies": self.evicted_currencies,
         }
 
-    def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint."""
-        for name, slot, data in self.rings.dump():
-            yield f"{_NAME}.{name}", slot, data
-
-    def load(self, section: str, bucket: int, data: bytes) -> None:
-        """Take back one row of dump()."""
-        self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
-
     def _confirmed(self, fact: event_pb2.BookingFact, time_us: int) -> None:
         package_id, currency, amount_minor = fact.package_id, fact.currency, fact.amount_minor
         keeps_currency = self._keeps(currency)
@@ -232,7 +218,7 @@ class BusinessFold:
             if keeps_currency:
                 sums = cell.of_currency(currency)
                 sums[0] += 1
-                sums[_GROSS] = int64(sums[_GROSS] + amount_minor)
+                sums[_GROSS] = clamp_int64(sums[_GROSS] + amount_minor)
 
     def _keeps(self, currency: str) -> bool:
         revenue = self.rings.total.revenue

@@ -8,7 +8,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-from metrics_service.state.figures import int64
+from metrics_service.state.figures import clamp_int64
 from metrics_service.state.series.rings import MINUTE_US, Rings
 from metrics_service.state.truncate import MAX_NAME_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
@@ -20,7 +20,7 @@ MAX_RECENT = 100_000
 # What a front end reports is an error, but for these: they are the service at work.
 EXPECTED_REASONS = frozenset({"SOLD_OUT", "ALREADY_HELD"})
 
-_NAME = "errors"
+_TABLE = "errors"
 _TIMES = "errors.times"
 _KINDS = frozenset({"booking", "payment", "availability", "caller", "internal"})
 _CODES = (
@@ -91,9 +91,8 @@ class ErrorCell:
             self.other += 1
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         self.other += other.other
-        self.write_rpcs = int64(self.write_rpcs + other.write_rpcs)
+        self.write_rpcs = clamp_int64(self.write_rpcs + other.write_rpcs)
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for key, theirs in other.groups.items():
@@ -151,10 +150,10 @@ class ErrorCell:
 class ErrorFold:
     """Errors by time, and the times of the newest of them."""
 
-    tables = (_NAME,)
+    tables = (_TABLE,)
 
     def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
-        self.rings = Rings(ErrorCell, ErrorCell.decode)
+        self.rings = Rings(_TABLE, ErrorCell, ErrorCell.decode)
         self.evicted_times = 0
         self._times_us: list[int] = []
         self._max_recent = max_recent
@@ -174,7 +173,7 @@ class ErrorFold:
         """Count the RPCs that ended."""
         writes = sum(entry.ok + entry.refused for entry in tally.entries if entry.write)
         for cell in self.rings.at(time_us):
-            cell.write_rpcs = int64(cell.write_rpcs + writes)
+            cell.write_rpcs = clamp_int64(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
         """Let time pass."""
@@ -195,8 +194,7 @@ class ErrorFold:
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Rows of a checkpoint, without evicted_times."""
-        for name, slot, data in self.rings.dump():
-            yield f"{_NAME}.{name}", slot, data
+        yield from self.rings.dump()
         yield _TIMES, 0, checkpoint_pb2.ErrorTimes(time_us=self._times_us).SerializeToString()
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
@@ -204,7 +202,7 @@ class ErrorFold:
         if section == _TIMES:
             self._times_us = list(checkpoint_pb2.ErrorTimes.FromString(data).time_us)
         else:
-            self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
+            self.rings.load(section, bucket, data)
 
 
 def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:

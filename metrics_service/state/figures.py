@@ -54,6 +54,6 @@ def divide_half_even(amount: int, count: int) -> int:
     return quotient
 
 
-def int64(value: int) -> int:
+def clamp_int64(value: int) -> int:
     """The nearest number that a message can hold: no sum may make the rest unreadable."""
     return min(max(value, -(1 << 63)), (1 << 63) - 1)

@@ -4,17 +4,15 @@ RPCs that found no place counted beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Self
 
-from metrics_service.state.figures import int64
+from metrics_service.state.figures import clamp_int64
 from metrics_service.state.series.rings import Rings
 from protos.tracking.v1 import event_pb2
 
 MAX_METHODS = 200
 MAX_NAME_LENGTH = 200
 
-_NAME = "rpcs"
 # What methods without a place, or without a name, are counted by.
 _OTHER = ""
 
@@ -39,12 +37,11 @@ class RpcCell:
     def add(self, rpc: str, calls: int, queries: int, most: int) -> None:
         """Count RPCs of one method."""
         counts = self.methods.setdefault(rpc, [0, 0, 0])
-        counts[0] = int64(counts[0] + calls)
-        counts[1] = int64(counts[1] + queries)
-        counts[2] = int64(max(counts[2], most))
+        counts[0] = clamp_int64(counts[0] + calls)
+        counts[1] = clamp_int64(counts[1] + queries)
+        counts[2] = clamp_int64(max(counts[2], most))
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         for rpc, (calls, queries, most) in other.methods.items():
             self.add(rpc, calls, queries, most)
 
@@ -78,10 +75,8 @@ class RpcCell:
 class RpcFold:
     """Queries of RPCs by time."""
 
-    tables = (_NAME,)
-
     def __init__(self) -> None:
-        self.rings = Rings(RpcCell, RpcCell.decode)
+        self.rings = Rings("rpcs", RpcCell, RpcCell.decode)
 
     def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
         """Count the RPCs that ended."""
@@ -103,13 +98,4 @@ class RpcFold:
 
     def evicted(self) -> dict[str, int]:
         """RPCs whose method found no place in the table of all times."""
-        return {_NAME: self.rings.total.other}
-
-    def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint."""
-        for name, slot, data in self.rings.dump():
-            yield f"{_NAME}.{name}", slot, data
-
-    def load(self, section: str, bucket: int, data: bytes) -> None:
-        """Take back one row of dump()."""
-        self.rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
+        return {"rpcs": self.rings.total.other}

@@ -57,9 +57,9 @@ class Tables:
         self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
-            self.business,
+            self.business.rings,
             self.errors,
-            self.rpcs,
+            self.rpcs.rings,
             self.queries,
             self.recent,
             self.slowest,

@@ -55,7 +55,6 @@ class FunnelCell:
                     self.from_previous_us[step - 1].remove(previous_us)
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         self.abandoned += other.abandoned
         for step, count in enumerate(other.reached):
             self.reached[step] += count

@@ -26,7 +26,7 @@ MAX_ACTORS = 250_000
 # rings hold no slot for it yet, and what is added now could not be corrected there later.
 AHEAD_US = 30 * MINUTE_US
 
-_NAME = "funnel"
+_TABLE = "funnel"
 _ACTORS = "funnel.actors"
 
 
@@ -41,7 +41,7 @@ class FunnelFold:
     settled early and counted in `evicted`.
     """
 
-    tables = (_NAME,)
+    tables = (_TABLE,)
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class FunnelFold:
         self.evicted = 0
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
-        self._rings = Rings(lambda: FunnelCell(len(steps)), FunnelCell.decode)
+        self._rings = Rings(_TABLE, lambda: FunnelCell(len(steps)), FunnelCell.decode)
         self._actors: dict[str, Actor] = {}
         # Heaps of (end of the window, actor), who is open, and (time to leave, actor), who is
         # closed. An entry that no longer agrees with its actor has no effect.
@@ -105,15 +105,14 @@ class FunnelFold:
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Rows of a checkpoint, without `late` and `evicted`."""
-        for name, slot, data in self._rings.dump():
-            yield f"{_NAME}.{name}", slot, data
+        yield from self._rings.dump()
         for number, data in write_actors(self._actors):
             yield _ACTORS, number, data
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row of dump(); loaded() follows the last."""
         if section != _ACTORS:
-            self._rings.load(section.removeprefix(f"{_NAME}."), bucket, data)
+            self._rings.load(section, bucket, data)
             return
         for key, actor in read_actors(data):
             self._actors[key] = actor

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.measure.thresholds import SLOW_US
+from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from metrics_service.state.figures import distribution
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
@@ -62,13 +62,12 @@ class QueryCell:
         self.pool_wait_us.add_many(pool_wait_us)
         if max(execute_us) > SLOW_US:
             self.over_500ms += sum(value > SLOW_US for value in execute_us)
-            self.at_least_1000ms += sum(value >= 1_000_000 for value in execute_us)
-            self.over_1000ms += sum(value > 1_000_000 for value in execute_us)
+            self.at_least_1000ms += sum(value >= CRITICAL_US for value in execute_us)
+            self.over_1000ms += sum(value > CRITICAL_US for value in execute_us)
             self.at_least_2000ms += sum(value >= 2_000_000 for value in execute_us)
             self.over_2000ms += sum(value > 2_000_000 for value in execute_us)
 
     def merge(self, other: QueryCell) -> None:
-        """Add the figures of `other`."""
         self.total += other.total
         self.rows += other.rows
         if other.execute_us.count != other.total:
@@ -134,7 +133,6 @@ class QueryTotals:
         self.internal = QueryCell()
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         self.total.merge(other.total)
         self.internal.merge(other.internal)
 
@@ -172,7 +170,6 @@ class QueryCells:
         return cell
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`."""
         for key, theirs in other.groups.items():
             mine = self.groups.get(key)
             if mine is None:

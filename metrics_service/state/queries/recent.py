@@ -10,7 +10,7 @@ from heapq import nlargest
 from itertools import accumulate, islice
 
 from metrics_service.state.queries.fingerprints import Fingerprints
-from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
+from metrics_service.state.queries.limit import bounded_limit
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
@@ -62,7 +62,7 @@ class RecentQueries:
         self, request: metrics_pb2.ListRecentQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.RecentQuery]:
         """The queries asked for by start, newest first; of one start, the last to come first."""
-        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        limit = bounded_limit(request.limit)
         found = nlargest(
             limit,
             (

@@ -19,9 +19,9 @@ from metrics_service.state.queries.columns import (
     Columns,
 )
 from metrics_service.state.queries.fingerprints import Fingerprints
+from metrics_service.state.queries.limit import bounded_limit
 from metrics_service.state.queries.recent import TimingReader
 from metrics_service.state.queries.running import read_observation, read_running_query
-from metrics_service.state.queries.stats import DEFAULT_LIMIT, MAX_LIMIT
 from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US
@@ -166,7 +166,7 @@ class SlowestQueries:
         """The queries asked for: running ones, longest first, then ended ones, slowest first; no
         more than fit into a message.
         """
-        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        limit = bounded_limit(request.limit)
         running = sorted(self._running.values(), key=lambda kept: -_execute_ms(kept))
         answer: list[metrics_pb2.SlowQuery] = []
         size = 0

@@ -20,14 +20,13 @@ from metrics_service.state.queries.columns import (
     picked,
 )
 from metrics_service.state.queries.fingerprints import Fingerprints, Query
+from metrics_service.state.queries.limit import bounded_limit
 from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution, Rings
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_OPERATIONS = 200
 MAX_WAITING = 5_000
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 500
 FINGERPRINT_RESOLUTIONS = (
     Resolution("10s", RESOLUTIONS[0].step_us, 30),
     Resolution("1m", RESOLUTIONS[1].step_us, 60),
@@ -66,11 +65,12 @@ class QueryFold:
         self._waiting_queries = 0
         self._now_us = 0
         # Apart from the operations: what is read most often must not cost by how many there are.
-        self._total_rings = Rings(QueryTotals, QueryTotals.decode)
-        self._operation_rings = Rings(QueryCells, QueryCells.decode)
+        self._total_rings = Rings(_TOTALS, QueryTotals, QueryTotals.decode)
+        self._operation_rings = Rings(_OPERATIONS, QueryCells, QueryCells.decode)
         self._fingerprint_rings = Rings(
-            QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
+            _FINGERPRINTS, QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
         )
+        self._rings = (self._total_rings, self._operation_rings, self._fingerprint_rings)
 
     def define(self, definition: event_pb2.QueryDefinition) -> None:
         """Learn what a fingerprint stands for; queries so far keep their name."""
@@ -100,13 +100,12 @@ class QueryFold:
         if now_us // _STEP_US != self._now_us // _STEP_US:
             self._settle()
         self._now_us = now_us
-        self._total_rings.advance(now_us)
-        self._operation_rings.advance(now_us)
-        self._fingerprint_rings.advance(now_us)
+        for rings in self._rings:
+            rings.advance(now_us)
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
-        for rings in (self._total_rings, self._operation_rings, self._fingerprint_rings):
+        for rings in self._rings:
             yield from rings.prepare()
 
     def total(self, window_us: int | None) -> QueryCell:
@@ -134,7 +133,7 @@ class QueryFold:
             groups = [(Query(operation, "", ""), cell) for operation, cell in cells.items()]
         worth = _WORTH[request.order_by]
         groups.sort(key=lambda group: (-worth(group[1]), group[0]))
-        limit = min(request.limit, MAX_LIMIT) if request.limit > 0 else DEFAULT_LIMIT
+        limit = bounded_limit(request.limit)
         answer = metrics_pb2.GetQueryStatsResponse(
             total=totals.total.stats(), internal=totals.internal.stats()
         )
@@ -156,24 +155,16 @@ class QueryFold:
         """Rows of a checkpoint, without the counters of evicted()."""
         self._settle()
         yield _DEFINITIONS, 0, self.fingerprints.encode()
-        for name, slot, data in self._total_rings.dump():
-            yield f"{_TOTALS}.{name}", slot, data
-        for name, slot, data in self._operation_rings.dump():
-            yield f"{_OPERATIONS}.{name}", slot, data
-        for name, slot, data in self._fingerprint_rings.dump():
-            yield f"{_FINGERPRINTS}.{name}", slot, data
+        for rings in self._rings:
+            yield from rings.dump()
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row of dump()."""
-        table, _, name = section.partition(".")
         if section == _DEFINITIONS:
             self.fingerprints.restore(data)
-        elif table == _TOTALS:
-            self._total_rings.load(name, bucket, data)
-        elif table == _OPERATIONS:
-            self._operation_rings.load(name, bucket, data)
-        else:
-            self._fingerprint_rings.load(name, bucket, data)
+            return
+        table = section.partition(".")[0]
+        {rings.tables[0]: rings for rings in self._rings}[table].load(section, bucket, data)
 
     def _add_slot(self, slot: int, columns: Columns) -> None:
         """Keep queries that all started in one slot of the finest ring, by group."""

@@ -59,12 +59,14 @@ class Rings(Generic[C]):
 
     def __init__(
         self,
+        table: str,
         new: Callable[[], C],
         decode: Callable[[bytes], C],
         resolutions: tuple[Resolution, ...] = RESOLUTIONS,
         *,
         endless: bool = True,
     ) -> None:
+        self.tables = (table,)
         self.total = new()
         self._endless = endless
         self.resolutions = resolutions
@@ -129,19 +131,23 @@ class Rings(Generic[C]):
             yield from ring.prepare(self._now_us)
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows (resolution, slot, bytes), and ("total", 0, bytes) if endless."""
+        """Yield rows (section, slot, bytes) of a checkpoint; a section is "table.resolution", or
+        "table.total" if endless.
+        """
+        (table,) = self.tables
         if self._endless:
-            yield "total", 0, self.total.encode()
+            yield f"{table}.total", 0, self.total.encode()
         for ring in self._rings:
             for slot, data in ring.dump():
-                yield ring.name, slot, data
+                yield f"{table}.{ring.name}", slot, data
 
-    def load(self, name: str, slot: int, data: bytes) -> None:
-        """Take back one row of dump(). KeyError for a name that is not kept."""
-        if name == "total":
+    def load(self, section: str, slot: int, data: bytes) -> None:
+        """Take back one row of dump(). KeyError for a section that is not kept."""
+        (table,) = self.tables
+        if section == f"{table}.total":
             self.total = self._decode(data)
             return
-        {ring.name: ring for ring in self._rings}[name].closed[slot] = data
+        {f"{table}.{ring.name}": ring for ring in self._rings}[section].closed[slot] = data
 
     def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
         """The sum of closed slots and blocks; the last one of each window is kept, since from read

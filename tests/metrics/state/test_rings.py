@@ -38,7 +38,7 @@ class Total:
 
 
 def rings(now_us: int = NOW) -> Rings[Total]:
-    made = Rings(Total, Total.decode)
+    made = Rings("totals", Total, Total.decode)
     made.advance(now_us)
     return made
 
@@ -161,9 +161,9 @@ def test_rings_hold_no_more_slots_than_they_are_long() -> None:
         made.advance(number * 30 * SECOND)
         add(made, number * 30 * SECOND)
     counts: dict[str, int] = {}
-    for name, _, _ in made.dump():
-        counts[name] = counts.get(name, 0) + 1
-    assert counts == {"10s": 120, "1m": 1440, "1h": 42, "total": 1}
+    for section, _, _ in made.dump():
+        counts[section] = counts.get(section, 0) + 1
+    assert counts == {"totals.10s": 120, "totals.1m": 1440, "totals.1h": 42, "totals.total": 1}
 
 
 def test_dumped_rows_give_the_same_windows_back() -> None:
@@ -172,7 +172,7 @@ def test_dumped_rows_give_the_same_windows_back() -> None:
         made.advance(NOW + number * 17 * SECOND)
         add(made, NOW + number * 17 * SECOND, number)
     rows = list(made.dump())
-    again = Rings(Total, Total.decode)
+    again = Rings("totals", Total, Total.decode)
     for row in rows:
         again.load(*row)
     again.advance(NOW + 299 * 17 * SECOND)
@@ -186,15 +186,15 @@ def test_a_closed_slot_is_dumped_as_the_same_bytes_each_time() -> None:
     add(made, NOW)
     made.advance(NOW + 10 * SECOND)
     made.advance(NOW + 20 * SECOND)
-    first = {(name, slot): data for name, slot, data in made.dump() if name == "10s"}
-    second = {(name, slot): data for name, slot, data in made.dump() if name == "10s"}
+    first = {slot: data for section, slot, data in made.dump() if section == "totals.10s"}
+    second = {slot: data for section, slot, data in made.dump() if section == "totals.10s"}
     assert [id(data) for data in first.values()] == [id(data) for data in second.values()]
     assert first
 
 
 def test_rows_of_an_unknown_ring_are_refused() -> None:
     with pytest.raises(KeyError):
-        rings().load("5s", 0, b"1")
+        rings().load("totals.5s", 0, b"1")
 
 
 def test_a_read_decodes_few_slots_and_none_that_did_not_change() -> None:
@@ -205,7 +205,7 @@ def test_a_read_decodes_few_slots_and_none_that_did_not_change() -> None:
         decoded += 1
         return Total.decode(data)
 
-    made = Rings(Total, decode)
+    made = Rings("totals", Total, decode)
     for number in range(720):
         made.advance(NOW + number * HOUR)
         add(made, NOW + number * HOUR, number)
