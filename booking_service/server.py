@@ -37,12 +37,12 @@ from booking_service.rpc.command_gateway import Changes
 from booking_service.rpc.payment import PaymentService
 from booking_service.rpc.profile import ProfileService
 from booking_service.rpc.review import ReviewService
-from booking_service.storage.database import (
-    Clock,
-    Database,
+from booking_service.storage.clock import Clock
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import (
     DatabaseError,
     DatabaseUnavailable,
-    translated,
+    translate_driver_errors,
 )
 from metrics_service.client import Tracker, check_coverage, default_tracker
 from metrics_service.client.host import (
@@ -227,7 +227,7 @@ async def require_timing(database: Database) -> None:
     """
     try:
         async with asyncio.timeout(COVERAGE_S):
-            with translated():
+            with translate_driver_errors():
                 wrong = await check_coverage(database.dsn)
     except TimeoutError:
         raise StartError(

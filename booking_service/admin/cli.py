@@ -16,7 +16,8 @@ from booking_service.admin import indexes
 from booking_service.admin.indexes import IndexState
 from booking_service.config import BookingSettings
 from booking_service.monitoring.probe import address
-from booking_service.storage.database import Database, DatabaseError, DatabaseUnavailable
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from servicekit.migrations import migrate as apply_migrations
 from servicekit.migrations import rollback as take_back_migration
 from servicekit.settings import SettingsError

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from booking_service.storage.database import Database, OwnConnection, translated
+from booking_service.storage.connection import OwnConnection
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import translate_driver_errors
 from booking_service.storage.sql import QueryGroup
 from servicekit.migrations import MIGRATIONS, migrate, rollback
 
@@ -73,12 +75,12 @@ async def repair(database: Database, *, also_missing: bool = False) -> list[str]
             up, down = _sections(path)
             # Each by itself: neither runs inside a transaction.
             for statement in (down, up):
-                with translated():
+                with translate_driver_errors():
                     await connection.execute(statement, timeout=BUILD_TIMEOUT_S)
         if broken and all(state.valid for state in await _states(connection)):
             # Comments went with the indexes.
             [path] = FOLDER.glob("9*_index_comments.sql")
-            with translated():
+            with translate_driver_errors():
                 await connection.execute(_sections(path)[0], timeout=BUILD_TIMEOUT_S)
     finally:
         connection.terminate()
@@ -100,7 +102,7 @@ async def put_up(database: Database) -> list[str]:
 
 
 async def _states(connection: OwnConnection) -> list[IndexState]:
-    with translated():
+    with translate_driver_errors():
         rows = await connection.fetch(_SQL.states, names())
     return [IndexState(**row) for row in rows]
 
@@ -108,7 +110,7 @@ async def _states(connection: OwnConnection) -> list[IndexState]:
 async def _newest_migration(database: Database) -> str:
     connection = await database.connect("indexes")
     try:
-        with translated():
+        with translate_driver_errors():
             version: str | None = await connection.fetchval(_SQL.newest_migration)
         return version or ""
     finally:

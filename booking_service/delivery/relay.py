@@ -17,7 +17,8 @@ from typing import Final, NoReturn, Protocol
 import structlog
 
 from booking_service.delivery.segments import Epoch, Segments
-from booking_service.storage.database import Database, DatabaseError, DatabaseUnavailable
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from metrics_service.client.host import ForkError, LaneDrained, LaneSource, OutBatch
 from protos.tracking.v1 import tracking_pb2
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from booking_service.storage.database import Database, OwnConnection, Record, translated
+from booking_service.storage.connection import OwnConnection, Record
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import translate_driver_errors
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client import NamedQuery
 from metrics_service.client.host import OutBatch
@@ -88,7 +90,7 @@ class Segments:
     async def seal(self) -> Sealed:
         """Move outbox rows, BATCH_BYTES at most, into the next segment, if there are any."""
         async with self._turn:
-            with translated():
+            with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 [row] = await self._connection.fetch(
                     _SQL.seal, self._epoch, self._low_water.id, BATCH_BYTES, SEAL_ROWS, now
@@ -118,7 +120,7 @@ class Segments:
     async def acknowledge(self, seq: int) -> None:
         """The sink has stored every segment up to `seq`."""
         async with self._turn:
-            with translated():
+            with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 await self._connection.execute(_SQL.acknowledge, self._epoch, seq, now)
 
@@ -130,7 +132,7 @@ class Segments:
     async def drop_acknowledged(self, retention: timedelta) -> None:
         """Drop segments acknowledged longer ago than `retention`, DROP_ROWS at most."""
         async with self._turn:
-            with translated():
+            with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 await self._connection.execute(
                     _SQL.drop_acknowledged, self._epoch, now - retention, DROP_ROWS
@@ -138,7 +140,7 @@ class Segments:
 
     async def _run(self, query: NamedQuery, *args: object) -> Sequence[Record]:
         async with self._turn:
-            with translated():
+            with translate_driver_errors():
                 return await self._connection.fetch(query, *args)
 
 

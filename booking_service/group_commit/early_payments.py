@@ -15,7 +15,8 @@ from uuid import uuid4
 from booking_service.domain.booking import PaymentKind
 from booking_service.domain.commands import RecordPayment
 from booking_service.domain.money import Money
-from booking_service.storage.database import Connection, Database
+from booking_service.storage.connection import Connection
+from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 
 KEEP_EARLY: Final = timedelta(days=7)

@@ -22,7 +22,8 @@ from booking_service.group_commit.idempotency import RequestKey, StoredAnswer
 from booking_service.group_commit.load import load, monotonic_now, read_packages
 from booking_service.group_commit.save import Origin
 from booking_service.group_commit.submission import Submission
-from booking_service.storage.database import Connection, Database
+from booking_service.storage.connection import Connection
+from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 
 REUSED: Final = Refusal(

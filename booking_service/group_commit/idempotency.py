@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from booking_service.group_commit.save import write_all
-from booking_service.storage.database import Connection
+from booking_service.storage.connection import Connection
 from booking_service.storage.sql import QueryGroup
 
 KEEP_ANSWERS: Final = timedelta(hours=24)

@@ -35,7 +35,7 @@ from booking_service.domain.money import Money
 from booking_service.domain.package import Package
 from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
-from booking_service.storage.database import Connection, Record
+from booking_service.storage.connection import Connection, Record
 from booking_service.storage.sql import QueryGroup
 
 SWEEP_LIMIT: Final = 500

@@ -16,7 +16,7 @@ from booking_service.domain.holds import Limits
 from booking_service.domain.package import Package
 from booking_service.group_commit.load import starts_of
 from booking_service.storage import rows
-from booking_service.storage.database import Connection
+from booking_service.storage.connection import Connection
 from booking_service.storage.sql import QueryGroup
 
 _PACKAGES: Final = QueryGroup("packages")

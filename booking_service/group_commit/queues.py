@@ -25,7 +25,7 @@ from booking_service.group_commit.submission import (
     overloaded,
     package_locked,
 )
-from booking_service.storage.database import (
+from booking_service.storage.driver_errors import (
     Conflict,
     ConnectionLost,
     DatabaseUnavailable,

@@ -15,7 +15,7 @@ from booking_service.domain.booking import Booking, BookingEvent, PaymentSeen
 from booking_service.domain.package import Package
 from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
-from booking_service.storage.database import Connection
+from booking_service.storage.connection import Connection
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client import NamedQuery
 

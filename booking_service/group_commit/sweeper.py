@@ -22,7 +22,8 @@ from booking_service.domain.world import Answer
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
 from booking_service.group_commit.load import SWEEP_LIMIT
-from booking_service.storage.database import Database, DatabaseError, DataRefused, LockTimeout
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import DatabaseError, DataRefused, LockTimeout
 from booking_service.storage.sql import QueryGroup
 from servicekit.errors import ApiError
 

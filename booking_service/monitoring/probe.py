@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from booking_service.storage.database import (
+from booking_service.storage.connection import OwnConnection
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import (
     ConnectionLost,
-    Database,
     DatabaseError,
     DatabaseUnavailable,
-    OwnConnection,
-    translated,
+    translate_driver_errors,
 )
 from booking_service.storage.sql import QueryGroup
 from protos.tracking.v1 import tracking_pb2
@@ -130,7 +130,7 @@ class DatabaseProbe:
     async def _check(self) -> ProbeResult:
         began_ns = self._monotonic_ns()
         try:
-            with translated():
+            with translate_driver_errors():
                 async with asyncio.timeout(DEADLINE_S):
                     state, latency_us = await self._look()
             message = "" if state is ProbeState.REACHABLE else "the schema is not there"
@@ -183,7 +183,7 @@ class DatabaseProbe:
 async def schema_state(connection: OwnConnection) -> ProbeState:
     """REACHABLE or SCHEMA_MISSING."""
     try:
-        with translated():
+        with translate_driver_errors():
             present = await connection.fetchval(_SQL.schema, SCHEMA_VERSION)
     except DatabaseError as error:
         if error.sqlstate != _UNDEFINED_TABLE:
@@ -203,7 +203,7 @@ async def require_database(database: Database) -> None:
         )
         raise StartError(f"{where} cannot be used: {error}; {hint}") from None
     try:
-        with translated():
+        with translate_driver_errors():
             version = await connection.fetchval(_SQL.server_version)
             state = await schema_state(connection)
     except DatabaseUnavailable as error:

@@ -17,7 +17,8 @@ from booking_service.domain.refusal import Reason
 from booking_service.domain.sale import unavailable_reason
 from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
 from booking_service.storage import rows
-from booking_service.storage.database import Connection, Database, Record, query_timeout_s
+from booking_service.storage.connection import Connection, Record
+from booking_service.storage.database import Database, query_timeout_s
 from booking_service.storage.sql import QueryGroup
 
 _PACKAGES: Final = QueryGroup("packages")

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from booking_service.domain.booking import State, Transition
 from booking_service.reads.keyset import Key, Page
-from booking_service.storage.database import Database, Record
+from booking_service.storage.connection import Record
+from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 
 _BOOKINGS: Final = QueryGroup("bookings")

@@ -17,7 +17,7 @@ from booking_service.domain.world import Answer, Decision
 from booking_service.domain.world import Changes as Drafted
 from booking_service.errors import conflict, refused
 from booking_service.mapping.command_request import Change
-from booking_service.storage.database import Conflict
+from booking_service.storage.driver_errors import Conflict
 from servicekit.context import current_call
 from servicekit.errors import ApiError
 

@@ -1,134 +1,34 @@
-"""The only door to the booking database: its pool, transactions, time and errors.
+"""Connects to the booking database: its pool, transactions and time limits.
 
-No driver error passes it, every wait behind it is bounded, and no time but the database's is used.
+No driver error leaves it, and every wait for the database is bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import Final
 
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-
-from booking_service.storage.sql import QueryGroup
+from booking_service.storage.clock import Clock, DatabaseClock
+from booking_service.storage.connection import Connection, OwnConnection, Record
+from booking_service.storage.driver_errors import StatementTimeout, translate_driver_errors
 from metrics_service.client import NamedQuery, TrackedPool, Tracker, connect
 from servicekit.context import remaining_s
-from servicekit.errors import UNAVAILABLE, ApiError
-
-T = TypeVar("T")
-Record: TypeAlias = asyncpg.Record
-
-if TYPE_CHECKING:
-    OwnConnection: TypeAlias = asyncpg.Connection[Record]
-    Connection: TypeAlias = PoolConnectionProxy[Record] | OwnConnection
-else:
-    # Generic in their stubs only.
-    OwnConnection = asyncpg.Connection
-    Connection = PoolConnectionProxy | OwnConnection
-
-ATTEMPTS: Final = 3
-"""How often a transaction is carried out at most."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 5.0
-# The server ends a statement itself; this is for a server that does not answer any more.
+# The server ends a statement itself; this is for a server that no longer answers.
 COMMAND_TIMEOUT_S: Final = STATEMENT_TIMEOUT_S + 1.0
 IDLE_IN_TRANSACTION_TIMEOUT_S: Final = 10.0
 
-_CLOCK = QueryGroup("clock")
-
-
-class DatabaseError(Exception):
-    """The database refused a statement. Never carries values, only codes and names."""
-
-    def __init__(self, sqlstate: str | None, constraint: str | None = None) -> None:
-        at = f" ({constraint})" if constraint else ""
-        super().__init__(f"the database refused a statement: {sqlstate or 'no code'}{at}")
-        self.sqlstate = sqlstate
-        self.constraint = constraint
-
-
-class Conflict(DatabaseError):  # noqa: N818 - a condition to try again on
-    """A deadlock or serialisation failure (40001, 40P01): try the transaction again."""
-
-
-class LockTimeout(DatabaseError):  # noqa: N818 - as Conflict
-    """A lock was not granted in time (55P03)."""
-
-
-class DuplicateKey(DatabaseError):  # noqa: N818 - as Conflict
-    """A unique constraint refused a row (23505); `constraint` names it."""
-
-
-class DataRefused(DatabaseError):  # noqa: N818 - as Conflict
-    """Values were malformed or broke a constraint (classes 22 and 23): one command's own fault."""
-
-
-class DatabaseUnavailable(ApiError):  # noqa: N818 - named as its reason
-    """The database cannot be reached or did not answer in time; UNAVAILABLE to the caller.
-
-    What was asked for may or may not have happened.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(UNAVAILABLE, message, retry_after_s=1.0)
-
-
-class ConnectionLost(DatabaseUnavailable):
-    """The connection broke, was refused, or the server is starting or stopping.
-
-    `absent` says that the server answered, but has no such database.
-    """
-
-    def __init__(self, message: str, *, absent: bool = False) -> None:
-        super().__init__(message)
-        self.absent = absent
-
-
-class StatementTimeout(DatabaseUnavailable):
-    """No answer, or no free connection, in the time there was."""
-
-
-class Clock(Protocol):
-    """Says what time it is; injected, so that tests and replays set it."""
-
-    async def now(self, connection: Connection) -> datetime:
-        """The time now, aware, in UTC, to the microsecond; call it after locks are held."""
-
-
-class DatabaseClock:
-    """The database server's own clock."""
-
-    async def now(self, connection: Connection) -> datetime:
-        value: datetime = await connection.fetchval(_CLOCK.now)
-        return value
-
-
-class SetClock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self, time: datetime) -> None:
-        self.time = time
-
-    async def now(self, connection: Connection) -> datetime:
-        del connection
-        return self.time
-
-    def advance(self, by: timedelta) -> None:
-        self.time += by
-
 
 class Database:
-    """The booking database. Open it once a process; at most `pool_size` connections do the work.
+    """The booking database, opened once per process with a pool of at most `pool_size` connections.
 
-    `tracker` gets a record of each query. What the driver raises becomes an error of this module.
+    `tracker` gets a record of each query. Driver errors are raised as those of `driver_errors`.
     """
 
     pool: TrackedPool
@@ -150,7 +50,7 @@ class Database:
 
     async def open(self) -> None:
         """Connect the pool. Raises ConnectionLost or StatementTimeout."""
-        with translated():
+        with translate_driver_errors():
             self.pool = await TrackedPool.create(
                 self.dsn,
                 tracker=self.tracker,
@@ -174,11 +74,12 @@ class Database:
     async def connect(
         self, purpose: str, *, settings: Mapping[str, str] = MappingProxyType({})
     ) -> OwnConnection:
-        """A connection of its own, beside the pool, which the caller closes; `settings` are the
-        server's.
+        """Return a new connection outside the pool, with these server settings.
+
+        The caller closes it.
         """
         name = f"{self._application_name}/{purpose}"
-        with translated():
+        with translate_driver_errors():
             return await connect(
                 self.dsn,
                 tracker=self.tracker,
@@ -189,51 +90,38 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool, within what time the current RPC has left."""
-        with translated():
+        """Take a connection of the pool, within the deadline of the current RPC."""
+        with translate_driver_errors():
             async with self.pool.acquire(timeout=_budget_s(ACQUIRE_TIMEOUT_S)) as connection:
                 yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A READ COMMITTED transaction on a connection of the pool; rolled back on any exception.
+        """Run a READ COMMITTED transaction on a connection of the pool.
 
-        A ConnectionLost may come from the commit itself: then its outcome is unknown.
+        Any exception rolls it back. After a ConnectionLost the outcome of the commit may be
+        unknown.
         """
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work` in a transaction, the whole again after a Conflict, ATTEMPTS times at most."""
-        for attempt in range(1, ATTEMPTS):
-            try:
-                return await self._once(work)
-            except Conflict:
-                # Apart from each other, so that the same two do not meet again.
-                await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311 - no secret
-        return await self._once(work)
-
     async def fetch(self, query: NamedQuery, *args: object) -> list[Record]:
-        """All rows of one read, within what time the current RPC has left."""
+        """Return all rows of one read, within the deadline of the current RPC."""
         async with self.connection() as connection:
             return await connection.fetch(query, *args, timeout=query_timeout_s())
 
     async def fetchrow(self, query: NamedQuery, *args: object) -> Record | None:
-        """The first row of one read, or None."""
+        """Return the first row of one read, or None, within the deadline of the current RPC."""
         async with self.connection() as connection:
             return await connection.fetchrow(query, *args, timeout=query_timeout_s())
-
-    async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self.transaction() as connection:
-            return await work(connection)
 
     def _server_settings(self, application_name: str) -> dict[str, str]:
         return {
             "application_name": application_name,
             "TimeZone": "UTC",
             "default_transaction_isolation": "read committed",
-            # A plan made while a table was empty, a foreign key's above all, would go on scanning
-            # it until the first ANALYZE: measured, a hot package fell to a quarter of its rate.
+            # A plan made while a table was empty, above all a foreign key's, scans the table until
+            # the first ANALYZE: measured, the rate of a hot package fell to a quarter.
             "enable_seqscan": "off",
             "statement_timeout": f"{STATEMENT_TIMEOUT_S * 1000:.0f}",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S * 1000:.0f}",
@@ -241,65 +129,16 @@ class Database:
 
 
 def query_timeout_s() -> float | None:
-    """What the current RPC has left for a query; None outside one. Raises StatementTimeout."""
+    """Return the time left before the RPC's deadline; None outside an RPC.
+
+    Raises StatementTimeout after the deadline.
+    """
     left = remaining_s()
     if left is not None and left <= 0:
         raise StatementTimeout("the deadline passed before the query")
     return left
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns what the driver raises into this module's errors, without their texts."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        raise _of_sqlstate(error) from None
-    except asyncpg.InterfaceError as error:
-        if isinstance(error, ValueError):
-            # The driver could not encode an argument.
-            raise DataRefused(None) from None
-        if any(fault in str(error) for fault in _OUR_FAULTS):
-            raise
-        raise ConnectionLost("the connection was closed") from None
-    except asyncpg.InternalClientError:
-        raise ConnectionLost("the connection broke") from None
-    except TimeoutError:
-        raise StatementTimeout("the database did not answer in time") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConnectionLost(f"the database cannot be reached: {reason}") from None
-
-
 def _budget_s(limit_s: float) -> float:
     left = query_timeout_s()
     return limit_s if left is None else min(left, limit_s)
-
-
-def _of_sqlstate(error: asyncpg.PostgresError) -> Exception:
-    sqlstate: str = getattr(error, "sqlstate", None) or ""
-    constraint: str | None = getattr(error, "constraint_name", None)
-    match sqlstate:
-        case "40001" | "40P01":
-            return Conflict(sqlstate)
-        case "55P03":
-            return LockTimeout(sqlstate)
-        case "23505":
-            return DuplicateKey(sqlstate, constraint)
-        case "57014":
-            return StatementTimeout("the database ended a statement that took too long")
-        case "3D000":
-            return ConnectionLost("there is no such database", absent=True)
-        case "28P01" | "28000":
-            return ConnectionLost("the database refused the user or the password")
-        case "25P03":
-            return ConnectionLost("a transaction was idle for too long")
-    if sqlstate[:2] in ("22", "23"):
-        return DataRefused(sqlstate, constraint)
-    if sqlstate[:2] in ("08", "53", "57", "58"):
-        return ConnectionLost(f"the connection was lost ({sqlstate})")
-    return DatabaseError(sqlstate, constraint)
-
-
-# What the driver says of a mistake in this code, with the class it uses for a closed connection.
-_OUR_FAULTS = ("another operation is in progress", "the server expects")

@@ -18,7 +18,7 @@ from booking_service.domain.package import Package, PackageStatus, Pricing, Vend
 from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.domain.profile import UserProfile
 from booking_service.domain.review import Review
-from booking_service.storage.database import Record
+from booking_service.storage.connection import Record
 
 Row: TypeAlias = Mapping[str, Any] | Record
 

@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from booking_service.storage.database import OwnConnection
+from booking_service.storage.connection import OwnConnection
 from booking_service.storage.sql import QUERIES
 from tests.booking.plans.explained import DAY, GREATEST, LEAST, NOW, Plan, explain
 

@@ -16,7 +16,8 @@ from booking_service.group_commit.bus import CommandBus
 from booking_service.reads.bookings import BookingFilter, BookingQueries
 from booking_service.reads.packages import PackageFilter, PackageOrder
 from booking_service.reads.packages import PackageQueries as Packages
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.bench import report
 from tests.bench.index_cases import Samples, stay
 from tests.booking.plans.explained import DAY, NOW, seeded_id

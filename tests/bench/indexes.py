@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from booking_service.admin import indexes
-from booking_service.storage.database import Database, OwnConnection
+from booking_service.storage.connection import OwnConnection
+from booking_service.storage.database import Database
 from servicekit.devstack import PostgresServer
 from servicekit.migrations import MIGRATIONS, migrate
 from tests.bench import index_operations, report

@@ -18,7 +18,7 @@ from grpc_status.rpc_status import from_call
 
 from booking_service.config import BookingSettings
 from booking_service.server import BookingServer
-from booking_service.storage.database import SetClock
+from booking_service.storage.clock import SetClock
 from protos.booking.v1 import (
     booking_pb2,
     booking_pb2_grpc,

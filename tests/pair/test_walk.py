@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from booking_service.storage.database import DatabaseClock
+from booking_service.storage.clock import DatabaseClock
 from tests.booking.running_service import FIRST_DAY, day, running
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ import asyncpg
 
 from booking_service.delivery.relay import FactLane, OutboxRelay
 from booking_service.delivery.segments import Segments
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from metrics_service.client.stream.source import LaneSource, OutBatch
 from protos.tracking.v1.event_pb2 import BookingFact, Event, EventList
 from tests.booking.seed import NOW

@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from booking_service.delivery.relay import FactLane
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from metrics_service.client.stream.source import ForkError, LaneDrained
 from tests.booking.delivery.outbox_lane import Rows, append, facts_of, leading, seal_all
 from tests.booking.seed import NOW

@@ -9,7 +9,8 @@ import pytest
 
 from booking_service.delivery import relay as module
 from booking_service.delivery.relay import FactLane, OutboxRelay
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from protos.tracking.v1 import tracking_pb2
 from tests.booking.delivery.outbox_lane import Relay, Rows, Sink, append, facts_of
 from tests.booking.seed import NOW, eventually

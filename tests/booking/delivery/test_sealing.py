@@ -12,7 +12,8 @@ import pytest
 
 from booking_service.delivery import segments as module
 from booking_service.delivery.segments import LowWater, Segments
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.delivery.outbox_lane import Rows, append, facts_of, leading, seal_all
 from tests.booking.seed import NOW, eventually
 

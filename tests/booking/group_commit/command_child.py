@@ -12,7 +12,8 @@ import sys
 from datetime import datetime
 
 from booking_service.group_commit.bus import CommandBus
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 
 
 async def main(dsn: str, now: str) -> None:

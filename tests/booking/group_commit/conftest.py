@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.group_commit.harness import NOW, Harness
 
 

@@ -29,7 +29,8 @@ from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.group_commit.bus import CommandBus
 from booking_service.storage import rows
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from protos.tracking.v1 import event_pb2
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -32,8 +32,10 @@ from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
 from booking_service.group_commit.group import GroupCommit
 from booking_service.group_commit.idempotency import RequestKey
+from booking_service.group_commit.queues import MAX_ATTEMPTS
 from booking_service.group_commit.submission import Submission
-from booking_service.storage.database import ConnectionLost, Database
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import Conflict, ConnectionLost
 from tests.booking.group_commit.harness import (
     DAY,
     PRICE,
@@ -248,29 +250,45 @@ async def test_serialisation_failures_and_deadlocks_are_retried_inside(
     harness: Harness, sqlstate: str
 ) -> None:
     package_id = await harness.package(capacity=9)
+    await _plant_conflicts(harness, sqlstate, MAX_ATTEMPTS - 1)
+    booking = await harness.start(package_id)
+    await harness.submit(CompleteBooking(booking.id))
+    assert (await harness.query("SELECT last_value FROM tries"))[0] == MAX_ATTEMPTS + 1
+    assert await harness.counters(package_id) == (1, 0)
+    await check_whole(harness)
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+async def test_a_conflict_without_end_is_given_up(harness: Harness, sqlstate: str) -> None:
+    package_id = await harness.package(capacity=9)
+    await _plant_conflicts(harness, sqlstate, 1_000)
+    with pytest.raises(Conflict):
+        await harness.start(package_id)
+    assert (await harness.query("SELECT last_value FROM tries"))[0] == MAX_ATTEMPTS
+    assert await harness.counters(package_id) == (0, 0)
+    await check_whole(harness)
+
+
+async def _plant_conflicts(harness: Harness, sqlstate: str, failures: int) -> None:
+    """Let the first transactions that write to the outbox fail."""
     connection = await asyncpg.connect(harness.dsn)
     # A sequence counts also in transactions that are rolled back.
     await connection.execute(
         f"""
         CREATE SEQUENCE tries;
-        CREATE FUNCTION fail_twice() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE FUNCTION fail_first() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            IF nextval('tries') <= 2 THEN
+            IF nextval('tries') <= {failures} THEN
                 RAISE EXCEPTION 'planted' USING ERRCODE = '{sqlstate}';
             END IF;
             RETURN NEW;
         END
         $$;
         CREATE TRIGGER planted BEFORE INSERT ON outbox
-        FOR EACH ROW EXECUTE FUNCTION fail_twice();
+        FOR EACH ROW EXECUTE FUNCTION fail_first();
         """
     )
     await connection.close()
-    booking = await harness.start(package_id)
-    await harness.submit(CompleteBooking(booking.id))
-    assert (await harness.query("SELECT last_value FROM tries"))[0] == 4
-    assert await harness.counters(package_id) == (1, 0)
-    await check_whole(harness)
 
 
 async def test_copies_at_work_on_different_packages_never_fail_each_other(

@@ -14,7 +14,8 @@ import pytest
 from booking_service.group_commit.bus import CommandBus
 from booking_service.group_commit.idempotency import SLOTS, idempotency_slot
 from booking_service.group_commit.sweeper import Sweeper
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.seed import DAY, NOW, add_booking, add_days, add_package, eventually
 
 Rows = asyncpg.Connection

@@ -20,7 +20,8 @@ from booking_service.monitoring.probe import (
     ProbeState,
     require_database,
 )
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from protos.tracking.v1 import tracking_pb2
 from servicekit.binaries import remove_home
 from servicekit.postgres import PostgresServer

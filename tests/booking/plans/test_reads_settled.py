@@ -16,7 +16,8 @@ from booking_service.reads.payments import PaymentQueries
 from booking_service.reads.profiles import ProfileQueries
 from booking_service.reads.reports import ReportQueries
 from booking_service.reads.reviews import ReviewFilter, ReviewQueries
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.plans.explained import DAY, LARGE, LEAST, NOW, explain, seeded_id
 
 # The first of them fills the database.

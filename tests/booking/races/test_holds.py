@@ -20,7 +20,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from booking_service.group_commit import locks
-from booking_service.storage.database import Connection
+from booking_service.storage.connection import Connection
 from protos.booking.v1 import booking_pb2
 from tests.allowance import Stopwatch, allowed_s
 from tests.booking.races.clients import (

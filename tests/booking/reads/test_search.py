@@ -11,7 +11,8 @@ import pytest
 
 from booking_service.reads.keyset import Key
 from booking_service.reads.packages import PackageFilter, PackageOrder, PackageQueries
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.seed import DAY, NOW, add_booking, add_days, add_package
 
 LAPSED = NOW - timedelta(seconds=1)

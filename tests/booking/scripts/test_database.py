@@ -26,7 +26,8 @@ from booking_service.domain.commands import (
 from booking_service.domain.refusal import Refused
 from booking_service.group_commit.bus import CommandBus
 from booking_service.storage import rows
-from booking_service.storage.database import Database, SetClock
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
 from tests.booking.scripts.books import Outcome
 from tests.booking.scripts.script import ALONE, DAY, LIMITS, NOW, Planned, Script, told
 from tests.booking.scripts.steps import NIGHTS, Step, scripts

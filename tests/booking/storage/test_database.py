@@ -12,18 +12,16 @@ import pytest
 
 from booking_service.monitoring.probe import address
 from booking_service.storage import database as module
-from booking_service.storage.database import (
-    ATTEMPTS,
+from booking_service.storage.clock import SetClock
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import (
     Conflict,
-    Connection,
     ConnectionLost,
-    Database,
     DatabaseError,
     DatabaseUnavailable,
     DataRefused,
     DuplicateKey,
     LockTimeout,
-    SetClock,
     StatementTimeout,
 )
 from booking_service.storage.sql import QueryGroup
@@ -88,12 +86,11 @@ async def test_refusals_keep_their_code_and_lose_their_words(
 async def test_duplicate_key_names_its_constraint_and_not_the_key(database: Database) -> None:
     insert = "INSERT INTO user_profiles VALUES (gen_random_uuid(), $1, '', '', '', 1, $2, $2)"
 
-    async def twice(connection: Connection) -> None:
-        for _ in range(2):
-            await connection.execute(insert, CANARY, NOW)
-
+    async with database.connection() as connection:
+        await connection.execute(insert, CANARY, NOW)
     with pytest.raises(DuplicateKey) as caught:
-        await database.transact(twice)
+        async with database.connection() as connection:
+            await connection.execute(insert, CANARY, NOW)
     assert caught.value.constraint == "user_profiles_one_per_user"
     assert CANARY not in str(caught.value)
 
@@ -179,51 +176,31 @@ async def test_server_bounds_statements_and_idle_transactions(database: Database
     assert tuple(settings) == ("5s", "10s", "read committed", "booking_service")
 
 
-async def test_conflict_is_tried_again_as_a_whole(database: Database) -> None:
-    tried = []
-
-    async def work(connection: Connection) -> str:
-        tried.append(await connection.fetchval("SELECT pg_current_xact_id()::text"))
-        if len(tried) < ATTEMPTS:
-            await connection.execute(
-                "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$"
-            )
-        return "done"
-
-    assert await database.transact(work) == "done"
-    assert len(set(tried)) == ATTEMPTS
-
-
-async def test_conflict_without_end_is_given_up(database: Database) -> None:
-    tried = []
-
-    async def work(connection: Connection) -> None:
-        tried.append(1)
-        await connection.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
-
-    with pytest.raises(Conflict):
-        await database.transact(work)
-    assert len(tried) == ATTEMPTS
-
-
-async def test_real_deadlock_is_solved_inside(patient: Database, booking_dsn: str) -> None:
+async def test_a_real_deadlock_is_a_conflict_of_one_and_can_be_tried_again(
+    patient: Database, booking_dsn: str
+) -> None:
     setup = await asyncpg.connect(booking_dsn)
     await setup.execute("CREATE TABLE counters (id int PRIMARY KEY, n int)")
     await setup.execute("INSERT INTO counters VALUES (1, 0), (2, 0)")
     both_hold_one = asyncio.Barrier(2)
-    met = set()
+    conflicts = []
 
-    async def add(first: int, second: int) -> None:
-        async def work(connection: Connection) -> None:
+    async def add(first: int, second: int, *, meet: bool) -> None:
+        async with patient.transaction() as connection:
             await connection.execute("UPDATE counters SET n = n + 1 WHERE id = $1", first)
-            if first not in met:
-                met.add(first)
+            if meet:
                 await both_hold_one.wait()
             await connection.execute("UPDATE counters SET n = n + 1 WHERE id = $1", second)
 
-        await patient.transact(work)
+    async def add_until_done(first: int, second: int) -> None:
+        try:
+            await add(first, second, meet=True)
+        except Conflict as error:
+            conflicts.append(error.sqlstate)
+            await add(first, second, meet=False)
 
-    await asyncio.gather(add(1, 2), add(2, 1))
+    await asyncio.gather(add_until_done(1, 2), add_until_done(2, 1))
+    assert conflicts == ["40P01"]
     assert [row["n"] for row in await setup.fetch("SELECT n FROM counters ORDER BY id")] == [2, 2]
     await setup.close()
 
@@ -233,12 +210,13 @@ async def test_cancelled_caller_leaves_no_transaction_open(
 ) -> None:
     begun = asyncio.Event()
 
-    async def work(connection: Connection) -> None:
-        await connection.execute("CREATE TABLE half_done (id int)")
-        begun.set()
-        await connection.execute("SELECT pg_sleep(30)")
+    async def work() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("CREATE TABLE half_done (id int)")
+            begun.set()
+            await connection.execute("SELECT pg_sleep(30)")
 
-    caller = asyncio.create_task(database.transact(work))
+    caller = asyncio.create_task(work())
     await begun.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
