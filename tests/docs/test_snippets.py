@@ -47,6 +47,8 @@ NOT_RUN: Final = {
     "make test": "would run this test again",
     "make watch": "ends with Ctrl-C only; tests/metrics/cli/test_watch.py draws what it draws",
 }
+# Documents with a test of their own that runs their commands.
+RUN_ELSEWHERE: Final = {"docs/adding.md": "tests/docs/test_adding.py"}
 STATUSES: Final = set(DatabaseHealth.Status.keys())
 HTTP_SECTIONS: Final = {"metrics", "funnel", "errors"}
 STEPS: Final = ["view", "start", "complete", "confirm"]
@@ -100,7 +102,12 @@ def command_of(line: str) -> str:
     return re.sub(r"\s+# .*$", "", line).strip()
 
 
-COMMANDS: Final = [(block, command_of(line)) for block in blocks("sh") for line in block.commands]
+COMMANDS: Final = [
+    (block, command_of(line))
+    for block in blocks("sh")
+    if block.document not in RUN_ELSEWHERE
+    for line in block.commands
+]
 
 
 @pytest.fixture(scope="module")
