@@ -33,7 +33,7 @@ from booking_service.reads.reports import ReportQueries
 from booking_service.reads.reviews import ReviewQueries
 from booking_service.rpc.booking import BookingService
 from booking_service.rpc.catalog import CatalogService
-from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.command_gateway import CommandGateway
 from booking_service.rpc.payment import PaymentService
 from booking_service.rpc.profile import ProfileService
 from booking_service.rpc.review import ReviewService
@@ -196,19 +196,19 @@ class BookingServer:
         await self.stream.stop(FLUSH_TIMEOUT_S)
 
     def _register(self) -> None:
-        changes, server = Changes(self.bus), self.grpc.grpc
+        gateway, server = CommandGateway(self.bus), self.grpc.grpc
         packages = PackageQueries(self.database)
-        catalog = CatalogService(changes, packages, self.telemetry)
+        catalog = CatalogService(gateway, packages, self.telemetry)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
         booking = BookingService(
-            changes, BookingQueries(self.database), packages, ReportQueries(self.database)
+            gateway, BookingQueries(self.database), packages, ReportQueries(self.database)
         )
         booking_pb2_grpc.add_BookingServiceServicer_to_server(booking, server)
-        payment = PaymentService(changes, PaymentQueries(self.database))
+        payment = PaymentService(gateway, PaymentQueries(self.database))
         payment_pb2_grpc.add_PaymentServiceServicer_to_server(payment, server)
-        review = ReviewService(changes, ReviewQueries(self.database))
+        review = ReviewService(gateway, ReviewQueries(self.database))
         review_pb2_grpc.add_ReviewServiceServicer_to_server(review, server)
-        profile = ProfileService(changes, ProfileQueries(self.database))
+        profile = ProfileService(gateway, ProfileQueries(self.database))
         profile_pb2_grpc.add_ProfileServiceServicer_to_server(profile, server)
 
 

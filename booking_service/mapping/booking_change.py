@@ -24,7 +24,7 @@ from booking_service.domain.commands import (
     StartBooking,
 )
 from booking_service.mapping.bounds import MAX_BATCH, MAX_ETAG, MAX_PARTY_SIZE, MAX_QUANTITY
-from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.policy import read_policy
@@ -33,18 +33,18 @@ from protos.booking.v1 import booking_pb2
 
 def start_booking(
     request: booking_pb2.StartBookingRequest, session_id: str
-) -> Change[StartBooking]:
+) -> CommandRequest[StartBooking]:
     """`session_id` comes with the call and is no part of the fingerprint."""
     read = Fields()
     command = _start(read, "", request, session_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(command, request_id, fingerprint(request), request.validate_only)
+    return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
 
 
 def start_batch(
     request: booking_pb2.BatchStartBookingsRequest, session_id: str
-) -> Change[StartBatch]:
+) -> CommandRequest[StartBatch]:
     """All of a batch as one command."""
     read = Fields()
     count = len(request.requests)
@@ -59,17 +59,17 @@ def start_batch(
             read.bad(f"requests[{n}].validate_only", "must be unset")
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(StartBatch(tuple(starts)), request_id, fingerprint(request))
+    return CommandRequest(StartBatch(tuple(starts)), request_id, fingerprint(request))
 
 
-def each_start(batch: Change[StartBatch]) -> list[Change[StartBooking]]:
+def each_start(batch: CommandRequest[StartBatch]) -> list[CommandRequest[StartBooking]]:
     """The starts of a batch one by one.
 
     Each has an id of its own, which is the same whenever the batch is repeated, and the
     fingerprint of the whole batch, so that the batch cannot come again with other content.
     """
     return [
-        Change(
+        CommandRequest(
             start,
             None if batch.request_id is None else uuid5(batch.request_id, str(n)),
             batch.fingerprint,
@@ -78,32 +78,34 @@ def each_start(batch: Change[StartBatch]) -> list[Change[StartBooking]]:
     ]
 
 
-def extend_hold(request: booking_pb2.ExtendHoldRequest) -> Change[ExtendHold]:
+def extend_hold(request: booking_pb2.ExtendHoldRequest) -> CommandRequest[ExtendHold]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(ExtendHold(booking_id), request_id, fingerprint(request))
+    return CommandRequest(ExtendHold(booking_id), request_id, fingerprint(request))
 
 
-def fail_booking(request: booking_pb2.FailBookingRequest) -> Change[FailBooking]:
+def fail_booking(request: booking_pb2.FailBookingRequest) -> CommandRequest[FailBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.code("reason", request.reason, most=60)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(FailBooking(booking_id, reason), request_id, fingerprint(request))
+    return CommandRequest(FailBooking(booking_id, reason), request_id, fingerprint(request))
 
 
-def complete_booking(request: booking_pb2.CompleteBookingRequest) -> Change[CompleteBooking]:
+def complete_booking(
+    request: booking_pb2.CompleteBookingRequest,
+) -> CommandRequest[CompleteBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(CompleteBooking(booking_id), request_id, fingerprint(request))
+    return CommandRequest(CompleteBooking(booking_id), request_id, fingerprint(request))
 
 
-def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> Change[ConfirmBooking]:
+def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> CommandRequest[ConfirmBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     provider = read.text("provider", request.provider, most=60)
@@ -119,19 +121,19 @@ def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> Change[Confir
         payment_row_id=uuid4(),
         refund_row_id=uuid4(),
     )
-    return Change(command, request_id, fingerprint(request))
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
-def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> Change[AbandonBooking]:
+def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> CommandRequest[AbandonBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.text("reason", request.reason, most=200, required=False)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(AbandonBooking(booking_id, reason), request_id, fingerprint(request))
+    return CommandRequest(AbandonBooking(booking_id, reason), request_id, fingerprint(request))
 
 
-def cancel_booking(request: booking_pb2.CancelBookingRequest) -> Change[CancelBooking]:
+def cancel_booking(request: booking_pb2.CancelBookingRequest) -> CommandRequest[CancelBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.text("reason", request.reason, most=200, required=False)
@@ -142,7 +144,7 @@ def cancel_booking(request: booking_pb2.CancelBookingRequest) -> Change[CancelBo
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     command = CancelBooking(booking_id, reason, uuid4(), expected, etag)
-    return Change(command, request_id, fingerprint(request), request.validate_only)
+    return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
 
 
 def preview_cancellation(request: booking_pb2.PreviewCancellationRequest) -> CancelBooking:
@@ -154,7 +156,7 @@ def preview_cancellation(request: booking_pb2.PreviewCancellationRequest) -> Can
 
 def reschedule_booking(
     request: booking_pb2.RescheduleBookingRequest,
-) -> Change[RescheduleBooking]:
+) -> CommandRequest[RescheduleBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     start_date, end_date = _stay(read, "", request)
@@ -163,17 +165,19 @@ def reschedule_booking(
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     command = RescheduleBooking(booking_id, start_date, end_date, quote, uuid4(), etag)
-    return Change(command, request_id, fingerprint(request), request.validate_only)
+    return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
 
 
 def reconcile_inventory(
     request: booking_pb2.ReconcileInventoryRequest,
-) -> Change[ReconcileInventory]:
+) -> CommandRequest[ReconcileInventory]:
     read = Fields()
     package_id = read.uuid("package_id", request.package_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(ReconcileInventory(package_id, request.repair), request_id, fingerprint(request))
+    return CommandRequest(
+        ReconcileInventory(package_id, request.repair), request_id, fingerprint(request)
+    )
 
 
 def _start(

@@ -22,7 +22,7 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
 from booking_service.mapping.bounds import MAX_ETAG, MAX_PARTY_SIZE
-from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import FIRST_DATE, Fields
 from booking_service.mapping.policy import read_policy
@@ -51,7 +51,7 @@ _CHANGEABLE: Final = {
 }
 
 
-def create_vendor(request: catalog_pb2.CreateVendorRequest) -> Change[CreateVendor]:
+def create_vendor(request: catalog_pb2.CreateVendorRequest) -> CommandRequest[CreateVendor]:
     read = Fields()
     name = ""
     if request.HasField("vendor"):
@@ -61,10 +61,10 @@ def create_vendor(request: catalog_pb2.CreateVendorRequest) -> Change[CreateVend
     vendor_id = read.optional_uuid("vendor_id", request.vendor_id) or uuid4()
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return Change(CreateVendor(vendor_id, name), request_id, fingerprint(request))
+    return CommandRequest(CreateVendor(vendor_id, name), request_id, fingerprint(request))
 
 
-def create_package(request: catalog_pb2.CreatePackageRequest) -> Change[CreatePackage]:
+def create_package(request: catalog_pb2.CreatePackageRequest) -> CommandRequest[CreatePackage]:
     read = Fields()
     package_id = read.optional_uuid("package_id", request.package_id) or uuid4()
     request_id = read.optional_uuid("request_id", request.request_id)
@@ -73,19 +73,19 @@ def create_package(request: catalog_pb2.CreatePackageRequest) -> Change[CreatePa
         read.refuse_bad()
     draft = _draft(read, "package", request.package, package_id)
     read.refuse_bad()
-    return Change(CreatePackage(draft), request_id, fingerprint(request))
+    return CommandRequest(CreatePackage(draft), request_id, fingerprint(request))
 
 
-def set_capacity(request: catalog_pb2.SetCapacityRequest) -> Change[SetCapacity]:
+def set_capacity(request: catalog_pb2.SetCapacityRequest) -> CommandRequest[SetCapacity]:
     read = Fields()
     package_id = read.uuid("package_id", request.package_id)
     request_id = read.optional_uuid("request_id", request.request_id)
     ranges = _capacity_ranges(read, "ranges", request.ranges)
     read.refuse_bad()
-    return Change(SetCapacity(package_id, ranges), request_id, fingerprint(request))
+    return CommandRequest(SetCapacity(package_id, ranges), request_id, fingerprint(request))
 
 
-def update_package(request: catalog_pb2.UpdatePackageRequest) -> Change[UpdatePackage]:
+def update_package(request: catalog_pb2.UpdatePackageRequest) -> CommandRequest[UpdatePackage]:
     read = Fields()
     request_id = read.optional_uuid("request_id", request.request_id)
     package = request.package
@@ -98,7 +98,7 @@ def update_package(request: catalog_pb2.UpdatePackageRequest) -> Change[UpdatePa
     changes = _changes(read, "package", package, "update_mask", request.update_mask)
     read.refuse_bad()
     command = UpdatePackage(package_id, changes, etag)
-    return Change(command, request_id, fingerprint(request))
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
 def _draft(

@@ -15,7 +15,7 @@ C = TypeVar("C", bound=Command)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[C]):
+class CommandRequest(Generic[C]):
     """A command, and what makes a repeat of it known.
 
     `fingerprint` is the SHA-256 of the request without its request_id: the ids that a command

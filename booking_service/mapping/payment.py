@@ -17,7 +17,7 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.money import Money
 from booking_service.mapping import paging
-from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
@@ -55,8 +55,8 @@ class Claim:
     request_id: UUID | None
     fingerprint: bytes
 
-    def of(self, due: tuple[PaymentToClaim, ...]) -> Change[ClaimPayments]:
-        return Change(ClaimPayments(due, self.lease_s), self.request_id, self.fingerprint)
+    def of(self, due: tuple[PaymentToClaim, ...]) -> CommandRequest[ClaimPayments]:
+        return CommandRequest(ClaimPayments(due, self.lease_s), self.request_id, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class RefundRequest:
     request_id: UUID | None
     fingerprint: bytes
 
-    def of(self, booking_id: UUID) -> Change[RefundPayment]:
+    def of(self, booking_id: UUID) -> CommandRequest[RefundPayment]:
         command = RefundPayment(
             booking_id=booking_id,
             payment_row_id=self.payment_row_id,
@@ -77,10 +77,10 @@ class RefundRequest:
             reason=self.reason,
             refund_row_id=uuid4(),
         )
-        return Change(command, self.request_id, self.fingerprint)
+        return CommandRequest(command, self.request_id, self.fingerprint)
 
 
-def record_payment(request: payment_pb2.RecordPaymentRequest) -> Change[RecordPayment]:
+def record_payment(request: payment_pb2.RecordPaymentRequest) -> CommandRequest[RecordPayment]:
     read = Fields()
     kind = read.choice("kind", request.kind, payment_pb2.RecordPaymentRequest.Kind)
     refunded = kind == "REFUNDED"
@@ -107,7 +107,7 @@ def record_payment(request: payment_pb2.RecordPaymentRequest) -> Change[RecordPa
         payment_row_id=uuid4(),
         refund_row_id=uuid4(),
     )
-    return Change(command, request_id, fingerprint(request))
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
 def list_payments(request: payment_pb2.ListPaymentsRequest) -> PaymentList:

@@ -13,7 +13,7 @@ from booking_service.domain.commands import UpdateProfile
 from booking_service.domain.etag import etag
 from booking_service.domain.profile import UserProfile
 from booking_service.mapping.bounds import MAX_ETAG
-from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from protos.booking.v1 import profile_pb2
@@ -30,7 +30,7 @@ def get_profile(request: profile_pb2.GetUserProfileRequest) -> str:
     return user_id
 
 
-def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> Change[UpdateProfile]:
+def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> CommandRequest[UpdateProfile]:
     """Output-only fields of the profile are ignored."""
     read = Fields()
     request_id = read.optional_uuid("request_id", request.request_id)
@@ -56,7 +56,7 @@ def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> Change[Upda
         etag=read.text("profile.etag", given.etag, most=MAX_ETAG, required=False),
     )
     read.refuse_bad()
-    return Change(command, request_id, fingerprint(request))
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
 def profile(value: UserProfile) -> profile_pb2.UserProfile:

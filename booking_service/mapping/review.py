@@ -13,7 +13,7 @@ from booking_service.domain.commands import CreateReview
 from booking_service.domain.etag import etag
 from booking_service.domain.review import Review
 from booking_service.mapping import paging
-from booking_service.mapping.command_request import Change, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from booking_service.reads.keyset import Key, Page
@@ -32,7 +32,7 @@ class ReviewList:
     limit: int
 
 
-def create_review(request: review_pb2.CreateReviewRequest) -> Change[CreateReview]:
+def create_review(request: review_pb2.CreateReviewRequest) -> CommandRequest[CreateReview]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     if request.rating == 0:
@@ -42,7 +42,7 @@ def create_review(request: review_pb2.CreateReviewRequest) -> Change[CreateRevie
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     command = CreateReview(uuid4(), booking_id, rating, body)
-    return Change(command, request_id, fingerprint(request))
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
 def list_reviews(request: review_pb2.ListReviewsRequest) -> ReviewList:

@@ -16,11 +16,11 @@ from booking_service.mapping import (
     booking_read,
     booking_reply,
 )
-from booking_service.mapping.command_request import Change
+from booking_service.mapping.command_request import CommandRequest
 from booking_service.reads.bookings import BookingQueries
 from booking_service.reads.packages import PackageQueries
 from booking_service.reads.reports import ReportQueries
-from booking_service.rpc.command_gateway import Changes, session_id
+from booking_service.rpc.command_gateway import CommandGateway, session_id
 from protos.booking.v1 import booking_pb2, booking_pb2_grpc
 from servicekit.errors import ApiError
 
@@ -32,12 +32,12 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
 
     def __init__(
         self,
-        changes: Changes,
+        gateway: CommandGateway,
         bookings: BookingQueries,
         packages: PackageQueries,
         history: ReportQueries,
     ) -> None:
-        self._changes = changes
+        self._gateway = gateway
         self._bookings = bookings
         self._packages = packages
         self._history = history
@@ -46,7 +46,7 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         self, request: booking_pb2.StartBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.start_booking(request, session_id())
-        started = await self._changes.carry_out(change, Booking)
+        started = await self._gateway.carry_out(change, Booking)
         return booking_reply.booking(started, foreseen=change.validate_only)
 
     async def BatchStartBookings(
@@ -60,31 +60,31 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         self, request: booking_pb2.ExtendHoldRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.extend_hold(request)
-        return booking_reply.booking(await self._changes.carry_out(change, Booking))
+        return booking_reply.booking(await self._gateway.carry_out(change, Booking))
 
     async def CompleteBooking(
         self, request: booking_pb2.CompleteBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.complete_booking(request)
-        return booking_reply.booking(await self._changes.carry_out(change, Booking))
+        return booking_reply.booking(await self._gateway.carry_out(change, Booking))
 
     async def ConfirmBooking(
         self, request: booking_pb2.ConfirmBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.confirm_booking(request)
-        return booking_reply.booking(await self._changes.carry_out(change, Booking))
+        return booking_reply.booking(await self._gateway.carry_out(change, Booking))
 
     async def AbandonBooking(
         self, request: booking_pb2.AbandonBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.abandon_booking(request)
-        return booking_reply.booking(await self._changes.carry_out(change, Booking))
+        return booking_reply.booking(await self._gateway.carry_out(change, Booking))
 
     async def FailBooking(
         self, request: booking_pb2.FailBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.fail_booking(request)
-        return booking_reply.booking(await self._changes.carry_out(change, Booking))
+        return booking_reply.booking(await self._gateway.carry_out(change, Booking))
 
     async def PreviewCancellation(
         self, request: booking_pb2.PreviewCancellationRequest, context: Context
@@ -92,7 +92,7 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         command = booking_change.preview_cancellation(request)
         booking_id = command.booking_id
         booking = found(await self._bookings.get(booking_id), "booking", booking_id)
-        cancelled, _ = await self._changes.preview(command, Booking)
+        cancelled, _ = await self._gateway.preview(command, Booking)
         packages = await self._packages.get_many([booking.package_id])
         return booking_reply.cancellation(booking, cancelled, packages[booking.package_id])
 
@@ -100,20 +100,20 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         self, request: booking_pb2.CancelBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.cancel_booking(request)
-        cancelled = await self._changes.carry_out(change, Booking)
+        cancelled = await self._gateway.carry_out(change, Booking)
         return booking_reply.booking(cancelled, foreseen=change.validate_only)
 
     async def PreviewReschedule(
         self, request: booking_pb2.RescheduleBookingRequest, context: Context
     ) -> booking_pb2.ReschedulePreview:
         change = booking_change.reschedule_booking(request)
-        return booking_reply.reschedule(*await self._changes.preview(change.command, Booking))
+        return booking_reply.reschedule(*await self._gateway.preview(change.command, Booking))
 
     async def RescheduleBooking(
         self, request: booking_pb2.RescheduleBookingRequest, context: Context
     ) -> booking_pb2.Booking:
         change = booking_change.reschedule_booking(request)
-        moved = await self._changes.carry_out(change, Booking)
+        moved = await self._gateway.carry_out(change, Booking)
         return booking_reply.booking(moved, foreseen=change.validate_only)
 
     async def GetBooking(
@@ -159,11 +159,11 @@ class BookingService(booking_pb2_grpc.BookingServiceServicer):
         self, request: booking_pb2.ReconcileInventoryRequest, context: Context
     ) -> booking_pb2.ReconcileInventoryResponse:
         change = booking_change.reconcile_inventory(request)
-        return booking_reply.reconciled(await self._changes.carry_out(change, Reconciliation))
+        return booking_reply.reconciled(await self._gateway.carry_out(change, Reconciliation))
 
-    async def _start_all(self, batch: Change[StartBatch]) -> Sequence[Booking]:
-        started: tuple[Booking, ...] = await self._changes.carry_out(batch, tuple)
+    async def _start_all(self, batch: CommandRequest[StartBatch]) -> Sequence[Booking]:
+        started: tuple[Booking, ...] = await self._gateway.carry_out(batch, tuple)
         return started
 
-    async def _start_each(self, batch: Change[StartBatch]) -> Sequence[Booking | ApiError]:
-        return await self._changes.carry_out_each(booking_change.each_start(batch), Booking)
+    async def _start_each(self, batch: CommandRequest[StartBatch]) -> Sequence[Booking | ApiError]:
+        return await self._gateway.carry_out_each(booking_change.each_start(batch), Booking)

@@ -11,7 +11,7 @@ from booking_service.errors import all_found, found
 from booking_service.mapping import catalog_change, catalog_read, catalog_reply
 from booking_service.monitoring.telemetry import Telemetry
 from booking_service.reads.packages import PackageQueries
-from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import catalog_pb2, catalog_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,8 +20,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     """Vendors, packages and their capacity."""
 
-    def __init__(self, changes: Changes, packages: PackageQueries, telemetry: Telemetry) -> None:
-        self._changes = changes
+    def __init__(
+        self, gateway: CommandGateway, packages: PackageQueries, telemetry: Telemetry
+    ) -> None:
+        self._gateway = gateway
         self._packages = packages
         self._telemetry = telemetry
 
@@ -29,19 +31,19 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_pb2.CreateVendorRequest, context: Context
     ) -> catalog_pb2.Vendor:
         change = catalog_change.create_vendor(request)
-        return catalog_reply.vendor(await self._changes.carry_out(change, Vendor))
+        return catalog_reply.vendor(await self._gateway.carry_out(change, Vendor))
 
     async def CreatePackage(
         self, request: catalog_pb2.CreatePackageRequest, context: Context
     ) -> catalog_pb2.Package:
         change = catalog_change.create_package(request)
-        return catalog_reply.package(await self._changes.carry_out(change, Package))
+        return catalog_reply.package(await self._gateway.carry_out(change, Package))
 
     async def SetCapacity(
         self, request: catalog_pb2.SetCapacityRequest, context: Context
     ) -> catalog_pb2.SetCapacityResponse:
         change = catalog_change.set_capacity(request)
-        return catalog_reply.capacity_set(await self._changes.carry_out(change, int))
+        return catalog_reply.capacity_set(await self._gateway.carry_out(change, int))
 
     async def GetPackage(
         self, request: catalog_pb2.GetPackageRequest, context: Context
@@ -80,7 +82,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_pb2.UpdatePackageRequest, context: Context
     ) -> catalog_pb2.Package:
         change = catalog_change.update_package(request)
-        return catalog_reply.package(await self._changes.carry_out(change, Package))
+        return catalog_reply.package(await self._gateway.carry_out(change, Package))
 
     async def ListVendorPackages(
         self, request: catalog_pb2.ListVendorPackagesRequest, context: Context

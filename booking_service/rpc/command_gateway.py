@@ -1,6 +1,6 @@
-"""Carries commands from the servicers to the command bus, in the name of the caller being served.
+"""Submits the commands of the servicers to the command bus, in the name of the caller being served.
 
-A refusal leaves here as an error of the catalogue.
+Every refusal becomes an error of the catalogue here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from uuid import UUID, uuid4
 
 from booking_service.domain.commands import Command
 from booking_service.domain.refusal import Refused
-from booking_service.domain.world import Answer, Decision
-from booking_service.domain.world import Changes as Drafted
+from booking_service.domain.world import Answer, Changes, Decision
 from booking_service.errors import conflict, refused
-from booking_service.mapping.command_request import Change
+from booking_service.mapping.command_request import CommandRequest
 from booking_service.storage.driver_errors import Conflict
 from servicekit.context import current_call
 from servicekit.errors import ApiError
@@ -26,7 +25,7 @@ C = TypeVar("C", bound=Command)
 
 
 class Bus(Protocol):
-    """What the command bus does for a servicer."""
+    """The command bus as the servicers use it."""
 
     async def submit(
         self,
@@ -37,69 +36,69 @@ class Bus(Protocol):
         request_id: UUID | None,
         fingerprint: bytes,
     ) -> Answer:
-        """The command's answer, after it was committed. Raises Refused, Conflict, ApiError."""
+        """Return the answer once it is committed. Raises Refused, Conflict, ApiError."""
 
     async def preview(self, command: Command) -> Decision:
-        """What a command would come to now. Raises as submit; nothing is changed."""
+        """Decide a command without changing anything. Raises as `submit` does."""
 
 
-class Changes:
-    """Submits what a request asks to change."""
+class CommandGateway:
+    """Submits commands and checks the type of each answer."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def carry_out(self, change: Change[C], answer: type[A]) -> A:
-        """The command's answer, of the type that this kind of command has.
+    async def carry_out(self, request: CommandRequest[C], answer: type[A]) -> A:
+        """Carry out a command and return its answer, which has the type `answer`.
 
-        With `validate_only` it is what the answer would be, and nothing is changed.
+        With `validate_only` nothing is changed, and the answer is the one that would be given.
         """
-        if change.validate_only:
-            return (await self.preview(change.command, answer))[0]
+        if request.validate_only:
+            return (await self.preview(request.command, answer))[0]
         call = current_call.get()
         if call is None:
             raise RuntimeError("no RPC is being served: the interceptor is missing")
-        with _told():
+        with _as_api_errors():
             given = await self._bus.submit(
-                change.command,
+                request.command,
                 caller=call.caller,
                 rpc=call.method,
-                # Minted where none came, so that a redone group knows its own work again.
-                request_id=change.request_id or uuid4(),
-                fingerprint=change.fingerprint,
+                # Made here if missing, so that a retried group finds its own answers.
+                request_id=request.request_id or uuid4(),
+                fingerprint=request.fingerprint,
             )
-        return _of_type(given, answer, change.command)
+        return _of_type(given, answer, request.command)
 
     async def carry_out_each(
-        self, changes: Iterable[Change[C]], answer: type[A]
+        self, requests: Iterable[CommandRequest[C]], answer: type[A]
     ) -> list[A | ApiError]:
-        """The answer to each, or why it was refused; they arrive together and in their order."""
+        """Submit all requests together, in their order, and return the answer or error of each."""
         async with asyncio.TaskGroup() as tasks:
-            carried = [tasks.create_task(self._attempt(change, answer)) for change in changes]
+            carried = [tasks.create_task(self._attempt(request, answer)) for request in requests]
         return [task.result() for task in carried]
 
-    async def preview(self, command: Command, answer: type[A]) -> tuple[A, Drafted]:
-        """What a command would be answered now, and the changes that it would make."""
-        with _told():
+    async def preview(self, command: Command, answer: type[A]) -> tuple[A, Changes]:
+        """Return the answer that a command would get now, and the changes that it would make."""
+        with _as_api_errors():
             decision = await self._bus.preview(command)
         return _of_type(decision.outcome, answer, command), decision.changes
 
-    async def _attempt(self, change: Change[C], answer: type[A]) -> A | ApiError:
+    async def _attempt(self, request: CommandRequest[C], answer: type[A]) -> A | ApiError:
         try:
-            return await self.carry_out(change, answer)
+            return await self.carry_out(request, answer)
         except ApiError as error:
             return error
 
 
 def session_id() -> str:
-    """The session of the RPC being served; may be empty."""
+    """Return the session of the RPC being served; may be empty."""
     call = current_call.get()
     return call.session_id if call is not None else ""
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What the command bus raises becomes what the caller is told."""
+def _as_api_errors() -> Iterator[None]:
+    """Translate what the command bus raises into errors of the catalogue."""
     try:
         yield
     except Refused as refusal:

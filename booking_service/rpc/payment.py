@@ -10,7 +10,7 @@ from booking_service.domain.booking import Payment, Refund
 from booking_service.errors import found
 from booking_service.mapping import payment
 from booking_service.reads.payments import PaymentQueries
-from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import payment_pb2, payment_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -19,15 +19,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
     """What the payment service tells of what happened at a provider, and what it has to do."""
 
-    def __init__(self, changes: Changes, queries: PaymentQueries) -> None:
-        self._changes = changes
+    def __init__(self, gateway: CommandGateway, queries: PaymentQueries) -> None:
+        self._gateway = gateway
         self._payments = queries
 
     async def RecordPayment(
         self, request: payment_pb2.RecordPaymentRequest, context: Context
     ) -> payment_pb2.Payment:
         change = payment.record_payment(request)
-        return payment.payment(await self._changes.carry_out(change, Payment))
+        return payment.payment(await self._gateway.carry_out(change, Payment))
 
     async def ListPayments(
         self, request: payment_pb2.ListPaymentsRequest, context: Context
@@ -48,7 +48,7 @@ class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
     ) -> payment_pb2.ClaimFailedPaymentsResponse:
         claim = payment.claim_failed(request)
         due = await self._payments.find_due(claim.limit)
-        return payment.claimed(await self._changes.carry_out(claim.of(due), tuple))
+        return payment.claimed(await self._gateway.carry_out(claim.of(due), tuple))
 
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
@@ -56,4 +56,4 @@ class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
         refund = payment.refund_payment(request)
         booking_id = await self._payments.booking_of(refund.payment_row_id)
         change = refund.of(found(booking_id, "payment", refund.payment_row_id))
-        return payment.refund(await self._changes.carry_out(change, Refund))
+        return payment.refund(await self._gateway.carry_out(change, Refund))

@@ -10,7 +10,7 @@ from booking_service.domain.profile import UserProfile
 from booking_service.errors import found
 from booking_service.mapping import profile
 from booking_service.reads.profiles import ProfileQueries
-from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import profile_pb2, profile_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -19,8 +19,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
     """What is shown of a user beside a booking."""
 
-    def __init__(self, changes: Changes, profiles: ProfileQueries) -> None:
-        self._changes = changes
+    def __init__(self, gateway: CommandGateway, profiles: ProfileQueries) -> None:
+        self._gateway = gateway
         self._profiles = profiles
 
     async def GetUserProfile(
@@ -33,4 +33,4 @@ class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
         self, request: profile_pb2.UpdateUserProfileRequest, context: Context
     ) -> profile_pb2.UserProfile:
         change = profile.update_profile(request)
-        return profile.profile(await self._changes.carry_out(change, UserProfile))
+        return profile.profile(await self._gateway.carry_out(change, UserProfile))

@@ -9,7 +9,7 @@ import grpc
 from booking_service.domain.review import Review
 from booking_service.mapping import review
 from booking_service.reads.reviews import ReviewQueries
-from booking_service.rpc.command_gateway import Changes
+from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import review_pb2, review_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -18,15 +18,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     """What those who stayed say."""
 
-    def __init__(self, changes: Changes, reviews: ReviewQueries) -> None:
-        self._changes = changes
+    def __init__(self, gateway: CommandGateway, reviews: ReviewQueries) -> None:
+        self._gateway = gateway
         self._reviews = reviews
 
     async def CreateReview(
         self, request: review_pb2.CreateReviewRequest, context: Context
     ) -> review_pb2.Review:
         change = review.create_review(request)
-        return review.review(await self._changes.carry_out(change, Review))
+        return review.review(await self._gateway.carry_out(change, Review))
 
     async def ListReviews(
         self, request: review_pb2.ListReviewsRequest, context: Context
