@@ -55,7 +55,7 @@ class Progress:
 class Replay:
     """One pass over what `known` leaves of the plan.
 
-    `shift` is what `stock.put_on_sale` returned. `speed` is the number of days begun in a
+    `shift` is what `seed.put_on_sale` returned. `speed` is the number of days begun in a
     second, 0 for as fast as the service answers.
     """
 

@@ -20,14 +20,14 @@ from pathlib import Path
 from booking_service.demo.calls import Client, RefusalError, UnreachableError
 from booking_service.demo.hotel import FileError, read_file
 from booking_service.demo.screen import Screen
-from booking_service.demo.seed import StockError
+from booking_service.demo.seed import SeedError
 from booking_service.demo.session import Order, replay_file
 from servicekit import devstack, start, terminal
 from servicekit.migrations import MIGRATIONS, migrate
 from servicekit.start import StartError
 from servicekit.supervisor import Child, Supervisor
 
-DEMO_ERRORS = (FileError, StockError, RefusalError, UnreachableError)
+DEMO_ERRORS = (FileError, SeedError, RefusalError, UnreachableError)
 
 
 @dataclass(frozen=True, slots=True)

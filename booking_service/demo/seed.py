@@ -33,7 +33,7 @@ _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 
-class StockError(Exception):
+class SeedError(Exception):
     """One line: the catalogue holds something else than this file's packages."""
 
 
@@ -53,7 +53,7 @@ async def put_on_sale(
 ) -> timedelta:
     """Creates vendors, packages and capacity where they are missing; returns the shift of dates.
 
-    Raises StockError when the days already hold more bookings than `capacity` allows.
+    Raises SeedError when the days already hold more bookings than `capacity` allows.
     """
     catalog = catalog_pb2_grpc.CatalogServiceStub(client.channel)
     shift = await _earlier_shift(client, catalog, hotel, next(iter(capacity)))
@@ -136,7 +136,7 @@ async def _set_capacity(
     except RefusalError as error:
         if error.reason != "CAPACITY_BELOW_TAKEN":
             raise
-        raise StockError(
+        raise SeedError(
             f"room type {offer.room_type} already holds more bookings than this replay's "
             "capacity; `make clean-data` starts over"
         ) from error

@@ -27,7 +27,7 @@ async def replay_file(
 ) -> bool:
     """Replays what is left of the file and compares; whether every figure is equal.
 
-    Raises FileError before anything is sent; StockError, RefusalError, UnreachableError.
+    Raises FileError before anything is sent; SeedError, RefusalError, UnreachableError.
     """
     hotel = read_file(order.path)
     days = plan.days_of(hotel.stays)
