@@ -101,6 +101,12 @@ def test_imports_run_one_way(copy: Path) -> None:
             "metrics_service.client: imports run",
         ),
         (
+            "metrics_service/client/tracked/tracker.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    import metrics_service.client.tracked.connection",
+            "metrics_service.client: no cycles",
+        ),
+        (
             "booking_service/storage/rows.py",
             "import booking_service.rpc",
             "booking_service: imports run",

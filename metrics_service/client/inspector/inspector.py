@@ -21,9 +21,10 @@ from metrics_service.client.inspector.plans import (
     generic_plan,
 )
 from metrics_service.client.queries.record import Outcome, QueryDefinition
-from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.tracker import Run, Timing, Tracker
+from metrics_service.client.tracked.running import RunningConnection, RunningQuery
+from metrics_service.client.tracked.timing import Timing
+from metrics_service.client.tracked.tracker import Tracker
 from metrics_service.measure.thresholds import SLOW_US
 from protos.tracking.v1 import event_pb2
 
@@ -138,31 +139,31 @@ class QueryInspector:
         """Look at what is due, or else take a plan that waits; never raises."""
         due, more = self._due() if self._running else ([], False)
         if due:
-            now: list[tuple[TrackedConnection, Run]] = []
+            now: list[tuple[RunningConnection, RunningQuery]] = []
             if self._budget.take():
                 now = due[:LOOKED_AT_MAX]
             elif more:
                 self._skipped += 1
-            self._put_off = {run[0] for _, run in due[len(now) :]}
+            self._put_off = {run.timing for _, run in due[len(now) :]}
             if now:
                 await self._ask(lambda connection: self._look_at(connection, now))
         elif self._plans and self._budget.take():
             await self._ask(self._plan)
 
-    def _due(self) -> tuple[list[tuple[TrackedConnection, Run]], bool]:
+    def _due(self) -> tuple[list[tuple[RunningConnection, RunningQuery]], bool]:
         """The queries to look at now, and whether one of them has become due since the last time;
         each is due again when it has run for twice as long.
         """
         now_ns = self._tracker.monotonic_ns()
         more = False
-        due: list[tuple[TrackedConnection, Run]] = []
+        due: list[tuple[RunningConnection, RunningQuery]] = []
         next_ns: dict[Timing, int] = {}
         for connection in list(self._tracker.connections):
             run = connection.running
             if run is None:
                 continue
-            timing, sent_ns = run[0], run[3]
-            running_ns = self._tracker.stops.awake_ns(now_ns - sent_ns)
+            timing = run.timing
+            running_ns = self._tracker.stops.awake_ns(now_ns - run.sent_ns)
             if running_ns <= self._after_ns:
                 continue
             at_ns = self._due_ns.get(timing, self._after_ns)
@@ -205,23 +206,23 @@ class QueryInspector:
             )
 
     async def _look_at(
-        self, connection: Connection, due: list[tuple[TrackedConnection, Run]]
+        self, connection: Connection, due: list[tuple[RunningConnection, RunningQuery]]
     ) -> None:
         since = self._tracker.since
-        by_pid = {pid: (of, run, since(run[3])) for of, run in due if (pid := _pid(of))}
+        by_pid = {pid: (of, run, since(run.sent_ns)) for of, run in due if (pid := _pid(of))}
         seen = looks(await connection.fetch(LOOK, ",".join(map(str, by_pid))))
         for pid, look in seen.items():
             looked_at, run, running_ns = by_pid[pid]
-            timing, statement, started_us, _, trace_id = run
+            timing, statement = run.timing, run.statement
             if looked_at.running is not run:
                 # It has ended meanwhile, and its timing names no look that is still to come.
                 continue
             timing.capture_id = timing.capture_id or next(self._capture_ids)
             look.capture_id = timing.capture_id
             look.fingerprint = statement.definition.fingerprint
-            look.start_time_us = started_us
+            look.start_time_us = run.started_us
             look.running_us = running_ns // 1000
-            look.trace_id = trace_id or b""
+            look.trace_id = run.trace_id or b""
             self._sink.add_look(look, statement.definition)
             if self._plans is not None:
                 self._plans.add(statement)
@@ -278,6 +279,6 @@ class QueryInspector:
 _BUSY: Final = frozenset({"55P03", "57014"})
 
 
-def _pid(connection: TrackedConnection) -> int:
+def _pid(connection: RunningConnection) -> int:
     """Of the server process; 0 where there is none."""
     return 0 if connection.is_closed() else connection.get_server_pid()

@@ -13,8 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from metrics_service.client.queries import statements
-from metrics_service.client.queries.count import current_query_count
-from metrics_service.client.queries.record import NamedQuery, Outcome
+from metrics_service.client.queries.record import NamedQuery
 from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.copying import CopyingConnection
@@ -26,22 +25,14 @@ from metrics_service.client.tracked.counting import (
     status_rows,
 )
 from metrics_service.client.tracked.cursors import TrackedCursorFactory
-from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
+from metrics_service.client.tracked.query_timer import QueryTimer
 from metrics_service.client.tracked.session import SessionConnection, may_last
-from metrics_service.client.tracked.tracker import (
-    SAMPLE_MASK,
-    Run,
-    Timing,
-    Tracker,
-    default_tracker,
-    enclosing_operation,
-)
-from servicekit.pauses import LATE_NS
+from metrics_service.client.tracked.timing import Timing
+from metrics_service.client.tracked.tracker import SAMPLE_MASK, Tracker, default_tracker
 
-# Bound once: super() and a member of an Enum are looked up anew each time.
+# Bound once: super() is looked up anew each time.
 _execute: Final[Any] = internals.Connection._execute
-_OK: Final = Outcome.OK
 
 
 async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -> TrackedConnection:
@@ -74,7 +65,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         super().__init__(*args, **kwargs)
         self.tracker: Tracker | None = None
         # The user's query that is with the server now.
-        self.running: Run | None = None
+        self.running: QueryTimer | None = None
         # On whose behalf the driver itself is working now.
         self._driver: Statement | None = None
         # What acquiring took, until the first query takes it over.
@@ -167,29 +158,26 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         if statement.session_state:
             self._session_state = True
         driven = statement.internal or self._driver is not None
-        own = driven or internal
-        timing = None if own else self._acquired
+        internal = driven or internal
+        timing = None if internal else self._acquired
         if timing is None:
             timing = Timing()
         else:
             self._acquired = None
         introspected_ns = self._introspect_ns
-        started_us = tracker.now_us()
-        begun_ns = tracker.monotonic_ns()
-        outcome, sqlstate, running = _OK, None, None
+        timer = QueryTimer(tracker, statement, timing, internal)
         session = self._session
         session.busy += 1
         try:
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
                 timeout = await self._settled(protocol, timeout, timing, tracker)
-                # A wait like this, and a stop within it, is no cost of the timing.
+                # A wait like this, and a pause within it, is no cost of the timing.
                 sampled = False
             # A prepare of the user's is internal, and may wait for a lock as long as its query.
             if not driven and session.busy == 1:
-                sent_ns = begun_ns + timing.cancel_wait_ns
-                running = (timing, statement, started_us, sent_ns, tracker.trace_id())
-                self.running = running
+                timer.trace_id = tracker.trace_id()
+                self.running = timer
             if sampled:
                 overhead_ns = perf_counter_ns() - entered_ns
             result = await run(timeout)
@@ -197,35 +185,14 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         except StopAsyncIteration:
             raise
         except BaseException as error:
-            outcome, sqlstate = classify(error, closed=self.is_closed())
-            # What a user's call needs on the way counts as the user's when it fails.
-            own = statement.internal
+            timer.failed(error, closed=self.is_closed())
             raise
         finally:
             returned_ns = perf_counter_ns() if sampled else 0
-            if running is not None:
+            if self.running is timer:
                 self.running = None
             session.busy -= 1
-            spent_ns = tracker.monotonic_ns() - begun_ns
-            # A quicker one cannot have a stop in it. Its parts are without theirs already.
-            if spent_ns > LATE_NS:
-                spent_ns, outcome = tracker.ran(spent_ns, outcome)
-            spent_ns -= timing.cancel_wait_ns + self._introspect_ns - introspected_ns
-            timing.execute_ns = spent_ns if spent_ns > 0 else 0
-            if timing.execute_ns > tracker.slow_ns and not own:
-                tracker.slow(statement)
-            if batch_size is not None:
-                timing.batch_size = batch_size()
-            operation = enclosing_operation()
-            if operation is not None:
-                operation.parts.add(timing)
-            if part_of is not None:
-                part_of.add(timing)
-                own = True
-            if not own and (counted := current_query_count.get()) is not None:
-                counted.own += 1
-            own = own or operation is not None
-            tracker.emit(statement.definition, started_us, timing, outcome, sqlstate, own)
+            timer.end(self._introspect_ns - introspected_ns, part_of, batch_size)
             if sampled:
                 tracker.sample(overhead_ns + perf_counter_ns() - returned_ns)
         return result

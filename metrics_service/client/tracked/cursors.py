@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metrics_service.client.queries.count import current_query_count
 from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.counting import no_rows, one_row
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.tracker import Timing, enclosing_operation
-
-if TYPE_CHECKING:
-    from metrics_service.client.tracked.connection import TrackedConnection
+from metrics_service.client.tracked.ports import TimedConnection
+from metrics_service.client.tracked.timing import Timing, enclosing_operation
 
 
 class TrackedCursorFactory(internals.CursorFactory):
@@ -138,7 +136,7 @@ class _WholeCursor:
 
     __slots__ = ("_internal", "_loop", "_open", "_started_us", "_statement", "_sum", "_tracker")
 
-    def __init__(self, connection: TrackedConnection, source: str) -> None:
+    def __init__(self, connection: TimedConnection, source: str) -> None:
         self._statement = connection.statement(source)
         self._tracker = connection.tracker
         self._loop = asyncio.get_running_loop()
@@ -149,7 +147,7 @@ class _WholeCursor:
 
     async def part(
         self,
-        connection: TrackedConnection,
+        connection: TimedConnection,
         run: Callable[[float | None], Awaitable[Any]],
         timeout: float | None,
         rows: Callable[[Any], int],

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     class PreparedStatement(_Resource, prepared_stmt.PreparedStatement[asyncpg.Record]):
         _connection: Any
 
+        def __init__(self, connection: Any, query: str, state: Any) -> None: ...
+
     class CursorFactory(_Resource, cursor.CursorFactory[asyncpg.Record]):
         _connection: Any
 

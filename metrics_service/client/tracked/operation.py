@@ -13,13 +13,8 @@ from typing import ParamSpec, Self, TypeVar
 
 from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.tracker import (
-    Operation,
-    Tracker,
-    current_operation,
-    default_tracker,
-    enclosing_operation,
-)
+from metrics_service.client.tracked.timing import Operation, current_operation, enclosing_operation
+from metrics_service.client.tracked.tracker import Tracker, default_tracker
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,12 +16,8 @@ from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
-from metrics_service.client.tracked.tracker import (
-    Timing,
-    Tracker,
-    default_tracker,
-    enclosing_operation,
-)
+from metrics_service.client.tracked.timing import Timing, enclosing_operation
+from metrics_service.client.tracked.tracker import Tracker, default_tracker
 from protos.tracking.v1 import tracking_pb2
 from servicekit.pauses import LATE_NS
 

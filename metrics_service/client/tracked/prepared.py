@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.counting import Counted, no_rows, one_row, returned_rows
 from metrics_service.client.tracked.cursors import TrackedCursorFactory
-
-if TYPE_CHECKING:
-    from metrics_service.client.tracked.connection import TrackedConnection
+from metrics_service.client.tracked.ports import TimedConnection
 
 
 class TrackedPreparedStatement(internals.PreparedStatement):
@@ -20,7 +18,7 @@ class TrackedPreparedStatement(internals.PreparedStatement):
 
     __slots__ = ("_source",)
 
-    def __init__(self, connection: TrackedConnection, query: str, state: Any, source: str) -> None:
+    def __init__(self, connection: TimedConnection, query: str, state: Any, source: str) -> None:
         super().__init__(connection, query, state)
         self._source = source
 

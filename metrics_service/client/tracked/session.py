@@ -14,7 +14,8 @@ from metrics_service.client.queries import statements
 from metrics_service.client.queries.record import Outcome
 from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
-from metrics_service.client.tracked.tracker import Timing, Tracker
+from metrics_service.client.tracked.timing import Timing
+from metrics_service.client.tracked.tracker import Tracker
 
 # A seed cannot be taken back, but replaced.
 TAKE_BACK: Final = """

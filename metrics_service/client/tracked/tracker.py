@@ -7,8 +7,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import WeakSet
 
 from metrics_service.client.queries.record import (
@@ -20,12 +19,11 @@ from metrics_service.client.queries.record import (
     current_trace_id,
 )
 from metrics_service.client.queries.statements import StatementTable
+from metrics_service.client.tracked.running import RunningConnection
+from metrics_service.client.tracked.timing import Timing
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
 from servicekit.pauses import Stops
-
-if TYPE_CHECKING:
-    from metrics_service.client.tracked.connection import TrackedConnection
 
 SAMPLE_MASK: Final = 63
 """A query is measured for what timing it costs when the records before it end in these bits 0: one
@@ -80,7 +78,7 @@ class Tracker:
         self.records = 0
         self.sink_errors = 0
         self.connections_lost = 0
-        self.connections: WeakSet[TrackedConnection] = WeakSet()
+        self.connections: WeakSet[RunningConnection] = WeakSet()
         self.slow_ns = _NEVER_NS
         self.on_slow: Callable[[Any], None] | None = None
         self._samples: deque[int] = deque(maxlen=SAMPLES)
@@ -88,10 +86,6 @@ class Tracker:
     def add_sink(self, sink: QuerySink) -> None:
         """Send the records from now on to this sink too."""
         self.sinks = (*self.sinks, sink)
-
-    def remove_sink(self, sink: QuerySink) -> None:
-        """Send it nothing more."""
-        self.sinks = tuple(other for other in self.sinks if other is not sink)
 
     def emit(
         self,
@@ -165,69 +159,6 @@ class Tracker:
             evicted=self.statements.fingerprints.evicted,
             sink_errors=self.sink_errors,
         )
-
-
-class Timing:
-    """Where the time of one query went, nanoseconds, or the sums over the parts of an operation.
-    capture_id is that of the looks at it while it ran; 0 for none.
-    """
-
-    __slots__ = (
-        "batch_size",
-        "cancel_wait_ns",
-        "capture_id",
-        "connect_ns",
-        "execute_ns",
-        "pool_wait_ns",
-        "rows",
-    )
-
-    def __init__(self) -> None:
-        self.pool_wait_ns = 0
-        self.connect_ns = 0
-        self.cancel_wait_ns = 0
-        self.execute_ns = 0
-        self.rows = 0
-        self.batch_size = 0
-        self.capture_id = 0
-
-    def add(self, part: Timing) -> None:
-        """Add a part that ended, and take over the looks at it if there are none yet."""
-        self.pool_wait_ns += part.pool_wait_ns
-        self.connect_ns += part.connect_ns
-        self.cancel_wait_ns += part.cancel_wait_ns
-        self.execute_ns += part.execute_ns
-        self.rows += part.rows
-        if not self.capture_id:
-            self.capture_id, part.capture_id = part.capture_id, 0
-
-
-Run = tuple[Timing, Any, int, int, bytes | None]
-"""A query that runs: its timing, its statement (a Statement or a NamedQuery), when it started by
-now_us, when it was sent by monotonic_ns, and its trace.
-"""
-
-
-class Operation:
-    """An operation around queries: collects their waits until it is done."""
-
-    __slots__ = ("done", "parts")
-
-    def __init__(self) -> None:
-        self.parts = Timing()
-        self.done = False
-
-
-current_operation: ContextVar[Operation | None] = ContextVar("current_operation", default=None)
-"""The operation whose parts the queries of this context are."""
-
-
-def enclosing_operation() -> Operation | None:
-    """The operation that is still open around this code. A task that outlives the operation it was
-    started in is no part of it.
-    """
-    operation = current_operation.get()
-    return None if operation is None or operation.done else operation
 
 
 def set_default_tracker(tracker: Tracker | None) -> None:

@@ -18,7 +18,8 @@ from metrics_service.client.stream.source import NewEpoch, OutBatch
 from metrics_service.client.telemetry import query_buffer
 from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import Tracker, connect
-from metrics_service.client.tracked.tracker import SAMPLE_MASK, SAMPLES, Timing
+from metrics_service.client.tracked.timing import Timing
+from metrics_service.client.tracked.tracker import SAMPLE_MASK, SAMPLES
 from protos.tracking.v1 import event_pb2
 from tests.metrics.client.inspector.scene import Scene, be_patient, blocked
 from tests.metrics.client.recording import Recording
