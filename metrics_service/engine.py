@@ -18,6 +18,7 @@ from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError, line_of
+from servicekit.background import BackgroundTask
 
 log = structlog.get_logger()
 
@@ -33,7 +34,7 @@ PREPARE_INTERVAL_S: Final = 10.0
 PREPARE_PAUSE_S: Final = 4 * SLICE_S
 """After each slice of that: nobody waits for it."""
 
-INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """Records handed over and not yet folded; beyond it they are read from the log again."""
 
 RETRY_S: Final = 0.5
@@ -62,10 +63,10 @@ class Engine:
         self._inbox: deque[LogRecord] = deque()
         self._inbox_bytes = 0
         self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
-        self._preparing: asyncio.Task[None] | None = None
+        self._folding = BackgroundTask("fold")
+        self._preparing = BackgroundTask("prepare reads")
+        self._started = False
         self._written: dict[tuple[str, int], bytes] = {}
         self._replace = True
         self._saved_position = 0
@@ -82,24 +83,21 @@ class Engine:
         await self._restore()
         await self._catch_up()
         self._saved_s = self._monotonic_s()
-        self._task = asyncio.create_task(self._run(), name="fold")
-        self._preparing = asyncio.create_task(self._prepare(), name="prepare reads")
+        self._folding.start(self._run())
+        self._preparing.start(self._prepare())
+        self._started = True
 
     async def stop(self) -> None:
         """Fold what was handed over, write a last checkpoint where possible, and end."""
-        if self._preparing is not None:
-            self._preparing.cancel()
-            await asyncio.gather(self._preparing, return_exceptions=True)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            if not self.failure.done() and self._log.leading:
-                try:
-                    async with asyncio.timeout(FINAL_CHECKPOINT_S):
-                        await self._catch_up()
-                        await self._checkpoint()
-                except (TimeoutError, LogUnavailableError, CheckpointConflictError) as reason:
-                    log.warning("checkpoint.skipped_at_stop", reason=line_of(reason))
+        await self._preparing.stop()
+        await self._folding.stop()
+        if self._started and not self.failure.done() and self._log.leading:
+            try:
+                async with asyncio.timeout(FINAL_CHECKPOINT_S):
+                    await self._catch_up()
+                    await self._checkpoint()
+            except (TimeoutError, LogUnavailableError, CheckpointConflictError) as reason:
+                log.warning("checkpoint.skipped_at_stop", reason=line_of(reason))
         if self.failure.done():
             self.failure.exception()
         self.failure.cancel()
@@ -113,18 +111,9 @@ class Engine:
         """Call listener after records were folded in; several of them may share one call."""
         self._listeners.append(listener)
 
-    async def wait_change(self, seen_position: int | None = None) -> int:
-        """Wait until a record after seen_position (the present one where absent) is folded in,
-        and return the newest position. Changes in between are not told one by one.
-        """
-        seen = self.position if seen_position is None else seen_position
-        while self.position <= seen:
-            await self._changed.wait()
-        return self.position
-
     def _receive(self, records: list[LogRecord]) -> None:
         size = sum(len(record.payload) for record in records)
-        if self._inbox_bytes + size > INBOX_BYTES_MAX:
+        if self._inbox_bytes + size > MAX_INBOX_BYTES:
             self._inbox.clear()
             self._inbox_bytes = 0
         else:
@@ -208,14 +197,12 @@ class Engine:
                 self.state.apply(record)
                 self._events_since += max(1, min(record.count, len(record.payload)))
             if self._monotonic_s() >= until_s:
-                self._tell()
+                self._notify()
                 await asyncio.sleep(0)
                 until_s = self._monotonic_s() + SLICE_S
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener()
 

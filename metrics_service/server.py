@@ -29,6 +29,7 @@ from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+from servicekit.background import BackgroundTask
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
@@ -84,7 +85,7 @@ class MetricsServer:
             host=settings.http_host,
             port=settings.http_port,
         )
-        self._ticker: asyncio.Task[None] | None = None
+        self._ticker = BackgroundTask("health ticker")
         self._stopped = False
         self._register()
 
@@ -103,7 +104,7 @@ class MetricsServer:
         except (LogNotReadyError, LogUnavailableError) as error:
             raise StartError(str(error)) from None
         self.health.tick()
-        self._ticker = asyncio.create_task(self._tick(), name="health ticker")
+        self._ticker.start(self._tick())
         port = await self.grpc.start(SERVICES)
         http_port = await self._http.start()
         log.info("metrics_service serves", host=settings.host, port=port, http_port=http_port)
@@ -125,9 +126,7 @@ class MetricsServer:
                 await asyncio.to_thread(self.notifier.close, 0.5)
         except TimeoutError:
             log.warning("metrics_service did not end in order", within_s=STOP_S)
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        await self._ticker.stop()
         log.info("metrics_service ended")
 
     async def _close_log(self) -> None:

@@ -29,6 +29,7 @@ from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Sec
 from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
 from metrics_service.storage.sql import QueryGroup
+from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
 
 log = structlog.get_logger()
@@ -72,7 +73,7 @@ class EventLog:
         self._producers = Producers(unclean_after_s)
         self._checkpoints = CheckpointStore(dsn)
         self._on_records: Callable[[list[LogRecord]], None] | None = None
-        self._maintenance: asyncio.Task[None] | None = None
+        self._maintenance = BackgroundTask("event log maintenance")
         self._writer = Writer(
             dsn,
             self._producers,
@@ -86,13 +87,11 @@ class EventLog:
         """Check the database and begin to work. Raises LogNotReadyError with one line."""
         await check_ready(self._dsn)
         self._writer.start()
-        self._maintenance = asyncio.create_task(self._maintain(), name="event log maintenance")
+        self._maintenance.start(self._maintain())
 
     async def stop(self) -> None:
         """Write what is queued, give up the lead, and close the connections."""
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            await asyncio.gather(self._maintenance, return_exceptions=True)
+        await self._maintenance.stop()
         await self._writer.stop()
         await self._checkpoints.close()
 

@@ -166,12 +166,12 @@ class Sink:
     async def crash(self) -> None:
         """End as kill -9 does: no drain, no checkpoint, connections cut."""
         await self._stop_server()
-        engine_task, writer = self.engine._task, self.log._writer
-        preparing = self.engine._preparing
-        for task in (engine_task, preparing, writer._task, self.log._maintenance):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await self.engine._folding.stop()
+        await self.engine._preparing.stop()
+        if (writer := self.log._writer._task) is not None:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        await self.log._maintenance.stop()
         await self.log._checkpoints.close()
 
     async def _stop_server(self) -> None:
