@@ -97,7 +97,7 @@ class Engine:
                     await self._catch_up()
                     await self._checkpoint()
             except (TimeoutError, LogUnavailableError, CheckpointConflictError) as reason:
-                log.warning("checkpoint.skipped_at_stop", reason=line_of(reason))
+                log.warning("final_checkpoint_skipped", reason=line_of(reason))
         if self.failure.done():
             self.failure.exception()
         self.failure.cancel()
@@ -126,18 +126,18 @@ class Engine:
         if checkpoint.position == 0:
             return
         if checkpoint.state_version != VERSION:
-            log.warning("checkpoint.refold", written_by=checkpoint.state_version, code=VERSION)
+            log.warning("checkpoint_outdated", written_by=checkpoint.state_version, code=VERSION)
             return
         try:
             state = State.load(checkpoint.rows)
         except ValueError as problem:
-            log.error("checkpoint.unreadable", reason=line_of(problem))
+            log.error("checkpoint_rejected", reason=line_of(problem))
             return
         self.state = state
         self._written = {(name, bucket): _digest(data) for name, bucket, data in checkpoint.rows}
         self._replace = False
         self._saved_position = state.position
-        log.info("checkpoint.restored", position=state.position)
+        log.info("checkpoint_restored", position=state.position)
 
     async def _run(self) -> None:
         try:
@@ -152,7 +152,7 @@ class Engine:
                     await self._checkpoint()
                 await self._wake.wait()
         except Exception as failure:
-            log.critical("fold.failed", position=self.position, exc_info=True)
+            log.critical("fold_failed", position=self.position, exc_info=True)
             if not self.failure.done():
                 self.failure.set_exception(failure)
 
@@ -166,7 +166,7 @@ class Engine:
                         until_s = self._monotonic_s() + SLICE_S
             except Exception:
                 # Reads do it themselves then.
-                log.exception("prepare.failed")
+                log.exception("read_preparation_failed")
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
@@ -179,7 +179,7 @@ class Engine:
                 if not page:
                     raise LogUnavailableError("the newest records cannot be read")
                 if page[0].position > self.position + 1:
-                    log.error("log.gap", after=self.position, until=page[0].position)
+                    log.error("log_gap_found", after=self.position, until=page[0].position)
                 await self._fold(page)
             else:
                 return
@@ -236,7 +236,7 @@ class Engine:
                 self.position, VERSION, changed, removed, replace=replace
             )
         except LogUnavailableError as trouble:
-            log.warning("checkpoint.failed", reason=line_of(trouble))
+            log.warning("checkpoint_failed", reason=line_of(trouble))
             return
         self._written, self._replace = digests, False
         self._saved_position = self.position

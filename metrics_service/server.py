@@ -107,7 +107,7 @@ class MetricsServer:
         self._ticker.start(self._tick())
         port = await self.grpc.start(SERVICES)
         http_port = await self._http.start()
-        log.info("metrics_service serves", host=settings.host, port=port, http_port=http_port)
+        log.info("service_started", host=settings.host, port=port, http_port=http_port)
         return port, http_port
 
     async def stop(self) -> None:
@@ -115,7 +115,7 @@ class MetricsServer:
         if self._stopped:
             return
         self._stopped = True
-        log.info("metrics_service drains")
+        log.info("service_draining")
         try:
             async with asyncio.timeout(STOP_S):
                 self.grpc.health.drain()
@@ -125,9 +125,9 @@ class MetricsServer:
                 await asyncio.gather(self.grpc.drain(), self._http.stop(), self._close_log())
                 await asyncio.to_thread(self.notifier.close, 0.5)
         except TimeoutError:
-            log.warning("metrics_service did not end in order", within_s=STOP_S)
+            log.warning("service_stop_cut_short", within_s=STOP_S)
         await self._ticker.stop()
-        log.info("metrics_service ended")
+        log.info("service_stopped")
 
     async def _close_log(self) -> None:
         await self.engine.stop()

@@ -183,7 +183,7 @@ class EventLog:
             try:
                 await self._checkpoints.using(self._keep_partitions)
             except LogUnavailableError as trouble:
-                log.warning("log.maintenance_failed", reason=line_of(trouble))
+                log.warning("log_maintenance_failed", reason=line_of(trouble))
             await asyncio.sleep(MAINTENANCE_S)
 
     async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> None:
@@ -195,5 +195,5 @@ class EventLog:
             await partitions.create(connection, day)
         cutoff = now - timedelta(days=self._retention_days)
         for day in await partitions.drop_before(connection, cutoff):
-            log.info("log.partition_dropped", day=f"{day:%Y-%m-%d}")
+            log.info("log_partition_dropped", day=f"{day:%Y-%m-%d}")
         await connection.execute(_PRODUCERS.forget, cutoff)

@@ -121,10 +121,10 @@ class Writer:
                 await connection.close(timeout=COMMIT_TIMEOUT_S)
             except TROUBLE as trouble:
                 if self.leading.is_set() or failures == 0:
-                    log.warning("log.unavailable", reason=line_of(trouble))
+                    log.warning("log_lost", reason=line_of(trouble))
                 failures += 1
             except Exception:
-                log.exception("log.failed")
+                log.exception("log_writer_failed")
                 failures += 1
             finally:
                 self.leading.clear()
@@ -148,7 +148,7 @@ class Writer:
         while not await connection.fetchval(_LOG.try_lock, WRITER_LOCK):
             if not standing_by:
                 standing_by = True
-                log.info("log.standby")
+                log.info("log_lead_awaited")
             await asyncio.sleep(STANDBY_POLL_S)
         head = await connection.fetchrow(_LOG.take_lead)
         if head is None:
@@ -161,7 +161,7 @@ class Writer:
         self._days = await partitions.existing(connection)
         self._last_append_s = self._monotonic_s()
         self.leading.set()
-        log.info("log.leading", writer_epoch=self.epoch, position=self.last_position)
+        log.info("log_lead_taken", writer_epoch=self.epoch, position=self.last_position)
         self._on_records([])
 
     async def _write_until_stopped(self, connection: asyncpg.Connection[Any]) -> None:

@@ -246,7 +246,7 @@ class HealthRegistry:
         now_ns = self._monotonic_ns()
         entry = Instance(instance, service, self._new_verdict(), self._new_window(), now_ns, now_ns)
         if not self._instances.add(entry, self._listening_ns(now_ns)):
-            log.warning("health_instances_full", instance=instance, limit=MAX_INSTANCES)
+            log.warning("health_instance_refused", instance=instance, limit=MAX_INSTANCES)
             return None
         return entry
 

@@ -260,7 +260,7 @@ class Session:
                 return
             now_s = loop.time()
             if now_s - self._heard_s > silence_s:
-                log.warning("stream_silent", instance=self._instance, service=self._service)
+                log.warning("stream_timed_out", instance=self._instance, service=self._service)
                 return
             if now_s >= beat_s:
                 beat_s = now_s + heartbeat_s

@@ -75,7 +75,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     """A fault of ours: its text stays in the log."""
-    log.error("http_failed", path=request.url.path, exc_info=error)
+    log.error("http_request_failed", path=request.url.path, exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     return _json({"error": status.phrase, "path": request.url.path}, status)
 

@@ -102,7 +102,7 @@ async def serving(dsn: str, **variables: str) -> AsyncIterator[Serving]:
         assert child.stderr is not None
         async with asyncio.timeout(BOUND_S):
             while line := await child.stderr.readline():
-                if b"metrics_service serves" in line:
+                if b"service_started" in line:
                     break
             else:
                 pytest.fail("it ended instead of serving")
@@ -133,7 +133,7 @@ async def test_a_signal_ends_it_in_order(
     assert took_s < allowed_s(5.0)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Traceback" not in err
-    assert json.loads(err.strip().splitlines()[-1])["event"] == "metrics_service ended"
+    assert json.loads(err.strip().splitlines()[-1])["event"] == "service_stopped"
 
 
 async def test_it_starts_again_where_it_was_killed(metrics_dsn: str) -> None:
