@@ -1,0 +1,1 @@
+"""What the client and the state both measure with: the quantile sketch and the thresholds."""

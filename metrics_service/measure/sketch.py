@@ -1,5 +1,5 @@
-"""Quantiles of durations within 1%, in sketches that add up: merging two is the same as having
-seen the values of both.
+"""Quantiles of durations within 1%, in sketches that add up: merging two equals one sketch of the
+values of both.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil, log
-from typing import Self
+from typing import Final, Self
 
 from protos.tracking.v1 import tracking_pb2
 
-RELATIVE_ERROR = 0.01
-GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+RELATIVE_ERROR: Final = 0.01
+GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 
-_PER_LOG = 1 / math.log(GAMMA)
+_PER_LOG: Final = 1 / math.log(GAMMA)
 # The bucket of all values that are not above 0, below every other bucket.
-_ZERO = -(1 << 20)
-# q * count may lie a rounding error above the integer it stands for.
-_RANK_SLACK = 1e-9
+_ZERO: Final = -(1 << 20)
+# q * count may exceed the exact integer rank by a rounding error.
+_RANK_SLACK: Final = 1e-9
 
 
 def _bucket_number(value: float) -> int:
@@ -30,7 +30,7 @@ def _bucket_number(value: float) -> int:
 
 
 def _representative(number: int) -> float:
-    """The value of a bucket that is at most 1% from each value in it."""
+    """Return the value of a bucket that is at most 1% from each value in it."""
     if number == _ZERO:
         return 0.0
     return float(2 * GAMMA**number / (GAMMA + 1))
@@ -39,8 +39,8 @@ def _representative(number: int) -> float:
 class Sketch:
     """Counts of values in buckets (GAMMA**(i-1), GAMMA**i], beside exact count, sum, min and max.
 
-    Values are of any one unit, finite; those not above 0 share a bucket. With integers the sum is
-    exact whatever the order. The mapping is DDSketch's (Masson, Rim, Lee, VLDB 2019). Memory is
+    Values have any one unit and are finite; those not above 0 share a bucket. With integers the
+    sum is exact in any order. The mapping is DDSketch's (Masson, Rim, Lee, VLDB 2019). Memory is
     bounded by the range of the values: 1 us to 50 days takes at most 1,500 buckets.
     """
 
@@ -69,7 +69,7 @@ class Sketch:
         return self.sum / self.count if self.count else None
 
     def add(self, value: float, count: int = 1) -> None:
-        """Add `value`, `count` times. ValueError for NaN and infinity."""
+        """Add `value`, `count` times. Raises ValueError for NaN and infinity."""
         number = _bucket_number(value)
         buckets = self._buckets
         buckets[number] = buckets.get(number, 0) + count
@@ -81,13 +81,13 @@ class Sketch:
             self._max = value
 
     def add_many(self, values: Sequence[float]) -> None:
-        """Add each of `values`; the same as one by one, and several times as fast."""
+        """Add each of `values`; the same as add() one by one, several times as fast."""
         if not values:
             return
         try:
             numbers = [ceil(log(value) * _PER_LOG) for value in values]
         except (ValueError, OverflowError):
-            # Not all of them are above 0 and finite.
+            # At least one is not above 0 or not finite.
             numbers = [_bucket_number(value) for value in values]
         self._buckets.update(numbers)
         self.count += len(values)
@@ -96,10 +96,10 @@ class Sketch:
         self._max = max(self._max, max(values))
 
     def remove(self, value: float) -> None:
-        """Take back one `value` that was added.
+        """Remove one `value` that was added before.
 
-        Where it was the smallest or greatest, `min` or `max` is from then on the one of the
-        remaining buckets, within 1%.
+        If it was the smallest or greatest, `min` or `max` is then taken from the remaining buckets,
+        within 1%.
         """
         number = _bucket_number(value)
         buckets = self._buckets
@@ -119,7 +119,7 @@ class Sketch:
             self._max = max(_representative(max(buckets)), self._min)
 
     def merge(self, other: Sketch) -> None:
-        """Add all values of `other`, which stays as it is."""
+        """Add all values of `other`, which is not changed."""
         if not other.count:
             return
         buckets = self._buckets
@@ -135,17 +135,17 @@ class Sketch:
         self._max = max(self._max, other._max)
 
     def quantile(self, q: float) -> float | None:
-        """The value of rank ceil(q * count), within 1%; None without values.
+        """Return the value of rank ceil(q * count), within 1%; None without values.
 
-        ValueError for `q` outside of 0 to 1.
+        Raises ValueError for `q` outside of 0 to 1.
         """
         values = self.quantiles((q,))
         return values[0] if values else None
 
     def quantiles(self, qs: Sequence[float]) -> list[float]:
-        """`quantile` of each of `qs`, which ascend; an empty list without values."""
+        """Return `quantile` of each of `qs`, which ascend; an empty list without values."""
         if any(not 0 <= q <= 1 for q in qs):
-            raise ValueError("a quantile lies between 0 and 1")
+            raise ValueError("a quantile is between 0 and 1")
         if not self.count:
             return []
         found: list[float] = []
@@ -158,7 +158,7 @@ class Sketch:
         return found
 
     def to_proto(self) -> tracking_pb2.Sketch:
-        """As a message; the same values give the same bytes."""
+        """Convert to a message; the same values give the same bytes."""
         message = tracking_pb2.Sketch()
         if not self.count:
             return message
@@ -174,7 +174,7 @@ class Sketch:
 
     @classmethod
     def from_proto(cls, message: tracking_pb2.Sketch) -> Self:
-        """The sketch of a message. ValueError where its two columns differ in length."""
+        """Read a message. Raises ValueError where its two columns differ in length."""
         sketch = cls()
         if message.zero_count:
             sketch._buckets[_ZERO] = message.zero_count

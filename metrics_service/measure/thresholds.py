@@ -1,4 +1,4 @@
-"""From when on a query is slow; the same for what counts, what judges and what looks."""
+"""The execute times above which a query is slow, the same for figures, verdicts and inspection."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""All metrics as a pure fold of the event log: no clock, no randomness, no input or output."""

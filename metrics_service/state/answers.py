@@ -1,6 +1,10 @@
-"""The figures as the contract answers them: each list ranked and bounded, the rest in one sum."""
+"""Converts figures to the messages of the contract: each list is ranked and bounded, with the rest
+in one sum.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
@@ -9,12 +13,12 @@ from metrics_service.state.figures import clamp_int64, distribution, divide_half
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import metrics_pb2
 
-SHOWN_PACKAGES = 100
-SHOWN_RPCS = 100
+MAX_SHOWN_PACKAGES: Final = 100
+MAX_SHOWN_RPCS: Final = 100
 
 
 def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> metrics_pb2.Funnel:
-    """The funnel of a window, and the attempts of the same window."""
+    """Return the funnel of a window, with the `attempts` of the same window."""
     fold = tables.funnel
     cell = fold.window(window_us)
     answer = metrics_pb2.Funnel(
@@ -44,9 +48,8 @@ def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> met
 
 
 def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
-    """The business figures of a window."""
     ranked = sorted(cell.packages.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))
-    rest = cell.other_packages[0] + sum(counts[0] for _, counts in ranked[SHOWN_PACKAGES:])
+    rest = cell.other_packages[0] + sum(counts[0] for _, counts in ranked[MAX_SHOWN_PACKAGES:])
     return metrics_pb2.BusinessMetrics(
         confirmed=cell.confirmed,
         cancelled=cell.cancelled,
@@ -55,7 +58,7 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
             metrics_pb2.PackageBookings(
                 package_id=package_id, confirmed=counts[0], cancelled=counts[1]
             )
-            for package_id, counts in ranked[:SHOWN_PACKAGES]
+            for package_id, counts in ranked[:MAX_SHOWN_PACKAGES]
         ],
         other_packages=rest,
     )
@@ -64,7 +67,7 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
 def performance(
     tables: Tables, window_us: int | None, attempts: BusinessCell
 ) -> metrics_pb2.PerformanceMetrics:
-    """How long bookings and queries of a window took, and how many queries its RPCs ran."""
+    """Return the times of bookings and queries of a window, and the queries that its RPCs ran."""
     rpcs = tables.rpcs.rings.window(window_us)
     return metrics_pb2.PerformanceMetrics(
         booking_time=distribution(attempts.booking_time_us),
@@ -74,13 +77,13 @@ def performance(
             metrics_pb2.RpcQueries(
                 rpc=rpc, calls=calls, queries=total, mean=total / calls, max=most
             )
-            for rpc, calls, total, most in rpcs.ranked()[:SHOWN_RPCS]
+            for rpc, calls, total, most in rpcs.ranked()[:MAX_SHOWN_RPCS]
         ],
     )
 
 
 def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
-    """The errors of a window, most frequent first, and the counted ones of the last 5 minutes."""
+    """Return the errors of a window, most frequent first, and the count of the last 5 minutes."""
     cell = tables.errors.rings.window(window_us)
     ranked = sorted(cell.groups.items(), key=lambda item: (-item[1][0], item[0]))
     answer = metrics_pb2.ErrorMetrics(
@@ -107,7 +110,7 @@ def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.Er
 
 
 def quality(tables: Tables) -> metrics_pb2.QualityMetrics:
-    """What the figures of all times rest on."""
+    """Return the counters of everything folded so far."""
     return metrics_pb2.QualityMetrics(
         **tables.quality.counters(),
         late=tables.funnel.late,

@@ -1,10 +1,10 @@
-"""Reads a batch of the log whole or not at all, so that one that cannot be applied changes nothing
-but the counters of what was quarantined.
+"""Reads a batch of the log as a whole: a batch that cannot be applied changes only the counters of
+quarantined batches.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -12,12 +12,12 @@ from metrics_service.state.queries.columns import Columns, InconsistentColumnsEr
 from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US, LogRecord
 from protos.tracking.v1 import event_pb2
 
-FACTS = frozenset({"booking", "payment"})
-_TIMINGS = "query_timings"
+FACTS: Final = frozenset({"booking", "payment"})
+_TIMINGS: Final = "query_timings"
 
 
 class UnusableBatchError(ValueError):
-    """A batch cannot be applied; `events` is how many it holds, as far as can be known."""
+    """A batch cannot be applied; `events` is the number of its events, as far as it is known."""
 
     def __init__(self, reason: str, events: int) -> None:
         super().__init__(reason)
@@ -33,8 +33,10 @@ class Item(NamedTuple):
 
 
 def read_batch(record: LogRecord) -> list[Item]:
-    """The events of a batch in their order. UnusableBatchError for one that does not parse, whose
-    columns contradict each other, or whose times, where they are taken as given, do not exist.
+    """Return the events of a batch in their order.
+
+    Raises UnusableBatchError for a batch that does not parse, whose columns contradict each other,
+    or in which a time that is trusted is outside of the years 1 to 9999.
     """
     try:
         events = event_pb2.EventList.FromString(record.payload).events
@@ -56,7 +58,7 @@ def read_batch(record: LogRecord) -> list[Item]:
 
 
 def newest_us(items: list[Item]) -> int | None:
-    """The newest time of a batch whose times are taken as given; None for an empty one."""
+    """Return the newest time of a batch whose times are trusted; None for an empty batch."""
     times = [
         max(item.columns.start_us, default=item.event.time_us)
         if item.columns is not None

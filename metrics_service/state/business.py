@@ -1,10 +1,10 @@
-"""Bookings and money, from facts alone. What is paid later, and a refund, corrects the slot of its
-booking's confirmation, and no sum is ever taken over two currencies.
+"""Bookings and money, from facts only. Later payments and refunds correct the slot of their
+booking's confirmation; sums are kept per currency and never mixed.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.state.figures import clamp_int64
@@ -12,17 +12,17 @@ from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
-# In each slot; the packages of further bookings count as one.
-MAX_PACKAGES = 500
-# More codes than ISO 4217 has; sums of further ones are not kept, since they do not add up.
-MAX_CURRENCIES = 250
+# Per slot; bookings of further packages are counted in one sum.
+MAX_PACKAGES: Final = 500
+# More codes than ISO 4217 has; amounts in further codes are not kept, as they cannot be added.
+MAX_CURRENCIES: Final = 250
 
 _Transition = event_pb2.BookingFact
 
-# Which sum of a currency a payment moves. CAPTURED is not among them: its amount comes with the
-# CONFIRMED that it brought about.
+# The sum of a currency that a payment changes. CAPTURED changes none: its amount arrives with the
+# CONFIRMED that it causes.
 _GROSS, _REFUNDED = 1, 2
-_MOVED_SUMS = {
+_MOVED_SUMS: Final = {
     event_pb2.PaymentFact.BALANCE_CAPTURED: _GROSS,
     event_pb2.PaymentFact.REFUNDED: _REFUNDED,
 }
@@ -65,7 +65,7 @@ class BusinessCell:
         self.booking_time_us = Sketch()
 
     def of_package(self, package_id: str) -> list[int]:
-        """[confirmed, cancelled] of a package, or of the rest once the slot is full."""
+        """Return [confirmed, cancelled] of a package, or of the rest once the slot is full."""
         counts = self.packages.get(package_id)
         if counts is None:
             if len(self.packages) >= MAX_PACKAGES:
@@ -74,7 +74,7 @@ class BusinessCell:
         return counts
 
     def of_currency(self, currency: str) -> list[int]:
-        """[confirmed, gross, refunded] of a currency."""
+        """Return [confirmed, gross, refunded] of a currency."""
         sums = self.revenue.get(currency)
         if sums is None:
             sums = self.revenue[currency] = [0, 0, 0]
@@ -96,7 +96,7 @@ class BusinessCell:
         self.booking_time_us.merge(other.booking_time_us)
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.BusinessCell."""
+        """Serialize as checkpoint_pb2.BusinessCell."""
         return checkpoint_pb2.BusinessCell(
             started=self.started,
             completed=self.completed,
@@ -128,7 +128,6 @@ class BusinessCell:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         message = checkpoint_pb2.BusinessCell.FromString(data)
         cell = cls()
         cell.started = message.started
@@ -162,7 +161,7 @@ class BusinessFold:
         """Count one transition of one booking, which happened at time_us.
 
         EXTENDED and FULFILLED change no figure. Neither does RESCHEDULED: the booking was counted
-        when it was confirmed, and what the change costs comes with payments.
+        when it was confirmed, and the price difference arrives with payments.
         """
         transition = fact.transition
         if transition == _Transition.STARTED:
@@ -187,7 +186,7 @@ class BusinessFold:
                 cell.form_abandoned += 1
 
     def count_payment(self, fact: event_pb2.PaymentFact) -> None:
-        """Count a payment event: balances and completed refunds of bookings that were revenue."""
+        """Count a captured balance or a completed refund of a confirmed booking."""
         moved = _MOVED_SUMS.get(fact.kind)
         if moved is None or not fact.confirm_time_us:
             return
@@ -198,12 +197,12 @@ class BusinessFold:
                 sums[moved] = clamp_int64(sums[moved] + amount_minor)
 
     def count_booking_time(self, time_us: int, duration_us: int) -> None:
-        """A booking took duration_us from Start to Complete, and was completed at time_us."""
+        """Count a booking that took duration_us from Start to Complete, completed at time_us."""
         for cell in self.rings.at(time_us):
             cell.booking_time_us.add(duration_us)
 
     def evicted(self) -> dict[str, int]:
-        """Bookings of packages, and amounts of currencies, that did not fit into the tables."""
+        """Return what did not fit: bookings of further packages, amounts in further currencies."""
         return {
             "packages": sum(self.rings.total.other_packages),
             "currencies": self.evicted_currencies,

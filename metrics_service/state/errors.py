@@ -1,12 +1,12 @@
-"""Refusals and failures by reason, and how many of them count as errors; bounded, with what did
-not fit counted beside it.
+"""Refusals and failures by reason, and how many of them count as errors; all tables are bounded,
+and what does not fit is counted.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from metrics_service.state.figures import clamp_int64
 from metrics_service.state.series.rings import MINUTE_US, Rings
@@ -14,16 +14,16 @@ from metrics_service.state.truncate import MAX_NAME_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_GROUPS = 200
-RECENT_US = 5 * MINUTE_US
-MAX_RECENT = 100_000
-# What a front end reports is an error, but for these: they are the service at work.
-EXPECTED_REASONS = frozenset({"SOLD_OUT", "ALREADY_HELD"})
+MAX_GROUPS: Final = 200
+RECENT_US: Final = 5 * MINUTE_US
+MAX_RECENT: Final = 100_000
+# Reasons that a front end reports as errors but that are the service's normal work.
+EXPECTED_REASONS: Final = frozenset({"SOLD_OUT", "ALREADY_HELD"})
 
-_TABLE = "errors"
-_TIMES = "errors.times"
-_KINDS = frozenset({"booking", "payment", "availability", "caller", "internal"})
-_CODES = (
+_TABLE: Final = "errors"
+_TIMES: Final = "errors.times"
+_KINDS: Final = frozenset({"booking", "payment", "availability", "caller", "internal"})
+_CODES: Final = (
     "OK",
     "CANCELLED",
     "UNKNOWN",
@@ -45,7 +45,7 @@ _CODES = (
 
 
 class ErrorKey(NamedTuple):
-    """What errors are counted by; `kind` is "booking", "payment", "availability", "caller" or
+    """The group of an error; `kind` is "booking", "payment", "availability", "caller" or
     "internal".
     """
 
@@ -57,15 +57,15 @@ class ErrorKey(NamedTuple):
 
 
 # Facts that are errors.
-PAYMENT_FAILED = ErrorKey("PAYMENT_FAILED", "payment", True, "", "")
-BOOKING_FAILED = ErrorKey("BOOKING_FAILED", "booking", True, "", "")
+PAYMENT_FAILED: Final = ErrorKey("PAYMENT_FAILED", "payment", True, "", "")
+BOOKING_FAILED: Final = ErrorKey("BOOKING_FAILED", "booking", True, "", "")
 
 
 class ErrorCell:
     """The errors of one slot.
 
-    groups: [count, first_us, last_us] by key; other: what came once they were full. kinds: counted
-    errors by kind. write_rpcs: RPCs that change something and ended, the denominator.
+    groups: [count, first_us, last_us] by key; other: errors that did not fit there. kinds: counted
+    errors by kind. write_rpcs: ended RPCs that change something, the denominator.
     """
 
     __slots__ = ("groups", "kinds", "other", "write_rpcs")
@@ -77,7 +77,6 @@ class ErrorCell:
         self.write_rpcs = 0
 
     def add(self, key: ErrorKey, time_us: int) -> None:
-        """Count one error."""
         if key.counts_as_error:
             self.kinds[key.kind] = self.kinds.get(key.kind, 0) + 1
         seen = self.groups.get(key)
@@ -105,7 +104,7 @@ class ErrorCell:
                 mine[2] = max(mine[2], theirs[2])
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.ErrorCell."""
+        """Serialize as checkpoint_pb2.ErrorCell."""
         return checkpoint_pb2.ErrorCell(
             groups=[
                 checkpoint_pb2.ErrorGroup(
@@ -130,7 +129,6 @@ class ErrorCell:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         message = checkpoint_pb2.ErrorCell.FromString(data)
         cell = cls()
         cell.groups = {
@@ -160,7 +158,6 @@ class ErrorFold:
         self._now_us = 0
 
     def add(self, key: ErrorKey, time_us: int) -> None:
-        """Count one error."""
         for cell in self.rings.at(time_us):
             cell.add(key, time_us)
         if key.counts_as_error and time_us > self._now_us - RECENT_US:
@@ -170,30 +167,30 @@ class ErrorFold:
                 self.evicted_times += 1
 
     def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
-        """Count the RPCs that ended."""
+        """Count the ended RPCs that change something."""
         writes = sum(entry.ok + entry.refused for entry in tally.entries if entry.write)
         for cell in self.rings.at(time_us):
             cell.write_rpcs = clamp_int64(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
-        """Let time pass."""
+        """Advance the clock; times older than five minutes are dropped."""
         self._now_us = now_us
         self.rings.advance(now_us)
         if self._times_us and self._times_us[0] <= now_us - RECENT_US:
             del self._times_us[: bisect_right(self._times_us, now_us - RECENT_US)]
 
     def last_five_minutes(self, now_us: int) -> int:
-        """Counted errors after now - 5 min, up to now: one exactly 300 s old is out."""
+        """Return the counted errors of (now - 5 min, now]; one that is exactly 300 s old is out."""
         return bisect_right(self._times_us, now_us) - bisect_right(
             self._times_us, now_us - RECENT_US
         )
 
     def evicted(self) -> dict[str, int]:
-        """Errors that did not fit into the table of all times, and times into the newest."""
+        """Return the errors that did not fit into the groups, and into the newest times."""
         return {"errors": self.rings.total.other, "error_times": self.evicted_times}
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint, without evicted_times."""
+        """Yield rows of a checkpoint, without evicted_times."""
         yield from self.rings.dump()
         yield _TIMES, 0, checkpoint_pb2.ErrorTimes(time_us=self._times_us).SerializeToString()
 
@@ -206,7 +203,7 @@ class ErrorFold:
 
 
 def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:
-    """Of an RPC that was refused or failed."""
+    """Return the group of an RPC that was refused or failed."""
     code = refused.code
     return ErrorKey(
         truncate(refused.reason, MAX_NAME_BYTES),
@@ -218,7 +215,7 @@ def refusal_key(refused: event_pb2.RpcRefused) -> ErrorKey:
 
 
 def front_end_key(step: event_pb2.FlowStep) -> ErrorKey:
-    """Of an error that a front end reported."""
+    """Return the group of an error that a front end reported."""
     reason = truncate(step.reason, MAX_NAME_BYTES) or "UNKNOWN"
     kind = step.kind if step.kind in _KINDS else "booking"
     return ErrorKey(reason, kind, reason not in EXPECTED_REASONS, "", "")

@@ -25,15 +25,15 @@ from protos.tracking.v1 import event_pb2
 MAX_AHEAD_US: Final = 60 * SECOND_US
 MAX_BEHIND_US: Final = 24 * HOUR_US
 
-_EVENT_ID_BYTES = 16
+_EVENT_ID_BYTES: Final = 16
 _VIEW, _START, _COMPLETE, _CONFIRM = range(4)
 # Beside the step bits of a booking: its booking time is counted.
-_TIMED = 1 << 8
+_TIMED: Final = 1 << 8
 
 _Fact = event_pb2.BookingFact
-_FACT_STEPS = {_Fact.STARTED: _START, _Fact.COMPLETED: _COMPLETE, _Fact.CONFIRMED: _CONFIRM}
+_FACT_STEPS: Final = {_Fact.STARTED: _START, _Fact.COMPLETED: _COMPLETE, _Fact.CONFIRMED: _CONFIRM}
 _Flow = event_pb2.FlowStep
-_FLOW_STEPS = {
+_FLOW_STEPS: Final = {
     _Flow.VIEW: _VIEW,
     _Flow.START: _START,
     _Flow.COMPLETE: _COMPLETE,
@@ -59,7 +59,7 @@ class EventFold:
         }
 
     def apply(self, items: Sequence[Item], record: LogRecord) -> None:
-        """Count the events of a batch."""
+        """Count the events of a batch; an event whose id was seen before is skipped."""
         quality = self._tables.quality
         mark = self._tables.seen_events.mark
         for event, body, columns in items:
@@ -185,11 +185,11 @@ class EventFold:
             self._tables.business.count_booking_time(time_us, duration_us)
 
     def _first(self, booking_id: str, flag: int) -> bool:
-        """Whether this is the first time for the booking; always, where none is named."""
+        """Return whether `flag` is new for the booking; True without a booking id."""
         return not booking_id or self._tables.seen_bookings.mark(booking_id, flag)
 
     def _actor(self, event: event_pb2.Event, user_id: str) -> str:
-        """The session, else the user, else a new name; the first byte keeps the kinds apart."""
+        """Return the session, else the user, else a new name; the first byte says which."""
         session_id = event.session_id
         if session_id:
             return session_id

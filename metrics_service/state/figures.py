@@ -1,21 +1,22 @@
-"""Figures as the contract answers them: a rate without a denominator and a percentile without a
-sample are absent, never 0.
+"""Figures as messages of the contract: a rate without a denominator and a percentile without
+samples are absent, never 0.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1 import metrics_pb2
 
 # The 97.5% quantile of the normal distribution.
-_Z = 1.959963984540054
-_US_PER_MS = 1000
+_Z: Final = 1.959963984540054
+_US_PER_MS: Final = 1000
 
 
 def rate(numerator: int, denominator: int) -> metrics_pb2.Rate:
-    """A share with Wilson's 95% score interval (E. B. Wilson, JASA 22, 1927)."""
+    """Return a share with Wilson's 95% score interval (E. B. Wilson, JASA 22, 1927)."""
     answer = metrics_pb2.Rate(numerator=numerator, denominator=denominator)
     if denominator <= 0:
         return answer
@@ -31,7 +32,7 @@ def rate(numerator: int, denominator: int) -> metrics_pb2.Rate:
 
 
 def distribution(durations_us: Sketch) -> metrics_pb2.Distribution:
-    """A sketch of microseconds as milliseconds."""
+    """Convert a sketch of microseconds to milliseconds."""
     answer = metrics_pb2.Distribution(count=durations_us.count)
     if durations_us.min is None or durations_us.max is None or durations_us.mean is None:
         return answer
@@ -47,7 +48,7 @@ def distribution(durations_us: Sketch) -> metrics_pb2.Distribution:
 
 
 def divide_half_even(amount: int, count: int) -> int:
-    """Amount / count, rounded half to even; count above 0."""
+    """Return amount / count, rounded half to even; count is above 0."""
     quotient, rest = divmod(amount, count)
     if 2 * rest > count or (2 * rest == count and quotient % 2):
         quotient += 1
@@ -55,5 +56,5 @@ def divide_half_even(amount: int, count: int) -> int:
 
 
 def clamp_int64(value: int) -> int:
-    """The nearest number that a message can hold: no sum may make the rest unreadable."""
+    """Return the nearest int64: a sum that overflows must not make a message unwritable."""
     return min(max(value, -(1 << 63)), (1 << 63) - 1)

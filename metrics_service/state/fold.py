@@ -1,11 +1,11 @@
-"""The fold of the log: the same records give the same state, whenever and in how many parts they
-are applied.
+"""The fold of the log: the same records always give the same state, in however many steps they are
+applied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -21,14 +21,14 @@ from metrics_service.state.series.rings import SECOND_US, duration_us
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
-# Of what dump() writes and of what the figures mean; a checkpoint of another version is refolded.
-VERSION = 4
+# Of the rows of dump() and the meaning of the figures; the log is folded again for another version.
+VERSION: Final = 4
 
-# The log gets a record at least every second while it is written; more time than this between two
-# was an outage, whose events still wait to be delivered.
-_OUTAGE_US = 5 * SECOND_US
-_HEAD = "head"
-_CACHED_ANSWERS = 16
+# While the log is written it gets a record at least every second; a longer gap than this was an
+# outage, and the events of that time are still to be delivered.
+_OUTAGE_US: Final = 5 * SECOND_US
+_HEAD: Final = "head"
+_MAX_CACHED_ANSWERS: Final = 16
 
 Answer = TypeVar(
     "Answer",
@@ -40,18 +40,18 @@ Answer = TypeVar(
 
 
 class CheckpointError(ValueError):
-    """The rows are not those of a state that this code can take over."""
+    """The rows cannot be loaded by this version of the code."""
 
 
 class State:
     """All metrics up to the record at `position`.
 
-    The only clock is the log's: `as_of_us` is the latest receive time so far; a backfilled batch
-    moves it only as far as its own newest event. `revision` grows by one with each record. Neither
-    goes back.
+    The only clock is that of the log: `as_of_us` is the latest receive time so far; a backfilled
+    batch advances it only to its own newest event. `revision` grows by one with each record. None
+    of the three ever decreases.
 
-    Reads give messages that are shared: they are not to be changed. Each raises WindowError (a
-    ValueError) for a window that is not kept; None stands for all that was ever folded.
+    Reads return shared messages: callers must not change them. A window of None covers everything
+    ever folded; a window that is not kept raises WindowError, a ValueError.
     """
 
     def __init__(self) -> None:
@@ -64,9 +64,9 @@ class State:
         self._snapshots: dict[int | None, metrics_pb2.MetricsSnapshot] = {}
 
     def apply(self, record: LogRecord) -> None:
-        """Fold one record in; one at or before `position` has no effect.
+        """Fold one record; a record at or before `position` has no effect.
 
-        A batch that cannot be applied takes its position, and is counted as quarantined.
+        A batch that cannot be applied advances the position and is counted as quarantined.
         """
         if record.position <= self.position:
             return
@@ -81,13 +81,13 @@ class State:
             self._events.unclean_end(record)
 
     def prepare(self) -> Iterator[None]:
-        """Add up what reads of long windows would have to, in small steps; records may be applied
-        between two of them. Worth while again whenever a slot of time has ended.
+        """Compute the sums that reads of long windows need, in small steps; records may be applied
+        between two steps. Call it again after slots of time have ended.
         """
         yield from self._tables.prepare()
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
-        """All figures of the window that ends at `as_of_us`."""
+        """Return all figures of the window that ends at `as_of_us`."""
         snapshot = self._snapshots.get(window_us)
         if snapshot is None:
             tables = self._tables
@@ -102,26 +102,28 @@ class State:
                 quality=answers.quality(tables),
             )
             self._stamped(snapshot, window_us)
-            if len(self._snapshots) < _CACHED_ANSWERS:
+            if len(self._snapshots) < _MAX_CACHED_ANSWERS:
                 self._snapshots[window_us] = snapshot
         return snapshot
 
     def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
-        """View -> Start -> Complete -> Confirm, and attempts beside it."""
+        """Return the funnel View -> Start -> Complete -> Confirm, and the booking attempts."""
         business = self._tables.business.rings.window(window_us)
         answer = answers.funnel(self._tables, window_us, business)
         return self._stamped(answer, window_us)
 
     def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
-        """Errors by reason, and their rate."""
+        """Return errors by reason, and their rate."""
         answer = answers.errors(self._tables, window_us, self.as_of_us)
         return self._stamped(answer, window_us)
 
     def query_stats(
         self, request: metrics_pb2.GetQueryStatsRequest
     ) -> metrics_pb2.GetQueryStatsResponse:
-        """Query statistics per operation or fingerprint. Fingerprints are kept for an hour, from
-        five minutes on in steps of a minute; the answer says which window it is of.
+        """Return query statistics by operation or by fingerprint.
+
+        Fingerprints are kept for an hour, and in steps of a minute for windows above five minutes;
+        the answer names the window it covers.
         """
         window_us = duration_us(request.window) if request.HasField("window") else None
         if request.group_by == metrics_pb2.GetQueryStatsRequest.FINGERPRINT:
@@ -131,7 +133,7 @@ class State:
     def recent_queries(
         self, request: metrics_pb2.ListRecentQueriesRequest
     ) -> metrics_pb2.ListRecentQueriesResponse:
-        """The newest queries, newest first."""
+        """Return the newest queries, newest first."""
         tables = self._tables
         answer = metrics_pb2.ListRecentQueriesResponse(
             queries=tables.recent.newest(request, tables.queries.fingerprints),
@@ -141,14 +143,14 @@ class State:
         return answer
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
-        """Execute times in microseconds by operation, of the window that ended `ended_us` ago, a
-        whole number of its ring's steps. Not to be changed.
+        """Return execute times in microseconds by operation, of the window that ended `ended_us`
+        ago, a whole number of its ring's steps. The sketches are shared.
         """
         return self._tables.queries.execute_times(window_us, ended_us)
 
     def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
-        """Queries above the critical threshold that came after the one of a number, oldest first,
-        and what each stands for. Those folded before a restart are not among them.
+        """Return the queries above the critical threshold with a number above `after`, oldest
+        first, each with its definition. Queries folded before a restart are not included.
         """
         tables = self._tables
         fingerprints = tables.queries.fingerprints
@@ -159,7 +161,7 @@ class State:
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest
     ) -> metrics_pb2.ListSlowQueriesResponse:
-        """The queries that run for long now, longest first, then the slowest of all times."""
+        """Return the long queries that still run, longest first, then the slowest ever ended."""
         tables = self._tables
         answer = metrics_pb2.ListSlowQueriesResponse(
             queries=tables.slowest.slowest(request, tables.queries.fingerprints),
@@ -169,10 +171,10 @@ class State:
         return answer
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows (section, bucket, bytes) of a checkpoint; the same state gives the same rows, and a
-        slot of time that nothing touches any more gives the same row from dump to dump.
+        """Yield rows (section, bucket, bytes) of a checkpoint. The same state gives the same rows,
+        and a slot of time that no longer changes gives the same row in each dump.
 
-        Nothing may be applied before the last row is taken; reads may.
+        No record may be applied before the last row is taken; reads are allowed.
         """
         head = checkpoint_pb2.CheckpointHead(
             version=VERSION,
@@ -187,8 +189,8 @@ class State:
 
     @classmethod
     def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
-        """The state whose dump() gave `rows`, which come in any order. CheckpointError for rows of
-        another VERSION, and for rows that make no sense.
+        """Return the state whose dump() gave `rows`, in any order. Raises CheckpointError for rows
+        of another VERSION and for rows that cannot be read.
         """
         ordered = sorted(rows, key=lambda row: (row[0] != _HEAD, row[0], row[1]))
         if not ordered or ordered[0][0] != _HEAD:
@@ -205,7 +207,7 @@ class State:
         try:
             state._tables.load(ordered[1:], head.counters, head.as_of_us, head.running_us)
         except (DecodeError, KeyError, IndexError, ValueError) as problem:
-            raise CheckpointError(f"a checkpoint that makes no sense: {problem!r}") from problem
+            raise CheckpointError(f"a checkpoint that cannot be read: {problem!r}") from problem
         return state
 
     def _apply_batch(self, record: LogRecord) -> None:
@@ -226,12 +228,12 @@ class State:
             now_us = min(newest, record.received_at_us)
             self._advance(now_us, now_us)
 
-    def _advance(self, now_us: int, longest_us: int) -> None:
-        """Move the clock, and the running time by as much, but by no more than longest_us."""
+    def _advance(self, now_us: int, max_us: int) -> None:
+        """Advance the clock to now_us, and the running time by the same, at most by max_us."""
         passed_us = now_us - self.as_of_us
         if passed_us > 0:
             self.as_of_us = now_us
-            self._running_us += min(passed_us, longest_us)
+            self._running_us += min(passed_us, max_us)
             self._tables.advance(self.as_of_us, self._running_us)
 
     def _stamped(self, answer: Answer, window_us: int | None) -> Answer:

@@ -1,13 +1,14 @@
-"""What the figures rest on: counters of all that was folded, and of all that was not as it should
-be.
+"""Counters of everything folded, and of everything that was irregular: lost, late, skewed,
+unreadable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
-COUNTERS = (
+COUNTERS: Final = (
     "events",
     "facts",
     "telemetry_events",

@@ -1,21 +1,22 @@
-"""What was seen lately, within a bound: the newest `size` keys are always known, and never more
-than twice as many are held.
+"""Recently seen keys, within a bound: the newest `size` keys are always known, and at most twice as
+many are held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 from protos.metrics.v1 import checkpoint_pb2
 
-_KEYS_PER_ROW = 4_096
+_KEYS_PER_ROW: Final = 4_096
 
 
 class RecentKeys:
-    """Flags of keys, in two generations: when the newer is full the older is forgotten.
+    """Flags of keys, in two generations: when the newer is full, the older is dropped.
 
-    Forgetting whole generations costs nothing per key, unlike a queue beside a set.
+    Dropping a whole generation costs nothing per key, unlike a queue beside a set.
     """
 
     __slots__ = ("_newer", "_older", "_size", "tables")
@@ -27,7 +28,7 @@ class RecentKeys:
         self._older: dict[bytes | str, int] = {}
 
     def mark(self, key: bytes | str, flags: int = 1) -> bool:
-        """Set flags of a key; whether any of them was not set before."""
+        """Set flags of a key, and return whether any of them was not set before."""
         newer = self._newer
         before = newer.get(key)
         if before is None:
@@ -40,12 +41,12 @@ class RecentKeys:
         return before & flags != flags
 
     def flags(self, key: bytes | str) -> int:
-        """The flags of a key; 0 for one that is not known."""
+        """Return the flags of a key; 0 for an unknown key."""
         found = self._newer.get(key)
         return self._older.get(key, 0) if found is None else found
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint: sections of the older and the newer keys."""
+        """Yield rows of a checkpoint, in sections of the older and the newer keys."""
         for section, keys in (("older", self._older), ("newer", self._newer)):
             items = iter(keys.items())
             number = 0
@@ -60,7 +61,7 @@ class RecentKeys:
                 number += 1
 
     def load(self, section: str, _bucket: int, data: bytes) -> None:
-        """Take back one row of dump(); rows of a section in their order."""
+        """Take back one row of dump(); the rows of a section must come in their order."""
         message = checkpoint_pb2.Seen.FromString(data)
         keys: list[bytes | str] = [*message.key, *message.text]
         into = self._older if section.endswith(".older") else self._newer

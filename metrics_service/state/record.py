@@ -1,4 +1,4 @@
-"""What the log holds: the only input of the fold, in the order of its positions."""
+"""The records of the log: the only input of the fold, in the order of their positions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Kind = Literal["batch", "tick", "unclean_end"]
 
 @dataclass(slots=True, frozen=True)
 class LogRecord:
-    """One record of the log; all but the first three fields are of batches and producers' ends.
+    """One record of the log; a tick has only the first three fields.
 
-    `position` grows, `received_at_us` (UTC, stamped on append) never goes back. `lane` is the
-    number of tracking.v1.Lane, `payload` a serialised tracking.v1.EventList, `count` how many
-    events its producer says it holds. `backfill`: its times are taken as given.
+    `position` grows; `received_at_us` (UTC, set on append) never decreases. `lane` is the number of
+    tracking.v1.Lane, `payload` a serialised tracking.v1.EventList, `count` the number of its events
+    according to the producer. `backfill`: the times of its events are trusted.
     """
 
     position: int

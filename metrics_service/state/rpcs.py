@@ -1,27 +1,26 @@
-"""How many queries the RPCs of each method ran, so that a query in a loop shows; bounded, with the
-RPCs that found no place counted beside it.
+"""The number of queries per RPC, by method, so that queries in loops become visible; bounded, and
+RPCs of further methods are counted in one sum.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from metrics_service.state.figures import clamp_int64
 from metrics_service.state.series.rings import Rings
 from protos.tracking.v1 import event_pb2
 
-MAX_METHODS = 200
-MAX_NAME_LENGTH = 200
+MAX_METHODS: Final = 200
+MAX_NAME_LENGTH: Final = 200
 
-# What methods without a place, or without a name, are counted by.
-_OTHER = ""
+# The group of methods that did not fit, or that have no name.
+_OTHER: Final = ""
 
 
 class RpcCell:
     """The RPCs that ended in one slot.
 
-    methods: [RPCs, queries, the most queries of one] by full method. Sums end at the most that an
-    int64 holds.
+    methods: [RPCs, queries, most queries of one RPC] by full method. Sums are clamped to int64.
     """
 
     __slots__ = ("methods",)
@@ -31,11 +30,10 @@ class RpcCell:
 
     @property
     def other(self) -> int:
-        """RPCs of methods that found no place."""
+        """RPCs of methods that did not fit."""
         return self.methods.get(_OTHER, (0,))[0]
 
     def add(self, rpc: str, calls: int, queries: int, most: int) -> None:
-        """Count RPCs of one method."""
         counts = self.methods.setdefault(rpc, [0, 0, 0])
         counts[0] = clamp_int64(counts[0] + calls)
         counts[1] = clamp_int64(counts[1] + queries)
@@ -46,7 +44,7 @@ class RpcCell:
             self.add(rpc, calls, queries, most)
 
     def ranked(self) -> list[tuple[str, int, int, int]]:
-        """(method, RPCs, queries, the most queries of one), the most queries an RPC first."""
+        """Return (method, RPCs, queries, most queries of one RPC), highest mean first."""
         named = [
             (rpc, calls, queries, most)
             for rpc, (calls, queries, most) in self.methods.items()
@@ -55,7 +53,7 @@ class RpcCell:
         return sorted(named, key=lambda row: (-row[2] / row[1], row[0]))
 
     def encode(self) -> bytes:
-        """As event_pb2.RpcTally, with every RPC in `ok`."""
+        """Serialize as event_pb2.RpcTally, with every RPC in `ok`."""
         return event_pb2.RpcTally(
             entries=[
                 event_pb2.RpcTally.Entry(rpc=rpc, ok=calls, queries=queries, queries_max=most)
@@ -65,7 +63,6 @@ class RpcCell:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         cell = cls()
         for entry in event_pb2.RpcTally.FromString(data).entries:
             cell.methods[entry.rpc] = [entry.ok, entry.queries, entry.queries_max]
@@ -79,7 +76,7 @@ class RpcFold:
         self.rings = Rings("rpcs", RpcCell, RpcCell.decode)
 
     def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
-        """Count the RPCs that ended."""
+        """Count ended RPCs."""
         cells = self.rings.at(time_us)
         for entry in tally.entries:
             calls = entry.ok + entry.refused
@@ -89,13 +86,13 @@ class RpcFold:
                     cell.add(rpc, calls, entry.queries, entry.queries_max)
 
     def _method(self, rpc: str) -> str:
-        """The name to count by: a method without a place among all times has none in any slot, so
-        that no window holds more methods than that either.
+        """Return the group of a method: one that does not fit into the table of all times is OTHER
+        in every slot, so that no window exceeds the bound either.
         """
         methods = self.rings.total.methods
         known = rpc in methods or len(methods) < MAX_METHODS
         return rpc if known and len(rpc) <= MAX_NAME_LENGTH else _OTHER
 
     def evicted(self) -> dict[str, int]:
-        """RPCs whose method found no place in the table of all times."""
+        """Return the RPCs whose method did not fit into the table of all times."""
         return {"rpcs": self.rings.total.other}

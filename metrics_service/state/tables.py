@@ -68,7 +68,7 @@ class Tables:
         )
 
     def advance(self, now_us: int, running_us: int) -> None:
-        """Let time pass (see FunnelFold.advance)."""
+        """Advance the clocks of all tables (see FunnelFold.advance)."""
         self.funnel.advance(now_us, running_us)
         self.business.rings.advance(now_us)
         self.errors.advance(now_us)
@@ -84,7 +84,7 @@ class Tables:
         yield from self.queries.prepare()
 
     def evicted(self) -> dict[str, int]:
-        """What bounds pushed out, by table."""
+        """Return what did not fit into the tables, by table."""
         return {
             "actors": self.funnel.evicted,
             **self.business.evicted(),
@@ -95,7 +95,7 @@ class Tables:
         }
 
     def counters(self) -> dict[str, int]:
-        """Every counter that no row of dump() holds."""
+        """Return every counter that no row of dump() contains."""
         return {
             **self.quality.counters(),
             "anonymous_actors": self.anonymous_actors,
@@ -109,7 +109,7 @@ class Tables:
         }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows (section, bucket, bytes) of a checkpoint; a section begins with its table's name."""
+        """Yield rows (section, bucket, bytes) of a checkpoint; a section begins with its table."""
         for each in self._checkpointed:
             yield from each.dump()
 
@@ -120,9 +120,9 @@ class Tables:
         now_us: int,
         running_us: int,
     ) -> None:
-        """Take back what dump() and counters() gave at now_us; rows in order of section and bucket.
+        """Load what dump() and counters() returned at now_us; rows in order of section and bucket.
 
-        KeyError for a table that is not kept, ValueError for rows that do not fit.
+        Raises KeyError for an unknown table, ValueError for rows that cannot be read.
         """
         owners = {name: each for each in self._checkpointed for name in each.tables}
         for section, bucket, data in rows:

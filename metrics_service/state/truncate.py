@@ -1,19 +1,21 @@
-"""Bounds of the texts that are kept: no producer sends longer ones, and what is longer is cut."""
+"""Bounds of kept texts: producers send none that are longer, and longer ones are truncated."""
 
 from __future__ import annotations
 
-MAX_NAME_BYTES = 200
-MAX_TEXT_BYTES = 2_048
-MAX_PLAN_BYTES = 4_096
+from typing import Final
+
+MAX_NAME_BYTES: Final = 200
+MAX_TEXT_BYTES: Final = 2_048
+MAX_PLAN_BYTES: Final = 4_096
 
 
 def truncate(text: str, max_bytes: int) -> str:
-    """At most max_bytes of UTF-8, whole characters."""
+    """Return at most max_bytes of UTF-8, in whole characters."""
     return text[:max_bytes].encode()[:max_bytes].decode(errors="ignore")
 
 
 def truncate_at_line(text: str, max_bytes: int) -> str:
-    """At most max_bytes of UTF-8, whole lines where there is more than one."""
+    """Return at most max_bytes of UTF-8, in whole lines if there is more than one."""
     kept = truncate(text, max_bytes)
     if len(kept) == len(text):
         return kept

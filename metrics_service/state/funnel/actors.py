@@ -1,28 +1,29 @@
-"""What the funnel keeps of an actor, and how a checkpoint holds it."""
+"""The state of one actor in the funnel, and its rows in a checkpoint."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Final
 from zlib import crc32
 
 from metrics_service.state.funnel.chain import Outcome
 from protos.metrics.v1 import checkpoint_pb2
 
-# Rows of a checkpoint: a row in which no actor has changed stays the same.
-_ROWS = 256
-# No window closes, and nobody leaves, at the first microsecond an int64 can name.
-_NEVER_US = -(1 << 63)
+# Rows of a checkpoint: few of them change between two checkpoints.
+_ROWS: Final = 256
+# Stands for None in a checkpoint: the smallest int64, which no real time has.
+_NEVER_US: Final = -(1 << 63)
 
 
 class Actor:
-    """The newest events of an actor, over what the older ones came to.
+    """The newest events of an actor, and the outcome of the older ones.
 
-    events: packed, sorted. base: the outcome of what came before them, None for nothing.
-    newest_folded: the newest event in base. due_us: when its window is looked at next.
-    expires_us: when it leaves, by the fold's running time. ahead: it counts in the figures of all
-    times only.
+    events: packed, sorted. base: the outcome of the events before them, None without any.
+    newest_folded: the newest event in base. due_us: when its window is checked next.
+    expires_us: when it is dropped, by the fold's running time. ahead: it counts in the figures of
+    all times only.
     """
 
     __slots__ = ("ahead", "base", "due_us", "events", "expires_us", "newest_folded")
@@ -37,7 +38,7 @@ class Actor:
 
 
 def write_actors(actors: Mapping[str, Actor]) -> Iterator[tuple[int, bytes]]:
-    """Rows (number, checkpoint_pb2.FunnelActors), each actor in the row of its key."""
+    """Yield rows (number, checkpoint_pb2.FunnelActors); the key of an actor decides its row."""
     rows: list[list[str]] = [[] for _ in range(_ROWS)]
     for key in actors:
         rows[crc32(key.encode()) % _ROWS].append(key)
@@ -48,7 +49,7 @@ def write_actors(actors: Mapping[str, Actor]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_actors(data: bytes) -> Iterator[tuple[str, Actor]]:
-    """The actors of one row."""
+    """Yield the actors of one row."""
     message = checkpoint_pb2.FunnelActors.FromString(data)
     bases = {base.actor: base for base in message.base}
     ahead = set(message.ahead)

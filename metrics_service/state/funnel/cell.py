@@ -1,4 +1,4 @@
-"""The funnel's figures of one slot; figures of two slots add up."""
+"""The funnel of one slot; cells add up."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from protos.metrics.v1 import checkpoint_pb2
 
 
 class FunnelCell:
-    """Of the actors whose best chain began in this slot, by step.
+    """The actors whose best chain began in one slot, by step.
 
-    reached: how many reached it. from_first_us, from_previous_us: how long that took, from the
-    second step on. abandoned: how many gave up. unmatched: events of this slot that extended no
-    chain.
+    reached: actors that reached the step. from_first_us, from_previous_us: the times they took to
+    reach it, from the second step on. abandoned: actors that gave up. unmatched: events of this
+    slot that extended no chain.
     """
 
     __slots__ = ("abandoned", "from_first_us", "from_previous_us", "reached", "unmatched")
@@ -38,11 +38,11 @@ class FunnelCell:
 
     @property
     def open(self) -> int:
-        """Actors that may still go on. In a funnel of one step there are none."""
+        """Actors whose chain may still grow; always 0 in a funnel of one step."""
         return self.entered - self.converted - self.abandoned
 
     def add_chain(self, best: Chain, from_step: int, sign: int) -> None:
-        """Count the steps of a chain from `from_step` on, or with sign -1 take them back."""
+        """Count the steps of a chain from `from_step` on; sign -1 subtracts them."""
         for step in range(from_step, len(best)):
             self.reached[step] += sign
             if step:
@@ -65,7 +65,7 @@ class FunnelCell:
             mine.merge(theirs)
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.FunnelCell."""
+        """Serialize as checkpoint_pb2.FunnelCell."""
         return checkpoint_pb2.FunnelCell(
             reached=self.reached,
             unmatched=self.unmatched,
@@ -76,7 +76,6 @@ class FunnelCell:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         message = checkpoint_pb2.FunnelCell.FromString(data)
         cell = cls(len(message.reached))
         cell.reached = list(message.reached)

@@ -1,28 +1,28 @@
-"""What an actor's events come to in an ordered funnel: for each step the latest chain that reached
-it is kept, which finds the longest chain in one pass over the events.
+"""The outcome of an actor's events in an ordered funnel: the latest chain per step is kept, so one
+pass over the events finds the longest chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-MAX_STEPS = 10
-# Said so; sorts after every step of the same time.
-ABANDON = 15
+MAX_STEPS: Final = 10
+# An abandonment; sorts after every step of the same time.
+ABANDON: Final = 15
 
-_CODE_BITS = 4
-_CODE_MASK = (1 << _CODE_BITS) - 1
+_CODE_BITS: Final = 4
+_CODE_MASK: Final = (1 << _CODE_BITS) - 1
 
 # The times of a chain's steps, first to furthest; empty for none.
 Chain = tuple[int, ...]
 
 
 class Outcome(NamedTuple):
-    """Where an actor stands.
+    """The result of an actor's events.
 
-    chains: for each step, the latest chain that reached it. best: the furthest; the first to get
-    there, but at the first step the newest. abandoned: said so, and not taken back by a later
+    chains: for each step, the latest chain that reached it. best: the longest; of equally long ones
+    the first, but of chains of one step the newest. abandoned: an abandonment came after the last
     valid step. unmatched: packed events that extended no chain.
     """
 
@@ -33,26 +33,25 @@ class Outcome(NamedTuple):
 
 
 def pack(time_us: int, code: int) -> int:
-    """An event as one integer that sorts by time, then by step."""
+    """Return an event as one integer that sorts by time, then by step."""
     return time_us << _CODE_BITS | code
 
 
 def unpack(event: int) -> tuple[int, int]:
-    """(time_us, code) of a packed event."""
+    """Return (time_us, code) of a packed event."""
     return event >> _CODE_BITS, event & _CODE_MASK
 
 
 def nothing(steps: int) -> Outcome:
-    """The outcome of no event."""
+    """Return the outcome of no event."""
     return Outcome(((),) * steps, (), False, ())
 
 
 def run(base: Outcome, events: Iterable[int], window_us: int) -> Outcome:
-    """The outcome of packed, sorted `events` after those that came to `base`.
+    """Return the outcome of packed, sorted `events` that follow those of `base`.
 
-    A chain may take window_us from its first step, end inclusive. A step before which the step
-    before it is missing, or whose chain's window is over, is unmatched. A step that its chain has
-    already counts once.
+    A chain may take window_us from its first step, end inclusive. A step without its previous step,
+    or after its chain's window, is unmatched. A step that its chain already has counts once.
     """
     chains = list(base.chains)
     best = base.best

@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
@@ -15,27 +16,27 @@ from metrics_service.state.funnel.cell import FunnelCell
 from metrics_service.state.funnel.chain import Chain, Outcome
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
-STEPS = ("view", "start", "complete", "confirm")
-WINDOW_US = 30 * MINUTE_US
-# How long after its window has closed an actor's late events still find it.
-LATENESS_US = 10 * MINUTE_US
-# Events of an actor that an older one can still be sorted into.
-MAX_EVENTS = 16
-MAX_ACTORS = 250_000
+STEPS: Final = ("view", "start", "complete", "confirm")
+WINDOW_US: Final = 30 * MINUTE_US
+# How long an actor is kept for late events after its window has closed.
+MAX_LATENESS_US: Final = 10 * MINUTE_US
+# Events of an actor among which a late one can still be sorted.
+MAX_EVENTS: Final = 16
+MAX_ACTORS: Final = 250_000
 # An actor with an event further ahead of now than this counts in the figures of all times only:
-# rings hold no slot for it yet, and what is added now could not be corrected there later.
-AHEAD_US = 30 * MINUTE_US
+# rings hold no slot for it yet, so a later correction could not be applied there.
+MAX_AHEAD_US: Final = 30 * MINUTE_US
 
-_TABLE = "funnel"
-_ACTORS = "funnel.actors"
+_TABLE: Final = "funnel"
+_ACTORS: Final = "funnel.actors"
 
 
 class FunnelFold:
     """An ordered funnel of 1 to 10 steps, whose chains may take `window_us`, end inclusive.
 
-    An actor is its newest events, sorted by time and step, over what the older ones came to; what
-    it counts for follows from them alone, so the order of arrival does not matter within them.
-    An older event than the newest one no longer kept is `late` and moves nothing.
+    An actor consists of its newest events, sorted by time and step, and the outcome of the older
+    ones. Its figures follow from these alone, so the order of arrival within the newest events does
+    not matter. An event older than the newest one in the outcome is `late` and changes nothing.
 
     Memory: at most `max_actors`, about 500 bytes each. Beyond that the actor next to leave is
     settled early and counted in `evicted`.
@@ -60,28 +61,28 @@ class FunnelFold:
         self._nothing = chain.nothing(len(steps))
         self._rings = Rings(_TABLE, lambda: FunnelCell(len(steps)), FunnelCell.decode)
         self._actors: dict[str, Actor] = {}
-        # Heaps of (end of the window, actor), who is open, and (time to leave, actor), who is
-        # closed. An entry that no longer agrees with its actor has no effect.
+        # Heaps of (end of the window, actor) for open actors and (time to leave, actor) for closed
+        # ones. An entry that no longer matches its actor is ignored.
         self._open: list[tuple[int, str]] = []
         self._leaving: list[tuple[int, str]] = []
         self._as_of_us = 0
         self._running_us = 0
 
     def step(self, actor: str, step: int, time_us: int) -> None:
-        """The actor took a step, 0 for the first; every call is one event."""
+        """Add the event that the actor took a step, 0 for the first."""
         if not 0 <= step < len(self.steps):
             raise ValueError(f"step {step} of a funnel of {len(self.steps)}")
         self._take(actor, chain.pack(time_us, step))
 
     def abandon(self, actor: str, time_us: int) -> None:
-        """The actor said it gives up; a later valid step within the window takes that back."""
+        """Add the event that the actor gave up; a later valid step in the window revokes it."""
         self._take(actor, chain.pack(time_us, chain.ABANDON))
 
     def advance(self, as_of_us: int, running_us: int) -> None:
-        """Let time pass: windows close by `as_of_us`, actors leave by `running_us`.
+        """Advance both clocks: windows close by `as_of_us`, actors leave by `running_us`.
 
-        running_us stands still while the log is not being written, so that events which waited
-        through an outage still find their actors.
+        running_us does not advance while the log is not written, so that events delayed by an
+        outage still find their actors.
         """
         before_us, self._as_of_us = self._as_of_us, as_of_us
         self._running_us = running_us
@@ -96,21 +97,21 @@ class FunnelFold:
         yield from self._rings.prepare()
 
     def window(self, window_us: int | None) -> FunnelCell:
-        """The figures of a window (see Rings.window). Not to be changed."""
+        """Return the figures of a window (see Rings.window); callers must not change them."""
         return self._rings.window(window_us)
 
     def __len__(self) -> int:
-        """How many actors are held."""
+        """Return the number of actors held."""
         return len(self._actors)
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint, without `late` and `evicted`."""
+        """Yield rows of a checkpoint, without `late` and `evicted`."""
         yield from self._rings.dump()
         for number, data in write_actors(self._actors):
             yield _ACTORS, number, data
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
-        """Take back one row of dump(); loaded() follows the last."""
+        """Take back one row of dump(); call loaded() after the last."""
         if section != _ACTORS:
             self._rings.load(section, bucket, data)
             return
@@ -118,7 +119,7 @@ class FunnelFold:
             self._actors[key] = actor
 
     def loaded(self) -> None:
-        """All rows are back; advance() to the moment they were of comes next."""
+        """Finish loading; advance() to the time of the checkpoint must follow."""
         for key, actor in self._actors.items():
             if actor.due_us is not None:
                 heappush(self._open, (actor.due_us, key))
@@ -150,7 +151,7 @@ class FunnelFold:
             if len(events) > MAX_EVENTS:
                 actor.newest_folded = events.pop(0)
                 actor.base = chain.run(base, (actor.newest_folded,), self.window_us)
-        if not actor.ahead and chain.unpack(event)[0] > self._as_of_us + AHEAD_US:
+        if not actor.ahead and chain.unpack(event)[0] > self._as_of_us + MAX_AHEAD_US:
             self._count(actor, before, self._nothing)
             actor.ahead = True
             before = self._nothing
@@ -158,7 +159,7 @@ class FunnelFold:
         self._schedule(key, actor, after.best)
 
     def _count(self, actor: Actor, before: Outcome, after: Outcome) -> None:
-        """Correct the slots by what the actor's outcome has changed."""
+        """Correct the slots by the difference of two outcomes of the actor."""
         old, new = before.best, after.best
         if old != new:
             shared = len(old) if old == new[: len(old)] else 0
@@ -176,7 +177,7 @@ class FunnelFold:
             self._add_unmatched(actor, after.unmatched, 1)
 
     def _gone(self, outcome: Outcome) -> bool:
-        """Whether an actor counts as abandoned."""
+        """Return whether an outcome counts as abandoned now."""
         best = outcome.best
         return 0 < len(best) < len(self.steps) and (
             outcome.abandoned or best[0] + self.window_us < self._as_of_us
@@ -199,7 +200,7 @@ class FunnelFold:
                 cell.unmatched[step] += sign
 
     def _schedule(self, key: str, actor: Actor, best: Chain) -> None:
-        """See to it that the actor's window closes, and that it leaves."""
+        """Schedule the closing of the actor's window, and then its leaving."""
         if best and (due_us := best[0] + self.window_us) >= self._as_of_us:
             if actor.due_us is None or due_us < actor.due_us:
                 actor.due_us = due_us
@@ -208,11 +209,11 @@ class FunnelFold:
             self._release(key, actor)
 
     def _release(self, key: str, actor: Actor) -> None:
-        actor.expires_us = self._running_us + LATENESS_US
+        actor.expires_us = self._running_us + MAX_LATENESS_US
         heappush(self._leaving, (actor.expires_us, key))
 
     def _close(self, due_us: int, key: str, before_us: int) -> None:
-        """The window of an actor may have closed since before_us; newer entries replace older."""
+        """Count an actor as abandoned if its window closed since before_us without a conversion."""
         actor = self._actors.get(key)
         if actor is None or actor.due_us != due_us:
             return
@@ -237,7 +238,7 @@ class FunnelFold:
             actor.expires_us = None
 
     def _evict(self) -> None:
-        """Let one actor go before its time: the next to leave, else the next to close."""
+        """Remove one actor early: the next to leave, else the next to close."""
         size = len(self._actors)
         while self._leaving and len(self._actors) == size:
             self._leave(*heappop(self._leaving))

@@ -1,22 +1,22 @@
-"""The query statistics of one slot; those of two slots add up. Verdicts come from exact counters,
-the sketches are for display.
+"""The query statistics of one slot; cells add up. Verdicts use the exact counters, the sketches are
+for display.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from metrics_service.state.figures import distribution
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
-MAX_GROUPS = 500
-# The group of all that came once the groups were full.
-OTHER = "other"
+MAX_GROUPS: Final = 500
+# The group of queries that found all groups taken.
+OTHER: Final = "other"
 
-_FIELDS = (
+_FIELDS: Final = (
     "total",
     "failed",
     "errors",
@@ -34,9 +34,9 @@ _FIELDS = (
 class QueryCell:
     """Queries of one group in one slot.
 
-    total, rows: all of them. failed: connection lost, timed out, or refused with an SQLSTATE of
-    the server's trouble; errors: refused with another. execute_us, pool_wait_us and the exact
-    counters of execute time are of ok, failed and errors only.
+    total, rows: of all queries. failed: connection lost, timed out, or an SQLSTATE of a
+    failing server; errors: any other SQLSTATE. execute_us, pool_wait_us and the exact counters of
+    execute time cover ok, failed and errors only.
     """
 
     __slots__ = (*_FIELDS, "execute_us", "pool_wait_us")
@@ -86,7 +86,7 @@ class QueryCell:
         self.pool_wait_us.merge(other.pool_wait_us)
 
     def to_proto(self, key: str = "") -> checkpoint_pb2.QueryCell:
-        """As a checkpoint holds it."""
+        """Convert to the message of a checkpoint."""
         message = checkpoint_pb2.QueryCell(
             key=key,
             execute_us=self.execute_us.to_proto(),
@@ -98,7 +98,6 @@ class QueryCell:
 
     @classmethod
     def from_proto(cls, message: checkpoint_pb2.QueryCell) -> Self:
-        """What to_proto() gave."""
         cell = cls()
         for field in _FIELDS:
             setattr(cell, field, getattr(message, field))
@@ -107,7 +106,7 @@ class QueryCell:
         return cell
 
     def stats(self) -> metrics_pb2.QueryStats:
-        """As the contract answers it, without the name of the group."""
+        """Convert to the message of the contract, without the name of the group."""
         return metrics_pb2.QueryStats(
             total=self.total,
             slow_warning=self.over_500ms - self.over_1000ms,
@@ -124,7 +123,7 @@ class QueryCell:
 
 
 class QueryTotals:
-    """The queries of one slot in all, and the internal ones apart."""
+    """All queries of one slot, and the internal ones separately."""
 
     __slots__ = ("internal", "total")
 
@@ -137,14 +136,13 @@ class QueryTotals:
         self.internal.merge(other.internal)
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.QueryCells without groups."""
+        """Serialize as checkpoint_pb2.QueryCells without groups."""
         return checkpoint_pb2.QueryCells(
             total=self.total.to_proto(), internal=self.internal.to_proto()
         ).SerializeToString()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         message = checkpoint_pb2.QueryCells.FromString(data)
         totals = cls()
         totals.total = QueryCell.from_proto(message.total)
@@ -161,7 +159,7 @@ class QueryCells:
         self.groups: dict[str, QueryCell] = {}
 
     def group(self, key: str) -> QueryCell:
-        """The cell of a group, or that of all others once there are too many."""
+        """Return the cell of a group, or that of OTHER once there are too many."""
         cell = self.groups.get(key)
         if cell is None:
             if len(self.groups) >= MAX_GROUPS:
@@ -177,14 +175,13 @@ class QueryCells:
             mine.merge(theirs)
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.QueryCells without totals."""
+        """Serialize as checkpoint_pb2.QueryCells without totals."""
         return checkpoint_pb2.QueryCells(
             groups=[cell.to_proto(key) for key, cell in sorted(self.groups.items())]
         ).SerializeToString()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What encode() gave."""
         message = checkpoint_pb2.QueryCells.FromString(data)
         cells = cls()
         cells.groups = {group.key: QueryCell.from_proto(group) for group in message.groups}

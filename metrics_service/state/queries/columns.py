@@ -1,30 +1,30 @@
-"""Query timings as they arrive: columns that must agree with each other before any is counted."""
+"""Query timings as columns, checked against each other before any query is counted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from protos.tracking.v1 import event_pb2
 
-# A query that runs for longer is a broken clock; sums of shorter ones stay far within 64 bits.
-MAX_DURATION_US = 1 << 42
-MAX_ROWS = 1 << 42
+# A longer query means a broken clock; sums of shorter ones stay far within 64 bits.
+MAX_DURATION_US: Final = 1 << 42
+MAX_ROWS: Final = 1 << 42
 
-# What became of a query, for its statistics.
+# How a query ended, for its statistics.
 UNKNOWN, OK, ERROR, FAILED, CANCELLED, MISUSE = range(6)
 
 # A key is the position of the fingerprint, the fate, and whether the query was internal.
-FINGERPRINT_SHIFT = 4
-FATE_SHIFT = 1
-INTERNAL = 1
-FATE_BITS = (1 << FINGERPRINT_SHIFT) - 1
+FINGERPRINT_SHIFT: Final = 4
+FATE_SHIFT: Final = 1
+INTERNAL: Final = 1
+FATE_BITS: Final = (1 << FINGERPRINT_SHIFT) - 1
 
-_OK = event_pb2.QUERY_OUTCOME_OK
-_ERROR = event_pb2.QUERY_OUTCOME_ERROR
-_FATES = {
+_OK: Final = event_pb2.QUERY_OUTCOME_OK
+_ERROR: Final = event_pb2.QUERY_OUTCOME_ERROR
+_FATES: Final = {
     event_pb2.QUERY_OUTCOME_OK: OK,
     event_pb2.QUERY_OUTCOME_ERROR: ERROR,
     event_pb2.QUERY_OUTCOME_TIMEOUT: FAILED,
@@ -32,8 +32,8 @@ _FATES = {
     event_pb2.QUERY_OUTCOME_CONNECTION_LOST: FAILED,
     event_pb2.QUERY_OUTCOME_MISUSE: MISUSE,
 }
-# SQLSTATE classes that are the server's trouble and not the statement's.
-_FAILED_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
+# SQLSTATE classes of failures of the server, not of the statement.
+_FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 
 
 class InconsistentColumnsError(ValueError):
@@ -41,7 +41,7 @@ class InconsistentColumnsError(ValueError):
 
 
 class Columns(NamedTuple):
-    """One entry of each list but `fingerprints` a query."""
+    """Each list but `fingerprints` has one entry per query."""
 
     fingerprints: list[int]
     start_us: list[int]
@@ -51,13 +51,13 @@ class Columns(NamedTuple):
     rows: list[int]
 
     def pick(self, wanted: list[int]) -> Columns:
-        """The queries at the positions of `wanted`."""
+        """Return the queries at the positions `wanted`."""
         fingerprints, *columns = self
         return Columns(fingerprints, *(list(picked(column, wanted)) for column in columns))
 
 
 def picked(column: list[int], wanted: list[int]) -> Sequence[int]:
-    """The entries at the positions of `wanted`, of which there is at least one."""
+    """Return the entries at the positions `wanted`, at least one."""
     if len(wanted) == 1:
         return (column[wanted[0]],)
     entries: tuple[int, ...] = itemgetter(*wanted)(column)
@@ -65,7 +65,7 @@ def picked(column: list[int], wanted: list[int]) -> Sequence[int]:
 
 
 def read_columns(timings: event_pb2.QueryTimings) -> Columns:
-    """The columns of an event; InconsistentColumnsError where they contradict each other."""
+    """Read an event. Raises InconsistentColumnsError where its columns contradict each other."""
     query = list(timings.query)
     outcome = list(timings.outcome)
     execute_us = list(timings.execute_us)

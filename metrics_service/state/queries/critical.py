@@ -1,11 +1,11 @@
-"""The newest queries above the critical threshold, numbered as they come, for whoever tells people
-of them: a reader that remembers its number sees each once. No part of a checkpoint.
+"""The newest queries above the critical threshold, numbered in order of arrival, for notices: a
+reader that remembers the last number gets each query once. Not part of a checkpoint.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from metrics_service.measure.thresholds import CRITICAL_US
 from metrics_service.state.queries.columns import (
@@ -19,13 +19,13 @@ from metrics_service.state.queries.columns import (
 )
 from protos.tracking.v1 import event_pb2
 
-MAX_KEPT = 1_000
+MAX_KEPT: Final = 1_000
 
-_COUNTED = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
+_COUNTED: Final = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
 
 
 class CriticalQuery(NamedTuple):
-    """One query above CRITICAL_US; the number grows from 1, trace_id may be empty."""
+    """One query above CRITICAL_US; numbers start at 1, trace_id may be empty."""
 
     number: int
     fingerprint: int
@@ -36,14 +36,14 @@ class CriticalQuery(NamedTuple):
 
 
 class CriticalQueries:
-    """Queries above CRITICAL_US, but for internal, cancelled and misused ones."""
+    """Queries above CRITICAL_US that ended ok, failed or in error, and are not internal."""
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._newest: deque[CriticalQuery] = deque(maxlen=max_kept)
         self._number = 0
 
     def add(self, timings: event_pb2.QueryTimings, columns: Columns, instance: str) -> None:
-        """Keep those of one event, the slowest of each fingerprint."""
+        """Keep the slowest query of each fingerprint of one event."""
         execute_us = columns.execute_us
         if not execute_us or max(execute_us) <= CRITICAL_US:
             return
@@ -69,7 +69,7 @@ class CriticalQueries:
             )
 
     def after(self, number: int) -> list[CriticalQuery]:
-        """Those that came after the one of a number, oldest first, as far as they are kept."""
+        """Return the kept queries with a number above `number`, oldest first."""
         if number >= self._number:
             return []
         return [query for query in self._newest if query.number > number]

@@ -1,21 +1,21 @@
-"""What fingerprints stand for, and of which of them statistics are kept: both bounded, least
-recently used first to go.
+"""The definitions of fingerprints, and the fingerprints with statistics: both tables are bounded,
+least recently used first to go.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_DEFINITIONS = 4_000
-MAX_TRACKED = 500
+MAX_DEFINITIONS: Final = 4_000
+MAX_TRACKED: Final = 500
 
 
 class Query(NamedTuple):
-    """What a fingerprint stands for: "model.operation", 16 hex digits, normalised text."""
+    """The definition of a fingerprint: "model.operation", 16 hex digits, normalised text."""
 
     operation: str
     fingerprint: str
@@ -23,7 +23,7 @@ class Query(NamedTuple):
 
 
 class Fingerprints:
-    """Definitions by fingerprint, and the fingerprints used most recently."""
+    """Definitions by fingerprint, and the most recently used fingerprints."""
 
     def __init__(
         self, *, max_definitions: int = MAX_DEFINITIONS, max_tracked: int = MAX_TRACKED
@@ -32,13 +32,13 @@ class Fingerprints:
         self.evicted_fingerprints = 0
         self._max_definitions = max_definitions
         self._max_tracked = max_tracked
-        # Both in order of use.
+        # Both least recently used first.
         self._definitions: dict[int, event_pb2.QueryDefinition] = {}
         self._tracked: dict[int, None] = {}
         self._queries: dict[int, Query] = {}
 
     def define(self, definition: event_pb2.QueryDefinition) -> None:
-        """Learn what a fingerprint stands for; the newest definition holds."""
+        """Keep the definition of a fingerprint; the newest one replaces older ones."""
         fingerprint = definition.fingerprint
         if self._definitions.pop(fingerprint, None) is None and (
             len(self._definitions) >= self._max_definitions
@@ -57,16 +57,16 @@ class Fingerprints:
         self._queries[fingerprint] = _query(kept)
 
     def find(self, fingerprint: int) -> Query | None:
-        """What a fingerprint stands for; None for one that is not defined."""
+        """Return the definition of a fingerprint; None if it is not defined."""
         return self._queries.get(fingerprint)
 
     def resolve(self, fingerprint: int) -> Query:
-        """The same, with the operation "unknown" for one that is not defined."""
+        """Return the definition of a fingerprint, with operation "unknown" if it is not defined."""
         query = self._queries.get(fingerprint)
         return Query("unknown", f"{fingerprint:016x}", "") if query is None else query
 
     def use(self, fingerprint: int) -> None:
-        """A fingerprint was used: it is tracked, and outlives those used less recently."""
+        """Mark a fingerprint as the most recently used one, and keep statistics of it."""
         definition = self._definitions.pop(fingerprint, None)
         if definition is not None:
             self._definitions[fingerprint] = definition
@@ -79,17 +79,17 @@ class Fingerprints:
         tracked[fingerprint] = None
 
     def tracked(self) -> dict[str, Query]:
-        """The tracked fingerprints, by their 16 hex digits."""
+        """Return the fingerprints with statistics, by their 16 hex digits."""
         return {query.fingerprint: query for query in map(self.resolve, self._tracked)}
 
     def encode(self) -> bytes:
-        """As checkpoint_pb2.KnownQueries, without the counters."""
+        """Serialize as checkpoint_pb2.KnownQueries, without the counters."""
         return checkpoint_pb2.KnownQueries(
             definitions=self._definitions.values(), tracked=self._tracked
         ).SerializeToString()
 
     def restore(self, data: bytes) -> None:
-        """Take back what encode() gave."""
+        """Load what encode() returned."""
         message = checkpoint_pb2.KnownQueries.FromString(data)
         self._tracked = dict.fromkeys(message.tracked)
         for definition in message.definitions:

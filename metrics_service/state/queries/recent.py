@@ -1,5 +1,5 @@
-"""The newest queries one by one: at least the bound of them where there were so many of ordinary
-size, kept as they came and read only when asked for.
+"""The newest queries one by one: whole events are kept as they arrived and are parsed only when
+read; bounded by number and by bytes.
 """
 
 from __future__ import annotations
@@ -8,26 +8,27 @@ from collections import deque
 from collections.abc import Iterator
 from heapq import nlargest
 from itertools import accumulate, islice
+from typing import Final
 
 from metrics_service.state.queries.fingerprints import Fingerprints
 from metrics_service.state.queries.limit import bounded_limit
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_RECENT = 5_000
-# Ten times what the newest take, so that it holds only where a producer sends what it should not.
-MAX_BYTES = 4_000_000
-TRACE_ID_BYTES = 16
+MAX_RECENT: Final = 5_000
+# Ten times the usual size of MAX_RECENT queries: reached only if a producer sends oversized events.
+MAX_BYTES: Final = 4_000_000
+TRACE_ID_BYTES: Final = 16
 
-_NAME = "recent_queries"
-_SQLSTATE_CHARS = 5
-_MAX_INT32 = (1 << 31) - 1
+_TABLE: Final = "recent_queries"
+_SQLSTATE_CHARS: Final = 5
+_MAX_INT32: Final = (1 << 31) - 1
 
 
 class RecentQueries:
-    """Timings of the newest queries, whole events at a time."""
+    """Timings of the newest queries, in whole events."""
 
-    tables = (_NAME,)
+    tables = (_TABLE,)
 
     def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
         self._max_recent = max_recent
@@ -36,8 +37,8 @@ class RecentQueries:
         self._bytes = 0
 
     def add(self, timings: event_pb2.QueryTimings, instance: str, start_us: list[int]) -> None:
-        """Keep the timings of one event; start_us where they were counted at other times than
-        they say, else empty.
+        """Keep the timings of one event; start_us are the starts they were counted at if those
+        differ from the reported ones, else empty.
         """
         count = len(timings.query)
         if not count:
@@ -61,7 +62,7 @@ class RecentQueries:
     def newest(
         self, request: metrics_pb2.ListRecentQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.RecentQuery]:
-        """The queries asked for by start, newest first; of one start, the last to come first."""
+        """Return the requested queries, newest start first; of equal starts the last to arrive."""
         limit = bounded_limit(request.limit)
         found = nlargest(
             limit,
@@ -83,9 +84,9 @@ class RecentQueries:
         ]
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """The row of a checkpoint."""
+        """Yield the row of a checkpoint."""
         message = checkpoint_pb2.RecentTimings(batches=self._batches)
-        yield _NAME, 0, message.SerializeToString()
+        yield _TABLE, 0, message.SerializeToString()
 
     def load(self, _section: str, _bucket: int, data: bytes) -> None:
         """Take back the row of dump()."""
@@ -109,7 +110,7 @@ class TimingReader:
     def query(
         self, index: int, start_us: int, fingerprints: Fingerprints
     ) -> metrics_pb2.RecentQuery:
-        """The query at a position, with the start that it was counted at."""
+        """Return the query at a position, with the start that it was counted at."""
         timings = self._timings
         query = fingerprints.resolve(timings.fingerprints[timings.query[index]])
         state = timings.sqlstate[index]
@@ -138,7 +139,7 @@ def _wanted(
     request: metrics_pb2.ListRecentQueriesRequest,
     fingerprints: Fingerprints,
 ) -> Iterator[tuple[int, int]]:
-    """(start_us, index) of the queries of a batch that a request asks for."""
+    """Yield (start_us, index) of the queries of a batch that a request selects."""
     timings = event_pb2.QueryTimings.FromString(batch.timings)
     asked = [
         not request.operation or fingerprints.resolve(fingerprint).operation == request.operation
@@ -153,7 +154,7 @@ def _wanted(
             yield start_us, index
 
 
-_OUTCOMES = {
+_OUTCOMES: Final = {
     number: name.removeprefix("QUERY_OUTCOME_").lower()
     for name, number in event_pb2.QueryOutcome.items()
     if number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from metrics_service.state.queries.columns import MAX_DURATION_US
 from metrics_service.state.queries.fingerprints import Fingerprints
 from metrics_service.state.queries.recent import TRACE_ID_BYTES
@@ -11,9 +13,9 @@ from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, trunc
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_BLOCKERS = 5
+MAX_BLOCKERS: Final = 5
 # How far a query's reported start may differ from its observation time minus its age.
-_TOLERANCE_US = MINUTE_US
+_TOLERANCE_US: Final = MINUTE_US
 
 
 def read_running_query(
@@ -50,7 +52,7 @@ def read_observation(running: event_pb2.RunningQuery) -> metrics_pb2.QueryLook:
 
 
 def _start_us(running: event_pb2.RunningQuery, observed_us: int) -> int:
-    """The reported start where it is plausible, else the observation time minus the age."""
+    """Return the reported start if it is plausible, else the observation time minus the age."""
     reported_us = running.start_time_us
     computed_us = observed_us - min(running.running_us, MAX_DURATION_US)
     start_us = reported_us if abs(reported_us - computed_us) <= _TOLERANCE_US else computed_us

@@ -1,5 +1,5 @@
-"""The slowest queries of all times and those that still run: what each waited for, who held the
-lock, and the newest plan of its fingerprint; every table is bounded.
+"""The slowest queries ever ended and those that still run: what each waited for, who held the lock,
+and the newest plan of its fingerprint; every table is bounded.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from bisect import insort
 from collections.abc import Iterator
 from heapq import nlargest
 from itertools import chain
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from metrics_service.measure.thresholds import SLOW_US
 from metrics_service.state.queries.columns import (
@@ -29,19 +29,19 @@ from metrics_service.state.truncate import MAX_PLAN_BYTES, truncate_at_line
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_ENDED = 200
-MAX_RUNNING = 200
-MAX_PLANS = 200
+MAX_ENDED: Final = 200
+MAX_RUNNING: Final = 200
+MAX_PLANS: Final = 200
 # A running query is dropped this long after its last observation: its end was lost.
-MAX_UNOBSERVED_US = HOUR_US
+MAX_UNOBSERVED_US: Final = HOUR_US
 # Well below the 4 MB that a gRPC client takes.
-MAX_ANSWER_BYTES = 3_000_000
+MAX_ANSWER_BYTES: Final = 3_000_000
 
-_NAME = "slow_queries"
-_ENDED, _RUNNING, _PLANS = (f"{_NAME}.{part}" for part in ("ended", "running", "plans"))
+_TABLE: Final = "slow_queries"
+_ENDED, _RUNNING, _PLANS = (f"{_TABLE}.{part}" for part in ("ended", "running", "plans"))
 # Observations travel apart from timings and may arrive after the end; these keys identify them.
-_SEEN = "seen_captures"
-_SEEN_CAPTURES = 2_048
+_SEEN: Final = "seen_captures"
+_MAX_SEEN_CAPTURES: Final = 2_048
 
 
 class _Capture(NamedTuple):
@@ -53,19 +53,19 @@ class _Capture(NamedTuple):
 
 
 class SlowestQueries:
-    """Queries whose execution took, or takes, more than 500 ms, without internal ones."""
+    """Queries whose execution takes or took more than SLOW_US, without internal ones."""
 
-    tables = (_NAME, _SEEN)
+    tables = (_TABLE, _SEEN)
 
     def __init__(self) -> None:
-        # Slowest first; of equal ones the first to come.
+        # Slowest first; of equal ones the first to arrive.
         self._ended: list[checkpoint_pb2.KeptQuery] = []
         # In the order of their last observations.
         self._running: dict[_Capture, checkpoint_pb2.KeptQuery] = {}
         # In the order of arrival.
         self._plans: dict[int, event_pb2.QueryPlan] = {}
         self._evicted = {_ENDED: 0, _RUNNING: 0, _PLANS: 0}
-        self._seen = RecentKeys(_SEEN, _SEEN_CAPTURES)
+        self._seen = RecentKeys(_SEEN, _MAX_SEEN_CAPTURES)
         self._now_us = 0
 
     def observe(
@@ -145,14 +145,14 @@ class SlowestQueries:
             self._evicted[_PLANS] += 1
 
     def drop(self, instance: str, epoch: int) -> None:
-        """Nothing runs any more of what a producer began before this epoch."""
+        """Drop the running queries that an instance began before this epoch: its process ended."""
         if self._running:
             for capture in [each for each in self._running if each.instance == instance]:
                 if capture.epoch < epoch:
                     del self._running[capture]
 
     def advance(self, now_us: int) -> None:
-        """Let time pass: queries without a recent observation are given up."""
+        """Advance the clock; queries without a recent observation are dropped."""
         self._now_us = now_us
         while self._running:
             capture, kept = next(iter(self._running.items()))
@@ -163,8 +163,8 @@ class SlowestQueries:
     def slowest(
         self, request: metrics_pb2.ListSlowQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.SlowQuery]:
-        """The queries asked for: running ones, longest first, then ended ones, slowest first; no
-        more than fit into a message.
+        """Return the requested queries: running ones, longest first, then ended ones, slowest
+        first; at most MAX_ANSWER_BYTES in all.
         """
         limit = bounded_limit(request.limit)
         running = sorted(self._running.values(), key=lambda kept: -_execute_ms(kept))
@@ -181,7 +181,7 @@ class SlowestQueries:
         return answer
 
     def evicted(self) -> dict[str, int]:
-        """What did not fit into the tables."""
+        """Return what did not fit into the tables."""
         return {
             "slow_queries": self._evicted[_ENDED],
             "running_queries": self._evicted[_RUNNING],
@@ -189,7 +189,6 @@ class SlowestQueries:
         }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint."""
         for section, rows in (
             (_ENDED, checkpoint_pb2.SlowQueries(queries=self._ended)),
             (_RUNNING, checkpoint_pb2.SlowQueries(queries=self._running.values())),
@@ -200,7 +199,7 @@ class SlowestQueries:
         yield from self._seen.dump()
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
-        """Take back one row of dump(). KeyError for a section that is none of them."""
+        """Take back one row of dump(). Raises KeyError for an unknown section."""
         if section.startswith(f"{_SEEN}."):
             self._seen.load(section, bucket, data)
             return
@@ -218,7 +217,7 @@ class SlowestQueries:
     def _end(
         self, timings: event_pb2.QueryTimings, record: LogRecord
     ) -> dict[int, tuple[int, metrics_pb2.QueryLook | None]]:
-        """(capture_id, last observation) of the observed queries, by position."""
+        """Return (capture_id, last observation) of the observed queries, by position."""
         found: dict[int, tuple[int, metrics_pb2.QueryLook | None]] = {}
         for named in timings.captures:
             if named.capture_id and named.index < len(timings.query):
@@ -239,7 +238,7 @@ class SlowestQueries:
         answer = metrics_pb2.SlowQuery()
         answer.CopyFrom(slow)
         fingerprint = int(slow.query.fingerprint, 16)
-        # One whose definition came later, or whose definition has gone since.
+        # The definition may have arrived after the query ended, or may have been evicted since.
         query = fingerprints.find(fingerprint)
         if query is not None:
             answer.query.operation, answer.query.text = query.operation, query.text

@@ -1,12 +1,12 @@
-"""Query statistics by operation, for as long as anything is kept, and by fingerprint, for an hour;
-what a service runs for itself is counted apart.
+"""Query statistics by operation, for as long as rings keep figures, and by fingerprint, for an
+hour; the internal queries of a service are counted separately.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.state.queries import columns as columns_of
@@ -25,23 +25,23 @@ from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution,
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 
-MAX_OPERATIONS = 200
-MAX_WAITING = 5_000
-FINGERPRINT_RESOLUTIONS = (
+MAX_OPERATIONS: Final = 200
+MAX_WAITING: Final = 5_000
+FINGERPRINT_RESOLUTIONS: Final = (
     Resolution("10s", RESOLUTIONS[0].step_us, 30),
     Resolution("1m", RESOLUTIONS[1].step_us, 60),
 )
 
-_TOTALS = "query_totals"
-_OPERATIONS = "queries"
-_FINGERPRINTS = "fingerprints"
-_DEFINITIONS = "queries.known"
-_STEP_US = RESOLUTIONS[0].step_us
+_TOTALS: Final = "query_totals"
+_OPERATIONS: Final = "queries"
+_FINGERPRINTS: Final = "fingerprints"
+_DEFINITIONS: Final = "queries.known"
+_STEP_US: Final = RESOLUTIONS[0].step_us
 _Request = metrics_pb2.GetQueryStatsRequest
 
 
 class _Waiting(NamedTuple):
-    """Queries that ended alike, not counted yet: one entry of each list a query."""
+    """Queries with the same end, not counted yet: each list has one entry per query."""
 
     execute_us: list[int]
     pool_wait_us: list[int]
@@ -64,7 +64,7 @@ class QueryFold:
         self._waiting: dict[tuple[int, int, int], _Waiting] = defaultdict(_Waiting.empty)
         self._waiting_queries = 0
         self._now_us = 0
-        # Apart from the operations: what is read most often must not cost by how many there are.
+        # Separate from the operations: the most frequent read must not depend on their number.
         self._total_rings = Rings(_TOTALS, QueryTotals, QueryTotals.decode)
         self._operation_rings = Rings(_OPERATIONS, QueryCells, QueryCells.decode)
         self._fingerprint_rings = Rings(
@@ -73,12 +73,12 @@ class QueryFold:
         self._rings = (self._total_rings, self._operation_rings, self._fingerprint_rings)
 
     def define(self, definition: event_pb2.QueryDefinition) -> None:
-        """Learn what a fingerprint stands for; queries so far keep their name."""
+        """Keep the definition of a fingerprint; queries so far keep their operation."""
         self._settle()
         self.fingerprints.define(definition)
 
     def add(self, columns: Columns) -> None:
-        """Count the queries of one event, each at its start."""
+        """Count the queries of one event, each in the slot of its start."""
         start_us = columns.start_us
         if not start_us:
             return
@@ -96,7 +96,7 @@ class QueryFold:
             self._settle()
 
     def advance(self, now_us: int) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         if now_us // _STEP_US != self._now_us // _STEP_US:
             self._settle()
         self._now_us = now_us
@@ -109,19 +109,19 @@ class QueryFold:
             yield from rings.prepare()
 
     def total(self, window_us: int | None) -> QueryCell:
-        """All queries of a window but internal ones. Not to be changed."""
+        """Return all queries of a window but internal ones; callers must not change them."""
         self._settle()
         return self._total_rings.window(window_us).total
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
-        """Execute times in microseconds by operation, of a window that ended so long ago."""
+        """Return execute times in microseconds by operation, of a window `ended_us` ago."""
         self._settle()
         groups = self._operation_rings.window(window_us, ended_us).groups
         return {operation: cell.execute_us for operation, cell in groups.items()}
 
     def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
-        """The groups of a window, in the request's order; for fingerprints one that
-        fingerprint_window_us gave. WindowError for a window that is not kept.
+        """Return the groups of a window, in the request's order. By fingerprint the window must be
+        one of fingerprint_window_us(). Raises WindowError for a window that is not kept.
         """
         self._settle()
         totals = self._total_rings.window(window_us)
@@ -144,7 +144,7 @@ class QueryFold:
         return answer
 
     def evicted(self) -> dict[str, int]:
-        """What did not fit into the tables."""
+        """Return what did not fit into the tables."""
         return {
             "operations": self.evicted_operations,
             "fingerprints": self.fingerprints.evicted_fingerprints,
@@ -152,7 +152,7 @@ class QueryFold:
         }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Rows of a checkpoint, without the counters of evicted()."""
+        """Yield rows of a checkpoint, without the counters of evicted()."""
         self._settle()
         yield _DEFINITIONS, 0, self.fingerprints.encode()
         for rings in self._rings:
@@ -167,7 +167,7 @@ class QueryFold:
         {rings.tables[0]: rings for rings in self._rings}[table].load(section, bucket, data)
 
     def _add_slot(self, slot: int, columns: Columns) -> None:
-        """Keep queries that all started in one slot of the finest ring, by group."""
+        """Add queries that all started in one slot of the finest ring to those not counted yet."""
         groups: dict[int, list[int]] = defaultdict(list)
         for index, key in enumerate(columns.keys):
             groups[key].append(index)
@@ -181,11 +181,11 @@ class QueryFold:
             waiting.rows.extend(picked(columns.rows, wanted))
 
     def _settle(self) -> None:
-        """Count what waits.
+        """Count the waiting queries.
 
-        Each group is summed up once and then merged into every cell that it belongs to: a merge
-        costs by buckets, not by queries, so that the fewer the better. Nothing that decides where
-        a query counts may change while it waits.
+        Each group is summed up once and then merged into every cell it belongs to: the cost of a
+        merge grows with buckets, not with queries, so fewer merges are cheaper. Call it before
+        anything changes that decides where a waiting query counts.
         """
         totals: dict[int, QueryCell] = defaultdict(QueryCell)
         for (slot, fingerprint, fate), queries in self._waiting.items():
@@ -231,8 +231,8 @@ class QueryFold:
 
 
 def fingerprint_window_us(window_us: int | None) -> int:
-    """The window that fingerprints are answered for: an hour for None, and whole minutes where
-    they are not kept any finer. A window that is not kept at all stays as it is.
+    """Return the window of an answer by fingerprint: an hour for None, rounded up to whole minutes
+    where no finer steps are kept. A window that is not kept at all is returned unchanged.
     """
     if window_us is None:
         return HOUR_US
@@ -243,7 +243,7 @@ def fingerprint_window_us(window_us: int | None) -> int:
 
 
 def _cell(fate: int, execute_us: list[int], pool_wait_us: list[int], rows: list[int]) -> QueryCell:
-    """The statistics of queries that ended alike."""
+    """Return the statistics of queries with the same end."""
     cell = QueryCell()
     cell.total = len(rows)
     cell.rows = sum(rows)

@@ -1,0 +1,1 @@
+"""Figures by time: rings of slots, in three resolutions, whose sums are kept."""

@@ -1,24 +1,24 @@
-"""The slots of one resolution, and sums of many of them, kept so that no read adds up again what
-has not changed.
+"""The slots of one resolution, and cached sums of many slots: no read adds up again slots that have
+not changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 # Slots of a block, and blocks of the next larger one.
-_BLOCK_PARTS = 4
+_BLOCK_PARTS: Final = 4
 
 
 class Cell(Protocol):
-    """What a slot holds: figures that add up."""
+    """The figures of a slot; cells add up."""
 
     def merge(self, other: Self) -> None:
-        """Add the figures of `other`, which stays as it is."""
+        """Add the figures of `other`, which is not changed."""
 
     def encode(self) -> bytes:
-        """The same figures give the same bytes."""
+        """Serialize; the same figures give the same bytes."""
 
 
 C = TypeVar("C", bound=Cell)
@@ -27,8 +27,8 @@ C = TypeVar("C", bound=Cell)
 class Ring(Generic[C]):
     """`slots` slots of `step_us` each, sparse: open ones as cells, closed ones as bytes.
 
-    A block is the sum of a power of _BLOCK_PARTS slots none of which is open, kept as bytes from
-    the first time it is asked for until one of its slots is written to or leaves the ring.
+    A block is the sum of a power of _BLOCK_PARTS slots, none of them open. It is kept as bytes from
+    its first read until one of its slots is written to or leaves the ring.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Ring(Generic[C]):
         self._blocks: dict[tuple[int, int], bytes] = {}
 
     def cell(self, time_us: int, now_us: int) -> C | None:
-        """The cell of a time, to be written to; None where the ring does not hold it."""
+        """Return the cell of a time, to write to; None outside of the ring."""
         slot = time_us // self._step_us
         if abs(slot - now_us // self._step_us) >= self._slots:
             return None
@@ -67,7 +67,7 @@ class Ring(Generic[C]):
         return cell
 
     def advance(self, now_us: int) -> None:
-        """Let slots leave the ring, and close those not touched since the last call."""
+        """Drop slots that left the ring, and close those not touched since the last call."""
         oldest = now_us // self._step_us - self._slots + 1
         for slot in [slot for slot in self._open if slot < oldest]:
             del self._open[slot]
@@ -80,8 +80,8 @@ class Ring(Generic[C]):
         self._touched.clear()
 
     def parts(self, low_us: int, high_us: int) -> Iterator[C | bytes]:
-        """What adds up to the slots of [low_us, high_us): open ones, closed ones and the largest
-        blocks that fit.
+        """Yield what adds up to the slots of [low_us, high_us): open ones, closed ones and the
+        largest blocks that fit.
         """
         slot, end = low_us // self._step_us, high_us // self._step_us
         while slot < end:
@@ -92,7 +92,7 @@ class Ring(Generic[C]):
             slot += size
 
     def prepare(self, now_us: int) -> Iterator[None]:
-        """Make the blocks before now that are missing, small ones first."""
+        """Compute the missing blocks before now, small ones first."""
         now = now_us // self._step_us
         size = _BLOCK_PARTS
         while size <= self._slots:
@@ -106,7 +106,7 @@ class Ring(Generic[C]):
         return not self._open.keys().isdisjoint(range(number * size, (number + 1) * size))
 
     def _parts(self, size: int, number: int) -> Iterator[C | bytes]:
-        """One slot, or one block, in pieces where a slot of it is open; nothing if it is empty."""
+        """Yield one slot or one block, in parts if one of its slots is open; nothing if empty."""
         if size == 1:
             part = self._open.get(number) or self.closed.get(number)
             if part is not None:
@@ -119,7 +119,7 @@ class Ring(Generic[C]):
                 yield from self._parts(size // _BLOCK_PARTS, smaller)
 
     def _block(self, size: int, number: int) -> bytes:
-        """One block, made if it is missing; b"" if nothing is in it."""
+        """Return one block, computed if it is missing; b"" for an empty one."""
         if size == 1:
             return self.closed.get(number, b"")
         data = self._blocks.get((size, number))
@@ -133,14 +133,14 @@ class Ring(Generic[C]):
         return data
 
     def dump(self) -> Iterator[tuple[int, bytes]]:
-        """(slot, bytes), in order."""
+        """Yield (slot, bytes), in order."""
         for slot in sorted(self._open.keys() | self.closed.keys()):
             cell = self._open.get(slot)
             yield slot, self.closed[slot] if cell is None else cell.encode()
 
 
 def merged(parts: Iterable[bytes], new: Callable[[], C], decode: Callable[[bytes], C]) -> C:
-    """The sum of encoded cells."""
+    """Return the sum of encoded cells."""
     found = new()
     for part in parts:
         found.merge(decode(part))

@@ -1,22 +1,22 @@
-"""Figures by time, in slots that add up: a window is the sum of its slots, and what a slot holds
-is bounded by the ring it lies in.
+"""Figures by time, in slots that add up: a window is the sum of its slots, and each ring bounds how
+many slots it keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Generic, NamedTuple
+from typing import Final, Generic, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.state.series.ring import C, Ring, merged
 
-SECOND_US = 1_000_000
-MINUTE_US = 60 * SECOND_US
-HOUR_US = 60 * MINUTE_US
+SECOND_US: Final = 1_000_000
+MINUTE_US: Final = 60 * SECOND_US
+HOUR_US: Final = 60 * MINUTE_US
 
-_FOUND_CELLS = 4096
-_KEPT_SUMS = 8
+_MAX_FOUND_CELLS: Final = 4096
+_MAX_SUMS: Final = 8
 
 
 class Resolution(NamedTuple):
@@ -28,11 +28,11 @@ class Resolution(NamedTuple):
 
     @property
     def span_us(self) -> int:
-        """The longest window it can answer."""
+        """The longest window of this ring."""
         return self.step_us * self.slots
 
 
-RESOLUTIONS = (
+RESOLUTIONS: Final = (
     Resolution("10s", 10 * SECOND_US, 360),
     Resolution("1m", MINUTE_US, 1440),
     Resolution("1h", HOUR_US, 720),
@@ -40,21 +40,21 @@ RESOLUTIONS = (
 
 
 class WindowError(ValueError):
-    """No ring keeps this window."""
+    """No ring keeps the window."""
 
 
 class Rings(Generic[C]):
     """Cells by time in several resolutions, finest first, and, if endless, one cell of all times.
 
     A figure is written to its slot of each ring, so that a later correction reaches every ring
-    that still holds the slot. A slot that nothing has touched for one step of the finest ring is
-    kept encoded, a tenth of the size; dump() then gives the same bytes object each time. A ring
-    takes slots up to its own length ahead of now, since facts carry their own clock's time; a
-    window never shows them before they are due.
+    that still holds the slot. A slot that is not touched for one step of the finest ring is kept
+    encoded, at a tenth of the size; dump() then returns the same bytes object each time. A ring
+    accepts slots up to its own length ahead of now, since facts carry the time of their own clock;
+    windows do not include them before that time.
 
-    Sums of slots are kept in blocks, so that a read costs by the logarithm of the slots in its
-    window: prepare() makes those that are missing, else the first read that needs one does. Blocks
-    are no part of a checkpoint.
+    Sums of slots are kept in blocks, so that the cost of a read grows with the logarithm of the
+    slots in its window. prepare() computes missing blocks in advance, else the first read does.
+    Blocks are not part of a checkpoint.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class Rings(Generic[C]):
         self._step_us = resolutions[0].step_us
         self._now_us = 0
         self._found: dict[int, tuple[C, ...]] = {}
-        # By window, in order of use.
+        # By window, least recently used first.
         self._sums: dict[tuple[int, int], tuple[list[bytes], C]] = {}
 
     def at(self, time_us: int) -> tuple[C, ...]:
-        """The cells to write a figure of `time_us` to; that of all times is the last of them."""
+        """Return the cells to write a figure of `time_us` to; that of all times is the last."""
         slot = time_us // self._step_us
         cells = self._found.get(slot)
         if cells is None:
-            if len(self._found) >= _FOUND_CELLS:
+            if len(self._found) >= _MAX_FOUND_CELLS:
                 self._found.clear()
             held = [ring.cell(time_us, self._now_us) for ring in self._rings]
             if self._endless:
@@ -93,7 +93,7 @@ class Rings(Generic[C]):
         return cells
 
     def advance(self, now_us: int) -> None:
-        """Let time pass: slots that have left their ring are dropped."""
+        """Advance the clock; slots that have left their ring are dropped."""
         before_us, self._now_us = self._now_us, now_us
         if before_us // self._step_us == now_us // self._step_us:
             return
@@ -102,11 +102,11 @@ class Rings(Generic[C]):
             ring.advance(now_us)
 
     def window(self, window_us: int | None, ended_us: int = 0) -> C:
-        """The sum of the window that ended so long ago, ending now for 0; all times for None. Not
-        to be changed.
+        """Return the sum of the window that ended `ended_us` ago; all times for None. Callers must
+        not change it.
 
-        A window of n steps is the slot that now lies in and the n - 1 before it; ended_us is whole
-        steps too. WindowError where no ring keeps it.
+        A window of n steps consists of the slot of now and the n - 1 slots before it; ended_us is a
+        whole number of steps too. Raises WindowError for a window that no ring keeps.
         """
         if window_us is None:
             return self.total
@@ -124,8 +124,8 @@ class Rings(Generic[C]):
         return found
 
     def prepare(self) -> Iterator[None]:
-        """Make the blocks that windows up to now consist of, one a step; figures may be written and
-        read between two steps.
+        """Compute the blocks of windows up to now, one per step; figures may be written and read
+        between two steps.
         """
         for ring in self._rings:
             yield from ring.prepare(self._now_us)
@@ -150,19 +150,19 @@ class Rings(Generic[C]):
         {f"{table}.{ring.name}": ring for ring in self._rings}[section].closed[slot] = data
 
     def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
-        """The sum of closed slots and blocks; the last one of each window is kept, since from read
-        to read they are mostly the same.
+        """Return the sum of closed slots and blocks. The last sum of each window is kept: two
+        reads in succession mostly need the same one.
         """
         known, found = self._sums.pop(window, (None, None))
         if found is None or known != closed:
             found = merged(closed, self._new, self._decode)
         self._sums[window] = closed, found
-        if len(self._sums) > _KEPT_SUMS:
+        if len(self._sums) > _MAX_SUMS:
             del self._sums[next(iter(self._sums))]
         return found
 
     def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[C | bytes]:
-        """Parts of [low_us, high_us), of coarser rings where whole slots of them fit."""
+        """Yield the parts of [low_us, high_us), from coarser rings where their whole slots fit."""
         if level + 1 < len(self._rings):
             step_us = self.resolutions[level + 1].step_us
             inner_low_us = -(-low_us // step_us) * step_us
@@ -176,7 +176,7 @@ class Rings(Generic[C]):
 
 
 def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -> int:
-    """Index of the finest ring that keeps a window; WindowError where none does."""
+    """Return the index of the finest ring that keeps a window. Raises WindowError if none does."""
     for level, resolution in enumerate(resolutions):
         if 0 < window_us <= resolution.span_us and window_us % resolution.step_us == 0:
             return level
@@ -189,7 +189,7 @@ def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -
 
 
 def duration_us(duration: Duration) -> int:
-    """A window of a request; WindowError for one finer than a microsecond."""
+    """Convert the window of a request. Raises WindowError for one finer than a microsecond."""
     if duration.nanos % 1000:
         raise WindowError("a window is a whole number of seconds")
     return duration.seconds * SECOND_US + duration.nanos // 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metrics_service.state.funnel.funnel import LATENESS_US, MAX_EVENTS, WINDOW_US, FunnelFold
+from metrics_service.state.funnel.funnel import MAX_EVENTS, MAX_LATENESS_US, WINDOW_US, FunnelFold
 from tests.metrics.state.funnel import (
     GIVE_UP,
     VIEW,
@@ -86,9 +86,9 @@ def test_a_chain_that_moves_back_before_its_end_closes_once() -> None:
 def test_an_actor_stays_until_its_lateness_has_passed_and_then_leaves() -> None:
     fold = funnel_of([(0, 0)])
     fold.advance(NOW + WINDOW_US + 1, 1)
-    fold.advance(NOW + WINDOW_US + HOUR, LATENESS_US)
+    fold.advance(NOW + WINDOW_US + HOUR, MAX_LATENESS_US)
     assert len(fold) == 1
-    fold.advance(NOW + WINDOW_US + HOUR, LATENESS_US + 1)
+    fold.advance(NOW + WINDOW_US + HOUR, MAX_LATENESS_US + 1)
     assert len(fold) == 0
     assert parts(fold.window(None)) == (1, 0, 1, 0)
 
@@ -96,7 +96,7 @@ def test_an_actor_stays_until_its_lateness_has_passed_and_then_leaves() -> None:
 def test_a_converted_actor_leaves_too() -> None:
     fold = funnel_of([(0, 0), (1, 1), (2, 2), (3, 3)])
     fold.advance(NOW + WINDOW_US + 1, 0)
-    fold.advance(NOW + WINDOW_US + 1, LATENESS_US)
+    fold.advance(NOW + WINDOW_US + 1, MAX_LATENESS_US)
     assert len(fold) == 0
     assert parts(fold.window(None)) == (1, 1, 0, 0)
 
@@ -105,13 +105,13 @@ def test_an_actor_that_came_back_stays_for_its_new_chain() -> None:
     fold = funnel_of([(0, 0)])
     fold.advance(NOW + WINDOW_US + 1, 0)
     send(fold, [(0, 1_900)])
-    fold.advance(NOW + WINDOW_US + 2, LATENESS_US)
+    fold.advance(NOW + WINDOW_US + 2, MAX_LATENESS_US)
     assert len(fold) == 1
     send(fold, [(1, 1_950)])
     assert fold.window(None).reached == [1, 1, 0, 0]
-    fold.advance(NOW + 3 * HOUR, LATENESS_US)
+    fold.advance(NOW + 3 * HOUR, MAX_LATENESS_US)
     assert len(fold) == 1
-    fold.advance(NOW + 3 * HOUR, 2 * LATENESS_US)
+    fold.advance(NOW + 3 * HOUR, 2 * MAX_LATENESS_US)
     assert len(fold) == 0
 
 

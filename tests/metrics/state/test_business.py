@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metrics_service.state.answers import SHOWN_PACKAGES
+from metrics_service.state.answers import MAX_SHOWN_PACKAGES
 from metrics_service.state.business import MAX_CURRENCIES, MAX_PACKAGES
 from metrics_service.state.figures import divide_half_even, rate
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log, revenue
@@ -127,7 +127,7 @@ def test_packages_are_ranked_and_bounded() -> None:
             )
     for window_us in (None, HOUR):
         business = log.state.metrics(window_us).business
-        assert len(business.packages) == SHOWN_PACKAGES
+        assert len(business.packages) == MAX_SHOWN_PACKAGES
         assert [p.package_id for p in business.packages[:3]] == ["p0300", "p0000", "p0001"]
         assert business.packages[0].confirmed == 2
         shown = sum(package.confirmed for package in business.packages)

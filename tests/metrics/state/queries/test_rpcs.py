@@ -4,7 +4,7 @@ producer says makes the table large or unreadable.
 
 from __future__ import annotations
 
-from metrics_service.state.answers import SHOWN_RPCS
+from metrics_service.state.answers import MAX_SHOWN_RPCS
 from metrics_service.state.fold import State
 from metrics_service.state.rpcs import MAX_METHODS, MAX_NAME_LENGTH
 from protos.metrics.v1 import metrics_pb2
@@ -52,7 +52,7 @@ def test_a_flood_of_method_names_is_bounded_and_told_and_loses_no_known_method()
     log.append(*flood)
     log.append(log.tally(NOW, 1, rpc="b/Get", queries=1_000, most=1_000))
     shown = rpcs(log)
-    assert len(shown) == SHOWN_RPCS
+    assert len(shown) == MAX_SHOWN_RPCS
     assert shown[0] == ("b/Get", 2, 2_000, 1_000.0, 1_000)
     evicted = log.state.metrics().quality.evicted["rpcs"]
     assert evicted == 2 * (5_000 - (MAX_METHODS - 1))
