@@ -1,6 +1,6 @@
-"""Every statement of this folder under its name, which is also the label of its timings.
+"""The statements of this folder by name, which is also the label of their timings.
 
-A statement exists once, in a file; nothing is ever assembled from pieces of text.
+A statement exists once, in a file. Only lists of columns are inserted, when the files are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SQL_DIR: Final = Path(__file__).parent
 
 
 def load(directory: Path = SQL_DIR) -> Mapping[str, NamedQuery]:
-    """The statements of a folder, by name. ValueError as in `read_statements`."""
+    """Return the statements of a folder, by name. Raises ValueError as `read_statements` does."""
     found: dict[str, NamedQuery] = {}
     for name, statement in read_statements(directory).items():
         model, operation = name.split(".")

@@ -1,10 +1,5 @@
 -- name: bookings.get
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE id = $1;
 
@@ -40,12 +35,7 @@ ORDER BY currency;
 
 -- $8 user
 -- name: bookings.get_user_bookings
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE
     user_id = $8
@@ -58,12 +48,7 @@ LIMIT $7;
 
 -- $8 user, $9 package
 -- name: bookings.get_user_package_bookings
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE
     user_id = $8
@@ -77,12 +62,7 @@ LIMIT $7;
 
 -- $8 package
 -- name: bookings.list_by_package
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE
     package_id = $8
@@ -94,12 +74,7 @@ ORDER BY create_time DESC, id DESC
 LIMIT $7;
 
 -- name: bookings.list_by_dates
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE
     start_date BETWEEN $4 AND $3::date - 1
@@ -111,12 +86,7 @@ LIMIT $7;
 
 -- $1 states (empty: any), $2 and $3 the last row seen, $4 limit
 -- name: bookings.list_recent
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions
+SELECT {booking}
 FROM bookings
 WHERE
     (cardinality($1::text[]) = 0 OR state = ANY($1))

@@ -7,10 +7,7 @@ SELECT set_config('lock_timeout', $1, true);
 
 -- $1 package ids
 -- name: packages.lock
-SELECT
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
+SELECT {package}
 FROM packages
 WHERE id = ANY($1::uuid[])
 ORDER BY id
@@ -18,10 +15,7 @@ FOR NO KEY UPDATE;
 
 -- $1 package ids
 -- name: packages.lock_free
-SELECT
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
+SELECT {package}
 FROM packages
 WHERE id = ANY($1::uuid[])
 ORDER BY id
@@ -29,10 +23,7 @@ FOR NO KEY UPDATE SKIP LOCKED;
 
 -- $1 package ids
 -- name: packages.read
-SELECT
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
+SELECT {package}
 FROM packages
 WHERE id = ANY($1::uuid[])
 ORDER BY id;
@@ -52,7 +43,7 @@ SELECT id, package_id FROM bookings WHERE id = ANY($1::uuid[]);
 
 -- $1 vendor ids
 -- name: vendors.load
-SELECT id, name, version, create_time, update_time FROM vendors WHERE id = ANY($1::uuid[]);
+SELECT {vendor} FROM vendors WHERE id = ANY($1::uuid[]);
 
 -- $1 callers, $2 RPCs, $3 request ids, $4 oldest time
 -- name: idempotency.find
@@ -64,23 +55,13 @@ WHERE k.create_time > $4;
 
 -- $1 booking ids
 -- name: bookings.load
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions, captured_minor
+SELECT {booking}, captured_minor
 FROM bookings
 WHERE id = ANY($1::uuid[]);
 
 -- $1 user ids, $2 now
 -- name: bookings.load_live_of_users
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions, captured_minor
+SELECT {booking}, captured_minor
 FROM bookings
 WHERE
     user_id = ANY($1::text[])
@@ -89,12 +70,7 @@ WHERE
 
 -- $1 package ids, $2 first days, $3 days after the last, $4 now
 -- name: bookings.load_lapsed_overlapping
-SELECT
-    b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
-    b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
-    b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
-    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time,
-    b.balance_due_minor, b.extensions, b.captured_minor
+SELECT {b.booking}, b.captured_minor
 FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
 INNER JOIN bookings AS b
     ON
@@ -106,12 +82,7 @@ INNER JOIN bookings AS b
 
 -- $1 package ids, $2 now, $3 limit
 -- name: bookings.load_lapsed
-SELECT
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time,
-    balance_due_minor, extensions, captured_minor
+SELECT {booking}, captured_minor
 FROM bookings
 WHERE
     package_id = ANY($1::uuid[])
@@ -122,12 +93,7 @@ LIMIT $3;
 
 -- $1 package ids, $2 dates on or before which a stay of the package is over, $3 limit
 -- name: bookings.load_ended
-SELECT
-    b.id, b.package_id, b.vendor_id, b.user_id, b.session_id, b.state, b.start_date, b.end_date,
-    b.quantity, b.party_size, b.price_minor, b.currency, b.cancellation_policy,
-    b.hold_expire_time, b.complete_time, b.confirm_time, b.end_time, b.end_reason,
-    b.refund_minor, b.refunded_minor, b.version, b.create_time, b.update_time,
-    b.balance_due_minor, b.extensions, b.captured_minor
+SELECT {b.booking}, b.captured_minor
 FROM unnest($1::uuid[], $2::date[]) AS w (package_id, today)
 INNER JOIN bookings AS b
     ON b.package_id = w.package_id AND b.state = 'CONFIRMED' AND b.end_date <= w.today
@@ -142,43 +108,35 @@ INNER JOIN package_days AS d
 
 -- $1 booking ids, $2 providers, $3 payment ids (the last two of one length)
 -- name: payments.load
-SELECT
-    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time, next_retry_time
+SELECT {payment}
 FROM payments
 WHERE booking_id = ANY($1::uuid[])
 UNION
-SELECT
-    p.id, p.booking_id, p.provider, p.payment_id, p.state, p.amount_minor, p.currency,
-    p.refunded_minor, p.failure_code, p.version, p.create_time,
-    p.update_time, p.next_retry_time
+SELECT {p.payment}
 FROM unnest($2::text[], $3::text[]) AS w (provider, payment_id)
 INNER JOIN payments AS p ON p.provider = w.provider AND p.payment_id = w.payment_id;
 
 -- $1 providers, $2 payment ids
 -- name: payments.load_events
-SELECT
-    e.provider, e.payment_id, e.kind, e.refund_id, e.booking_id, e.amount_minor, e.currency,
-    e.event_time
+SELECT {e.payment_event}
 FROM unnest($1::text[], $2::text[]) AS w (provider, payment_id)
 INNER JOIN payment_events AS e ON e.provider = w.provider AND e.payment_id = w.payment_id;
 
 -- $1 booking ids
 -- name: refunds.load
-SELECT
-    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time
+SELECT {refund}
 FROM refunds
 WHERE booking_id = ANY($1::uuid[]);
 
 -- $1 booking ids
 -- name: reviews.load
-SELECT id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
+SELECT {review}
 FROM reviews
 WHERE booking_id = ANY($1::uuid[]);
 
 -- $1 user ids
 -- name: profiles.load
-SELECT id, user_id, display_name, email, locale, version, create_time, update_time
+SELECT {profile}
 FROM user_profiles
 WHERE user_id = ANY($1::text[]);
 
@@ -212,15 +170,11 @@ FROM (SELECT package_id, day, capacity, held, confirmed FROM package_days WHERE 
 FULL JOIN taken AS t ON d.package_id = t.package_id AND d.day = t.day;
 
 -- name: vendors.create
-INSERT INTO vendors (id, name, version, create_time, update_time)
+INSERT INTO vendors ({vendor})
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]);
 
 -- name: packages.create
-INSERT INTO packages (
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
-)
+INSERT INTO packages ({package})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
     $8::date[], $9::date[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[],
@@ -271,12 +225,7 @@ FROM unnest($1::uuid[], $2::date[], $3::int[], $4::int[], $5::int[])
 WHERE d.package_id = w.package_id AND d.day = w.day;
 
 -- name: bookings.create
-INSERT INTO bookings (
-    id, package_id, vendor_id, user_id, session_id, state, start_date, end_date, quantity,
-    party_size, price_minor, currency, cancellation_policy, hold_expire_time, complete_time,
-    confirm_time, end_time, end_reason, refund_minor, refunded_minor, version, create_time,
-    update_time, balance_due_minor, extensions, captured_minor
-)
+INSERT INTO bookings ({booking}, captured_minor)
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::date[],
     $8::date[], $9::int[], $10::int[], $11::bigint[], $12::text[], $13::jsonb[],
@@ -327,10 +276,7 @@ SELECT * FROM unnest(
 );
 
 -- name: payments.save
-INSERT INTO payments (
-    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time, next_retry_time
-)
+INSERT INTO payments ({payment})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
     $8::bigint[], $9::text[], $10::bigint[], $11::timestamptz[], $12::timestamptz[],
@@ -346,18 +292,14 @@ ON CONFLICT (id) DO UPDATE SET
     next_retry_time = excluded.next_retry_time;
 
 -- name: payments.create_events
-INSERT INTO payment_events (
-    provider, payment_id, kind, refund_id, booking_id, amount_minor, currency, event_time
-)
+INSERT INTO payment_events ({payment_event})
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[],
     $8::timestamptz[]
 );
 
 -- name: refunds.save
-INSERT INTO refunds (
-    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time
-)
+INSERT INTO refunds ({refund})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
     $8::timestamptz[], $9::timestamptz[]
@@ -365,18 +307,14 @@ SELECT * FROM unnest(
 ON CONFLICT (id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time;
 
 -- name: reviews.create
-INSERT INTO reviews (
-    id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
-)
+INSERT INTO reviews ({review})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::smallint[], $6::text[], $7::bigint[],
     $8::timestamptz[], $9::timestamptz[]
 );
 
 -- name: profiles.save
-INSERT INTO user_profiles (
-    id, user_id, display_name, email, locale, version, create_time, update_time
-)
+INSERT INTO user_profiles ({profile})
 SELECT * FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
     $7::timestamptz[], $8::timestamptz[]

@@ -1,18 +1,12 @@
 -- name: packages.get_details
-SELECT
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
+SELECT {package}
 FROM packages
 WHERE id = $1;
 
 -- Newest first.
 -- $1 vendor, $2 statuses (empty: any), $3 and $4 the last row seen, $5 limit
 -- name: packages.list_by_vendor
-SELECT
-    id, vendor_id, title, type, location, time_zone, status, bookable_from, bookable_until,
-    base_price_minor, currency, pricing, min_party_size, max_party_size, cutoff_s, hold_ttl_s,
-    cancellation_policy, version, create_time, update_time
+SELECT {package}
 FROM packages
 WHERE
     vendor_id = $1
@@ -53,17 +47,10 @@ ORDER BY d.day;
 -- $1 location, $2 type, $3 first day, $4 first day after, $5 units a day, $6 party, $7 currency,
 -- $8 least price, $9 greatest price, $10 now, $11 order, $12 and $13 the last row seen, $14 limit
 -- name: packages.search
-SELECT
-    m.id, m.vendor_id, m.title, m.type, m.location, m.time_zone, m.status, m.bookable_from,
-    m.bookable_until, m.base_price_minor, m.currency, m.pricing, m.min_party_size,
-    m.max_party_size, m.cutoff_s, m.hold_ttl_s, m.cancellation_policy, m.version,
-    m.create_time, m.update_time, m.sort_key
+SELECT {m.package}, m.sort_key
 FROM (
     SELECT
-        p.id, p.vendor_id, p.title, p.type, p.location, p.time_zone, p.status, p.bookable_from,
-        p.bookable_until, p.base_price_minor, p.currency, p.pricing, p.min_party_size,
-        p.max_party_size, p.cutoff_s, p.hold_ttl_s, p.cancellation_policy, p.version,
-        p.create_time, p.update_time,
+        {p.package},
         CASE $11::text
             WHEN 'PRICE_ASC' THEN p.base_price_minor
             WHEN 'PRICE_DESC' THEN -p.base_price_minor

@@ -1,8 +1,6 @@
 -- $1 booking, $2 and $3 the last row seen, $4 limit
 -- name: payments.list_by_booking
-SELECT
-    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time, next_retry_time
+SELECT {payment}
 FROM payments
 WHERE booking_id = $1 AND (create_time, id) > ($2::timestamptz, $3::uuid)
 ORDER BY create_time, id
@@ -18,9 +16,7 @@ SELECT booking_id FROM payments WHERE id = $1;
 
 -- $1 and $2 the last row seen, $3 limit
 -- name: payments.list_failed
-SELECT
-    id, booking_id, provider, payment_id, state, amount_minor, currency, refunded_minor,
-    failure_code, version, create_time, update_time, next_retry_time
+SELECT {payment}
 FROM payments
 WHERE state = 'FAILED' AND (next_retry_time, id) > ($1::timestamptz, $2::uuid)
 ORDER BY next_retry_time, id
@@ -49,27 +45,18 @@ LIMIT $2;
 -- $1 bookings, $2 providers, $3 payment ids, $4 kinds, $5 refund ids, $6 minor units,
 -- $7 currencies, $8 failure codes, $9 callers, $10 now
 -- name: early_payments.keep
-INSERT INTO early_payment_events (
-    booking_id, provider, payment_id, kind, refund_id, amount_minor, currency, failure_code,
-    caller, receive_time
-)
-SELECT
-    w.booking_id, w.provider, w.payment_id, w.kind, w.refund_id, w.amount_minor, w.currency,
-    w.failure_code, w.caller, $10::timestamptz
+INSERT INTO early_payment_events ({early_payment}, receive_time)
+SELECT {w.early_payment}, $10::timestamptz
 FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
     $8::text[], $9::text[]
-) AS w (
-    booking_id, provider, payment_id, kind, refund_id, amount_minor, currency, failure_code, caller
-)
+) AS w ({early_payment})
 ON CONFLICT DO NOTHING;
 
 -- Those whose booking has come, in the order in which they were said.
 -- $1 limit
 -- name: early_payments.matched internal
-SELECT
-    e.booking_id, e.provider, e.payment_id, e.kind, e.refund_id, e.amount_minor, e.currency,
-    e.failure_code, e.caller
+SELECT {e.early_payment}
 FROM early_payment_events AS e
 INNER JOIN bookings AS b ON e.booking_id = b.id
 WHERE e.refusal = ''

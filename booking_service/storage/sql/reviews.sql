@@ -2,7 +2,7 @@
 
 -- $1 package, $5 least rating
 -- name: reviews.list_by_package
-SELECT id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
+SELECT {review}
 FROM reviews
 WHERE
     package_id = $1
@@ -13,14 +13,8 @@ LIMIT $4;
 
 -- $1 user
 -- name: reviews.list_by_user
-SELECT id, booking_id, package_id, user_id, rating, body, version, create_time, update_time
+SELECT {review}
 FROM reviews
 WHERE user_id = $1 AND (create_time, id) < ($2::timestamptz, $3::uuid)
 ORDER BY create_time DESC, id DESC
 LIMIT $4;
-
--- $1 user
--- name: profiles.get
-SELECT id, user_id, display_name, email, locale, version, create_time, update_time
-FROM user_profiles
-WHERE user_id = $1;

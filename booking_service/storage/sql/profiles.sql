@@ -1,0 +1,5 @@
+-- $1 user
+-- name: profiles.get
+SELECT {profile}
+FROM user_profiles
+WHERE user_id = $1;
