@@ -1,5 +1,6 @@
-"""The relay's statements, on one connection that holds the right to lead: when the connection is
-gone so is the right, and every statement fails.
+"""Reads and writes segments on the one connection whose session lock is the right to lead.
+
+If the connection is lost, so is the right to lead, and every statement fails.
 """
 
 from __future__ import annotations
@@ -19,43 +20,43 @@ from metrics_service.client import NamedQuery
 from metrics_service.client.host import OutBatch
 
 ADVISORY_LOCK: Final = 0x66_61_72_65_68_6F_6C_64
-"""Whoever holds this session lock leads; it spells "farehold"."""
+"""The session lock that makes a process lead; its bytes spell "farehold"."""
 
-BATCH_BYTES: Final = 256 * 1024
-"""A segment is not larger, unless a single outbox row is."""
+MAX_BATCH_BYTES: Final = 256 * 1024
+"""The size of a segment, unless a single outbox row is larger."""
 
-SEAL_ROWS: Final = 2_000
-"""Outbox rows looked at for one segment."""
+MAX_SEAL_ROWS: Final = 2_000
+"""Outbox rows that one segment is made of."""
 
-DROP_ROWS: Final = 500
+MAX_DROP_ROWS: Final = 500
 """Segments dropped at a time."""
 
-# A leader asks several times a second: one that is silent for so long is frozen, and the server
-# ends its session, and with it its lock.
+# A leader sends statements several times a second. If one sends none for so long it is frozen: the
+# server ends its session, and with it its lock.
 SESSION_SETTINGS: Final = {"idle_session_timeout": "10000"}
 
-_SQL = QueryGroup("outbox")
+_OUTBOX: Final = QueryGroup("outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One leadership: its number, and whom the numbers of the segments belong to."""
+    """One leadership: its number, and the producer that numbers the segments."""
 
     number: int
     producer_id: str
 
 
 class Kept(NamedTuple):
-    """The oldest segment there is, None for none, and the number of the next one."""
+    """The number of the oldest kept segment, None if there is none, and that of the next one."""
 
     first_seq: int | None
     next_seq: int
 
 
 class Segments:
-    """Outbox rows become segments, and segments are read, acknowledged and dropped.
+    """Seals outbox rows into segments, and reads, acknowledges and drops segments.
 
-    Statements take turns on the one connection. Everything raised is of storage.database.
+    Statements take turns on the one connection. Errors are those of `storage.driver_errors`.
     """
 
     def __init__(self, database: Database, connection: OwnConnection) -> None:
@@ -68,7 +69,7 @@ class Segments:
     @classmethod
     @asynccontextmanager
     async def connected(cls, database: Database) -> AsyncIterator[Segments]:
-        """Connect; leaving closes the connection and ends its leadership."""
+        """Connect; leaving closes the connection and ends the leadership."""
         connection = await database.connect("relay", settings=SESSION_SETTINGS)
         try:
             yield cls(database, connection)
@@ -76,24 +77,29 @@ class Segments:
             connection.terminate()
 
     async def try_lead(self) -> bool:
-        """Whether this connection leads from now on."""
-        rows = await self._run(_SQL.try_lead, ADVISORY_LOCK)
+        """Try to lead with this connection, and return whether it does from now on."""
+        rows = await self._run(_OUTBOX.try_lead, ADVISORY_LOCK)
         return bool(rows[0]["leads"])
 
     async def raise_epoch(self) -> Epoch:
-        """Begin a new epoch; only for who has just begun to lead."""
-        [row] = await self._run(_SQL.raise_epoch)
+        """Begin a new epoch; to be called once, after `try_lead` succeeded."""
+        [row] = await self._run(_OUTBOX.raise_epoch)
         self._epoch = row["epoch"]
         self._low_water = LowWater(row["low_water_id"])
         return Epoch(row["epoch"], str(row["producer_id"]))
 
     async def seal(self) -> Sealed:
-        """Move outbox rows, BATCH_BYTES at most, into the next segment, if there are any."""
+        """Move outbox rows into the next segment, if there are any."""
         async with self._turn:
             with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 [row] = await self._connection.fetch(
-                    _SQL.seal, self._epoch, self._low_water.id, BATCH_BYTES, SEAL_ROWS, now
+                    _OUTBOX.seal,
+                    self._epoch,
+                    self._low_water.id,
+                    MAX_BATCH_BYTES,
+                    MAX_SEAL_ROWS,
+                    now,
                 )
         self._low_water.learn(
             highest_id=row["highest_id"],
@@ -104,38 +110,38 @@ class Segments:
         return Sealed(row["leading"], row["seq"], row["more"])
 
     async def kept(self) -> Kept:
-        [row] = await self._run(_SQL.kept)
+        [row] = await self._run(_OUTBOX.kept)
         return Kept(row["first_seq"], row["next_seq"])
 
     async def batch_hash(self, seq: int) -> bytes | None:
-        """SHA-256 of a segment's batch; None where it is not kept."""
-        rows = await self._run(_SQL.batch_hash, seq)
+        """Return the SHA-256 of a segment's batch; None if it is not kept."""
+        rows = await self._run(_OUTBOX.batch_hash, seq)
         return rows[0]["batch_hash"] if rows else None
 
     async def read(self, after_seq: int, limit: int) -> list[OutBatch]:
-        """The segments that follow `after_seq`, in order."""
-        rows = await self._run(_SQL.read_segments, after_seq, limit)
+        """Return the segments that follow `after_seq`, in order."""
+        rows = await self._run(_OUTBOX.read_segments, after_seq, limit)
         return [OutBatch(row["seq"], row["count"], row["batch"]) for row in rows]
 
     async def acknowledge(self, seq: int) -> None:
-        """The sink has stored every segment up to `seq`."""
+        """Record that the sink has stored every segment up to `seq`."""
         async with self._turn:
             with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
-                await self._connection.execute(_SQL.acknowledge, self._epoch, seq, now)
+                await self._connection.execute(_OUTBOX.acknowledge, self._epoch, seq, now)
 
     async def pending(self) -> int:
-        """Facts committed and not acknowledged."""
-        [row] = await self._run(_SQL.pending)
+        """Count the facts committed and not acknowledged."""
+        [row] = await self._run(_OUTBOX.pending)
         return int(row["facts"])
 
     async def drop_acknowledged(self, retention: timedelta) -> None:
-        """Drop segments acknowledged longer ago than `retention`, DROP_ROWS at most."""
+        """Drop segments acknowledged longer ago than `retention`, MAX_DROP_ROWS at most."""
         async with self._turn:
             with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 await self._connection.execute(
-                    _SQL.drop_acknowledged, self._epoch, now - retention, DROP_ROWS
+                    _OUTBOX.drop_acknowledged, self._epoch, now - retention, MAX_DROP_ROWS
                 )
 
     async def _run(self, query: NamedQuery, *args: object) -> Sequence[Record]:
@@ -145,8 +151,10 @@ class Segments:
 
 
 class Sealed(NamedTuple):
-    """What a seal came to: whether the epoch is still the current one, the number of the new
-    segment if there is one, and whether more rows wait.
+    """The result of a seal.
+
+    `leading` says whether the epoch is still the current one; `seq` is the number of the new
+    segment, if any; `more` says whether more rows wait.
     """
 
     leading: bool
@@ -155,13 +163,14 @@ class Sealed(NamedTuple):
 
 
 class LowWater:
-    """An id that no outbox row has or will have, nor any smaller one, so that a look at the outbox
-    need not wade through the remains of what was sealed.
+    """The id up to which no outbox row exists or can still appear.
 
-    Ids are taken under way and committed in any order. When an id was seen, every smaller one had
-    been taken, by a transaction that had begun to write (it holds the lock of its package by
-    then). Once all transactions that ran at that time are over, and a later seal has taken what
-    they left, nothing at or below that id can appear any more.
+    A read of the outbox starts above it, and so does not scan the dead rows of earlier seals.
+
+    Transactions take ids in one order and commit in another. When an id was seen, every smaller
+    one had been taken, by a transaction that was already writing and held its package locks. Once
+    all transactions that ran at that time have ended, and a later seal has moved their rows, no
+    row at or below that id can appear any more.
     """
 
     def __init__(self, id: int) -> None:
@@ -171,7 +180,9 @@ class LowWater:
     def learn(
         self, *, highest_id: int | None, drained: bool, oldest_running: int, next_to_run: int
     ) -> None:
-        """Take in a seal: the highest id it moved, whether it left nothing that it saw, and the
+        """Advance after a seal.
+
+        Takes the highest id that the seal moved, whether it left none of the rows it saw, and the
         transaction horizon (xmin, xmax) of its snapshot.
         """
         if self._mark is not None:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from booking_service.delivery.relay import FactLane, OutboxRelay
+from booking_service.delivery.fact_lane import FactLane
+from booking_service.delivery.relay import OutboxRelay
 from booking_service.delivery.segments import Segments
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database

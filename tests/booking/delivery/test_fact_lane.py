@@ -10,7 +10,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from booking_service.delivery.relay import FactLane
+from booking_service.delivery.fact_lane import FactLane
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from metrics_service.client.stream.source import ForkError, LaneDrained

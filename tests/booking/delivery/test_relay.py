@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 
 from booking_service.delivery import relay as module
-from booking_service.delivery.relay import FactLane, OutboxRelay
+from booking_service.delivery.fact_lane import FactLane
+from booking_service.delivery.relay import OutboxRelay
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from protos.tracking.v1 import tracking_pb2

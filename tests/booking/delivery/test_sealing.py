@@ -59,8 +59,8 @@ async def test_rows_become_one_batch_that_parses(database: Database, rows: Rows)
 async def test_batches_stay_below_their_size_and_lose_nothing(
     database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH_BYTES", 2_000)
-    monkeypatch.setattr(module, "SEAL_ROWS", 50)
+    monkeypatch.setattr(module, "MAX_BATCH_BYTES", 2_000)
+    monkeypatch.setattr(module, "MAX_SEAL_ROWS", 50)
     expected = []
     for n in range(200):
         expected += [(f"b{n}", 1), (f"b{n}", 2)]
@@ -77,7 +77,7 @@ async def test_batches_stay_below_their_size_and_lose_nothing(
 async def test_row_larger_than_a_batch_is_sealed_alone(
     database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BATCH_BYTES", 500)
+    monkeypatch.setattr(module, "MAX_BATCH_BYTES", 500)
     await append(rows, ("small", 1))
     await append(rows, *[("large", version) for version in range(1, 9)])
     await append(rows, ("small", 2))
