@@ -30,6 +30,7 @@ from metrics_service.client.host import (
 )
 from protos.tracking.v1 import tracking_pb2
 from servicekit.health import Health
+from servicekit.pauses import pause_between
 
 DATABASE: Final = "database"
 """The name that grpc.health.v1 answers the verdict under."""
@@ -62,9 +63,8 @@ class HealthReporter:
         self._keeper = VerdictHysteresis(criteria, monotonic_ns=monotonic_ns)
         self._result: ProbeResult | None = None
         self._looked_ns: int | None = None
-        # Since the newest result: time that this process was stopped, which the probe is not to
-        # blame for.
-        self._stopped_ns = 0
+        # Pauses of this process since the newest result, which are not part of its age.
+        self._paused_ns = 0
         self._task: asyncio.Task[None] | None = None
         self._health.set(DATABASE, False)
 
@@ -83,9 +83,9 @@ class HealthReporter:
         self._emitter.set_clock_offset_us(result.clock_offset_us)
         self._result = result
         now_ns = self._monotonic_ns()
-        self._stopped_ns = 0
+        self._paused_ns = 0
         if self._looked_ns is not None:
-            # A stop before this result is not of its age, even if the next look is what ends it.
+            # A pause before this result is not part of its age, even if the next check ends it.
             self._looked_ns = now_ns
         return self._judge(result.to_proto(now_ns))
 
@@ -99,7 +99,7 @@ class HealthReporter:
         whether there is news that should not wait.
         """
         now_ns = self._monotonic_ns()
-        self._stopped_ns += self._unlooked_ns(now_ns)
+        self._paused_ns += self._pause_ns(now_ns)
         self._looked_ns = now_ns
         probe = self._probed()
         return probe is not None and self._overdue(probe) and self._judge(probe)
@@ -131,17 +131,17 @@ class HealthReporter:
         )
 
     def _probed(self) -> tracking_pb2.Probe | None:
-        """The newest result, its age without the time that this process was stopped."""
+        """The newest result, its age without pauses of this process."""
         if self._result is None:
             return None
         now_ns = self._monotonic_ns()
-        return self._result.to_proto(now_ns - self._stopped_ns - self._unlooked_ns(now_ns))
+        return self._result.to_proto(now_ns - self._paused_ns - self._pause_ns(now_ns))
 
-    def _unlooked_ns(self, now_ns: int) -> int:
-        """By how much the next look is late: the event loop stood still."""
+    def _pause_ns(self, now_ns: int) -> int:
+        """How long a pause has held up the next check."""
         if self._looked_ns is None:
             return 0
-        return max(0, now_ns - self._looked_ns - int(LOOK_S * 1e9))
+        return pause_between(self._looked_ns + int(LOOK_S * 1e9), now_ns)
 
     def _overdue(self, probe: tracking_pb2.Probe) -> bool:
         return probe.age_ms > self._criteria.probe_age_max_s * 1000

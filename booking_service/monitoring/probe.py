@@ -117,8 +117,7 @@ class DatabaseProbe:
     async def check(self) -> ProbeResult:
         """Look once, DEADLINE_S at most; never raises.
 
-        Once more where this process stood still meanwhile: when it went on, the time was up before
-        it saw the answer.
+        Repeat it after a pause of this process: the timeout expired before the answer was read.
         """
         began_ns = self._monotonic_ns()
         result = await self._check()

@@ -26,21 +26,21 @@ from metrics_service.client.host import (
 from metrics_service.health.instance import PROBE_RESULTS, Instance
 from metrics_service.health.instances import MAX_INSTANCES, Instances
 from metrics_service.health.signals import countable
+from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
+from servicekit.pauses import shift_by_pause
 
 log = structlog.get_logger()
 
-MISSED_BEATS: Final = 3
-
-TICKS_APART_S: Final = 1.0
-"""`tick` is called more often than this. Time beyond it without one is time that this process was
-stopped, in which it heard nobody: that is no instance's silence.
+MAX_TICK_INTERVAL_S: Final = 1.0
+"""`tick` is called more often than this. Time beyond it without one is a pause of this process, in
+which it read no heartbeat: it does not count as an instance's silence.
 """
 
-AWAKE_S: Final = 3.0
-"""How long the log may take to be written to again after a stop, in which time-outs ran on."""
+CATCH_UP_S: Final = 3.0
+"""How long after a pause the log may be unwritable, since timeouts expired during the pause."""
 
 # From best to worst; an unknown one does not hide the others.
 _SEVERITY: Final = (
@@ -57,7 +57,7 @@ class HealthRegistry:
 
     Producers send a heartbeat every heartbeat_s; three missed ones make an instance stale.
     log_health gives the state of the database that this service itself writes to. `tick` must be
-    called at least every TICKS_APART_S, since time alone changes a verdict.
+    called at least every MAX_TICK_INTERVAL_S, since time alone changes a verdict.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class HealthRegistry:
         now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._stale_after_s = heartbeat_s * MISSED_BEATS
+        self._stale_after_s = heartbeat_s * MISSED_HEARTBEATS
         self._log_health = log_health
         self._criteria = criteria
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
         self._instances = Instances(stale_after_s=self._stale_after_s)
         self._ticked_ns = monotonic_ns()
-        self._woke_ns = -math.inf
+        self._resumed_ns = -math.inf
         self._combined_window = self._new_window()
         self._combined_verdict = self._new_verdict()
         self._combined_figures = Figures()
@@ -129,12 +129,12 @@ class HealthRegistry:
     def tick(self) -> None:
         """Judge everything again: time has passed, or the log was lost or recovered."""
         now_ns = self._monotonic_ns()
-        listening_ns = self._listening_ns(now_ns)
+        unpaused_ns = self._unpaused_ns(now_ns)
         self._ticked_ns = now_ns
-        if listening_ns < now_ns:
-            self._woke_ns = now_ns
+        if unpaused_ns < now_ns:
+            self._resumed_ns = now_ns
         for entry in self._instances:
-            entry.heard_ns = now_ns - entry.silent_ns(listening_ns)
+            entry.heard_ns = shift_by_pause(entry.heard_ns, unpaused_ns, now_ns)
             self._judge(entry)
         self._judge_combined()
         self._publish()
@@ -148,7 +148,7 @@ class HealthRegistry:
 
     def _judge(self, entry: Instance) -> None:
         entry.figures = entry.window.figures()
-        if not self._instances.is_stale(entry, self._listening_ns(self._monotonic_ns())):
+        if not self._instances.is_stale(entry, self._unpaused_ns(self._monotonic_ns())):
             entry.verdict.update(self._assess(entry))
 
     def _assess(self, entry: Instance) -> Verdict:
@@ -163,9 +163,9 @@ class HealthRegistry:
         self._combined_verdict.update(judge(self._combined_figures, None, self._criteria))
 
     def _judge_silence(self) -> None:
-        listening_ns = self._listening_ns(self._monotonic_ns())
+        unpaused_ns = self._unpaused_ns(self._monotonic_ns())
         for entry in self._instances:
-            silent_s = entry.silent_ns(listening_ns) / 1e9
+            silent_s = entry.silent_ns(unpaused_ns) / 1e9
             if silent_s >= self._stale_after_s:
                 message = f"no heartbeat for {silent_s:.1f} s"
                 reason = Reason("heartbeat", silent_s, self._stale_after_s, 1, (), message)
@@ -175,16 +175,16 @@ class HealthRegistry:
         health = self._log_health()
         verdict = Verdict(Status.HEALTHY)
         if not health.writable:
-            if self._log_verdict.status is Status.HEALTHY and self._is_waking():
+            if self._log_verdict.status is Status.HEALTHY and self._has_just_resumed():
                 return
             message = f"the log cannot be written: {health.message}"
             reason = Reason("log", 0, 1, 1, (), message)
             verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
         self._log_verdict.update(verdict)
 
-    def _is_waking(self) -> bool:
+    def _has_just_resumed(self) -> bool:
         now_ns = self._monotonic_ns()
-        return self._listening_ns(now_ns) < now_ns or now_ns - self._woke_ns < AWAKE_S * 1e9
+        return self._unpaused_ns(now_ns) < now_ns or now_ns - self._resumed_ns < CATCH_UP_S * 1e9
 
     def _status(self) -> Status:
         """The worst of all now; unknown while nothing reports, unless the log itself is down."""
@@ -216,7 +216,7 @@ class HealthRegistry:
 
     def _publish(self) -> None:
         """Apply what time alone decides, and call the listeners if anything has changed."""
-        self._instances.forget_stale(self._listening_ns(self._monotonic_ns()))
+        self._instances.forget_stale(self._unpaused_ns(self._monotonic_ns()))
         self._judge_silence()
         self._judge_log()
         status = self._status()
@@ -245,14 +245,14 @@ class HealthRegistry:
             return entry
         now_ns = self._monotonic_ns()
         entry = Instance(instance, service, self._new_verdict(), self._new_window(), now_ns, now_ns)
-        if not self._instances.add(entry, self._listening_ns(now_ns)):
+        if not self._instances.add(entry, self._unpaused_ns(now_ns)):
             log.warning("health_instance_refused", instance=instance, limit=MAX_INSTANCES)
             return None
         return entry
 
-    def _listening_ns(self, now_ns: int) -> int:
-        """Now, but for the time that this process has been stopped since the last tick."""
-        return min(now_ns, self._ticked_ns + int(TICKS_APART_S * 1e9))
+    def _unpaused_ns(self, now_ns: int) -> int:
+        """Now, or when the pause began that holds up the next tick."""
+        return min(now_ns, self._ticked_ns + int(MAX_TICK_INTERVAL_S * 1e9))
 
     def _new_window(self) -> HealthWindow:
         return HealthWindow(self._criteria, monotonic_ns=self._monotonic_ns)
@@ -265,11 +265,11 @@ class HealthRegistry:
     # The answer.
 
     def _build(self) -> DatabaseHealth:
-        listening_ns = self._listening_ns(self._monotonic_ns())
+        unpaused_ns = self._unpaused_ns(self._monotonic_ns())
         health = DatabaseHealth(
             status=self._verdict.status.to_proto(),
             reasons=self._reasons,
-            instances=(entry.to_proto(listening_ns) for entry in self._instances),
+            instances=(entry.to_proto(unpaused_ns) for entry in self._instances),
             figures=self._combined_figures.to_proto(),
             log=self._log_health(),
         )

@@ -17,14 +17,14 @@ from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoin
 from metrics_service.ingest.frames import HEARTBEAT, identity_of, nack_frame, welcome_frame
 from metrics_service.ingest.lane import ServerLane
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
+from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from metrics_service.storage.errors import line_of
 from protos.tracking.v1 import tracking_pb2
-from servicekit.patience import within
+from servicekit.pauses import pause_tolerant_timeout, shift_by_pause
 
 log = structlog.get_logger()
 
 SCHEMA: Final = 1
-MISSED_HEARTBEATS: Final = 3
 OVERDUE_HEARTBEATS: Final = 2
 MAX_CONTROL_FRAMES: Final = 64
 
@@ -252,7 +252,7 @@ class Session:
             finished = self._ending or (self._half_closed and not self._pending)
             for frame in self._take_frames():
                 try:
-                    await within(silence_s, self._write(frame))
+                    await pause_tolerant_timeout(silence_s, self._write(frame))
                 except Exception as failure:
                     log.info("stream_broken", instance=self._instance, reason=line_of(failure))
                     return
@@ -269,9 +269,8 @@ class Session:
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
             handle.cancel()
-            if (late_s := loop.time() - beat_s) > 0:
-                # This process stood still for so long: what was said meanwhile is yet to be read.
-                self._heard_s = min(beat_s, self._heard_s) + late_s
+            # This process stood still for so long: what was said meanwhile is yet to be read.
+            self._heard_s = shift_by_pause(self._heard_s, beat_s, loop.time())
 
     def _take_frames(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)

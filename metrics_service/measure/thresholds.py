@@ -1,4 +1,4 @@
-"""The execute times above which a query is slow, the same for figures, verdicts and inspection."""
+"""Limits that the client and the server share, so that both count and judge the same way."""
 
 from __future__ import annotations
 
@@ -9,3 +9,11 @@ SLOW_US: Final = 500_000
 
 CRITICAL_US: Final = 1_000_000
 """Above this a slow query is critical; exactly 1,000 ms is not."""
+
+FAILED_SQLSTATE_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
+"""Errors of these classes are the server's and not the statement's: connection, resources, operator
+intervention, system and internal. They count as failed.
+"""
+
+MISSED_HEARTBEATS: Final = 3
+"""A peer that has sent nothing for so many heartbeats counts as gone."""

@@ -11,7 +11,7 @@ import grpc
 
 from metrics_service.fanout import ClosedError, Fanout, FullError, Pace
 from servicekit.errors import ApiError, ErrorSpec
-from servicekit.patience import within
+from servicekit.pauses import pause_tolerant_timeout
 
 STALL_S: Final = 30.0
 REPEAT_S: Final = 15.0
@@ -74,7 +74,7 @@ async def pump(
 
 async def _write(context: Context, frame: bytes, stall_s: float) -> None:
     try:
-        await within(stall_s, context.write(frame))
+        await pause_tolerant_timeout(stall_s, context.write(frame))
     except TimeoutError:
         message = f"nothing was taken for {stall_s:g} s"
         raise ApiError(SLOW_READER, message, retry_after_s=1.0) from None

@@ -163,7 +163,7 @@ class QueryInspector:
             if run is None:
                 continue
             timing = run.timing
-            running_ns = self._tracker.stops.awake_ns(now_ns - run.sent_ns)
+            running_ns = self._tracker.pauses.unpaused_ns(now_ns - run.sent_ns)
             if running_ns <= self._after_ns:
                 continue
             at_ns = self._due_ns.get(timing, self._after_ns)

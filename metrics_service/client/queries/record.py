@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
+from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
+
 TEXT_MAX_BYTES: Final = 2048
 """Longest normalised statement that a definition carries, in UTF-8 bytes."""
 
@@ -126,7 +128,7 @@ def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
     intervention, 58 system and XX internal. A query cancelled by its caller has its own outcome.
     """
     if outcome is Outcome.ERROR:
-        return sqlstate is not None and sqlstate[:2] in _FAILED_CLASSES
+        return sqlstate is not None and sqlstate[:2] in FAILED_SQLSTATE_CLASSES
     return outcome is Outcome.TIMEOUT or outcome is Outcome.CONNECTION_LOST
 
 
@@ -147,8 +149,6 @@ def fingerprint_of(text: str) -> int:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") or 1
 
-
-_FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 
 # At the start of a statement, after any comments; of nested and open ones nothing is known. LOCAL
 # and TRANSACTION are such only before another word: local.tenant is a setting of the session.

@@ -13,14 +13,15 @@ import structlog
 
 from metrics_service.client.stream.lane_sender import LaneEnd, LaneSender
 from metrics_service.client.stream.source import LaneSource
+from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.tracking.v1 import tracking_pb2
+from servicekit.pauses import shift_by_pause
 
 log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 1.0
 """Until the server says another."""
 
-MISSED_HEARTBEATS: Final = 3
 OUT_FRAMES_MAX: Final = 16
 DRAIN_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 1.0
@@ -206,9 +207,8 @@ class Connection:
                 async with asyncio.timeout_at(beat_s):
                     await self._pace_changed.wait()
             now_s = loop.time()
-            if now_s > beat_s:
-                # This process stood still for so long: what was said meanwhile is yet to be read.
-                self._heard_s = min(beat_s, self._heard_s) + now_s - beat_s
+            # What arrived during a pause of this process is still to be read.
+            self._heard_s = shift_by_pause(self._heard_s, beat_s, now_s)
             silent_s = now_s - self._heard_s
             if silent_s > MISSED_HEARTBEATS * self._heartbeat_s:
                 return f"nothing heard for {silent_s:.1f} s"

@@ -44,7 +44,7 @@ async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -
     if not isinstance(connection, TrackedConnection):
         raise TypeError("asyncpg.connect did not take its connection_class")
     connection.track(tracker)
-    connection.watch_stops(tracker)
+    connection.watch_pauses(tracker)
     return connection
 
 

@@ -19,7 +19,7 @@ from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.timing import Timing, enclosing_operation
 from metrics_service.client.tracked.tracker import Tracker, default_tracker
 from protos.tracking.v1 import tracking_pb2
-from servicekit.pauses import LATE_NS
+from servicekit.pauses import MIN_PAUSE_NS
 
 
 class TrackedPool(internals.Pool):
@@ -94,14 +94,14 @@ class TrackedPool(internals.Pool):
         try:
             await super().close()
         finally:
-            self.tracker.stops.leave(self)
+            self.tracker.pauses.leave(self)
 
     def terminate(self) -> None:
         """As asyncpg's."""
         try:
             super().terminate()
         finally:
-            self.tracker.stops.leave(self)
+            self.tracker.pauses.leave(self)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         """As asyncpg's, which takes a task that cannot be cancelled; without it where there is
@@ -130,7 +130,7 @@ class TrackedPool(internals.Pool):
     async def _async__init__(self) -> Any:
         opened = await super()._async__init__()
         if not self.is_closing():
-            self.tracker.stops.watch(self)
+            self.tracker.pauses.watch(self)
         return opened
 
     async def _acquire(self, timeout: float | None) -> Any:
@@ -172,7 +172,9 @@ class TrackedPool(internals.Pool):
             self._waiting -= 1
             slot_ns = tracker.monotonic_ns()
             wait_ns = slot_ns - begun_ns
-            timing.pool_wait_ns = wait_ns if wait_ns <= LATE_NS else tracker.stops.awake_ns(wait_ns)
+            if wait_ns > MIN_PAUSE_NS:
+                wait_ns = tracker.pauses.unpaused_ns(wait_ns)
+            timing.pool_wait_ns = wait_ns
         connected = holder._con
         try:
             proxy = await holder.acquire()

@@ -12,7 +12,7 @@ from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.timing import Timing, enclosing_operation
 from metrics_service.client.tracked.tracker import Tracker
-from servicekit.pauses import LATE_NS
+from servicekit.pauses import MIN_PAUSE_NS
 
 # Bound once: a member of an Enum is looked up anew each time.
 _OK: Final = Outcome.OK
@@ -70,7 +70,7 @@ class QueryTimer:
         outcome = self._outcome
         spent_ns = tracker.monotonic_ns() - self._begun_ns
         # A quicker one cannot have a pause in it. Its parts are without theirs already.
-        if spent_ns > LATE_NS:
+        if spent_ns > MIN_PAUSE_NS:
             spent_ns, outcome = tracker.ran(spent_ns, outcome)
         spent_ns -= timing.cancel_wait_ns + introspect_ns
         timing.execute_ns = spent_ns if spent_ns > 0 else 0

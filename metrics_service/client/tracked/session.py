@@ -45,7 +45,7 @@ class Session:
         """Count a connection that neither side closed in order. A query that it took with it makes
         its own record.
         """
-        self.unwatch_stops()
+        self.unwatch_pauses()
         tracker = self.tracker
         if tracker is None or self.orderly:
             return
@@ -56,10 +56,10 @@ class Session:
                 lost, tracker.now_us(), Timing(), Outcome.CONNECTION_LOST, None, internal=True
             )
 
-    def unwatch_stops(self) -> None:
-        """The connection has no more need of them."""
+    def unwatch_pauses(self) -> None:
+        """End the watch for pauses."""
         if self.tracker is not None:
-            self.tracker.stops.leave(self)
+            self.tracker.pauses.leave(self)
 
 
 class SessionConnection(internals.Connection):
@@ -127,17 +127,17 @@ class SessionConnection(internals.Connection):
         try:
             await super().close(timeout=timeout)
         finally:
-            self._session.unwatch_stops()
+            self._session.unwatch_pauses()
 
     def terminate(self) -> None:
         """As asyncpg's."""
         self._session.orderly = True
         super().terminate()
-        self._session.unwatch_stops()
+        self._session.unwatch_pauses()
 
-    def watch_stops(self, tracker: Tracker) -> None:
-        """Have the tracker notice stops until the connection ends; a pool does so for its own."""
-        tracker.stops.watch(self._session)
+    def watch_pauses(self, tracker: Tracker) -> None:
+        """Have the tracker detect pauses until the connection ends; a pool does so for its own."""
+        tracker.pauses.watch(self._session)
 
     async def _take_back(self) -> bool:
         """Take back what asyncpg's reset leaves; False where what init= made would go with it."""

@@ -23,7 +23,7 @@ from metrics_service.client.tracked.running import RunningConnection
 from metrics_service.client.tracked.timing import Timing
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
-from servicekit.pauses import Stops
+from servicekit.pauses import PauseDetector
 
 SAMPLE_MASK: Final = 63
 """A query is measured for what timing it costs when the records before it end in these bits 0: one
@@ -38,8 +38,8 @@ class Tracker:
     """The sinks, the clocks and the statement table that connections, pools and operations share.
 
     now_us gives UTC microseconds since the epoch and only dates records; durations come from
-    monotonic_ns, less the time in which this process stood still while a pool or connection of the
-    tracker was open. on_slow is called with the statement of each query of a user that took longer
+    monotonic_ns, without the pauses of this process while a pool or connection of the tracker was
+    open. on_slow is called with the statement of each query of a user that took longer
     than slow_ns.
     """
 
@@ -50,12 +50,12 @@ class Tracker:
         "monotonic_ns",
         "now_us",
         "on_slow",
+        "pauses",
         "records",
         "sink_errors",
         "sinks",
         "slow_ns",
         "statements",
-        "stops",
         "trace_id",
     )
 
@@ -67,12 +67,12 @@ class Tracker:
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         trace_id: TraceIdProvider | None = None,
         statements: StatementTable | None = None,
-        stops: Stops | None = None,
+        pauses: PauseDetector | None = None,
     ) -> None:
         self.sinks: tuple[QuerySink, ...] = tuple(sinks)
         self.now_us = now_us or wall_us
         self.monotonic_ns = monotonic_ns
-        self.stops = stops or Stops()
+        self.pauses = pauses or PauseDetector()
         self.trace_id = current_trace_id.get if trace_id is None else _silenced(trace_id)
         self.statements = statements or StatementTable()
         self.records = 0
@@ -120,19 +120,19 @@ class Tracker:
                 self.sink_errors += 1
 
     def since(self, begun_ns: int) -> int:
-        """What has passed since then, without the time in which this process stood still."""
-        return self.stops.awake_ns(self.monotonic_ns() - begun_ns)
+        """The nanoseconds since begun_ns, without pauses of this process."""
+        return self.pauses.unpaused_ns(self.monotonic_ns() - begun_ns)
 
     def ran(self, spent_ns: int, outcome: Outcome) -> tuple[int, Outcome]:
-        """What ended just now after spent_ns: its time as in since(), and its outcome.
+        """The time, without pauses, and the outcome of what ended just now after spent_ns.
 
-        Time-outs run on while the process stands still, so one that comes at the waking, or before
-        the process has been awake for LISTENED_NS again, says nothing of the database: we gave up.
-        One that comes later stays a time-out: an answer would have been read by then.
+        Timeouts go on during a pause, so one that expires within CATCH_UP_NS after it says nothing
+        about the database: this process gave up, and the outcome is CANCELLED. One that expires
+        later stays a timeout: an answer would have been read by then.
         """
-        if outcome is Outcome.TIMEOUT and self.stops.just_woke(spent_ns):
+        if outcome is Outcome.TIMEOUT and self.pauses.just_resumed(spent_ns):
             outcome = Outcome.CANCELLED
-        return self.stops.awake_ns(spent_ns), outcome
+        return self.pauses.unpaused_ns(spent_ns), outcome
 
     def slow(self, statement: Any) -> None:
         """A query of this statement took longer than slow_ns. Never raises."""

@@ -7,6 +7,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
 from protos.tracking.v1 import event_pb2
 
 # A longer query means a broken clock; sums of shorter ones stay far within 64 bits.
@@ -32,8 +33,6 @@ _FATES: Final = {
     event_pb2.QUERY_OUTCOME_CONNECTION_LOST: FAILED,
     event_pb2.QUERY_OUTCOME_MISUSE: MISUSE,
 }
-# SQLSTATE classes of failures of the server, not of the statement.
-_FAILED_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 
 
 class InconsistentColumnsError(ValueError):
@@ -108,6 +107,6 @@ def read_columns(timings: event_pb2.QueryTimings) -> Columns:
 
 
 def _fate(outcome: int, sqlstate: str) -> int:
-    if outcome == _ERROR and sqlstate[:2] in _FAILED_CLASSES:
+    if outcome == _ERROR and sqlstate[:2] in FAILED_SQLSTATE_CLASSES:
         return FAILED
     return _FATES.get(outcome, UNKNOWN)  # type: ignore[call-overload, no-any-return]

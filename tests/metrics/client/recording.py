@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from metrics_service.client.queries.record import Outcome, QueryDefinition, QueryRecord
-from servicekit.pauses import Stops
+from servicekit.pauses import PauseDetector
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class Clock:
         return round(self.s * 1e6)
 
 
-def awake() -> Stops:
+def never_paused() -> PauseDetector:
     """Of a process that never stands still: the test's does, on a busy machine."""
-    return Stops(lambda: 0)
+    return PauseDetector(lambda: 0)
 
 
 async def wait_until_waiting(dsn: str, pid: int) -> None:

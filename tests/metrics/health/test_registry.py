@@ -8,7 +8,7 @@ import pytest
 
 from metrics_service.client.health import Criteria
 from metrics_service.health.instances import MAX_INSTANCES
-from metrics_service.health.registry import TICKS_APART_S, HealthRegistry
+from metrics_service.health.registry import MAX_TICK_INTERVAL_S, HealthRegistry
 from metrics_service.health.signals import MAX_COUNT
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, MonitorCost
@@ -17,7 +17,7 @@ from protos.tracking.v1.tracking_pb2 import OperationCounts, PoolGauges, Probe, 
 EPOCH_US = 1_800_000_000_000_000
 HEARTBEAT_S = 1.0
 SECOND_NS = 10**9
-TICK_NS = int(0.9 * TICKS_APART_S * SECOND_NS)
+TICK_NS = int(0.9 * MAX_TICK_INTERVAL_S * SECOND_NS)
 
 UNKNOWN = DatabaseHealth.STATUS_UNSPECIFIED
 HEALTHY = DatabaseHealth.HEALTHY
@@ -299,7 +299,7 @@ def test_a_stop_of_this_process_is_nobody_elses_silence(world: World, first: str
     health = world.registry.verdict()
     assert (health.status, world.told) == (HEALTHY, [])
     # What had passed before the stop, and the second at most until it was noticed.
-    age_s = 0 if first == "heartbeat" else 0.9 + TICKS_APART_S
+    age_s = 0 if first == "heartbeat" else 0.9 + MAX_TICK_INTERVAL_S
     assert health.instances[0].heartbeat_age.ToNanoseconds() / 1e9 == pytest.approx(age_s, abs=1e-6)
     world.pass_s(3 - age_s)
     assert world.status == STALE

@@ -16,7 +16,7 @@ from metrics_service.client.inspector import inspector as inspector_module
 from metrics_service.client.queries.record import QueryDefinition
 from metrics_service.client.tracked import TrackedConnection, Tracker, connect
 from protos.tracking.v1 import event_pb2
-from tests.metrics.client.recording import Clock, Recording, awake, wait_until_waiting
+from tests.metrics.client.recording import Clock, Recording, never_paused, wait_until_waiting
 
 LOCKED = "UPDATE accounts SET balance = balance + 1 WHERE id = $1"
 
@@ -61,7 +61,7 @@ class Scene:
             [self.records],
             now_us=self.clock.now_us,
             monotonic_ns=self.clock.monotonic_ns,
-            stops=awake(),
+            pauses=never_paused(),
         )
 
     def inspector(self, **options: Any) -> QueryInspector:

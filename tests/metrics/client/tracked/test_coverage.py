@@ -24,7 +24,7 @@ from metrics_service.client.tracked import (
     connect,
     selftest,
 )
-from tests.metrics.client.recording import Clock, Recording, awake
+from tests.metrics.client.recording import Clock, Recording, never_paused
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ async def test_introspection_is_not_in_the_query_that_needed_it(
         return await introspect(*args)
 
     monkeypatch.setattr(asyncpg.Connection, "_introspect_types", slowly)
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
     connection = await connect(empty_dsn, tracker=tracker)
     try:
         await connection.execute("CREATE TYPE mood AS ENUM ('sad', 'happy')")

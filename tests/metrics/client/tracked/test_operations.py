@@ -18,7 +18,7 @@ from metrics_service.client.tracked import (
     track_query,
     with_query_tracking,
 )
-from tests.metrics.client.recording import Clock, Recording, awake
+from tests.metrics.client.recording import Clock, Recording, never_paused
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def window() -> HealthWindow:
 
 @pytest.fixture
 def tracker(sink: Recording, window: HealthWindow) -> Iterator[Tracker]:
-    made = Tracker([sink, window], stops=awake())
+    made = Tracker([sink, window], pauses=never_paused())
     set_default_tracker(made)
     yield made
     set_default_tracker(None)
@@ -112,7 +112,7 @@ async def test_waits_of_the_queries_are_not_in_the_time_of_the_operation(
     empty_dsn: str, sink: Recording
 ) -> None:
     clock = Clock()
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as single:
 
         async def read() -> None:

@@ -12,7 +12,7 @@ from metrics_service.client.health import HealthWindow, Status, judge
 from metrics_service.client.queries.record import Outcome, is_failed
 from metrics_service.client.tracked import TrackedConnection, Tracker, connect
 from protos.tracking.v1 import tracking_pb2
-from tests.metrics.client.recording import Clock, Recording, awake, wait_until_waiting
+from tests.metrics.client.recording import Clock, Recording, never_paused, wait_until_waiting
 
 UNREACHABLE = tracking_pb2.Probe(result=tracking_pb2.Probe.UNREACHABLE)
 
@@ -31,7 +31,7 @@ def window() -> HealthWindow:
 async def connection(
     empty_dsn: str, sink: Recording, window: HealthWindow
 ) -> AsyncIterator[TrackedConnection]:
-    made = await connect(empty_dsn, tracker=Tracker([sink, window], stops=awake()))
+    made = await connect(empty_dsn, tracker=Tracker([sink, window], pauses=never_paused()))
     yield made
     await made.close()
 
@@ -76,7 +76,7 @@ async def test_the_query_after_a_time_out_is_not_blamed_for_the_cancellation(
     empty_dsn: str, sink: Recording, window: HealthWindow
 ) -> None:
     clock = Clock()
-    tracker = Tracker([sink, window], monotonic_ns=clock.monotonic_ns, stops=awake())
+    tracker = Tracker([sink, window], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
     connection = await connect(empty_dsn, tracker=tracker)
     try:
         with pytest.raises(TimeoutError):

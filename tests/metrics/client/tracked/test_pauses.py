@@ -18,7 +18,7 @@ from metrics_service.client.tracked import TrackedPool, Tracker, connect, track_
 from metrics_service.client.tracked.internals import Connection
 from metrics_service.client.tracked.tracker import SAMPLE_MASK
 from servicekit import pauses
-from servicekit.pauses import STOPS_MAX, Stops
+from servicekit.pauses import MAX_PAUSES, PauseDetector
 from tests.metrics.client.inspector.scene import Scene, be_patient
 from tests.metrics.client.recording import Clock, Recording, wait_until_waiting
 
@@ -37,7 +37,7 @@ class World:
         self.tracker = Tracker(
             [self.sink, self.window],
             monotonic_ns=self.clock.monotonic_ns,
-            stops=Stops(self.clock.monotonic_ns),
+            pauses=PauseDetector(self.clock.monotonic_ns),
         )
         self.tracker.slow_ns, self.tracker.on_slow = 500 * MS, self.slow.append
 
@@ -229,7 +229,7 @@ async def test_a_stop_is_no_reason_to_look_at_a_query(
 ) -> None:
     be_patient(monkeypatch)
     scene = Scene(empty_dsn, clock=world.clock)
-    scene.tracker.stops = world.tracker.stops
+    scene.tracker.pauses = world.tracker.pauses
     inspector = scene.inspector(plans=False)
     connection = await connect(empty_dsn, tracker=scene.tracker)
     try:
@@ -257,23 +257,23 @@ async def test_a_stop_is_no_reason_to_look_at_a_query(
         connection.terminate()
 
 
-class Asked(Stops):
+class Asked(PauseDetector):
     """Counts the questions."""
 
     count = 0
 
-    def awake_ns(self, spent_ns: int) -> int:
+    def unpaused_ns(self, spent_ns: int) -> int:
         self.count += 1
-        return super().awake_ns(spent_ns)
+        return super().unpaused_ns(spent_ns)
 
-    def just_woke(self, spent_ns: int) -> bool:
+    def just_resumed(self, spent_ns: int) -> bool:
         self.count += 1
-        return super().just_woke(spent_ns)
+        return super().just_resumed(spent_ns)
 
 
 async def test_a_quick_query_asks_nothing(empty_dsn: str) -> None:
     clock, asked = Clock(), Asked()
-    tracker = Tracker(monotonic_ns=clock.monotonic_ns, stops=asked)
+    tracker = Tracker(monotonic_ns=clock.monotonic_ns, pauses=asked)
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
         asked.count = 0  # it connected
         for _ in range(3):
@@ -331,13 +331,13 @@ async def test_nothing_is_left_in_the_loop_after_the_last_one_ends(
     opened: Callable[[str, Tracker], Awaitable[Callable[[], Awaitable[None]]]], empty_dsn: str
 ) -> None:
     tracker = Tracker()
-    assert not tracker.stops.watching
+    assert not tracker.pauses.watching
     close, close_other = await opened(empty_dsn, tracker), await opened(empty_dsn, tracker)
     assert len(_ticks()) == 1
     await close()
-    assert tracker.stops.watching
+    assert tracker.pauses.watching
     await close_other()
-    assert not tracker.stops.watching
+    assert not tracker.pauses.watching
     assert _ticks() == []
 
 
@@ -345,7 +345,7 @@ async def test_a_pool_that_cannot_be_opened_leaves_nothing() -> None:
     tracker = Tracker()
     with pytest.raises(OSError, match="Connect call failed"):
         await TrackedPool.create("postgresql://nobody@127.0.0.1:1/x", tracker=tracker)
-    assert not tracker.stops.watching
+    assert not tracker.pauses.watching
 
 
 class User:
@@ -353,7 +353,7 @@ class User:
 
 
 async def test_it_ends_by_itself_when_its_users_are_forgotten(world: World) -> None:
-    ended, user = world.tracker.stops, User()
+    ended, user = world.tracker.pauses, User()
     ended.watch(user)
     del user
     gc.collect()
@@ -365,35 +365,35 @@ async def test_it_ends_by_itself_when_its_users_are_forgotten(world: World) -> N
 def test_it_goes_over_to_the_next_loop_and_knows_nothing_in_another(
     loop_factory: Callable[[], asyncio.AbstractEventLoop], world: World
 ) -> None:
-    watched, clock, users = world.tracker.stops, world.clock, [User(), User()]
+    watched, clock, users = world.tracker.pauses, world.clock, [User(), User()]
 
     async def first() -> None:
         watched.watch(users[0])
         await world.stand_still(3)
-        assert watched.awake_ns(4_000 * MS) == 1_010 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 1_010 * MS
 
     async def second() -> None:
-        assert watched.awake_ns(4_000 * MS) == 4_000 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 4_000 * MS
         watched.watch(users[1])
         clock.s += 3
         # Found before the tick has.
-        assert watched.awake_ns(4_000 * MS) == 1_010 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 1_010 * MS
         watched.leave(users[1])
         assert not watched.watching
-        assert watched.awake_ns(4_000 * MS) == 4_000 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 4_000 * MS
 
     for each in (first, second):
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(each())
-        assert watched.awake_ns(4_000 * MS) == 4_000 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 4_000 * MS
 
 
 async def test_a_loop_beside_it_takes_no_part(world: World) -> None:
-    watched, users = world.tracker.stops, [User(), User()]
+    watched, users = world.tracker.pauses, [User(), User()]
 
     async def beside() -> None:
         watched.watch(users[1])
-        assert watched.awake_ns(4_000 * MS) == 4_000 * MS
+        assert watched.unpaused_ns(4_000 * MS) == 4_000 * MS
         watched.leave(users[1])
 
     watched.watch(users[0])
@@ -405,12 +405,12 @@ async def test_a_loop_beside_it_takes_no_part(world: World) -> None:
 
 async def test_what_is_remembered_is_bounded(world: World) -> None:
     user = User()
-    world.tracker.stops.watch(user)
-    for _ in range(STOPS_MAX + 3):
+    world.tracker.pauses.watch(user)
+    for _ in range(MAX_PAUSES + 3):
         await world.stand_still(1)
-    all_ns = (STOPS_MAX + 3) * 1_000 * MS
-    assert world.tracker.stops.awake_ns(all_ns) == all_ns - STOPS_MAX * 990 * MS
-    world.tracker.stops.leave(user)
+    all_ns = (MAX_PAUSES + 3) * 1_000 * MS
+    assert world.tracker.pauses.unpaused_ns(all_ns) == all_ns - MAX_PAUSES * 990 * MS
+    world.tracker.pauses.leave(user)
 
 
 async def _acquire(pool: TrackedPool, timeout_s: float) -> None:
@@ -420,4 +420,6 @@ async def _acquire(pool: TrackedPool, timeout_s: float) -> None:
 def _ticks() -> list[asyncio.TimerHandle]:
     """The timers of this loop that are to find stops."""
     loop: Any = asyncio.get_running_loop()
-    return [each for each in loop._scheduled if not each.cancelled() and "Stops" in repr(each)]
+    return [
+        each for each in loop._scheduled if not each.cancelled() and "PauseDetector" in repr(each)
+    ]

@@ -10,7 +10,7 @@ import pytest
 
 from metrics_service.client.queries.record import Outcome
 from metrics_service.client.tracked import TrackedPool, Tracker
-from tests.metrics.client.recording import Clock, Recording, awake
+from tests.metrics.client.recording import Clock, Recording, never_paused
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def sink() -> Recording:
 @pytest.fixture
 async def single(empty_dsn: str, sink: Recording) -> AsyncIterator[TrackedPool]:
     """A pool of one connection."""
-    tracker = Tracker([sink], stops=awake())
+    tracker = Tracker([sink], pauses=never_paused())
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
         yield pool
 
@@ -30,7 +30,7 @@ async def test_the_wait_for_a_held_connection_is_not_in_the_query(
     empty_dsn: str, sink: Recording
 ) -> None:
     clock = Clock()
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=1) as pool:
         async with pool.acquire():
             waiting = asyncio.create_task(pool.fetchval("SELECT 1"))
@@ -64,7 +64,7 @@ async def test_only_the_first_query_after_an_acquire_has_its_wait(
 
 async def test_connecting_is_told_from_waiting(empty_dsn: str, sink: Recording) -> None:
     clock = Clock()
-    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, stops=awake())
+    tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
 
     async def init(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         await connection.execute("SELECT 1")

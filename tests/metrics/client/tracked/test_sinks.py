@@ -22,7 +22,7 @@ from metrics_service.client.telemetry import query_buffer
 from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import TrackedPool, Tracker, track_query
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
-from tests.metrics.client.recording import Recording, awake
+from tests.metrics.client.recording import Recording, never_paused
 
 
 class Raising:
@@ -85,7 +85,7 @@ async def test_slow_statements_of_every_kind_make_slow_records(empty_dsn: str) -
     named = NamedQuery(
         "UPDATE t SET a = 2 FROM (SELECT pg_sleep(0.52)) AS s", model="things", operation="touch"
     )
-    tracker = Tracker([sink, window], stops=awake())
+    tracker = Tracker([sink, window], pauses=never_paused())
     async with TrackedPool(empty_dsn, tracker=tracker, max_size=5) as pool:
         await pool.execute("CREATE TABLE t (a int); CREATE TABLE u (a int)")
         await pool.execute("INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)")

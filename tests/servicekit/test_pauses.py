@@ -1,4 +1,4 @@
-"""Time limits that a stop of the process does not use up."""
+"""Timeouts that a pause of the process does not use up."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from servicekit.patience import within
+from servicekit.pauses import pause_tolerant_timeout
 
 
-async def test_what_came_during_a_stop_is_not_late() -> None:
+async def test_what_arrived_during_a_pause_is_not_late() -> None:
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -23,7 +23,7 @@ async def test_what_came_during_a_stop_is_not_late() -> None:
 
     loop.call_soon(time.sleep, 0.4)
     loop.call_soon(arrived.set)
-    assert await within(0.3, soon()) == "answer"
+    assert await pause_tolerant_timeout(0.3, soon()) == "answer"
 
 
 async def test_what_does_not_come_is_cancelled() -> None:
@@ -36,7 +36,7 @@ async def test_what_does_not_come_is_cancelled() -> None:
             ended.set()
 
     with pytest.raises(TimeoutError):
-        await within(0.05, never())
+        await pause_tolerant_timeout(0.05, never())
     assert ended.is_set()
 
 
@@ -45,10 +45,10 @@ async def test_a_failure_is_passed_on() -> None:
         raise ConnectionResetError("gone")
 
     with pytest.raises(ConnectionResetError, match="gone"):
-        await within(20, fails())
+        await pause_tolerant_timeout(20, fails())
 
 
-async def test_whoever_is_cancelled_takes_the_work_along() -> None:
+async def test_cancelling_the_wait_cancels_the_work() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def never() -> None:
@@ -58,7 +58,7 @@ async def test_whoever_is_cancelled_takes_the_work_along() -> None:
         finally:
             ended.set()
 
-    waiting = asyncio.create_task(within(20, never()))
+    waiting = asyncio.create_task(pause_tolerant_timeout(20, never()))
     async with asyncio.timeout(20):
         await begun.wait()
         waiting.cancel()
