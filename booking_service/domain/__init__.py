@@ -1,1 +1,1 @@
-"""The rules of booking: pure functions over frozen values, without clock or I/O."""
+"""The rules of booking: pure functions over frozen values, without clock, randomness or I/O."""

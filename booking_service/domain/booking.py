@@ -1,4 +1,4 @@
-"""Bookings, payments and refunds, and what can happen to them."""
+"""Bookings, payments and refunds as values, and the events that change them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_STAY_DAYS: Final = 366
 
 
 class State(StrEnum):
-    """HELD and PENDING_PAYMENT take held seats, CONFIRMED and FULFILLED confirmed ones."""
+    """HELD and PENDING_PAYMENT occupy held seats, CONFIRMED and FULFILLED confirmed seats."""
 
     HELD = "HELD"
     PENDING_PAYMENT = "PENDING_PAYMENT"
@@ -49,13 +49,13 @@ class Transition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """A stay of `quantity` units on each day of [start_date, end_date), with its price and
-    policy as they were when it was started.
+    """A stay of `quantity` units on each day of [start_date, end_date), with the price and the
+    policy of the time when it was started.
 
-    `version` counts its transitions from 1. `refund_minor` is None until a refund is requested
-    by a cancellation. `balance_due_minor` is what a change of dates left to be paid;
-    `captured_minor` what was captured for the stay and `refunded_minor` what of that was paid back,
-    neither of them with payments that the booking could not take.
+    `version` counts its transitions from 1. `refund_minor` is None until a cancellation requests a
+    refund. `balance_due_minor` is what remains to be paid after a change of dates. `captured_minor`
+    is what was captured for the stay and `refunded_minor` what of that was paid back; both leave
+    out payments that the booking could not accept.
     """
 
     id: UUID
@@ -87,7 +87,7 @@ class Booking:
 
     @property
     def paid_minor(self) -> int:
-        """What counts as paid towards the price of a confirmed booking."""
+        """The part of the price that counts as paid, of a confirmed booking."""
         return self.price_minor - self.balance_due_minor
 
     @property
@@ -95,7 +95,7 @@ class Booking:
         return Money(self.price_minor, self.currency)
 
     def lapsed(self, now: datetime) -> bool:
-        """Whether it is a hold whose time has run out."""
+        """Return whether it is a hold that has run out."""
         return self.state in LIVE and self.hold_expire_time <= now
 
 
@@ -109,7 +109,7 @@ class PaymentState(StrEnum):
 
 
 class PaymentKind(StrEnum):
-    """What a provider says happened."""
+    """The kind of event that a provider reports."""
 
     AUTHORISED = "AUTHORISED"
     CAPTURED = "CAPTURED"
@@ -119,7 +119,7 @@ class PaymentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A payment at a provider, known by (provider, payment_id)."""
+    """A payment at a provider, identified by (provider, payment_id)."""
 
     id: UUID
     booking_id: UUID
@@ -147,7 +147,7 @@ class RefundState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Money we owe back for a payment; the payment service pays it and reports so."""
+    """Money owed for a payment; the payment service pays it out and reports that."""
 
     id: UUID
     booking_id: UUID
@@ -162,7 +162,7 @@ class Refund:
 
 @dataclass(frozen=True, slots=True)
 class PaymentEventKey:
-    """Identifies what a provider said; `refund_id` is empty but for REFUNDED."""
+    """Identifies an event of a provider; `refund_id` is empty except for REFUNDED."""
 
     provider: str
     payment_id: str
@@ -172,7 +172,7 @@ class PaymentEventKey:
 
 @dataclass(frozen=True, slots=True)
 class PaymentSeen:
-    """A provider's event that was recorded."""
+    """An event of a provider that was recorded."""
 
     key: PaymentEventKey
     booking_id: UUID
@@ -182,7 +182,7 @@ class PaymentSeen:
 
 @dataclass(frozen=True, slots=True)
 class BookingEvent:
-    """One transition of a booking, with the booking as it is afterwards."""
+    """One transition of a booking, with the booking after it."""
 
     transition: Transition
     from_state: State | None
@@ -190,7 +190,7 @@ class BookingEvent:
 
 
 class PaymentEffect(StrEnum):
-    """What a payment event came to."""
+    """The effect of an event of a provider."""
 
     AUTHORISED = "AUTHORISED"
     CAPTURED = "CAPTURED"
@@ -202,9 +202,9 @@ class PaymentEffect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PaymentEvent:
-    """A payment event that had an effect; `amount_minor` is what was captured or paid back.
+    """An event of a provider that had an effect; `amount_minor` is what was captured or paid back.
 
-    `is_revenue` is False for money that the booking could not take.
+    `is_revenue` is False for money that the booking could not accept.
     """
 
     effect: PaymentEffect

@@ -1,6 +1,6 @@
-"""A captured payment: it confirms a booking, or it is kept as REFUND_DUE once.
+"""A captured payment: it confirms a booking, or is kept as REFUND_DUE exactly once.
 
-Money that a provider has taken is never refused without a trace.
+Money that a provider has captured is never refused without a record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from booking_service.domain.payment_events import (
     record_event,
     refuse_if_of_another_booking,
 )
-from booking_service.domain.refunds import owe
+from booking_service.domain.refunds import request_refund
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
@@ -40,38 +40,38 @@ from booking_service.domain.world import Draft
 def capture(
     draft: Draft, booking: Booking, command: RecordPayment
 ) -> tuple[Booking, Payment] | Refusal:
-    """Confirms the booking, or keeps the payment as REFUND_DUE and says why."""
+    """Confirm the booking, or keep the payment as REFUND_DUE and return the reason."""
     known = draft.payment(command.provider, command.payment_id)
     refusal = refuse_if_of_another_booking(known, booking)
     if refusal is not None:
         return refusal
     taken = known is not None and known.state not in (PaymentState.AUTHORISED, PaymentState.FAILED)
     expected_minor = known.amount_minor if known is not None and taken else to_pay_minor(booking)
-    refusal = _wrong_amount(booking, command.amount, expected_minor)
+    refusal = _refuse_wrong_amount(booking, command.amount, expected_minor)
     if refusal is not None:
         return refusal
     if known is not None and taken:
         if known.state is PaymentState.REFUND_DUE or booking.confirm_time is None:
-            return _too_late(booking)
+            return _refuse_late_payment(booking)
         return booking, known
-    payment = _captured(draft, booking, command, known)
+    payment = _captured_payment(draft, booking, command, known)
     if booking.state in TAKEN and booking.balance_due_minor > 0:
-        return _balance_paid(draft, booking, payment)
-    if booking.lapsed(draft.now) and _over(draft, booking):
+        return _settle_balance(draft, booking, payment)
+    if booking.lapsed(draft.now) and _is_over(draft, booking):
         booking = expire(draft, booking)
     if booking.state in LIVE:
-        # A hold that lapsed but still has its seats is as good as live.
+        # A hold that lapsed is still confirmed as long as its seats are not taken.
         if booking.state is State.HELD:
             booking = complete_form(draft, booking)
         draft.take(booking, held=-booking.quantity, confirmed=booking.quantity)
-    elif booking.state is State.EXPIRED and _takes_again(draft, booking):
+    elif booking.state is State.EXPIRED and _make_room_again(draft, booking):
         draft.take(booking, confirmed=booking.quantity)
     else:
         due = replace(payment, state=PaymentState.REFUND_DUE)
         draft.put_payment(due, PaymentEffect.REFUND_DUE, booking, due.amount_minor)
         if due.amount_minor > 0:
-            owe(draft, due, command.refund_row_id, due.amount_minor, str(booking.state))
-        return _too_late(booking)
+            request_refund(draft, due, command.refund_row_id, due.amount_minor, str(booking.state))
+        return _refuse_late_payment(booking)
     confirmed = replace(
         booking,
         state=State.CONFIRMED,
@@ -86,16 +86,14 @@ def capture(
 
 
 def to_pay_minor(booking: Booking) -> int | None:
-    """What the next payment for a booking has to come to, or None where none is wanted: then any
-    amount is due back.
-    """
+    """Return the amount that the next payment must have; None: any amount would be refunded."""
     if booking.state in LIVE or booking.state is State.EXPIRED:
         return booking.price_minor
     return booking.balance_due_minor or None
 
 
-def _balance_paid(draft: Draft, booking: Booking, payment: Payment) -> tuple[Booking, Payment]:
-    """What a change of dates left to be paid is paid: no transition, but more revenue."""
+def _settle_balance(draft: Draft, booking: Booking, payment: Payment) -> tuple[Booking, Payment]:
+    """Accept the balance of a change of dates: no transition, but revenue."""
     settled = replace(
         booking,
         balance_due_minor=0,
@@ -107,24 +105,24 @@ def _balance_paid(draft: Draft, booking: Booking, payment: Payment) -> tuple[Boo
     return settled, payment
 
 
-def _over(draft: Draft, booking: Booking) -> bool:
+def _is_over(draft: Draft, booking: Booking) -> bool:
     return draft.package_of(booking).begins(booking.end_date) <= draft.now
 
 
-def _takes_again(draft: Draft, booking: Booking) -> bool:
-    if _over(draft, booking):
+def _make_room_again(draft: Draft, booking: Booking) -> bool:
+    if _is_over(draft, booking):
         return False
     package = draft.package_of(booking)
     return make_room(draft, package, booking.start_date, booking.end_date, booking.quantity) is None
 
 
-def _too_late(booking: Booking) -> Refusal:
+def _refuse_late_payment(booking: Booking) -> Refusal:
     if booking.state is State.EXPIRED:
         return hold_expired(booking)
     return invalid_transition(booking, "paid")
 
 
-def _captured(
+def _captured_payment(
     draft: Draft, booking: Booking, command: RecordPayment, known: Payment | None
 ) -> Payment:
     record_event(draft, command)
@@ -141,7 +139,9 @@ def _captured(
     )
 
 
-def _wrong_amount(booking: Booking, amount: Money, expected_minor: int | None) -> Refusal | None:
+def _refuse_wrong_amount(
+    booking: Booking, amount: Money, expected_minor: int | None
+) -> Refusal | None:
     if amount.currency != booking.currency:
         return currency_mismatch(amount.currency, booking.currency)
     if expected_minor in (None, amount.minor):

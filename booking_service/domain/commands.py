@@ -1,4 +1,4 @@
-"""The commands: everything that can be asked to change, with every id it will need."""
+"""The commands: every change that can be requested, with all ids that it may need."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class SetCapacity:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A price for a whole stay; a policy of None keeps the package's."""
+    """The price of a whole stay; without a policy, the package's own applies."""
 
     price: Money
     cancellation_policy: CancellationPolicy | None
@@ -62,7 +62,7 @@ class StartBooking:
 
 @dataclass(frozen=True, slots=True)
 class StartBatch:
-    """Several starts of which all succeed or none does."""
+    """Several starts, of which either all succeed or none."""
 
     starts: tuple[StartBooking, ...]
 
@@ -85,7 +85,7 @@ class CompleteBooking:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmBooking:
-    """`payment_row_id` and `refund_row_id` become the ids of rows, should they be needed."""
+    """`payment_row_id` and `refund_row_id` are the ids of the rows that may be created."""
 
     booking_id: UUID
     provider: str
@@ -103,7 +103,9 @@ class AbandonBooking:
 
 @dataclass(frozen=True, slots=True)
 class CancelBooking:
-    """`expected_refund` is what the caller was shown, `etag` what he read; either may be unset."""
+    """`expected_refund` is the refund that the caller was shown, `etag` the version that it read;
+    both are optional.
+    """
 
     booking_id: UUID
     reason: str
@@ -114,7 +116,7 @@ class CancelBooking:
 
 @dataclass(frozen=True, slots=True)
 class RescheduleBooking:
-    """Moves a confirmed booking to [start_date, end_date)."""
+    """Move a confirmed booking to [start_date, end_date)."""
 
     booking_id: UUID
     start_date: date
@@ -141,7 +143,7 @@ class RecordPayment:
 
 @dataclass(frozen=True, slots=True)
 class RefundPayment:
-    """Requests that an amount of a payment, known by its row, be paid back."""
+    """Request a refund of a payment, which is identified by its row."""
 
     booking_id: UUID
     payment_row_id: UUID
@@ -152,7 +154,7 @@ class RefundPayment:
 
 @dataclass(frozen=True, slots=True)
 class PaymentToClaim:
-    """A failed payment that was due when it was looked up, with the booking it is for."""
+    """A failed payment that was due when it was read, with its booking."""
 
     payment_row_id: UUID
     booking_id: UUID
@@ -161,7 +163,7 @@ class PaymentToClaim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimPayments:
-    """Hands out those of these failed payments that are still due, for `lease_s` seconds."""
+    """Hand out those of the payments that are still due, for `lease_s` seconds."""
 
     payments: tuple[PaymentToClaim, ...]
     lease_s: int
@@ -177,7 +179,7 @@ class CreateReview:
 
 @dataclass(frozen=True, slots=True)
 class UpdateProfile:
-    """Creates or replaces the profile of a user; `profile_id` is used for a new one."""
+    """Create or replace the profile of a user; `profile_id` is the id of a new one."""
 
     profile_id: UUID
     user_id: str
@@ -204,14 +206,14 @@ class ReconcileInventory:
 
 @dataclass(frozen=True, slots=True)
 class ExpireHolds:
-    """Ends the lapsed holds of a package."""
+    """End the lapsed holds of a package."""
 
     package_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class FulfilStays:
-    """Ends the confirmed stays of a package whose last day has passed."""
+    """End the confirmed stays of a package whose last day has passed."""
 
     package_id: UUID
 

@@ -1,4 +1,4 @@
-"""What each command comes to: the one place where a change is decided."""
+"""Dispatches each command to its rule: the one place where a change is decided."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from booking_service.domain.world import Decision, Draft, World
 
 
 def decide(command: Command, world: World, now: datetime, limits: Limits) -> Decision:
-    """The outcome of a command in a world at a time, and the changes it makes.
+    """Decide a command in a world at a time: its outcome, and the changes that it makes.
 
-    Pure: the same arguments give the same Decision, and the world is left as it is.
+    Pure: equal arguments give equal decisions, and the world is not modified.
     """
     draft = Draft(world, now)
     match command:

@@ -1,4 +1,4 @@
-"""The etag of a stored value: another one whenever the value is another."""
+"""The etag of a stored value, which differs whenever the value does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from booking_service.domain.instants import microseconds
 
 
 def etag(version: int, update_time: datetime) -> str:
-    """A quoted tag of a value's version and the time of its newest change.
+    """Return a quoted tag of a value's version and the time of its newest change.
 
-    A refund that was paid out changes a booking without a transition, hence the time.
+    A refund that is paid out changes a booking without a transition; the time covers that.
     """
     return f'"{version}-{microseconds(update_time):x}"'

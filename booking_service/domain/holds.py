@@ -1,4 +1,4 @@
-"""Holds: taking seats for a time, and how a hold ends without payment."""
+"""Holds: how seats are taken for a limited time, and how a hold ends without payment."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ from booking_service.domain.world import Changes, Decision, Draft
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one user may hold at a time, 0 live holds meaning no limit, and how often a hold may
-    be extended.
-    """
+    """How many live holds a user may have (0: no limit), and how often a hold may be extended."""
 
     max_live_holds_per_user: int = 0
     one_live_hold_per_user_and_package: bool = False
@@ -41,12 +39,12 @@ class Limits:
 
     @property
     def of_users(self) -> bool:
-        """Whether there is a limit that needs the user's other holds."""
+        """Whether a limit needs the other holds of the user."""
         return self.max_live_holds_per_user > 0 or self.one_live_hold_per_user_and_package
 
 
 def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
-    """Takes the seats of a stay, or says why not."""
+    """Hold the seats of a stay, or return why that is refused."""
     if draft.booking(command.booking_id) is not None:
         return draft.decided(already_exists("booking", command.booking_id))
     package = draft.package(command.package_id)
@@ -56,13 +54,13 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     list_price_minor = package.base_price_minor * command.quantity * days
     refusal = (
         refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
-        or _wrong_party(package, command.party_size)
-        or _over_limit(draft, command, limits)
+        or _refuse_party_size(package, command.party_size)
+        or _refuse_over_limit(draft, command, limits)
         or refuse_wrong_price(package, command.quote, list_price_minor)
         or make_room(draft, package, command.start_date, command.end_date, command.quantity)
     )
     if refusal is not None:
-        # Without effect, also on the holds of others: a refused start is tried anew.
+        # No changes, not even to lapsed holds: a refused start is decided again on a retry.
         return Decision(refusal, Changes())
     quote = command.quote
     policy = package.cancellation_policy
@@ -99,7 +97,7 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
 
 
 def start_all(draft: Draft, command: StartBatch, limits: Limits) -> Decision:
-    """Takes the seats of several stays, each seeing the ones before, or of none."""
+    """Hold the seats of several stays, each decided after the ones before it, or of none."""
     started: list[Booking] = []
     for index, each in enumerate(command.starts):
         outcome = start(draft, each, limits).outcome
@@ -112,7 +110,7 @@ def start_all(draft: Draft, command: StartBatch, limits: Limits) -> Decision:
 
 
 def extend(draft: Draft, command: ExtendHold, limits: Limits) -> Decision:
-    """Gives a live hold its full time again, counted from now; never less than it has."""
+    """Give a live hold its full time again, counted from now; the time never becomes shorter."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
@@ -140,12 +138,12 @@ def extend(draft: Draft, command: ExtendHold, limits: Limits) -> Decision:
 
 
 def fail(draft: Draft, command: FailBooking) -> Decision:
-    """Something went wrong on the way: the hold is released."""
-    return _released(draft, command, State.FAILED, Transition.FAILED)
+    """Release the hold because of a fault on the way."""
+    return _release(draft, command, State.FAILED, Transition.FAILED)
 
 
 def complete(draft: Draft, command: CompleteBooking) -> Decision:
-    """The form is filled in: the hold now waits for payment."""
+    """Complete the form of a hold, which then waits for payment."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
@@ -161,22 +159,22 @@ def complete(draft: Draft, command: CompleteBooking) -> Decision:
 
 
 def abandon(draft: Draft, command: AbandonBooking) -> Decision:
-    """The visitor gave up the hold."""
-    return _released(draft, command, State.ABANDONED, Transition.ABANDONED)
+    """Release the hold because the visitor gave up."""
+    return _release(draft, command, State.ABANDONED, Transition.ABANDONED)
 
 
 def expire_all(draft: Draft, command: ExpireHolds) -> Decision:
-    """Ends every known lapsed hold of a package; answers how many."""
+    """End every known lapsed hold of a package; the answer is how many."""
     lapsed = draft.lapsed(command.package_id)
     for hold in lapsed:
         expire(draft, hold)
     return draft.decided(len(lapsed))
 
 
-def _released(
+def _release(
     draft: Draft, command: FailBooking | AbandonBooking, state: State, transition: Transition
 ) -> Decision:
-    """Ends a live hold for the reason given; a repeat gets the booking as it is."""
+    """End a live hold for the given reason; a repeat gets the booking unchanged."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
@@ -189,7 +187,7 @@ def _released(
     return draft.decided(draft.end(booking, state, transition, command.reason))
 
 
-def _wrong_party(package: Package, party_size: int) -> Refusal | None:
+def _refuse_party_size(package: Package, party_size: int) -> Refusal | None:
     if package.min_party_size <= party_size <= package.max_party_size:
         return None
     return Refusal(
@@ -200,7 +198,7 @@ def _wrong_party(package: Package, party_size: int) -> Refusal | None:
     )
 
 
-def _over_limit(draft: Draft, command: StartBooking, limits: Limits) -> Refusal | None:
+def _refuse_over_limit(draft: Draft, command: StartBooking, limits: Limits) -> Refusal | None:
     if not limits.of_users:
         return None
     held = draft.holds_of_user(command.user_id)

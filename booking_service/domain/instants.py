@@ -9,10 +9,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def microseconds(instant: datetime) -> int:
-    """Of an aware instant, since the epoch."""
+    """Return the microseconds from the epoch to an aware instant."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def instant(since_epoch_us: int) -> datetime:
-    """What microseconds() was given, in UTC."""
+    """Return the instant of a result of `microseconds`, in UTC."""
     return _EPOCH + since_epoch_us * _MICROSECOND

@@ -1,4 +1,4 @@
-"""Seats of one package on one day: never more taken than there are."""
+"""The seats of one package on one day, of which never more are taken than exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Units that can be sold on a day, and how many of them are held and confirmed."""
+    """The units that can be sold on a day, and how many of them are held and confirmed."""
 
     capacity: int = 0
     held: int = 0
@@ -29,6 +29,6 @@ class Day:
 
 
 def days_of(start: date, end: date) -> Iterator[date]:
-    """Every day in [start, end)."""
+    """Yield every day of [start, end)."""
     for n in range((end - start).days):
         yield start + timedelta(days=n)

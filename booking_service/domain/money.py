@@ -1,11 +1,11 @@
-"""Money as integer minor units, so that no sum is ever rounded by accident."""
+"""Money in integer minor units, so that no sum is rounded by accident."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-# ISO 4217, by the number of digits after the decimal point.
+# The codes of ISO 4217 by the number of digits after the decimal point.
 _CODES = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     2: """
@@ -31,10 +31,10 @@ class Money:
 
 
 def exponent(currency: str) -> int | None:
-    """Digits after the decimal point of a currency, or None if there is no such currency."""
+    """Return the digits after the decimal point of a currency, None if it does not exist."""
     return _EXPONENTS.get(currency)
 
 
 def share(minor: int, basis_points: int) -> int:
-    """A share of an amount in basis points, rounded half to even in the minor unit."""
+    """Return a share of an amount in basis points, rounded half to even in the minor unit."""
     return round(Fraction(minor * basis_points, 10_000))

@@ -1,4 +1,4 @@
-"""What is sold and by whom."""
+"""Packages and the vendors that sell them, as values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PackageStatus(StrEnum):
 
 
 class Pricing(StrEnum):
-    """How the price of a booking is found: base price x units x days, or the caller's quote."""
+    """Where the price of a booking comes from: base price x units x days, or the caller's quote."""
 
     PER_UNIT_DAY = "PER_UNIT_DAY"
     QUOTED = "QUOTED"
@@ -25,7 +25,7 @@ class Pricing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """Sells packages."""
+    """The seller of packages."""
 
     id: UUID
     name: str
@@ -57,17 +57,17 @@ class PackageDraft:
     cancellation_policy: CancellationPolicy
 
     def begins(self, day: date) -> datetime:
-        """The instant at which a day begins where the package is."""
+        """Return the instant at which a day begins in the package's time zone."""
         return datetime.combine(day, time.min, ZoneInfo(self.time_zone)).astimezone(UTC)
 
     def today(self, now: datetime) -> date:
-        """The date it is where the package is."""
+        """Return the date in the package's time zone."""
         return now.astimezone(ZoneInfo(self.time_zone)).date()
 
 
 @dataclass(frozen=True, slots=True)
 class Package(PackageDraft):
-    """A package as it is stored."""
+    """A stored package."""
 
     version: int
     create_time: datetime

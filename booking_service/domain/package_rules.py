@@ -1,4 +1,4 @@
-"""What is sold: vendors, packages, and the capacity of their days."""
+"""The rules of the catalogue: vendors, packages, and the capacity of their days."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def set_capacity(draft: Draft, command: SetCapacity) -> Decision:
 
 
 def update_package(draft: Draft, command: UpdatePackage) -> Decision:
-    """Changes what is sold from now on; what is booked stays as it was booked."""
+    """Change what is sold from now on; existing bookings keep their terms."""
     package = draft.package(command.package_id)
     if package is None:
         return draft.decided(not_found("package", command.package_id))
     if command.etag not in ("", etag(package.version, package.update_time)):
         return draft.decided(etag_mismatch("package", package.id))
     changed = replace(package, **command.changes)  # type: ignore[arg-type] # fields of PackageDraft
-    refusal = _inconsistent(package, changed)
+    refusal = _refuse_inconsistent(package, changed)
     if refusal is not None:
         return draft.decided(refusal)
     if changed == package:
@@ -89,7 +89,7 @@ def update_package(draft: Draft, command: UpdatePackage) -> Decision:
 
 
 def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
-    """Compares a package's counters with a recount of its bookings."""
+    """Compare a package's counters with a recount of its bookings, and repair them if requested."""
     if draft.package(command.package_id) is None:
         return draft.decided(not_found("package", command.package_id))
     recount = draft.recount(command.package_id)
@@ -100,7 +100,7 @@ def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
             continue
         drifts.append(Drift(day, stored, recounted))
         if command.repair:
-            # Bookings are kept whatever the capacity was: it cannot be below them.
+            # Repair keeps every booking, so the capacity must cover them.
             capacity = max(stored.capacity, recounted.taken)
             draft.changes.days[command.package_id, day] = Day(
                 capacity, recounted.held, recounted.confirmed
@@ -109,8 +109,8 @@ def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
     return draft.decided(Reconciliation(len(recount), tuple(drifts), repaired))
 
 
-def _inconsistent(package: Package, changed: Package) -> Refusal | None:
-    """Refuses changes that do not go with what the package keeps."""
+def _refuse_inconsistent(package: Package, changed: Package) -> Refusal | None:
+    """Refuse changes that contradict fields that the package keeps."""
     if changed.currency != package.currency:
         return currency_mismatch(changed.currency, package.currency)
     from_, until = changed.bookable_from, changed.bookable_until

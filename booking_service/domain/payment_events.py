@@ -1,4 +1,4 @@
-"""What a provider's event identifies, and the row it first makes."""
+"""What identifies an event of a provider, and the payment that its first event creates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from booking_service.domain.world import Draft
 
 
 def event_key(command: RecordPayment) -> PaymentEventKey:
-    """What is the same in every delivery of an event."""
+    """Return what is equal in every delivery of an event."""
     return PaymentEventKey(command.provider, command.payment_id, command.kind, command.refund_id)
 
 
 def record_event(draft: Draft, command: RecordPayment) -> None:
-    """Records that an event came, so that it has one effect."""
+    """Record that an event arrived, so that a repeat has no effect."""
     key = event_key(command)
     draft.changes.payments_seen[key] = PaymentSeen(
         key, command.booking_id, command.amount, draft.now
@@ -32,7 +32,7 @@ def record_event(draft: Draft, command: RecordPayment) -> None:
 def new_payment(
     draft: Draft, booking: Booking, command: RecordPayment, state: PaymentState
 ) -> Payment:
-    """A payment as its first event tells it."""
+    """Return the payment that its first event describes."""
     return Payment(
         id=command.payment_row_id,
         booking_id=booking.id,
@@ -51,12 +51,12 @@ def new_payment(
 
 
 def next_retry(draft: Draft, state: PaymentState) -> datetime | None:
-    """A failed payment may be tried again at once; whoever claims it moves that."""
+    """Return when a payment may be tried again: at once if it failed; claiming it moves that."""
     return draft.now if state is PaymentState.FAILED else None
 
 
 def refuse_if_of_another_booking(known: Payment | None, booking: Booking) -> Refusal | None:
-    """Refuses a payment that is known for another booking."""
+    """Refuse a payment that is known for another booking."""
     if known is None or known.booking_id == booking.id:
         return None
     return Refusal(

@@ -1,4 +1,4 @@
-"""Payments: what the caller or a provider says of an attempt to pay."""
+"""Payments: what callers and providers report about an attempt to pay."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from booking_service.domain.world import Decision, Draft
 
 
 def confirm(draft: Draft, command: ConfirmBooking) -> Decision:
-    """The caller says that a payment for a booking was captured."""
+    """Confirm a booking with a payment that the caller reports as captured."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
@@ -48,7 +48,7 @@ def confirm(draft: Draft, command: ConfirmBooking) -> Decision:
         return draft.decided(
             Refusal(
                 Reason.PAYMENT_DECLINED,
-                f"the provider says that payment {known.payment_id} failed",
+                f"the provider reported that payment {known.payment_id} failed",
                 {"failure_code": known.failure_code, "payment_id": known.payment_id},
             )
         )
@@ -57,7 +57,7 @@ def confirm(draft: Draft, command: ConfirmBooking) -> Decision:
 
 
 def record(draft: Draft, command: RecordPayment) -> Decision:
-    """A provider's event: each has one effect, however often and in what order it comes."""
+    """Record a provider's event, which has one effect however often and in any order it arrives."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
@@ -66,14 +66,14 @@ def record(draft: Draft, command: RecordPayment) -> Decision:
         return draft.decided(outcome if isinstance(outcome, Refusal) else outcome[1])
     if command.kind is PaymentKind.REFUNDED:
         return draft.decided(complete_refund(draft, booking, command))
-    return draft.decided(_attempted(draft, booking, command))
+    return draft.decided(_record_attempt(draft, booking, command))
 
 
 def claim(draft: Draft, command: ClaimPayments) -> Decision:
-    """Hands out the failed payments that are due: their next retry moves.
+    """Hand out the failed payments that are due, by moving their next retry.
 
-    One whose booking does not wait for money any more is never tried again: it could only be
-    paid back.
+    A payment whose booking no longer waits for money is never tried again: it could only be
+    refunded.
     """
     claimed: list[Payment] = []
     for wanted in command.payments:
@@ -83,7 +83,7 @@ def claim(draft: Draft, command: ClaimPayments) -> Decision:
         if payment.next_retry_time > draft.now:
             continue
         booking = draft.booking(payment.booking_id)
-        awaited = booking is not None and _awaited(draft, payment, booking)
+        awaited = booking is not None and _is_awaited(draft, payment, booking)
         lease = timedelta(seconds=command.lease_s)
         payment = replace(
             payment,
@@ -97,10 +97,10 @@ def claim(draft: Draft, command: ClaimPayments) -> Decision:
     return draft.decided(tuple(claimed))
 
 
-def _awaited(draft: Draft, payment: Payment, booking: Booking) -> bool:
-    """Whether a failed payment could still be taken for its booking.
+def _is_awaited(draft: Draft, payment: Payment, booking: Booking) -> bool:
+    """Return whether a failed payment could still be accepted for its booking.
 
-    An expired one may take its seats again, as long as its days are on sale.
+    An expired booking can take its seats again as long as its days are on sale.
     """
     if booking.state is State.EXPIRED:
         package = draft.package_of(booking)
@@ -126,8 +126,8 @@ def _as_capture(command: ConfirmBooking) -> RecordPayment:
     )
 
 
-def _attempted(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
-    """An authorisation or a failure: kept, unless the payment has gone further already."""
+def _record_attempt(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
+    """Record an authorisation or a failure, unless the payment has already progressed further."""
     known = draft.payment(command.provider, command.payment_id)
     refusal = refuse_if_of_another_booking(known, booking)
     if refusal is None and command.amount.currency != booking.currency:

@@ -1,4 +1,4 @@
-"""What a cancellation gives back."""
+"""Cancellation policies: how much of a price a cancellation refunds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from booking_service.domain.money import share
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A share given back when at least `before_s` seconds are left before the start."""
+    """A share that is refunded when at least `before_s` seconds remain before the start."""
 
     before_s: int
     refund_basis_points: int
@@ -17,7 +17,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class CancellationPolicy:
-    """Tiers, longest `before_s` first; without any, nothing is given back."""
+    """Tiers, longest `before_s` first; without any, nothing is refunded."""
 
     tiers: tuple[Tier, ...] = ()
 
@@ -25,11 +25,11 @@ class CancellationPolicy:
 def refund_changes_below_s(
     policy: CancellationPolicy, paid_minor: int, time_left_s: float, due_minor: int
 ) -> int | None:
-    """The seconds before the start below which no longer `due_minor` is given back, or None when
-    that does not change any more.
+    """Return the seconds before the start below which the refund is no longer `due_minor`, None
+    when it no longer changes.
 
-    `due_minor` is what is given back now: less than the policy grants of `paid_minor` where some of
-    that was given back already.
+    `due_minor` is the refund now: less than the policy grants of `paid_minor` where a part was
+    already refunded.
     """
     capped = due_minor < refund_minor(policy, paid_minor, time_left_s)
     ahead = [tier for tier in policy.tiers if tier.before_s <= time_left_s]
@@ -41,10 +41,10 @@ def refund_changes_below_s(
 
 
 def refund_minor(policy: CancellationPolicy, price_minor: int, time_left_s: float) -> int:
-    """What is given back of a price, in minor units, `time_left_s` before the stay begins.
+    """Return the refund of a price, in minor units, `time_left_s` before the stay begins.
 
-    The tier with the largest `before_s` that is not longer than the time left decides; after
-    the start none does.
+    The tier with the largest `before_s` that is not longer than the time left applies; after the
+    start none does.
     """
     for tier in policy.tiers:
         if tier.before_s <= time_left_s:

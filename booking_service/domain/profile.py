@@ -1,4 +1,4 @@
-"""Profiles: what is shown of a user beside a booking."""
+"""The profile of a user, as a value."""
 
 from __future__ import annotations
 

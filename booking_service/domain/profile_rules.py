@@ -1,4 +1,4 @@
-"""Profiles: what is shown of a user beside a booking."""
+"""The rule of profiles: one for each user, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from booking_service.domain.world import Decision, Draft
 
 
 def update_profile(draft: Draft, command: UpdateProfile) -> Decision:
-    """Creates or replaces what is shown of a user."""
+    """Create or replace the profile of a user."""
     known = draft.profile(command.user_id)
     stored_etag = "" if known is None else etag(known.version, known.update_time)
     if command.etag not in ("", stored_etag):

@@ -1,4 +1,4 @@
-"""Refunds: money owed back for a payment, in sum never more than was captured."""
+"""Refunds of payments, together never more than was captured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from booking_service.domain.world import Decision, Draft
 
 
 def refund(draft: Draft, command: RefundPayment) -> Decision:
-    """Requests that money be paid back; all refunds together never exceed what was captured."""
+    """Request a refund of a payment, within what is still refundable."""
     payment = draft.payment_row(command.payment_row_id)
     if payment is None or payment.booking_id != command.booking_id:
         return draft.decided(not_found("payment", command.payment_row_id))
@@ -33,14 +33,14 @@ def refund(draft: Draft, command: RefundPayment) -> Decision:
     left_minor = refundable_minor(draft, payment)
     if command.amount.minor > left_minor:
         return draft.decided(_over_refund(payment, left_minor, command.amount.minor))
-    refund = owe(
+    refund = request_refund(
         draft, payment, command.refund_row_id, command.amount.minor, command.reason or "REQUESTED"
     )
     return draft.decided(refund)
 
 
 def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
-    """A refund was paid out: the oldest requested ones that it covers are completed."""
+    """Record a refund that was paid out; it completes the oldest requested ones it covers."""
     payment = draft.payment(command.provider, command.payment_id)
     if payment is None:
         return not_found("payment", f"{command.provider}/{command.payment_id}")
@@ -57,7 +57,7 @@ def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> P
         return _over_refund(payment, left_minor, command.amount.minor)
     record_event(draft, command)
     total_minor = payment.refunded_minor + command.amount.minor
-    # What could not be taken stays due until all of it is paid back, and was never revenue.
+    # A payment that was not accepted stays due until all of it is refunded; it was never revenue.
     is_due = payment.state is PaymentState.REFUND_DUE
     partly = PaymentState.REFUND_DUE if is_due else PaymentState.PARTIALLY_REFUNDED
     payment = replace(
@@ -87,7 +87,7 @@ def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> P
 
 
 def refundable_minor(draft: Draft, payment: Payment) -> int:
-    """What of a payment is neither paid back nor requested to be."""
+    """Return what of a payment is neither refunded nor requested to be."""
     if payment.state in (PaymentState.AUTHORISED, PaymentState.FAILED):
         return 0
     requested_minor = sum(
@@ -98,22 +98,24 @@ def refundable_minor(draft: Draft, payment: Payment) -> int:
     return max(0, payment.amount_minor - payment.refunded_minor - requested_minor)
 
 
-def owe_across(
+def request_refunds(
     draft: Draft, booking: Booking, first_refund_id: UUID, amount_minor: int, reason: str
 ) -> int:
-    """Requests refunds of a booking's payments, oldest first; gives back what they came to."""
+    """Request refunds of a booking's payments, oldest first; return their sum in minor units."""
     left_minor = amount_minor
     for n, payment in enumerate(draft.payments_of(booking.id)):
         part_minor = min(left_minor, refundable_minor(draft, payment))
         if part_minor > 0:
             refund_id = first_refund_id if n == 0 else uuid5(first_refund_id, str(n))
-            owe(draft, payment, refund_id, part_minor, reason)
+            request_refund(draft, payment, refund_id, part_minor, reason)
             left_minor -= part_minor
     return amount_minor - left_minor
 
 
-def owe(draft: Draft, payment: Payment, refund_id: UUID, amount_minor: int, reason: str) -> Refund:
-    """Requests that an amount of a payment be paid back."""
+def request_refund(
+    draft: Draft, payment: Payment, refund_id: UUID, amount_minor: int, reason: str
+) -> Refund:
+    """Request the refund of an amount of a payment."""
     refund = Refund(
         id=refund_id,
         booking_id=payment.booking_id,

@@ -1,4 +1,4 @@
-"""Why a command can be refused: the stable names that callers act on."""
+"""The reasons for which a command is refused: stable names that callers act on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from booking_service.domain.booking import Booking
 
 
 class Reason(StrEnum):
-    """Each is an entry of the error catalogue, which says its status code and kind."""
+    """Each is an entry of the error catalogue, which gives its status code and kind."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NOT_FOUND = "NOT_FOUND"
@@ -44,12 +44,11 @@ class Reason(StrEnum):
 class Refusal:
     """A refusal as a value: the reason, one sentence for people, and facts for programs.
 
-    `metadata` of NOT_FOUND, ALREADY_EXISTS and ETAG_MISMATCH holds `resource_type` and
-    `resource_name`; of INVALID_ARGUMENT `field`, the path of what does not go with what is stored;
-    of INVALID_TRANSITION, HOLD_EXPIRED and NOT_CANCELLABLE `state`; of SOLD_OUT `days`, as
-    "2026-03-01=2,2026-03-02=0" with the free units of each day that is short; of
-    CAPACITY_BELOW_TAKEN `days` likewise with the units overbooked; of ALREADY_HELD
-    `booking_id`.
+    `metadata` of NOT_FOUND, ALREADY_EXISTS and ETAG_MISMATCH has `resource_type` and
+    `resource_name`; of INVALID_ARGUMENT `field`, the path of the field that contradicts what is
+    stored; of INVALID_TRANSITION, HOLD_EXPIRED and NOT_CANCELLABLE `state`; of SOLD_OUT `days`, as
+    "2026-03-01=2,2026-03-02=0" with the free units of each day that has too few; of
+    CAPACITY_BELOW_TAKEN `days` likewise with the units overbooked; of ALREADY_HELD `booking_id`.
     """
 
     reason: Reason
@@ -58,7 +57,7 @@ class Refusal:
 
 
 class Refused(Exception):  # noqa: N818 - named as the fact it states
-    """A command was refused; what it still changed, if anything, is committed."""
+    """A command was refused; the changes that it still made, if any, are committed."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(f"{refusal.reason}: {refusal.message}")
@@ -66,7 +65,7 @@ class Refused(Exception):  # noqa: N818 - named as the fact it states
 
 
 def invalid(field_path: str, message: str) -> Refusal:
-    """A field that is good in itself and does not go with what is stored."""
+    """Refuse a field that is valid by itself but contradicts what is stored."""
     return Refusal(Reason.INVALID_ARGUMENT, f"{field_path}: {message}", {"field": field_path})
 
 

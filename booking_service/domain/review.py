@@ -1,4 +1,4 @@
-"""What users say and show: reviews and profiles."""
+"""Reviews of packages, as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a user says of a package after a stay; `rating` is 1 to 5."""
+    """A user's review of a package after a stay; `rating` is 1 to 5."""
 
     id: UUID
     booking_id: UUID

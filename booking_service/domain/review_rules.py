@@ -10,7 +10,6 @@ from booking_service.domain.world import Decision, Draft
 
 
 def create_review(draft: Draft, command: CreateReview) -> Decision:
-    """What a user says of a stay that was paid for, once."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))

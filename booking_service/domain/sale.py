@@ -1,4 +1,4 @@
-"""What is on sale, at what price, and for how many: the checks before seats are taken."""
+"""The checks before seats are taken: whether a package is on sale, at what price, and has room."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from booking_service.domain.world import Draft
 def refuse_if_not_on_sale(
     package: Package, start_date: date, end_date: date, now: datetime
 ) -> Refusal | None:
-    """Refuses what is not on sale for these dates, or not any more."""
+    """Refuse dates outside of the bookable window, past the cutoff, or of a closed package."""
     outside = (package.bookable_from is not None and start_date < package.bookable_from) or (
         package.bookable_until is not None and end_date > package.bookable_until
     )
@@ -52,11 +52,11 @@ def unavailable_reason(
 
 
 def refuse_wrong_price(package: Package, quote: Quote | None, price_minor: int) -> Refusal | None:
-    """Refuses a quote that the package does not take, or that is not the list price."""
+    """Refuse a quote that the package does not accept, or that is not the list price."""
     if quote is None:
         if package.pricing is Pricing.PER_UNIT_DAY:
             return None
-        return Refusal(Reason.QUOTE_REQUIRED, f"package {package.id} is sold at quoted prices", {})
+        return Refusal(Reason.QUOTE_REQUIRED, f"package {package.id} needs a quoted price", {})
     if quote.price.currency != package.currency:
         return currency_mismatch(quote.price.currency, package.currency)
     if package.pricing is Pricing.QUOTED:
@@ -73,9 +73,9 @@ def refuse_wrong_price(package: Package, quote: Quote | None, price_minor: int) 
 def make_room(
     draft: Draft, package: Package, start_date: date, end_date: date, quantity: int
 ) -> Refusal | None:
-    """Refuses with SOLD_OUT unless every day has `quantity` units free.
+    """Refuse with SOLD_OUT unless every day has `quantity` units free.
 
-    A lapsed hold never blocks a sale: where a day is short, the lapsed holds on it end first.
+    A lapsed hold never blocks a sale: on a day with too few units, the lapsed holds end first.
     """
     days = list(days_of(start_date, end_date))
     short = _short(draft, package, days, quantity)
@@ -90,7 +90,7 @@ def make_room(
     listed = ",".join(f"{day}={units}" for day, units in free.items())
     return Refusal(
         Reason.SOLD_OUT,
-        f"{quantity} wanted on each day, but free are: {listed}",
+        f"{quantity} units were requested on each day, but free are: {listed}",
         {"days": listed, "quantity": str(quantity)},
     )
 

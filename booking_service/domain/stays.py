@@ -1,4 +1,4 @@
-"""Confirmed stays: how one is cancelled, moved to other days, and fulfilled."""
+"""Confirmed stays: how one is cancelled, rescheduled and fulfilled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from booking_service.domain.commands import CancelBooking, FulfilStays, Reschedu
 from booking_service.domain.etag import etag
 from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_changes_below_s, refund_minor
-from booking_service.domain.refunds import owe_across, refundable_minor
+from booking_service.domain.refunds import refundable_minor, request_refunds
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
@@ -23,20 +23,20 @@ from booking_service.domain.world import Changes, Decision, Draft
 
 
 def cancel(draft: Draft, command: CancelBooking) -> Decision:
-    """Gives the seats back and requests the refund that the booking's policy grants now."""
+    """Free the seats, and request the refund that the policy of the booking grants now."""
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
     if booking.state is State.CANCELLED:
         return draft.decided(booking)
     package = draft.package_of(booking)
-    refusal = _changed(booking, command.etag) or _not_confirmed(
+    refusal = _refuse_if_changed(booking, command.etag) or _refuse_unless_confirmed(
         draft, booking, package, "cancelled"
     )
     if refusal is not None:
         return draft.decided(refusal)
     time_left_s = (package.begins(booking.start_date) - draft.now).total_seconds()
-    # Of what was paid: a balance nobody paid must not turn the fee into a refund.
+    # Computed from what was paid: an unpaid balance must not become a refund.
     granted_minor = refund_minor(booking.cancellation_policy, booking.paid_minor, time_left_s)
     paid_minor = sum(refundable_minor(draft, paid) for paid in draft.payments_of(booking.id))
     due_minor = min(granted_minor, paid_minor)
@@ -61,14 +61,15 @@ def cancel(draft: Draft, command: CancelBooking) -> Decision:
         refund_minor=due_minor,
         balance_due_minor=0,
     )
-    owe_across(draft, booking, command.refund_row_id, due_minor, "CANCELLED")
+    request_refunds(draft, booking, command.refund_row_id, due_minor, "CANCELLED")
     return draft.decided(draft.put(cancelled, Transition.CANCELLED, before=booking))
 
 
 def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
-    """Moves a stay: its old days are free only if the new ones are taken, days in both are kept.
+    """Move a stay to other days; it keeps its seats on days that both ranges contain.
 
-    What was paid counts towards the new price; the difference is due or given back.
+    The old days are freed only if the new ones have room. What was paid counts towards the new
+    price; the difference is due or refunded.
     """
     booking = draft.booking(command.booking_id)
     if booking is None:
@@ -78,9 +79,9 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         package.base_price_minor * booking.quantity * (command.end_date - command.start_date).days
     )
     refusal = (
-        _changed(booking, command.etag)
-        or _not_confirmed(draft, booking, package, "rescheduled")
-        or _begun(draft, booking, package)
+        _refuse_if_changed(booking, command.etag)
+        or _refuse_unless_confirmed(draft, booking, package, "rescheduled")
+        or _refuse_if_begun(draft, booking, package)
         or refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
         or refuse_wrong_price(package, command.quote, list_price_minor)
     )
@@ -108,12 +109,12 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         return Decision(refusal, Changes())
     draft.take(moved, confirmed=moved.quantity)
     surplus_minor = max(0, paid_minor - price_minor)
-    owe_across(draft, booking, command.refund_row_id, surplus_minor, "RESCHEDULED")
+    request_refunds(draft, booking, command.refund_row_id, surplus_minor, "RESCHEDULED")
     return draft.decided(draft.put(moved, Transition.RESCHEDULED, before=booking))
 
 
 def fulfil_all(draft: Draft, command: FulfilStays) -> Decision:
-    """Ends every known confirmed stay of a package that is over; answers how many."""
+    """End every known confirmed stay of a package that is over; the answer is how many."""
     package = draft.package(command.package_id)
     if package is None:
         return draft.decided(not_found("package", command.package_id))
@@ -126,7 +127,8 @@ def fulfil_all(draft: Draft, command: FulfilStays) -> Decision:
 
 
 def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -> datetime | None:
-    """Return until when a cancellation gives the refund of `cancelled`, None where that is final.
+    """Return the instant until which a cancellation gives the refund of `cancelled`, None where it
+    no longer changes.
 
     `cancelled` is the booking as a cancellation now would leave it.
     """
@@ -142,14 +144,14 @@ def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -
     return None if changes_below_s is None else begins - timedelta(seconds=changes_below_s)
 
 
-def _changed(booking: Booking, expected_etag: str) -> Refusal | None:
+def _refuse_if_changed(booking: Booking, expected_etag: str) -> Refusal | None:
     if expected_etag in ("", etag(booking.version, booking.update_time)):
         return None
     return etag_mismatch("booking", booking.id)
 
 
-def _begun(draft: Draft, booking: Booking, package: Package) -> Refusal | None:
-    """Refuses to move a stay whose first day has come: its price would pay for two."""
+def _refuse_if_begun(draft: Draft, booking: Booking, package: Package) -> Refusal | None:
+    """Refuse to move a stay that has begun: one price would pay for two stays."""
     if draft.now < package.begins(booking.start_date):
         return None
     return Refusal(
@@ -159,7 +161,9 @@ def _begun(draft: Draft, booking: Booking, package: Package) -> Refusal | None:
     )
 
 
-def _not_confirmed(draft: Draft, booking: Booking, package: Package, verb: str) -> Refusal | None:
+def _refuse_unless_confirmed(
+    draft: Draft, booking: Booking, package: Package, verb: str
+) -> Refusal | None:
     over = booking.state is State.CONFIRMED and package.begins(booking.end_date) <= draft.now
     if booking.state is State.FULFILLED or over:
         return Refusal(

@@ -1,4 +1,4 @@
-"""Transitions of a hold that several commands make on their way."""
+"""The transitions of a hold that several commands make."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ HOLD_EXPIRED = "HOLD_EXPIRED"
 
 
 def complete_form(draft: Draft, booking: Booking) -> Booking:
-    """The hold after its form was completed."""
+    """Return the hold with its form completed."""
     pending = replace(booking, state=State.PENDING_PAYMENT, complete_time=draft.now)
     return draft.put(pending, Transition.COMPLETED, before=booking)
 
 
 def expire(draft: Draft, hold: Booking) -> Booking:
-    """The hold after its time ran out; its seats are free."""
+    """End a hold that has run out and free its seats."""
     return draft.end(hold, State.EXPIRED, Transition.EXPIRED, HOLD_EXPIRED)

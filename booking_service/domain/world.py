@@ -1,7 +1,7 @@
-"""What a group of commands knows of the database, and the changes it makes to it.
+"""What a group of commands knows of the database, and the changes that it makes.
 
-The shell loads a `World` under the package locks; each command drafts its changes over it, and
-only a whole draft is merged back. Nothing else may change a World.
+The shell loads a `World` under the package locks; each command drafts its changes over it, and only
+a complete draft is merged back. Nothing else may modify a World.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NO_DAY = Day()
 
 @dataclass(slots=True)
 class Changes:
-    """Values as they are after a change, by key, and the events in their order."""
+    """Values after a change, by key, and the events in their order."""
 
     vendors: dict[UUID, Vendor] = field(default_factory=dict)
     packages: dict[UUID, Package] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Changes:
     events: list[Event] = field(default_factory=list)
 
     def merge(self, later: Changes) -> None:
-        """Puts later changes on top of these."""
+        """Put later changes on top of these."""
         self.vendors |= later.vendors
         self.packages |= later.packages
         self.days |= later.days
@@ -81,10 +81,10 @@ class Changes:
 class World(Changes):
     """What is stored, with the changes made so far on top.
 
-    Complete for the locked packages as far as their commands ask: packages and days named, the
-    bookings named with all their payments and refunds, the lapsed holds that overlap wanted
-    days, and the live holds of the users who start something. Reviews are by the booking they
-    are of; `recounts` holds, for packages to reconcile, every day as the bookings make it.
+    Complete for the locked packages as far as their commands need: the packages and days that they
+    name, the bookings that they name with all payments and refunds, the lapsed holds that overlap
+    the requested days, and the live holds of the users who start bookings. Reviews are by booking.
+    `recounts` has, for packages to reconcile, every day as computed from the bookings.
     """
 
     recounts: dict[UUID, dict[date, Day]] = field(default_factory=dict)
@@ -92,9 +92,9 @@ class World(Changes):
     package_holds: dict[UUID, dict[UUID, None]] = field(default_factory=dict)
 
     def merge(self, later: Changes) -> None:
-        """Puts loaded values or later changes on top of these."""
+        """Put loaded values or later changes on top of these."""
         self._recount(later.bookings)
-        # Named, since a zero-argument super() does not survive slots=True.
+        # Called by name: super() without arguments does not work with slots=True.
         Changes.merge(self, later)
         if isinstance(later, World):
             self.recounts |= {id: dict(recount) for id, recount in later.recounts.items()}
@@ -104,7 +104,7 @@ class World(Changes):
                 self.package_holds.setdefault(booking.package_id, {})[booking.id] = None
 
     def _recount(self, changed: dict[UUID, Booking]) -> None:
-        """Keeps recounts true to bookings that change after they were made."""
+        """Update the recounts by bookings that changed after the recounts were made."""
         for after in changed.values():
             recount = self.recounts.get(after.package_id)
             if recount is None:
@@ -120,7 +120,7 @@ class World(Changes):
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A day whose counters are not what its bookings make them."""
+    """A day whose counters differ from what its bookings add up to."""
 
     day: date
     stored: Day
@@ -129,7 +129,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What comparing a package's counters with its bookings found."""
+    """The result of comparing a package's counters with its bookings."""
 
     days: int
     drifts: tuple[Drift, ...]
@@ -153,14 +153,14 @@ Answer = (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command comes to: an answer or a refusal, either with changes."""
+    """The result of a command: an answer or a refusal, either with changes."""
 
     outcome: Answer | Refusal
     changes: Changes
 
 
 class Draft:
-    """The changes of one command, seen by it at once and by others only when merged."""
+    """The changes of one command, visible to it at once and to others only when merged."""
 
     def __init__(self, world: World, now: datetime) -> None:
         self.now = now
@@ -177,7 +177,7 @@ class Draft:
         return self._world.packages.get(package_id)
 
     def package_of(self, booking: Booking) -> Package:
-        """The package of a known booking: the two are locked together."""
+        """Return the package of a known booking: the two are locked together."""
         return self._world.packages[booking.package_id]
 
     def booking(self, booking_id: UUID) -> Booking | None:
@@ -192,13 +192,13 @@ class Draft:
         return self.changes.payments.get(key) or self._world.payments.get(key)
 
     def payments_of(self, booking_id: UUID) -> list[Payment]:
-        """The payments of a booking, oldest first."""
+        """Return the payments of a booking, oldest first."""
         merged = self._world.payments | self.changes.payments
         mine = [payment for payment in merged.values() if payment.booking_id == booking_id]
         return sorted(mine, key=lambda payment: (payment.create_time, payment.id))
 
     def refunds_of(self, payment_row_id: UUID) -> list[Refund]:
-        """The refunds of a payment, oldest first."""
+        """Return the refunds of a payment, oldest first."""
         merged = self._world.refunds | self.changes.refunds
         mine = [refund for refund in merged.values() if refund.payment_id == payment_row_id]
         return sorted(mine, key=lambda refund: (refund.create_time, refund.id))
@@ -210,14 +210,14 @@ class Draft:
         return self._world.profiles.get(user_id)
 
     def recount(self, package_id: UUID) -> dict[date, Day]:
-        """Every day of a package that is to be reconciled, as its bookings make it."""
+        """Return every day of a package to reconcile, as computed from its bookings."""
         return self._world.recounts.get(package_id, {})
 
     def seen(self, key: PaymentEventKey) -> bool:
         return key in self._world.payments_seen
 
     def holds_of_user(self, user_id: str) -> Iterator[Booking]:
-        """Known bookings of a user that hold seats, lapsed or not."""
+        """Yield the known bookings of a user that hold seats, lapsed or not."""
         stored = self._world.user_holds.get(user_id, {})
         drafted = {
             booking_id: None
@@ -227,12 +227,12 @@ class Draft:
         return self._live(stored | drafted)
 
     def lapsed(self, package_id: UUID) -> list[Booking]:
-        """Known bookings of a package whose hold has run out."""
+        """Return the known bookings of a package whose hold has run out."""
         holds = self._live(self._world.package_holds.get(package_id, ()))
         return [hold for hold in holds if hold.lapsed(self.now)]
 
     def stays(self, package_id: UUID) -> list[Booking]:
-        """Known confirmed bookings of a package."""
+        """Return the known confirmed bookings of a package."""
         return [
             booking
             for booking in self._world.bookings.values()
@@ -247,14 +247,14 @@ class Draft:
         return None
 
     def take(self, booking: Booking, *, held: int = 0, confirmed: int = 0) -> None:
-        """Changes the seats of every day of a booking; negative numbers free them."""
+        """Change the seats of every day of a booking; negative numbers free them."""
         for day in days_of(booking.start_date, booking.end_date):
             self.changes.days[booking.package_id, day] = self.day(booking.package_id, day).changed(
                 held=held, confirmed=confirmed
             )
 
     def put(self, booking: Booking, transition: Transition, *, before: Booking | None) -> Booking:
-        """Stores a booking after a transition, numbered and timed, with its event."""
+        """Store a booking after a transition, with its new version, time and event."""
         if before is not None:
             booking = replace(booking, version=before.version + 1, update_time=self.now)
         self.changes.bookings[booking.id] = booking
@@ -263,7 +263,7 @@ class Draft:
         return booking
 
     def end(self, before: Booking, state: State, transition: Transition, reason: str) -> Booking:
-        """Ends a hold and frees its seats."""
+        """End a hold and free its seats."""
         self.take(before, held=-before.quantity)
         ended = replace(before, state=state, end_time=self.now, end_reason=reason)
         return self.put(ended, transition, before=before)
@@ -277,7 +277,7 @@ class Draft:
         *,
         is_revenue: bool = True,
     ) -> Payment:
-        """Stores a payment after something happened to it, with its event."""
+        """Store a payment after a change, with its event."""
         self.changes.payments[payment.key] = payment
         event = PaymentEvent(effect, payment, booking, amount_minor, is_revenue)
         self.changes.events.append(event)
