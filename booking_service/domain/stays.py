@@ -130,7 +130,7 @@ def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -
     """Return the instant until which a cancellation gives the refund of `cancelled`, None where it
     no longer changes.
 
-    `cancelled` is the booking as a cancellation now would leave it.
+    `cancelled` is the booking that a cancellation would result in now.
     """
     if booking.state is State.CANCELLED or cancelled.end_time is None:
         return None

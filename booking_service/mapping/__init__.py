@@ -1,1 +1,3 @@
-"""Requests to commands and query arguments, domain values to replies: translation, no decision."""
+"""Translates requests to commands and query arguments, and domain values to replies; decides
+nothing.
+"""

@@ -1,7 +1,7 @@
 """Proto to domain: each request that changes a booking becomes a command.
 
-Bounds are those that the comments of the .proto files state. A bad request is refused as a whole,
-every bad field named, before anything is looked up.
+Bounds are those that the comments of booking.proto state. A bad request is refused as a whole, with
+every bad field named, before anything is read from the database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from protos.booking.v1 import booking_pb2
 def start_booking(
     request: booking_pb2.StartBookingRequest, session_id: str
 ) -> CommandRequest[StartBooking]:
-    """`session_id` comes with the call and is no part of the fingerprint."""
+    """`session_id` comes from the metadata of the call and is not part of the fingerprint."""
     read = Fields()
     command = _start(read, "", request, session_id)
     request_id = read.optional_uuid("request_id", request.request_id)
@@ -45,7 +45,7 @@ def start_booking(
 def start_batch(
     request: booking_pb2.BatchStartBookingsRequest, session_id: str
 ) -> CommandRequest[StartBatch]:
-    """All of a batch as one command."""
+    """Translate a whole batch to one command."""
     read = Fields()
     count = len(request.requests)
     if not 1 <= count <= MAX_BATCH:
@@ -63,10 +63,10 @@ def start_batch(
 
 
 def each_start(batch: CommandRequest[StartBatch]) -> list[CommandRequest[StartBooking]]:
-    """The starts of a batch one by one.
+    """Split a batch into its starts.
 
-    Each has an id of its own, which is the same whenever the batch is repeated, and the
-    fingerprint of the whole batch, so that the batch cannot come again with other content.
+    Each has a request_id derived from the batch's, equal on every repeat, and the fingerprint of
+    the whole batch, so that a repeat with other content is refused.
     """
     return [
         CommandRequest(

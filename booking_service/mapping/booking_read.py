@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.booking import State
@@ -18,7 +19,7 @@ from booking_service.reads.bookings import BookingFilter
 from booking_service.reads.keyset import Key
 from protos.booking.v1 import booking_pb2
 
-MAX_REPORT_DAYS = 3660
+MAX_REPORT_DAYS: Final = 3660
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class EventList:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The instants [start, end), of one vendor or all."""
+    """The instants [start, end), of one vendor or of all (None)."""
 
     vendor_id: UUID | None
     start: datetime

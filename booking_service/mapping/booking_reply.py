@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.etag import etag
@@ -20,17 +21,17 @@ from servicekit.errors import ApiError
 
 _Batch = booking_pb2.BatchStartBookingsResponse
 
-_CONFIRMED = frozenset({State.CONFIRMED, State.FULFILLED, State.CANCELLED})
+_CONFIRMED: Final = frozenset({State.CONFIRMED, State.FULFILLED, State.CANCELLED})
 
 
 def booking(value: Booking, *, foreseen: bool = False) -> booking_pb2.Booking:
-    """`foreseen`: as it would be, without what only a stored booking has."""
+    """With `foreseen`, leave out the fields that only a stored booking has."""
     message = _booking(value)
     if not foreseen:
         return message
     message.ClearField("etag")
     if value.version == 1:
-        # It would be started: there is no booking yet, and no hold.
+        # The booking would be started: it does not exist yet, nor does its hold.
         for stored in ("id", "state", "hold_expire_time", "create_time", "update_time"):
             message.ClearField(stored)
     return message
@@ -52,7 +53,7 @@ def booking_batch(values: Iterable[Booking]) -> booking_pb2.BatchGetBookingsResp
 def cancellation(
     booking: Booking, cancelled: Booking, package: Package
 ) -> booking_pb2.CancellationPreview:
-    """Of a booking as it is, and as a cancellation now would leave it."""
+    """Preview a cancellation: `cancelled` is the booking that it would result in now."""
     refund_minor = cancelled.refund_minor or 0
     return booking_pb2.CancellationPreview(
         refund=money(refund_minor, booking.currency),
@@ -62,7 +63,7 @@ def cancellation(
 
 
 def reschedule(moved: Booking, changes: Changes) -> booking_pb2.ReschedulePreview:
-    """Of a booking as a change of dates now would leave it."""
+    """Preview a change of dates: `moved` is the booking that it would result in now."""
     refund_minor = sum(refund.amount_minor for refund in changes.refunds.values())
     return booking_pb2.ReschedulePreview(
         price=money(moved.price_minor, moved.currency),
@@ -72,7 +73,6 @@ def reschedule(moved: Booking, changes: Changes) -> booking_pb2.ReschedulePrevie
 
 
 def started(outcomes: Iterable[Booking | ApiError]) -> booking_pb2.BatchStartBookingsResponse:
-    """What became of each start of a batch."""
     return _Batch(results=[_result(outcome) for outcome in outcomes])
 
 

@@ -1,7 +1,7 @@
 """Proto to domain: each request that changes the catalogue becomes a command.
 
-Bounds are those that the comments of catalog.proto state. A bad request is refused as a whole,
-every bad field named, before anything is looked up.
+Bounds are those that the comments of catalog.proto state. A bad request is refused as a whole, with
+every bad field named, before anything is read from the database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_CAPACITY_RANGES: Final = 3660
 
 _DAY_S: Final = 24 * 3600
 
-# What an update may name, and what that is of a PackageDraft.
+# The paths that an update may name, and the fields of PackageDraft that each sets.
 _CHANGEABLE: Final = {
     "title": ("title",),
     "type": ("type",),
@@ -104,7 +104,7 @@ def update_package(request: catalog_pb2.UpdatePackageRequest) -> CommandRequest[
 def _draft(
     read: Fields, field: str, message: catalog_pb2.Package, package_id: UUID
 ) -> PackageDraft:
-    """A package as its creator describes it; output-only fields are ignored."""
+    """Output-only fields are ignored."""
     from_, until = _bookable(read, field, message)
     min_party, max_party = _party(read, field, message)
     price = read.money(
@@ -150,8 +150,10 @@ def _draft(
 def _changes(
     read: Fields, field: str, message: catalog_pb2.Package, mask_field: str, mask: FieldMask
 ) -> dict[str, object]:
-    """What an update changes, as fields of PackageDraft: those that the mask names, each checked as
-    on creation. How they go with what is stored is for the domain to say.
+    """Return the new values of an update, as fields of PackageDraft: those that the mask names,
+    each checked as on creation.
+
+    Whether they agree with what is stored is decided by the domain.
     """
     if not mask.paths:
         read.bad(mask_field, "is required")
@@ -160,7 +162,7 @@ def _changes(
         if path not in _CHANGEABLE:
             read.bad(f"{mask_field}.paths[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
         elif path in named:
-            read.bad(f"{mask_field}.paths[{n}]", f"names {path} again")
+            read.bad(f"{mask_field}.paths[{n}]", f"repeats {path}")
         else:
             named.append(path)
     if "status" in named and message.status == catalog_pb2.Package.STATUS_UNSPECIFIED:
@@ -176,7 +178,7 @@ def _changes(
 def _capacity_ranges(
     read: Fields, field: str, messages: Sequence[catalog_pb2.CapacityRange]
 ) -> tuple[CapacityRange, ...]:
-    """Ranges that do not overlap, of at most 3660 days together."""
+    """Ranges must not overlap, and have at most MAX_CAPACITY_DAYS days together."""
     if not messages:
         read.bad(field, "is required")
     if len(messages) > MAX_CAPACITY_RANGES:

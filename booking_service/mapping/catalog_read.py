@@ -43,7 +43,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class VendorPackages:
-    """One page of a vendor's packages; no status is any."""
+    """One page of a vendor's packages; no statuses means all."""
 
     vendor_id: UUID
     statuses: frozenset[PackageStatus]
@@ -79,7 +79,7 @@ def search_packages(request: catalog_pb2.SearchPackagesRequest) -> Search:
     )
     quantity = read.number("quantity", request.quantity, low=1, high=MAX_QUANTITY, zero=1)
     if request.quantity != 0 and not dated:
-        read.bad("quantity", "needs start_date")
+        read.bad("quantity", "requires start_date")
     party_size = read.number("party_size", request.party_size, low=0, high=MAX_PARTY_SIZE)
     low, high = _prices(read, request)
     priced = low or high

@@ -1,4 +1,4 @@
-"""A command as a request asks for it, with what makes a repeat of the request known."""
+"""A command as a request describes it, with what identifies a repeat of the request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ C = TypeVar("C", bound=Command)
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest(Generic[C]):
-    """A command, and what makes a repeat of it known.
+    """A command, and what identifies a repeat of it.
 
-    `fingerprint` is the SHA-256 of the request without its request_id: the ids that a command
-    gets here differ at each repeat, the fingerprint does not. `validate_only`: it is asked what
-    the command would come to, and nothing is to change.
+    `fingerprint` is the SHA-256 of the request without its request_id; the ids that the command
+    gets here differ on each repeat, the fingerprint does not. With `validate_only` the command is
+    decided and nothing is changed.
     """
 
     command: C
@@ -30,7 +30,7 @@ class CommandRequest(Generic[C]):
 
 
 def fingerprint(request: Message) -> bytes:
-    """SHA-256 of a request's deterministic serialisation without its request_id."""
+    """Return the SHA-256 of the deterministic serialisation of a request without its request_id."""
     content = type(request)()
     content.CopyFrom(request)
     content.ClearField("request_id")

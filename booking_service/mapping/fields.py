@@ -1,7 +1,7 @@
-"""Reads the fields of one request, and remembers everything that is wrong with them.
+"""Reads the fields of one request and collects everything that is wrong with them.
 
-Nothing read here may be used before `refuse_bad` has passed: a bad field yields a stand-in, so
-that one refusal can name every bad field at once.
+No value read here may be used before `refuse_bad` has passed: a bad field gives a placeholder, so
+that one refusal can name every bad field.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 from zoneinfo import available_timezones
 
@@ -22,38 +22,37 @@ from google.type.money_pb2 import Money as MoneyMessage
 from booking_service.domain.money import Money, exponent
 from servicekit.errors import INVALID_ARGUMENT, ApiError, Violation
 
-# Trailing metadata is refused by gRPC beyond 8 kB: what is over this many is only counted.
-MAX_VIOLATIONS = 40
-# Dates and amounts beyond these could not be computed with: local midnights in UTC, and
-# amount x 100 units x 366 days in 64 bits.
-FIRST_DATE = date(1900, 1, 1)
-LAST_DATE = date(2999, 12, 31)
-MAX_AMOUNT_MINOR = 10**14
+# gRPC refuses trailing metadata beyond 8 kB: further violations are only counted.
+MAX_VIOLATIONS: Final = 40
+# Within these, a local midnight has a UTC instant, and amount x 100 units x 366 days fits 64 bits.
+FIRST_DATE: Final = date(1900, 1, 1)
+LAST_DATE: Final = date(2999, 12, 31)
+MAX_AMOUNT_MINOR: Final = 10**14
 
-_NIL = UUID(int=0)
-_NANOS = 1_000_000_000
-_ONE_DAY = timedelta(days=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_DAY = (FIRST_DATE - _EPOCH.date()).days
-_LAST_DAY = (LAST_DATE - _EPOCH.date()).days
-_CODE = re.compile(r"[A-Z0-9_]+")
-_CURRENCY = re.compile(r"[A-Z]{3}")
+_NIL: Final = UUID(int=0)
+_NANOS: Final = 1_000_000_000
+_ONE_DAY: Final = timedelta(days=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_DAY: Final = (FIRST_DATE - _EPOCH.date()).days
+_LAST_DAY: Final = (LAST_DATE - _EPOCH.date()).days
+_CODE: Final = re.compile(r"[A-Z0-9_]+")
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 
 class Enum(Protocol):
-    """An enum as generated from a .proto file."""
+    """An enum generated from a .proto file."""
 
     def items(self) -> Sequence[tuple[str, int]]: ...
 
 
 class Fields:
-    """The readers answer the value, or a stand-in after noting a violation of `field`."""
+    """Each reader returns the value, or a placeholder after adding a violation of `field`."""
 
     def __init__(self) -> None:
         self._violations: list[Violation] = []
 
     def refuse_bad(self) -> None:
-        """Raises INVALID_ARGUMENT with a violation for each bad field, if there is one."""
+        """Raise INVALID_ARGUMENT with a violation for each bad field, if there are any."""
         if not self._violations:
             return
         named, count = self._violations[:MAX_VIOLATIONS], len(self._violations)
@@ -68,7 +67,7 @@ class Fields:
         self._violations.append(Violation(field, description))
 
     def take(self, other: Fields, fields: Sequence[str]) -> None:
-        """Takes over what another reading found bad of these fields, or inside of them."""
+        """Take over the violations that another reader found in these fields or inside of them."""
         self._violations += [
             each
             for each in other._violations
@@ -76,7 +75,7 @@ class Fields:
         ]
 
     def uuid(self, field: str, text: str) -> UUID:
-        """Of a required UUID in canonical form: 36 characters, lower case."""
+        """Read a required UUID in canonical form: 36 characters, lower case."""
         if not text:
             self.bad(field, "is required")
             return _NIL
@@ -95,7 +94,7 @@ class Fields:
         return value
 
     def text(self, field: str, value: str, *, most: int, required: bool = True) -> str:
-        """Of at most `most` characters (Unicode code points)."""
+        """Read a text of at most `most` characters (Unicode code points)."""
         if required and not value:
             self.bad(field, "is required")
         elif len(value) > most:
@@ -105,7 +104,7 @@ class Fields:
         return value
 
     def number(self, field: str, value: int, *, low: int, high: int, zero: int = 0) -> int:
-        """In [low, high]; an unset one (0) is read as `zero` where 0 is out of range."""
+        """Read a number in [low, high]; an unset one (0) becomes `zero` where 0 is out of range."""
         if value == 0 and low > 0:
             return zero
         if not low <= value <= high:
@@ -114,9 +113,9 @@ class Fields:
         return value
 
     def choice(self, field: str, number: int, enum: Enum, *, unset: str | None = None) -> str:
-        """The name of an enum's value, whose unknown numbers proto3 lets through.
+        """Return the name of a value of an enum, of which proto3 accepts unknown numbers.
 
-        0 is read as `unset`; without one, the field is required.
+        0 becomes `unset`; without `unset`, the field is required.
         """
         names = {value: name for name, value in enum.items() if value != 0}
         if number in names:
@@ -135,7 +134,7 @@ class Fields:
         return name
 
     def day(self, field: str, message: Date, *, present: bool, required: bool) -> date | None:
-        """A real calendar date between FIRST_DATE and LAST_DATE."""
+        """Read a calendar date between FIRST_DATE and LAST_DATE."""
         if not present:
             if required:
                 self.bad(field, "is required")
@@ -154,9 +153,9 @@ class Fields:
     def day_range(
         self, field: str, start: date | None, end: date | None, *, end_present: bool, most: int
     ) -> tuple[date, date]:
-        """The half-open range from `start`; an unset end makes it one day long.
+        """Return the half-open range from `start`; without an end it is one day long.
 
-        `field` is that of the end; `most` bounds the number of days.
+        `field` is the field of the end; `most` bounds the number of days.
         """
         if start is None or (end is None and end_present):
             return FIRST_DATE, FIRST_DATE + _ONE_DAY
@@ -169,9 +168,9 @@ class Fields:
         return start, end
 
     def instant(self, field: str, message: Timestamp, *, present: bool) -> datetime | None:
-        """Of a required timestamp between FIRST_DATE and LAST_DATE, rounded up to a microsecond.
+        """Read a required timestamp between FIRST_DATE and LAST_DATE, rounded up to a microsecond.
 
-        So rounded, it has the same of our own instants before it and after it.
+        Instants are stored in microseconds: rounding up keeps the same ones before and after it.
         """
         if not present:
             self.bad(field, "is required")
@@ -189,7 +188,7 @@ class Fields:
     def instant_range(
         self, field: str, start: datetime | None, end: datetime | None, *, most_days: int
     ) -> tuple[datetime, datetime]:
-        """The half-open range from `start`; `field` is that of the end."""
+        """Return the half-open range from `start`; `field` is the field of the end."""
         if start is None or end is None:
             return _EPOCH, _EPOCH
         if not start < end <= start + timedelta(days=most_days):
@@ -197,7 +196,7 @@ class Fields:
         return start, end
 
     def ids(self, field: str, texts: Sequence[str], *, most: int) -> list[UUID]:
-        """Of 1 to `most` UUIDs, each once."""
+        """Read 1 to `most` UUIDs without repeats."""
         if not texts:
             self.bad(field, "is required")
         if len(texts) > most:
@@ -207,18 +206,18 @@ class Fields:
         first_at: dict[str, int] = {}
         for n, text in enumerate(texts):
             if text and first_at.setdefault(text, n) != n:
-                self.bad(f"{field}[{n}]", f"is {field}[{first_at[text]}] again")
+                self.bad(f"{field}[{n}]", f"repeats {field}[{first_at[text]}]")
         return values
 
     def code(self, field: str, value: str, *, most: int) -> str:
-        """Of upper-case letters, digits and underscores, 1 to `most` of them."""
+        """Read 1 to `most` upper-case letters, digits and underscores."""
         self.text(field, value, most=most)
         if value and "\0" not in value and len(value) <= most and not _CODE.fullmatch(value):
             self.bad(field, "must be upper-case letters, digits and underscores")
         return value
 
     def money(self, field: str, message: MoneyMessage, *, present: bool, low: int = 0) -> Money:
-        """At least `low` minor units, exact in the minor unit of its currency."""
+        """Read at least `low` minor units, exact in the minor unit of the currency."""
         stand_in = Money(0, "EUR")
         if not present:
             self.bad(field, "is required")
@@ -245,7 +244,7 @@ class Fields:
         return Money(minor, currency)
 
     def seconds(self, field: str, message: Duration, *, low: int, high: int) -> int:
-        """Of a duration of whole seconds in [low, high]."""
+        """Read a duration of whole seconds in [low, high]."""
         seconds, nanos = message.seconds, message.nanos
         if nanos:
             self.bad(f"{field}.nanos", f"must be 0: whole seconds, is {nanos}")
@@ -267,5 +266,5 @@ class Fields:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    # These three name the machine's own setting or none at all.
+    # These three are the setting of the machine, or no time zone.
     return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})

@@ -1,8 +1,8 @@
-"""Page tokens: where a list goes on, bound to the request it belongs to.
+"""Page sizes and page tokens: how long a page is, and after which row it starts.
 
-A token holds a version, the keyset (sort key, id) of the last row answered and a digest over these
-and every filter of the request; one that is altered, of another request or of another version is
-refused. It is no secret and grants nothing: it only names a position.
+A token contains a version, the key (sort key, id) of the last row returned, and a digest over these
+and every filter of the request. One that is altered, belongs to another request or has another
+version is refused. It is not secret and grants nothing: it only names a position.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from booking_service.reads.keyset import Key
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 200
 
-_VERSION = 1
-_KEY = struct.Struct(">Bq16s")
-_DIGEST_BYTES = 16
+_VERSION: Final = 1
+_KEY: Final = struct.Struct(">Bq16s")
+_DIGEST_BYTES: Final = 16
 
 
 def size_of(
@@ -36,35 +36,35 @@ def size_of(
     default: int = DEFAULT_PAGE_SIZE,
     most: int = MAX_PAGE_SIZE,
 ) -> int:
-    """How many rows are asked for: 0 is the default, more than the most is the most."""
+    """Return how many rows are requested: 0 is the default, more than `most` is `most`."""
     if value < 0:
         read.bad(field, f"must not be negative, is {value}")
     return min(value or default, most)
 
 
 def after(request: Message, token: str) -> Key | None:
-    """The row after which a page begins; raises PAGE_TOKEN_INVALID."""
+    """Return the row after which a page starts. Raises PAGE_TOKEN_INVALID."""
     if not token:
         return None
-    key = page_key(request, token)
+    key = _decode(request, token)
     if key is None:
         raise page_token_invalid()
     return key
 
 
 def next_token(request: Message, last: Key | None) -> str:
-    """The token of the page after `last`; empty on the last page."""
-    return page_token(request, last) if last is not None else ""
+    """Return the token of the page after `last`; empty on the last page."""
+    return _encode(request, last) if last is not None else ""
 
 
-def page_token(request: Message, last: Key) -> str:
-    """The token of the page after `last`, for `request` with any page_size."""
+def _encode(request: Message, last: Key) -> str:
+    """Return the token of the page after `last`, for `request` with any page_size."""
     key = _KEY.pack(_VERSION, last.sort, last.id.bytes)
     return base64.urlsafe_b64encode(key + _digest(request, key)).decode().rstrip("=")
 
 
-def page_key(request: Message, token: str) -> Key | None:
-    """What `token` says, or None when it is not one of `request`."""
+def _decode(request: Message, token: str) -> Key | None:
+    """Return the key in a token, None when the token does not belong to the request."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -6,6 +6,7 @@ Bounds are those that the comments of payment.proto state; every bad field is na
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID, uuid4
 
 from booking_service.domain.booking import Payment, PaymentKind, Refund
@@ -23,10 +24,10 @@ from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
 from protos.booking.v1 import payment_pb2
 
-DEFAULT_CLAIM = 10
-MAX_CLAIM = 100
-DEFAULT_LEASE_S = 5 * 60
-MAX_LEASE_S = 24 * 3600
+DEFAULT_CLAIM: Final = 10
+MAX_CLAIM: Final = 100
+DEFAULT_LEASE_S: Final = 5 * 60
+MAX_LEASE_S: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class FailedList:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A hand-out of at most `limit` failed payments, before it is known which are due."""
+    """A request for at most `limit` failed payments, before the due ones are known."""
 
     limit: int
     lease_s: int
@@ -61,7 +62,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RefundRequest:
-    """A refund of a payment, before it is known for which booking that is."""
+    """A refund of a payment, before its booking is known."""
 
     payment_row_id: UUID
     amount: Money

@@ -17,7 +17,7 @@ _DAY_S: Final = 24 * 3600
 def read_policy(
     read: Fields, field: str, message: catalog_pb2.CancellationPolicy
 ) -> CancellationPolicy:
-    """Tiers in any order, each with another `before`; the domain's are longest first."""
+    """Tiers may come in any order, each with another `before`; the domain has the longest first."""
     if len(message.tiers) > MAX_TIERS:
         read.bad(f"{field}.tiers", f"must be at most {MAX_TIERS}, are {len(message.tiers)}")
         return CancellationPolicy()
@@ -29,7 +29,7 @@ def read_policy(
             f"{path}.refund_basis_points", tier.refund_basis_points, low=0, high=10_000
         )
         if before_s in tiers:
-            read.bad(f"{path}.before", f"is {before_s} s in another tier too")
+            read.bad(f"{path}.before", f"is {before_s} s in another tier as well")
         tiers[before_s] = Tier(before_s, share)
     return CancellationPolicy(tuple(tiers[before_s] for before_s in sorted(tiers, reverse=True)))
 

@@ -18,7 +18,7 @@ from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from protos.booking.v1 import profile_pb2
 
-# RFC 5646 in outline: subtags of letters and digits, the first a language or "x" or "i".
+# A simplification of RFC 5646: subtags of letters and digits, the first a language or "x" or "i".
 _LANGUAGE_TAG: Final = re.compile(r"([A-Za-z]{2,8}|[xXiI](?=-))(-[A-Za-z0-9]{1,8})*")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -74,7 +74,7 @@ def profile(value: UserProfile) -> profile_pb2.UserProfile:
 def _matching(
     read: Fields, field: str, value: str, pattern: re.Pattern[str], most: int, description: str
 ) -> str:
-    """Of an optional text of at most `most` characters in a form."""
+    """Read an optional text of at most `most` characters that matches `pattern`."""
     read.text(field, value, most=most, required=False)
     if value and len(value) <= most and not pattern.fullmatch(value):
         read.bad(field, description)

@@ -50,12 +50,12 @@ def list_reviews(request: review_pb2.ListReviewsRequest) -> ReviewList:
     package_id = read.optional_uuid("package_id", request.package_id)
     user_id = read.text("user_id", request.user_id, most=128, required=False)
     if request.package_id and request.user_id:
-        read.bad("user_id", "must not come with package_id: exactly one of the two")
+        read.bad("user_id", "must not be set with package_id: exactly one of the two")
     elif not request.package_id and not request.user_id:
         read.bad("package_id", "is required, or user_id: exactly one of the two")
     min_rating = read.number("min_rating", request.min_rating, low=0, high=MAX_RATING)
     if request.min_rating and not request.package_id:
-        read.bad("min_rating", "needs package_id")
+        read.bad("min_rating", "requires package_id")
     limit = paging.size_of(read, "page_size", request.page_size)
     read.refuse_bad()
     wanted = ReviewFilter(package_id, user_id or None, min_rating)

@@ -12,7 +12,6 @@ from booking_service.domain.money import exponent
 
 
 def timestamp(value: datetime | None) -> Timestamp | None:
-    """Unset for None."""
     if value is None:
         return None
     message = Timestamp()
@@ -25,7 +24,7 @@ def date_of(value: date | None) -> Date | None:
 
 
 def money(minor: int, currency: str) -> MoneyMessage:
-    """An amount of at least 0 minor units."""
+    """Translate an amount of at least 0 minor units."""
     digits = exponent(currency)
     if digits is None:
         raise ValueError(f"{currency} is stored and not a currency of ISO 4217")
@@ -34,5 +33,5 @@ def money(minor: int, currency: str) -> MoneyMessage:
 
 
 def due_money(minor: int, currency: str) -> MoneyMessage | None:
-    """An amount, or None for nothing."""
+    """Return an amount, unset where it is 0."""
     return money(minor, currency) if minor else None

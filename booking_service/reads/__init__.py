@@ -1,0 +1,1 @@
+"""Reads of the booking database: filtered queries, page by page, without locks."""

@@ -1,5 +1,5 @@
-"""Reads bookings: each method is one operation under the name its timings carry, and answers what
-was committed when it ran.
+"""Reads bookings: each method is one operation, named as in its timings, and returns what was
+committed when it ran.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LAST_DAY = date(9999, 12, 31)
 
 @dataclass(frozen=True, slots=True)
 class BookingFilter:
-    """What bookings to list; None or empty: any. Dates are those a stay takes, [start, end)."""
+    """The bookings to list; None or empty means any. Dates are the days of a stay, [start, end)."""
 
     user_id: str | None = None
     package_id: UUID | None = None
@@ -44,7 +44,7 @@ class BookingQueries:
         return rows.booking(row) if row else None
 
     async def list(self, wanted: BookingFilter, *, after: Key | None, limit: int) -> Page[Booking]:
-        """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
+        """Newest first by (create_time, id); the sort of the key is create_time in microseconds."""
         states = [str(state) for state in wanted.states]
         last_seen = (*position(after, AFTER_ALL), limit + 1)
         start, end = wanted.start_date or _FIRST_DAY, wanted.end_date or _LAST_DAY
@@ -66,7 +66,7 @@ class BookingQueries:
         return page([rows.booking(row) for row in found], limit, _created)
 
     async def get_many(self, booking_ids: Sequence[UUID]) -> dict[UUID, Booking]:
-        """Those that exist."""
+        """Return those that exist."""
         found = await self._database.fetch(_BOOKINGS.load, booking_ids)
         return {row["id"]: rows.booking(row) for row in found}
 

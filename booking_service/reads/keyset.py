@@ -1,6 +1,6 @@
-"""Lists by (time, id): where a page ends, and the row after which the next one goes on.
+"""Pages of lists by (time, id): where a page ends, and the row after which the next one starts.
 
-Times are exact to the microsecond, so that no row of a list is answered twice or left out.
+Times are exact to the microsecond, so that no row is returned twice or left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AFTER_ALL: Final[Position] = datetime(9999, 12, 30, tzinfo=UTC), UUID(int=2**128
 
 
 class Key(NamedTuple):
-    """Where a page ended: the last row's sort key (microseconds or minor units) and id."""
+    """The end of a page: the sort key (microseconds or minor units) and id of its last row."""
 
     sort: int
     id: UUID
@@ -31,19 +31,19 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Rows in order; `next` is the key to go on after, None on the last page."""
+    """Rows in order; `next` is the key to continue after, None on the last page."""
 
     items: Sequence[T]
     next: Key | None
 
 
 def position(after: Key | None, start: Position) -> Position:
-    """The row that `after` stands for; `start` of a list's first page."""
+    """Return the row of the key `after`, or `start` for the first page of a list."""
     return start if after is None else (instant(after.sort), after.id)
 
 
 def page(found: Sequence[T], limit: int, row: Callable[[T], Position]) -> Page[T]:
-    """A page of `limit` from up to one more; `row` is the position of a value."""
+    """Make a page of `limit` rows from up to one more; `row` returns the position of a value."""
     items = found[:limit]
     if len(found) <= limit:
         return Page(items, None)

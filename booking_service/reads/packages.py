@@ -1,5 +1,5 @@
-"""Reads the catalogue: each method is one operation under the name its timings carry, and answers
-what was committed when it ran.
+"""Reads the catalogue: each method is one operation, named as in its timings, and returns what was
+committed when it ran.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PackageOrder(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PackageFilter:
-    """What packages to find; None: any.
+    """The packages to find; None means any.
 
     `start_date` and `end_date` (the first day after) come together, with `quantity` units on each
     day. `currency` comes with a price bound.
@@ -76,7 +76,7 @@ class PackageQueries:
         return rows.package(row) if row else None
 
     async def get_many(self, package_ids: Sequence[UUID]) -> dict[UUID, Package]:
-        """Those that exist."""
+        """Return those that exist."""
         found = await self._database.fetch(_PACKAGES.read, package_ids)
         return {row["id"]: rows.package(row) for row in found}
 
@@ -88,7 +88,7 @@ class PackageQueries:
         after: Key | None,
         limit: int,
     ) -> Page[Package]:
-        """Newest first by (create_time, id), of these statuses or, when there are none, of any."""
+        """Newest first by (create_time, id), of these statuses; none means all."""
         wanted = sorted(map(str, statuses))
         found = await self._database.fetch(
             _PACKAGES.list_by_vendor, vendor_id, wanted, *position(after, AFTER_ALL), limit + 1
@@ -98,15 +98,16 @@ class PackageQueries:
     async def search(
         self, wanted: PackageFilter, order: PackageOrder, *, after: Key | None, limit: int
     ) -> Page[Package]:
-        """Active packages; with dates, those with room on every day, inside their bookable window.
+        """Find active packages; with dates, those with room on every day, inside their bookable
+        window.
 
-        A package may still be past its cutoff: that is for CheckAvailability and StartBooking.
+        A package may be past its cutoff: CheckAvailability and StartBooking decide that.
         """
         after = after or Key(_LEAST_SORT_KEY, _ALL_ZERO)
         async with self._database.connection() as connection:
             now = await self._database.clock.now(connection)
-            # Planned for these very filters each time, which a statement without a name is: the
-            # one plan that would be kept for all of them could use no index.
+            # A statement without a name is planned for its filters each time: one generic plan for
+            # all filters could use no index.
             search = await connection.prepare(_PACKAGES.search, name="", timeout=query_timeout_s())
             found = await search.fetch(
                 wanted.location,
@@ -132,9 +133,9 @@ class PackageQueries:
     async def check_availability(
         self, package_id: UUID, start_date: date, end_date: date, quantity: int = 1
     ) -> Availability | None:
-        """Every day of [start_date, end_date); None without such a package.
+        """Return every day of [start_date, end_date), None without such a package.
 
-        The days are of one instant; a day without capacity has 0.
+        All days are read at one instant; a day without capacity has 0.
         """
         async with self._database.connection() as connection:
             row = await connection.fetchrow(

@@ -1,5 +1,5 @@
-"""Reads payments: each method is one operation under the name its timings carry, and answers what
-was committed when it ran.
+"""Reads payments: each method is one operation, named as in its timings, and returns what was
+committed when it ran.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from booking_service.storage.sql import QueryGroup
 
 _PAYMENTS: Final = QueryGroup("payments")
 
-DUE_ROWS: Final = 300
-"""Rows that one look for due payments reads at most."""
+MAX_DUE_ROWS: Final = 300
+"""Rows that one search for due payments reads."""
 
 
 class PaymentQueries:
@@ -29,7 +29,7 @@ class PaymentQueries:
     async def list(
         self, booking_id: UUID, *, after: Key | None, limit: int
     ) -> Page[Payment] | None:
-        """Of a booking, oldest first; None without such a booking."""
+        """List the payments of a booking, oldest first; None without such a booking."""
         found = await self._database.fetch(
             _PAYMENTS.list_by_booking, booking_id, *position(after, BEFORE_ALL), limit + 1
         )
@@ -40,27 +40,27 @@ class PaymentQueries:
         return page([rows.payment(row) for row in found], limit, _created)
 
     async def list_failed(self, *, after: Key | None, limit: int) -> Page[Payment]:
-        """Failed payments that are to be tried again, by the time of their next retry."""
+        """Failed payments to be tried again, by the time of their next retry."""
         found = await self._database.fetch(
             _PAYMENTS.list_failed, *position(after, BEFORE_ALL), limit + 1
         )
         return page([rows.payment(row) for row in found], limit, _retried)
 
     async def booking_of(self, payment_row_id: UUID) -> UUID | None:
-        """The booking that a payment, known by its row, is for; it never changes."""
+        """Return the booking of a payment, identified by its row; it never changes."""
         row = await self._database.fetchrow(_PAYMENTS.booking_of, payment_row_id)
         return None if row is None else row["booking_id"]
 
     async def find_due(self, limit: int) -> tuple[PaymentToClaim, ...]:
-        """Candidates for a hand-out of `limit` payments, the longest due first.
+        """Return candidates for a claim of `limit` payments, the longest due first.
 
-        Among them are payments whose booking does not wait for money any more, so that claiming
-        ends their retries.
+        They include payments whose booking no longer waits for money, so that claiming ends their
+        retries.
         """
         async with self._database.connection() as connection:
             now = await self._database.clock.now(connection)
             found = await connection.fetch(
-                _PAYMENTS.find_due, now, DUE_ROWS, timeout=query_timeout_s()
+                _PAYMENTS.find_due, now, MAX_DUE_ROWS, timeout=query_timeout_s()
             )
         due: list[PaymentToClaim] = []
         awaited = 0
@@ -78,5 +78,5 @@ def _created(payment: Payment) -> Position:
 
 def _retried(payment: Payment) -> Position:
     if payment.next_retry_time is None:
-        raise ValueError("a payment is listed that is not to be tried again")
+        raise ValueError("a listed payment has no next retry")
     return payment.next_retry_time, payment.id

@@ -1,5 +1,5 @@
-"""Reads profiles: each method is one operation under the name its timings carry, and answers what
-was committed when it ran.
+"""Reads profiles: each method is one operation, named as in its timings, and returns what was
+committed when it ran.
 """
 
 from __future__ import annotations

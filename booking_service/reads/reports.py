@@ -1,5 +1,5 @@
-"""Reads what became of bookings: the events of one, and the revenue of many; each method is one
-operation under the name its timings carry, and answers what was committed when it ran.
+"""Reads the events of a booking and the revenue of many: each method is one operation, named as in
+its timings, and returns what was committed when it ran.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BOOKINGS: Final = QueryGroup("bookings")
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """A transition of a booking as it was recorded; `version` numbers those of one booking."""
+    """A recorded transition of a booking; `version` numbers the transitions of one booking."""
 
     version: int
     transition: Transition
@@ -34,7 +34,7 @@ class RecordedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Revenue:
-    """What bookings brought in one currency, in minor units: captured, and of that paid back."""
+    """The revenue of bookings in one currency, in minor units: captured, and refunded of that."""
 
     currency: str
     bookings: int
@@ -51,7 +51,7 @@ class ReportQueries:
     async def list_events(
         self, booking_id: UUID, *, after: Key | None, limit: int
     ) -> Page[RecordedEvent] | None:
-        """Oldest first; the key's sort is the version. None without such a booking."""
+        """Oldest first; the sort of the key is the version. None without such a booking."""
         last_version = after.sort if after else 0
         found = await self._database.fetch(
             _BOOKINGS.list_events, booking_id, last_version, limit + 1
@@ -65,7 +65,7 @@ class ReportQueries:
     async def revenue(
         self, vendor_id: UUID | None, start: datetime, end: datetime
     ) -> Sequence[Revenue]:
-        """Of the bookings first confirmed in [start, end), by currency; None is every vendor's."""
+        """By currency, of the bookings first confirmed in [start, end); None means every vendor."""
         found = await self._database.fetch(_BOOKINGS.revenue, start, end, vendor_id)
         return [
             Revenue(

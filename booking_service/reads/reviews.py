@@ -1,5 +1,5 @@
-"""Reads reviews: each method is one operation under the name its timings carry, and answers what
-was committed when it ran.
+"""Reads reviews: each method is one operation, named as in its timings, and returns what was
+committed when it ran.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REVIEWS: Final = QueryGroup("reviews")
 
 @dataclass(frozen=True, slots=True)
 class ReviewFilter:
-    """Of a package, with at least `min_rating`, or of a user: one of the two is given."""
+    """Either the reviews of a package, with at least `min_rating`, or those of a user."""
 
     package_id: UUID | None = None
     user_id: str | None = None
@@ -33,7 +33,7 @@ class ReviewQueries:
         self._database = database
 
     async def list(self, wanted: ReviewFilter, *, after: Key | None, limit: int) -> Page[Review]:
-        """Newest first by (create_time, id); the key's sort is create_time in microseconds."""
+        """Newest first by (create_time, id); the sort of the key is create_time in microseconds."""
         place = (*position(after, AFTER_ALL), limit + 1)
         if wanted.package_id is not None:
             found = await self._database.fetch(

@@ -1,0 +1,1 @@
+"""The servicers of booking.v1: each method translates, calls, and translates back."""

@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class BookingService(booking_pb2_grpc.BookingServiceServicer):
-    """Bookings, from the hold to its end."""
+    """Bookings, from the hold to the end, and what is reported about them."""
 
     def __init__(
         self,

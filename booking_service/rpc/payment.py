@@ -17,7 +17,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
-    """What the payment service tells of what happened at a provider, and what it has to do."""
+    """Events of payment providers, and the payments and refunds that remain to be made."""
 
     def __init__(self, gateway: CommandGateway, queries: PaymentQueries) -> None:
         self._gateway = gateway

@@ -17,7 +17,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ProfileService(profile_pb2_grpc.ProfileServiceServicer):
-    """What is shown of a user beside a booking."""
+    """The profiles of users."""
 
     def __init__(self, gateway: CommandGateway, profiles: ProfileQueries) -> None:
         self._gateway = gateway

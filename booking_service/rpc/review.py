@@ -16,7 +16,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ReviewService(review_pb2_grpc.ReviewServiceServicer):
-    """What those who stayed say."""
+    """Reviews of stays."""
 
     def __init__(self, gateway: CommandGateway, reviews: ReviewQueries) -> None:
         self._gateway = gateway
