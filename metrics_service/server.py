@@ -13,7 +13,7 @@ from typing import Any, Final
 import sentry_sdk
 import structlog
 
-from metrics_service.alerts.notify import DatabaseAlert, Notifier, NullNotifier, SentryNotifier
+from metrics_service.alerts.notify import DatabaseAlert, SentryNotifier, create_notifier
 from metrics_service.alerts.regressions import RegressionAlert
 from metrics_service.alerts.slow_queries import SlowQueryAlert
 from metrics_service.client.host import Criteria
@@ -75,7 +75,7 @@ class MetricsServer:
         )
         self.snapshots = metrics.snapshots(lambda: self.engine.state, self.health.verdict)
         self.verdicts = health.verdicts(self.health.verdict)
-        self.notifier = _notifier(settings.sentry_dsn)
+        self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(lambda: self.engine.state, self.notifier)
         self._regressions = RegressionAlert(lambda: self.engine.state, self.notifier)
@@ -214,7 +214,3 @@ async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:
 
 async def _first(*futures: asyncio.Future[Any]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _notifier(sentry_dsn: str) -> Notifier:
-    return SentryNotifier(sentry_dsn) if sentry_dsn else NullNotifier()

@@ -1,5 +1,6 @@
-"""Tells people when the database turns unhealthy, when it has recovered, and of single notices; a
-receiver that is slow, down or not configured never slows or fails what goes on here.
+"""Notifies people when the database turns unhealthy, when it has recovered, and of other notices.
+
+A receiver that is slow, down or not configured never slows or fails the service.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-QUEUE_SIZE: Final = 100
+MAX_QUEUED: Final = 100
 MAX_REASONS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One message of a rule. Notices with the same `key` are one issue; facts are shown beside the
-    message and hold no literal of a query.
+    message and contain no literal of a query.
     """
 
     rule: str
@@ -36,25 +37,22 @@ class Notice:
 
 
 class Notifier(Protocol):
-    """Takes messages for people. Must not block and must not raise."""
+    """Sends messages to people. Must not block and must not raise."""
 
-    def unhealthy(self, health: DatabaseHealth) -> None:
-        """The database has turned unhealthy."""
+    def send_unhealthy(self, health: DatabaseHealth) -> None: ...
 
-    def recovered(self, health: DatabaseHealth) -> None:
-        """It is healthy or degraded again."""
+    def send_recovered(self, health: DatabaseHealth) -> None: ...
 
-    def tell(self, notice: Notice) -> None:
-        """A rule has something to say."""
+    def send(self, notice: Notice) -> None: ...
 
     def close(self, timeout_s: float) -> None:
-        """Send what is waiting, for at most this time. Blocks; call it from a thread."""
+        """Send what is queued, for at most this time. Blocks; call it from a thread."""
 
 
 class DatabaseAlert:
-    """Decides from one verdict after the other what people are told: each turn exactly once.
+    """Notifies of each change to unhealthy and of each recovery exactly once.
 
-    A stale verdict says that nothing is known, so it neither raises an alert nor ends one.
+    A stale verdict means that nothing is known, so it neither raises an alert nor ends one.
     """
 
     def __init__(self, notifier: Notifier) -> None:
@@ -62,38 +60,43 @@ class DatabaseAlert:
         self._raised = False
 
     def observe(self, health: DatabaseHealth) -> None:
-        """Take the verdict of this moment."""
+        """Take the current verdict."""
         if health.status == DatabaseHealth.UNHEALTHY and not self._raised:
             self._raised = True
             log.error("database_unhealthy", reasons=_messages(health))
-            self._notifier.unhealthy(health)
+            self._notifier.send_unhealthy(health)
         elif self._raised and health.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED):
             self._raised = False
             log.info("database_recovered", reasons=_messages(health))
-            self._notifier.recovered(health)
+            self._notifier.send_recovered(health)
+
+
+def create_notifier(sentry_dsn: str) -> Notifier:
+    """Return a notifier that sends to Sentry, or nothing where sentry_dsn is empty."""
+    return SentryNotifier(sentry_dsn) if sentry_dsn else NullNotifier()
 
 
 class NullNotifier:
-    """Tells nobody."""
+    """Sends nothing."""
 
-    def unhealthy(self, health: DatabaseHealth) -> None:
-        """Nothing."""
+    def send_unhealthy(self, health: DatabaseHealth) -> None:
+        pass
 
-    def recovered(self, health: DatabaseHealth) -> None:
-        """Nothing."""
+    def send_recovered(self, health: DatabaseHealth) -> None:
+        pass
 
-    def tell(self, notice: Notice) -> None:
-        """Nothing."""
+    def send(self, notice: Notice) -> None:
+        pass
 
     def close(self, timeout_s: float) -> None:
-        """Nothing."""
+        pass
 
 
 class SentryNotifier:
     """Sends to Sentry from a background thread with a bounded queue; what does not fit is dropped.
 
-    `client` is one without integrations, so that nothing but what is handed to it leaves by it: no
-    local variables and no breadcrumbs. Personal data is off unless asked for.
+    `client` has no integrations, so that only the events handed to it are sent: no local variables,
+    no breadcrumbs, no personal data.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -105,19 +108,19 @@ class SentryNotifier:
             max_breadcrumbs=0,
             auto_session_tracking=False,
             send_client_reports=False,
-            transport_queue_size=QUEUE_SIZE,
+            transport_queue_size=MAX_QUEUED,
         )
 
-    def unhealthy(self, health: DatabaseHealth) -> None:
-        """An error, grouped into one issue whatever its reasons are."""
-        self._send("error", "Database unhealthy", health)
+    def send_unhealthy(self, health: DatabaseHealth) -> None:
+        """Send an error; all of them are one issue, independent of their reasons."""
+        self._send_health("error", "Database unhealthy", health)
 
-    def recovered(self, health: DatabaseHealth) -> None:
-        """An information in the same issue."""
-        self._send("info", "Database recovered", health)
+    def send_recovered(self, health: DatabaseHealth) -> None:
+        """Send an information in the same issue."""
+        self._send_health("info", "Database recovered", health)
 
-    def tell(self, notice: Notice) -> None:
-        """One event, in the issue of its key."""
+    def send(self, notice: Notice) -> None:
+        """Send one event, in the issue of its key."""
         event: Event = {
             "level": notice.level,
             "logger": f"metrics_service.{notice.rule}",
@@ -129,10 +132,12 @@ class SentryNotifier:
         self.client.capture_event(event, scope=sentry_sdk.Scope())
 
     def close(self, timeout_s: float) -> None:
-        """Send what is waiting, for at most this time, and end the thread."""
+        """Send what is queued, for at most this time, and end the thread."""
         self.client.close(timeout=timeout_s)
 
-    def _send(self, level: Literal["error", "info"], title: str, health: DatabaseHealth) -> None:
+    def _send_health(
+        self, level: Literal["error", "info"], title: str, health: DatabaseHealth
+    ) -> None:
         status = DatabaseHealth.Status.Name(health.status)
         reasons = _messages(health)
         event: Event = {

@@ -1,5 +1,5 @@
-"""Tells people when an operation's queries have become slower than they were over the last day, and
-when that is over.
+"""Notifies people once when an operation's queries have become slower than over the last day, and
+once when they no longer are.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ log = structlog.get_logger()
 
 INTERVAL_S: Final = 60.0
 DAY_INTERVAL_S: Final = 600.0
-"""How often the day is merged, at most: with many operations that takes a tenth of a second."""
+"""The day is merged at most this often: with many operations a merge takes a tenth of a second."""
 
 RECENT_S: Final = 300
 DAY_S: Final = 24 * 3600
 RATIO: Final = 2.0
 SLOWER_MS: Final = 50.0
-SAMPLES_RECENT_MIN: Final = 100
-SAMPLES_DAY_MIN: Final = 1_000
-OVER_RATIO: Final = 0.9
-"""It is over at this share of the limit, so that it is not told again and again at the limit."""
+MIN_RECENT_SAMPLES: Final = 100
+MIN_DAY_SAMPLES: Final = 1_000
+ENDED_RATIO: Final = 0.9
+"""A regression ends below this share of its limit, so that it is not reported again and again."""
 
-OPERATIONS_MAX: Final = 200
+MAX_OPEN: Final = 200
 RULE: Final = "query_regression"
 
 
 class Source(Protocol):
-    """What is asked for execute times; metrics_service.state.fold.State is one."""
+    """Where execute times come from: metrics_service.state.fold.State."""
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A regression that was told of: the day's p95 it was held against, and when."""
+    """A regression that was reported: the day's p95 it was compared with, and when."""
 
     day_ms: float
-    told_s: float
+    reported_s: float
 
 
 class RegressionAlert:
-    """The rule query_regression. `observe` may be called as often as one likes.
+    """The rule query_regression. `observe` may be called at any rate.
 
     An operation has regressed when its p95 over RECENT_S is above RATIO times, and more than
-    SLOWER_MS above, its p95 over the rest of the day that ends now. Whether that is over is judged
-    against the same p95 of the day, which the regression itself does not move; one that lasts for a
-    day is the new normal. Too few samples leave everything as it is.
+    SLOWER_MS above, its p95 over the rest of the day that ends now. Its end is judged by the same
+    p95 of the day, which the regression itself does not change; after a day a regression is the new
+    normal. With too few samples nothing changes.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class RegressionAlert:
         self._day_until_s = monotonic_s()
 
     def observe(self) -> None:
-        """Compare, once in INTERVAL_S."""
+        """Compare at most once in INTERVAL_S."""
         now_s = self._monotonic_s()
         if now_s < self._next_s:
             return
@@ -81,15 +81,15 @@ class RegressionAlert:
         self._open = {
             operation: known
             for operation, known in self._open.items()
-            if now_s - known.told_s < DAY_S
+            if now_s - known.reported_s < DAY_S
         }
         recent = self._source().execute_times(RECENT_S * SECOND_US)
-        recent_ms = _p95s_ms(recent, SAMPLES_RECENT_MIN)
+        recent_ms = _p95s_ms(recent, MIN_RECENT_SAMPLES)
         for operation, p95_ms in recent_ms.items():
             known = self._open.get(operation)
-            if known is not None and p95_ms <= OVER_RATIO * _limit_ms(known.day_ms):
+            if known is not None and p95_ms <= ENDED_RATIO * _limit_ms(known.day_ms):
                 del self._open[operation]
-                self._tell(operation, p95_ms, known.day_ms, over=True)
+                self._report(operation, p95_ms, known.day_ms, ended=True)
         self._find_new(recent_ms, now_s)
 
     def _find_new(self, recent_ms: dict[str, float], now_s: float) -> None:
@@ -100,19 +100,19 @@ class RegressionAlert:
         }
         if suspects and now_s >= self._day_until_s:
             self._day_until_s = now_s + DAY_INTERVAL_S
-            # A day is kept in minutes: one more keeps the recent ones out of it.
+            # The day is kept by the minute: one minute more excludes the recent samples.
             ended_us = (RECENT_S + 60) * SECOND_US
             day = self._source().execute_times(DAY_S * SECOND_US - ended_us, ended_us)
-            self._day_ms = _p95s_ms(day, SAMPLES_DAY_MIN)
+            self._day_ms = _p95s_ms(day, MIN_DAY_SAMPLES)
         for operation, p95_ms in suspects.items():
             day_ms = self._day_ms.get(operation)
             if day_ms is None or p95_ms <= _limit_ms(day_ms):
                 continue
-            if len(self._open) < OPERATIONS_MAX:
+            if len(self._open) < MAX_OPEN:
                 self._open[operation] = _Open(day_ms, now_s)
-                self._tell(operation, p95_ms, day_ms, over=False)
+                self._report(operation, p95_ms, day_ms, ended=False)
 
-    def _tell(self, operation: str, p95_ms: float, day_ms: float, *, over: bool) -> None:
+    def _report(self, operation: str, p95_ms: float, day_ms: float, *, ended: bool) -> None:
         facts: dict[str, str | float] = {
             "operation": operation,
             "p95_ms": p95_ms,
@@ -120,22 +120,22 @@ class RegressionAlert:
         }
         figures = f"{operation} p95 {p95_ms:.0f} ms, {day_ms:.0f} ms over the day"
         key = (RULE, operation)
-        if over:
-            log.info("query_regression_over", **facts)
+        if ended:
+            log.info("query_regression_ended", **facts)
             message = f"Query as fast as before: {figures}"
-            self._notifier.tell(Notice(RULE, "info", message, key, operation, facts))
+            self._notifier.send(Notice(RULE, "info", message, key, operation, facts))
         else:
-            log.warning(RULE, **facts)
+            log.warning("query_regression_found", **facts)
             message = f"Query slower: {figures}"
-            self._notifier.tell(Notice(RULE, "warning", message, key, operation, facts))
+            self._notifier.send(Notice(RULE, "warning", message, key, operation, facts))
 
 
-def _p95s_ms(execute_us: dict[str, Sketch], samples_min: int) -> dict[str, float]:
-    """The p95 of the operations that have so many samples."""
+def _p95s_ms(execute_us: dict[str, Sketch], min_samples: int) -> dict[str, float]:
+    """Return the p95 of each operation that has at least min_samples."""
     return {
         operation: p95_us / 1000
         for operation, sketch in execute_us.items()
-        if sketch.count >= samples_min and (p95_us := sketch.quantile(0.95)) is not None
+        if sketch.count >= min_samples and (p95_us := sketch.quantile(0.95)) is not None
     }
 
 

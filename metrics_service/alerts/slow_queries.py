@@ -1,5 +1,5 @@
-"""Tells people of queries above the critical threshold, whatever they do: once for each fingerprint
-and window, and a bounded number in all.
+"""Notifies people of queries above the critical threshold: once for each fingerprint and window,
+and a bounded number in all.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from servicekit.clock import wall_us
 log = structlog.get_logger()
 
 WINDOW_S: Final = 300.0
-"""A fingerprint that was told of is not told of again for so long; what ended longer ago is old."""
+"""A fingerprint is reported once in this time; queries that ended before it are not reported."""
 
-NOTICES_MAX: Final = 20
-"""Notices in WINDOW_S, at most."""
+MAX_NOTICES: Final = 20
+"""Within WINDOW_S."""
 
 RULE: Final = "slow_query"
 
 
 class Source(Protocol):
-    """What is asked for queries; metrics_service.state.fold.State is one."""
+    """Where queries come from: metrics_service.state.fold.State."""
 
     def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]: ...
 
@@ -36,8 +36,8 @@ class Source(Protocol):
 class SlowQueryAlert:
     """The rule slow_query. `observe` must be called about once a second.
 
-    What a restart folds again is old by its end, so that no history is told of; what ended within
-    WINDOW_S may be told of a second time.
+    A restart folds older queries again: they are not reported, since they ended before WINDOW_S;
+    those that ended within it may be reported a second time.
     """
 
     def __init__(
@@ -54,34 +54,34 @@ class SlowQueryAlert:
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._seen = 0
-        # When each fingerprint was told of, oldest first; NOTICES_MAX of them at most.
-        self._told_s: dict[str, float] = {}
+        # When each fingerprint was reported, oldest first; at most MAX_NOTICES.
+        self._reported_s: dict[str, float] = {}
         self._full = False
 
     def observe(self) -> None:
-        """Take what has come since the last call. `not_emitted` counts what did not fit."""
+        """Report the queries since the last call; `not_emitted` counts those beyond MAX_NOTICES."""
         found = self._source().critical_queries(self._seen)
         if not found:
             return
         self._seen = found[-1][0].number
         now_s = self._monotonic_s()
         oldest_us = self._now_us() - int(WINDOW_S * 1e6)
-        self._told_s = {
-            fingerprint: told_s
-            for fingerprint, told_s in self._told_s.items()
-            if now_s - told_s < WINDOW_S
+        self._reported_s = {
+            fingerprint: reported_s
+            for fingerprint, reported_s in self._reported_s.items()
+            if now_s - reported_s < WINDOW_S
         }
         for slow, query in found:
-            if slow.start_us + slow.execute_us < oldest_us or query.fingerprint in self._told_s:
+            if slow.start_us + slow.execute_us < oldest_us or query.fingerprint in self._reported_s:
                 continue
-            if len(self._told_s) >= NOTICES_MAX:
-                self._count()
+            if len(self._reported_s) >= MAX_NOTICES:
+                self._count_dropped()
                 continue
             self._full = False
-            self._told_s[query.fingerprint] = now_s
-            self._tell(slow, query)
+            self._reported_s[query.fingerprint] = now_s
+            self._report(slow, query)
 
-    def _tell(self, slow: CriticalQuery, query: Query) -> None:
+    def _report(self, slow: CriticalQuery, query: Query) -> None:
         execute_ms, limit_ms = slow.execute_us / 1000, CRITICAL_US / 1000
         facts: dict[str, str | float] = {
             "operation": query.operation,
@@ -92,13 +92,13 @@ class SlowQueryAlert:
             "instance": slow.instance,
             "not_emitted": self.not_emitted,
         }
-        log.warning(RULE, **facts)
+        log.warning("slow_query_found", **facts)
         message = f"Slow query: {query.operation} took {execute_ms:.0f} ms, limit {limit_ms:.0f} ms"
         key = (RULE, query.fingerprint)
-        self._notifier.tell(Notice(RULE, "warning", message, key, query.operation, facts))
+        self._notifier.send(Notice(RULE, "warning", message, key, query.operation, facts))
 
-    def _count(self) -> None:
+    def _count_dropped(self) -> None:
         self.not_emitted += 1
         if not self._full:
             self._full = True
-            log.warning("slow_query_notices_full", limit=NOTICES_MAX, within_s=WINDOW_S)
+            log.warning("slow_query_notices_limited", limit=MAX_NOTICES, within_s=WINDOW_S)

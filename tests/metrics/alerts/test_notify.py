@@ -86,7 +86,7 @@ def test_a_stuck_receiver_costs_its_callers_nothing_and_a_bounded_queue(
     unhealthy = verdict(DatabaseHealth.UNHEALTHY, "x")
     with Stopwatch() as passed:
         for _ in range(1000):
-            notifier.unhealthy(unhealthy)
+            notifier.send_unhealthy(unhealthy)
     assert passed.s < allowed_s(2.0)
     endpoint.release.set()
     notifier.close(BOUND_S)
@@ -100,7 +100,7 @@ def test_an_unreachable_receiver_is_no_failure() -> None:
     notifier.close(2.0)
 
 
-def test_without_a_dsn_nobody_is_told() -> None:
+def test_without_a_dsn_nothing_is_sent() -> None:
     alert = DatabaseAlert(NullNotifier())
     alert.observe(verdict(DatabaseHealth.UNHEALTHY))
     alert.observe(verdict(DatabaseHealth.HEALTHY))

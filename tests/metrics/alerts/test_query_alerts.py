@@ -90,7 +90,7 @@ async def test_slow_reads_and_writes_reach_sentry_once_each(
 def test_a_regression_and_its_end_are_one_issue(endpoint: Endpoint) -> None:
     notifier = SentryNotifier(endpoint.dsn)
     for level in ("warning", "info"):
-        notifier.tell(Notice("query_regression", level, level, ("query_regression", "a.b"), "a.b"))
+        notifier.send(Notice("query_regression", level, level, ("query_regression", "a.b"), "a.b"))
     first, second = endpoint.next(), endpoint.next()
     notifier.close(BOUND_S)
     assert [first["level"], second["level"]] == ["warning", "info"]
