@@ -1,7 +1,7 @@
-"""The composition root: what the process is made of, in the order in which it starts and ends.
+"""The composition root: the parts of the process, in the order in which they start and stop.
 
-Once it serves, its database going away does not end it: answers then come from memory and health
-says so.
+Once it serves, losing its database does not end it: answers then come from memory, and health
+reports the loss.
 """
 
 from __future__ import annotations
@@ -22,26 +22,21 @@ from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc import health, metrics, register
-from metrics_service.rpc.tracking import TrackingService
+from metrics_service.rpc import health, metrics, register, tracking
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
-from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 from servicekit.background import BackgroundTask
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
 DOMAIN: Final = "metrics.farehold"
 DATABASE: Final = "database"
-"""The service of grpc.health.v1 that carries the verdict."""
-
-TRACKING_SERVICE: Final = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
-SERVICES: Final = (TRACKING_SERVICE, metrics.SERVICE, health.SERVICE)
+"""The service of grpc.health.v1 whose status is the verdict."""
 
 TICK_S: Final = 0.5
-LOOK_S: Final = 0.1
+LEAD_CHECK_S: Final = 0.1
 DRAIN_PRODUCERS_S: Final = 1.0
 STOP_S: Final = 4.5
 
@@ -49,7 +44,7 @@ log = structlog.get_logger()
 
 
 class MetricsServer:
-    """One metrics_service in this process. To be made inside the running event loop."""
+    """One metrics_service in this process. Create it inside the running event loop."""
 
     def __init__(self, settings: MetricsSettings) -> None:
         self._settings = settings
@@ -92,10 +87,10 @@ class MetricsServer:
     async def start(self) -> tuple[int, int]:
         """Restore the state and serve; returns the ports of gRPC and HTTP. Raises StartError.
 
-        While another process writes the log, this one stands by.
+        Waits for as long as another process writes the log.
         """
         settings = self._settings
-        # Before anything that takes time, and before standing by.
+        # A taken port is reported at once, not after the wait for the lead.
         listen(settings.host, settings.port, setting="METRICS_PORT").close()
         listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
         try:
@@ -105,13 +100,13 @@ class MetricsServer:
             raise StartError(str(error)) from None
         self.health.tick()
         self._ticker.start(self._tick())
-        port = await self.grpc.start(SERVICES)
+        port = await self.grpc.start(register.SERVICES)
         http_port = await self._http.start()
         log.info("service_started", host=settings.host, port=port, http_port=http_port)
         return port, http_port
 
     async def stop(self) -> None:
-        """Send producers elsewhere, end RPCs and streams, write a checkpoint, close; bounded."""
+        """Drain the producers, end RPCs and streams, write a checkpoint and close; bounded."""
         if self._stopped:
             return
         self._stopped = True
@@ -134,8 +129,8 @@ class MetricsServer:
         await self.event_log.stop()
 
     def _register(self) -> None:
-        server = self.grpc.grpc
-        settings = self._settings
+        server, settings = self.grpc.grpc, self._settings
+        register.add_tracking(tracking.TrackingService(self.ingest), server)
         register.add_metrics(
             metrics.MetricsService(
                 lambda: self.engine.state,
@@ -151,9 +146,6 @@ class MetricsServer:
             ),
             server,
         )
-        tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
-            TrackingService(self.ingest), server
-        )
         self.engine.on_change(self.snapshots.notify)
         self.health.on_change(self._on_verdict)
 
@@ -161,7 +153,7 @@ class MetricsServer:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
         if not self._stopped:
-            # That its log closes at the end is no news.
+            # Closing the log during a stop is not worth an alert.
             self._alert.observe(verdict)
         self.verdicts.notify()
         self.snapshots.notify()
@@ -175,26 +167,26 @@ class MetricsServer:
         )
 
     async def _tick(self) -> None:
-        """Judge health and queries about once a TICK_S; health at once when the log goes or comes
-        back.
+        """Judge health and queries about every TICK_S, and at once when the lead of the log is lost
+        or taken.
         """
         while True:
             until_s = time.monotonic() + TICK_S
             leading = self.event_log.leading
             while time.monotonic() < until_s and self.event_log.leading is leading:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(LEAD_CHECK_S)
             for judge in (self.health.tick, self._slow_queries.observe, self._regressions.observe):
                 try:
                     judge()
                 except Exception:
-                    log.exception("tick_failed", of=judge.__qualname__)
+                    log.exception("tick_failed", judge=judge.__qualname__)
 
 
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises StartError when it cannot start, or not go on folding."""
+    """Serve until `stop` is set. Raises StartError when it cannot start or the fold fails."""
     server = MetricsServer(settings)
     if isinstance(server.notifier, SentryNotifier):
-        # What the interceptor captures of unforeseen errors goes there too.
+        # Unforeseen errors that the interceptor captures are sent there too.
         sentry_sdk.get_global_scope().set_client(server.notifier.client)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     starting = asyncio.create_task(server.start(), name="start")

@@ -1,23 +1,24 @@
-"""Serves metrics.v1.HealthService: the verdict with every figure behind it."""
+"""Serves metrics.v1.HealthService: the verdict with every figure that led to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
-from metrics_service.rpc.streams import STALL_S, Context, pump
+from metrics_service.rpc.streams import STALL_S, Context, stream_to
 from protos.metrics.v1 import health_pb2, health_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 
-SERVICE = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
+SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
 
-WATCH_GAP_S = 0.1
-"""Two changes that come closer together than this are told as one."""
+WATCH_GAP_S: Final = 0.1
+"""Changes closer together than this are sent as one."""
 
 
 def verdicts(health: Callable[[], DatabaseHealth]) -> Fanout[None]:
-    """The fan-out behind WatchDatabaseHealth; there is one question."""
+    """Create the fan-out of WatchDatabaseHealth; there is one question."""
     return Fanout(lambda _: health().SerializeToString())
 
 
@@ -38,13 +39,12 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
     async def GetDatabaseHealth(
         self, request: health_pb2.GetDatabaseHealthRequest, context: object
     ) -> DatabaseHealth:
-        """The verdict now."""
         return self._health()
 
-    # The stubs want an async iterator, and a handler parked at `yield` cleans up late.
+    # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def WatchDatabaseHealth(  # type: ignore[override]
         self, request: health_pb2.WatchDatabaseHealthRequest, context: Context
     ) -> None:
-        """The verdict now, on every change of it or of a reason, and each interval."""
+        """Send the verdict now, on every change of it or of a reason, and each interval."""
         pace = Pace(WATCH_GAP_S, validate.watch(request))
-        await pump(self._fanout, None, pace, context, stall_s=self._stall_s)
+        await stream_to(self._fanout, None, pace, context, stall_s=self._stall_s)

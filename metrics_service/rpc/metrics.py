@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
-from metrics_service.rpc.streams import REPEAT_S, STALL_S, Context, pump
+from metrics_service.rpc.streams import REPEAT_S, STALL_S, Context, stream_to
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 
-SERVICE = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
+SERVICE: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
 
 
 class Answers(Protocol):
-    """What is read of the state. Windows are microseconds, None for all that was ever folded."""
+    """What is read of the state. Windows are in microseconds; None is everything ever folded."""
 
     def metrics(self, window_us: int | None) -> metrics_pb2.MetricsSnapshot: ...
 
@@ -39,7 +39,7 @@ class Answers(Protocol):
 def snapshots(
     state: Callable[[], Answers], health: Callable[[], DatabaseHealth]
 ) -> Fanout[int | None]:
-    """The fan-out behind StreamMetrics; a question is a window in microseconds or None."""
+    """Create the fan-out of StreamMetrics; a question is a window in microseconds or None."""
 
     def encode(window_us: int | None) -> bytes:
         return metrics_pb2.StreamMetricsResponse(
@@ -68,44 +68,38 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     async def GetMetrics(
         self, request: metrics_pb2.GetMetricsRequest, context: object
     ) -> metrics_pb2.MetricsSnapshot:
-        """Everything in one answer."""
         return self._state().metrics(validate.window(request))
 
     async def GetFunnel(
         self, request: metrics_pb2.GetFunnelRequest, context: object
     ) -> metrics_pb2.Funnel:
-        """View -> Start -> Complete -> Confirm."""
         return self._state().funnel(validate.window(request))
 
     async def GetQueryStats(
         self, request: metrics_pb2.GetQueryStatsRequest, context: object
     ) -> metrics_pb2.GetQueryStatsResponse:
-        """Query statistics per operation or fingerprint."""
         return self._state().query_stats(validate.query_stats(request))
 
     async def GetErrorBreakdown(
         self, request: metrics_pb2.GetErrorBreakdownRequest, context: object
     ) -> metrics_pb2.ErrorMetrics:
-        """Refusals and failures by reason, code and RPC."""
         return self._state().errors(validate.window(request))
 
     async def ListRecentQueries(
         self, request: metrics_pb2.ListRecentQueriesRequest, context: object
     ) -> metrics_pb2.ListRecentQueriesResponse:
-        """The newest queries, newest first."""
         return self._state().recent_queries(validate.recent_queries(request))
 
     async def ListSlowQueries(
         self, request: metrics_pb2.ListSlowQueriesRequest, context: object
     ) -> metrics_pb2.ListSlowQueriesResponse:
-        """Those that run for long now, then the slowest since the log began."""
         return self._state().slow_queries(validate.slow_queries(request))
 
-    # The stubs want an async iterator, and a handler parked at `yield` cleans up late.
+    # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def StreamMetrics(  # type: ignore[override]
         self, request: metrics_pb2.StreamMetricsRequest, context: Context
     ) -> None:
-        """A snapshot, then the newest one whenever the state has changed."""
+        """Send a snapshot, then the newest one whenever the state has changed."""
         window_us, interval_s = validate.stream(request)
         pace = Pace(interval_s, self._repeat_s)
-        await pump(self._fanout, window_us, pace, context, stall_s=self._stall_s)
+        await stream_to(self._fanout, window_us, pace, context, stall_s=self._stall_s)

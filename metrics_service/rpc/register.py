@@ -1,19 +1,25 @@
-"""Puts the servicers on a server; the streams are registered without a serialiser, since their
-frames are encoded once for all readers.
+"""Registers the servicers; streams go without a serialiser, since their frames are encoded once for
+all readers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
-from metrics_service.rpc import health, metrics
+from metrics_service.rpc import health, metrics, tracking
 from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from protos.tracking.v1 import tracking_pb2_grpc
+
+SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, health.SERVICE)
+
+
+def add_tracking(servicer: tracking.TrackingService, server: grpc.aio.Server) -> None:
+    tracking_pb2_grpc.add_TrackingServiceServicer_to_server(servicer, server)
 
 
 def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> None:
-    """Register MetricsService."""
     metrics_pb2_grpc.add_MetricsServiceServicer_to_server(servicer, server)
     stream: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
         servicer.StreamMetrics,
@@ -24,7 +30,6 @@ def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> No
 
 
 def add_health(servicer: health.HealthService, server: grpc.aio.Server) -> None:
-    """Register HealthService."""
     health_pb2_grpc.add_HealthServiceServicer_to_server(servicer, server)
     stream: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
         servicer.WatchDatabaseHealth,

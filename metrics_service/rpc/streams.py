@@ -1,5 +1,5 @@
-"""Writes to one reader of a stream what its slot holds, at its pace, until it leaves, takes nothing
-for too long, or the service goes away; it never holds more than one frame for it.
+"""Writes the newest frames to one reader of a stream, at its pace, until it leaves, stalls or the
+service stops; at most one frame is held for it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ Q = TypeVar("Q", bound=Hashable)
 Context = grpc.aio.ServicerContext[Any, bytes]
 
 
-async def pump(
+async def stream_to(
     fanout: Fanout[Q], question: Q, pace: Pace, context: Context, *, stall_s: float
 ) -> None:
-    """Write frames as they come, at most one each pace.gap_s. Ends only by an exception.
+    """Write frames as they arrive, at most one each pace.gap_s. Ends only by an exception.
 
-    `context` must belong to a handler without a response serialiser: frames are bytes already. What
-    a reader has taken is what HTTP/2 flow control lets through to it.
+    `context` must belong to a handler without a response serialiser: frames are bytes already. A
+    reader that HTTP/2 flow control holds up for stall_s is ended with SLOW_READER.
     """
     try:
         reader = fanout.join(question, pace)
@@ -60,8 +60,8 @@ async def pump(
     except ClosedError:
         raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
     try:
-        # Else a first frame that is never taken leaves no way to say how the stream ended: grpc
-        # would send the headers with it, and, as it does not return, once more with the status.
+        # Without it a stream whose first frame is never read could not be ended with a status: gRPC
+        # would send the headers with that frame and, since it never returns, again with the status.
         await context.send_initial_metadata(())
         while True:
             await _write(context, await reader.take(), stall_s)

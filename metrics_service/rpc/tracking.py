@@ -1,16 +1,18 @@
-"""TrackingService over gRPC."""
+"""Serves tracking.v1.TrackingService: hands each stream to the ingest."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 from metrics_service.ingest.streams import Ingest
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 
+SERVICE: Final = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
+
 
 class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
-    """Hands each stream to the ingest."""
+    """The RPCs of tracking.v1.TrackingService."""
 
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
@@ -19,6 +21,6 @@ class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
         self, request_iterator: AsyncIterator[tracking_pb2.ClientFrame], context: Any
     ) -> None:
         """Serve one stream until either side ends it."""
-        # Else a first frame that is never taken leaves no way to end the stream.
+        # Without it a stream whose first frame is never read could not be ended.
         await context.send_initial_metadata(())
         await self._ingest.serve(request_iterator, context.write)

@@ -1,4 +1,4 @@
-"""Reads the fields of requests: every bad field of a request is named in one refusal."""
+"""Checks the fields of requests: one refusal names every invalid field of a request."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metrics_service.state.series.rings import (
 from protos.metrics.v1 import health_pb2, metrics_pb2
 from servicekit.errors import Violation, invalid
 
-LONGEST_S: Final = 315_576_000_000
-"""Longest duration of the protocol: ten thousand years."""
+MAX_DURATION_S: Final = 315_576_000_000
+"""The longest protobuf Duration: ten thousand years."""
 
 STREAM_INTERVAL_US: Final = (SECOND_US // 10, SECOND_US, 60 * SECOND_US)
 WATCH_INTERVAL_US: Final = (SECOND_US, 15 * SECOND_US, 60 * SECOND_US)
-"""Least, default, most."""
+"""Minimum, default, maximum."""
 
 WindowRequest = (
     metrics_pb2.GetMetricsRequest
@@ -33,7 +33,7 @@ WindowRequest = (
 
 
 def window(request: WindowRequest) -> int | None:
-    """The window in microseconds, None for all that was ever folded. Raises ApiError."""
+    """Return the window in microseconds, None for everything ever folded. Raises ApiError."""
     bad: list[Violation] = []
     window_us = _window(request, bad)
     _refuse(bad)
@@ -41,7 +41,7 @@ def window(request: WindowRequest) -> int | None:
 
 
 def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQueryStatsRequest:
-    """The same request with its limit and enums filled in. Raises ApiError."""
+    """Return the request with its limit and enums filled in. Raises ApiError."""
     kinds = metrics_pb2.GetQueryStatsRequest
     bad: list[Violation] = []
     by_fingerprint = request.group_by == kinds.FINGERPRINT
@@ -65,7 +65,7 @@ def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQue
 def recent_queries(
     request: metrics_pb2.ListRecentQueriesRequest,
 ) -> metrics_pb2.ListRecentQueriesRequest:
-    """The same request with its limit filled in. Raises ApiError."""
+    """Return the request with its limit filled in. Raises ApiError."""
     bad: list[Violation] = []
     limit = _limit(request.limit, bad)
     _refuse(bad)
@@ -77,7 +77,7 @@ def recent_queries(
 def slow_queries(
     request: metrics_pb2.ListSlowQueriesRequest,
 ) -> metrics_pb2.ListSlowQueriesRequest:
-    """The same request with its limit filled in. Raises ApiError."""
+    """Return the request with its limit filled in. Raises ApiError."""
     bad: list[Violation] = []
     limit = _limit(request.limit, bad)
     _refuse(bad)
@@ -85,7 +85,7 @@ def slow_queries(
 
 
 def stream(request: metrics_pb2.StreamMetricsRequest) -> tuple[int | None, float]:
-    """The window in microseconds, None for all, and the interval in seconds. Raises ApiError."""
+    """Return the window in microseconds, or None, and the interval in seconds. Raises ApiError."""
     bad: list[Violation] = []
     window_us = _window(request, bad)
     interval_us = _interval(request, STREAM_INTERVAL_US, "100 ms", bad)
@@ -94,7 +94,7 @@ def stream(request: metrics_pb2.StreamMetricsRequest) -> tuple[int | None, float
 
 
 def watch(request: health_pb2.WatchDatabaseHealthRequest) -> float:
-    """The interval in seconds. Raises ApiError."""
+    """Return the interval in seconds. Raises ApiError."""
     bad: list[Violation] = []
     interval_us = _interval(request, WATCH_INTERVAL_US, "1 s", bad)
     _refuse(bad)
@@ -144,7 +144,7 @@ def _limit(limit: int, bad: list[Violation]) -> int:
 def _exact_us(duration: Duration) -> int | None:
     """Microseconds; None for a duration that is malformed or finer than that."""
     seconds, nanos = duration.seconds, duration.nanos
-    if abs(seconds) > LONGEST_S or abs(nanos) > 999_999_999 or nanos % 1000:
+    if abs(seconds) > MAX_DURATION_S or abs(nanos) > 999_999_999 or nanos % 1000:
         return None
     if seconds * nanos < 0:
         return None
