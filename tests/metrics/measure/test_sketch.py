@@ -73,7 +73,7 @@ def test_count_sum_min_max_and_mean_are_exact() -> None:
     assert sketch.mean == sum(values) / len(values)
 
 
-def test_one_by_one_is_the_same_as_many() -> None:
+def test_adding_one_by_one_equals_adding_many() -> None:
     values = [*sample("two peaks", 500), 0, 0]
     single = Sketch()
     for value in values:
@@ -82,7 +82,7 @@ def test_one_by_one_is_the_same_as_many() -> None:
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_merging_the_parts_is_the_same_as_the_whole(name: str) -> None:
+def test_merged_parts_equal_the_whole(name: str) -> None:
     values = sample(name)
     merged = sketch_of(values[:1_000])
     merged.merge(sketch_of(values[1_000:]))
@@ -90,14 +90,14 @@ def test_merging_the_parts_is_the_same_as_the_whole(name: str) -> None:
     assert merged == sketch_of(values)
 
 
-def test_merging_leaves_the_other_as_it_was() -> None:
+def test_merging_does_not_change_the_other() -> None:
     first, second = sketch_of([1, 2]), sketch_of([3])
     first.merge(second)
     first.add(3)
     assert second == sketch_of([3])
 
 
-def test_removing_what_was_added_is_as_if_it_had_not_been() -> None:
+def test_removing_an_added_value_restores_the_sketch() -> None:
     values = sample("exponential", 300)
     sketch = sketch_of([*values, 777])
     sketch.remove(777)
@@ -119,7 +119,7 @@ def test_removing_the_last_value_leaves_an_empty_sketch() -> None:
     assert (sketch.min, sketch.max, sketch.mean, sketch.quantile(0.5)) == (None,) * 4
 
 
-def test_no_values_have_no_quantile() -> None:
+def test_a_sketch_without_values_has_no_quantile() -> None:
     assert Sketch().quantile(0.99) is None
     assert Sketch().quantiles((0.5, 0.9)) == []
 
@@ -152,7 +152,7 @@ def test_a_quantile_outside_of_0_to_1_is_refused(q: float) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [0], [1], [0, 1, 7, 900_000_000], [2, 2, 2]])
-def test_a_message_gives_the_same_sketch_back(values: list[int]) -> None:
+def test_a_message_holds_the_whole_sketch(values: list[int]) -> None:
     message = sketch_of(values).to_proto()
     again = Sketch.from_proto(tracking_pb2.Sketch.FromString(message.SerializeToString()))
     assert again == sketch_of(values)

@@ -1,4 +1,4 @@
-"""A funnel of one actor, for tests: events in seconds after NOW, in the order they arrive."""
+"""A funnel of one actor, for tests: events in seconds after NOW, in order of arrival."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from metrics_service.state.funnel.funnel import FunnelFold
 from tests.metrics.state.log import NOW, SECOND
 
 VIEW, START, COMPLETE, CONFIRM, GIVE_UP = range(5)
-# What, and how many seconds after NOW.
+# The step, and its seconds after NOW.
 Events = list[tuple[int, float]]
 
 
 def funnel_of(events: Events, actor: str = "s") -> FunnelFold:
-    """A funnel that has seen events of one actor, as they happened."""
+    """Return a funnel with the events of one actor."""
     fold = FunnelFold()
     fold.advance(NOW, 0)
     send(fold, events, actor)
@@ -29,6 +29,6 @@ def send(fold: FunnelFold, events: Events, actor: str = "s") -> None:
 
 
 def parts(cell: FunnelCell) -> tuple[int, int, int, int]:
-    """(entered, converted, abandoned, open)."""
+    """Return (entered, converted, abandoned, open)."""
     assert cell.entered == cell.converted + cell.abandoned + cell.open
     return cell.entered, cell.converted, cell.abandoned, cell.open

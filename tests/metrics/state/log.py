@@ -1,4 +1,4 @@
-"""A log for tests of the fold: builds records, and keeps what was applied."""
+"""A log for tests of the fold: builds records and applies them to a state."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Flow = event_pb2.FlowStep
 
 
 class Log:
-    """Applies records to a state and remembers them. `now_us` is the receive time of the next,
-    `instance` and `epoch` say whose batches they are.
+    """Applies records to a state and keeps them. `now_us` is the receive time of the next record,
+    `instance` and `epoch` are those of its producer.
     """
 
     def __init__(self, now_us: int = NOW, seed: int = 0) -> None:
@@ -35,12 +35,12 @@ class Log:
         self._dice = random.Random(seed)
 
     def append(self, *events: event_pb2.Event, backfill: bool = False) -> None:
-        """A batch, received now."""
+        """Append a batch, received now."""
         payload = event_pb2.EventList(events=events).SerializeToString()
         self.append_payload(payload, len(events), backfill=backfill)
 
     def append_payload(self, payload: bytes, count: int, *, backfill: bool = False) -> None:
-        """A batch of these bytes."""
+        """Append a batch of these bytes."""
         self._apply(
             LogRecord(
                 len(self.records) + 1,
@@ -57,7 +57,7 @@ class Log:
         )
 
     def tick(self, at_us: int | None = None) -> None:
-        """Time passes, second by second, until at_us."""
+        """Append a tick per second until at_us."""
         until_us = self.now_us if at_us is None else at_us
         while self.now_us + SECOND < until_us:
             self.now_us += SECOND
@@ -65,21 +65,21 @@ class Log:
         self.jump(until_us)
 
     def jump(self, at_us: int) -> None:
-        """A tick after nothing was written for a while."""
+        """Append one tick, as after a time in which nothing was written."""
         self.now_us = at_us
         self._apply(LogRecord(len(self.records) + 1, self.now_us, "tick"))
 
     def unclean_end(self, instance: str = "i", epoch: int = 0) -> None:
-        """A producer ended without a Goodbye."""
+        """Append the end of a producer without a Goodbye."""
         position = len(self.records) + 1
         self._apply(LogRecord(position, self.now_us, "unclean_end", instance=instance, epoch=epoch))
 
     def event_id(self) -> bytes:
-        """An id nothing else has."""
+        """Return a new id."""
         return self._dice.randbytes(16)
 
     def view(self, time_us: int, session: str = "s", user: str = "") -> event_pb2.Event:
-        """Somebody looked at a package."""
+        """A user viewed a package."""
         viewed = event_pb2.PackageViewed(package_id="p", user_id=user)
         return self._event(time_us, session, package_viewed=viewed)
 
@@ -156,7 +156,7 @@ class Log:
         reason: str = "",
         kind: str = "",
     ) -> event_pb2.Event:
-        """A step as a front end saw it."""
+        """A step that a front end reports."""
         flow = Flow(
             step=step,
             booking_id=booking,
@@ -194,14 +194,14 @@ class Log:
         queries: int = 0,
         most: int = 0,
     ) -> event_pb2.Event:
-        """RPCs of one method ended, which ran so many queries; `most` is the most of one."""
+        """RPCs of one method ended; they ran `queries` queries, `most` is the most of one RPC."""
         entry = event_pb2.RpcTally.Entry(
             rpc=rpc, write=write, ok=ok, refused=refused, queries=queries, queries_max=most
         )
         return self._event(time_us, "", rpc_tally=event_pb2.RpcTally(entries=[entry]))
 
     def define(self, fingerprint: int, label: str, text: str = "") -> event_pb2.Event:
-        """What a fingerprint stands for; label is "model.operation"."""
+        """The definition of a fingerprint; label is "model.operation"."""
         model, _, operation = label.rpartition(".")
         definition = event_pb2.QueryDefinition(
             fingerprint=fingerprint, model=model, operation=operation, text=text
@@ -222,7 +222,7 @@ class Log:
         rows: int = 0,
         step_us: int = 0,
     ) -> event_pb2.Event:
-        """Queries of one fingerprint that ended alike, the first at at_us, then every step_us."""
+        """Queries of one fingerprint with the same outcome: at at_us, then every step_us."""
         timings = timings_of(
             list(execute_us),
             self.now_us if at_us is None else at_us,
@@ -246,7 +246,7 @@ class Log:
         blockers: Iterable[event_pb2.Blocker] = (),
         **fields: str,
     ) -> event_pb2.Event:
-        """A look, now, at a query that runs; it started running_us ago unless told."""
+        """An observation, now, of a running query; by default it started running_us ago."""
         running = event_pb2.RunningQuery(
             capture_id=capture_id,
             fingerprint=fingerprint,
@@ -264,7 +264,7 @@ class Log:
         execute_us: int,
         outcome: event_pb2.QueryOutcome.ValueType = event_pb2.QUERY_OUTCOME_OK,
     ) -> event_pb2.Event:
-        """A query ended that had been looked at."""
+        """An observed query ended."""
         event = self.queries([execute_us], outcome=outcome)
         event.query_timings.captures.add(index=0, capture_id=capture_id)
         return event
@@ -293,12 +293,12 @@ class Log:
 
 
 def revenue(log: Log, window_us: int | None = None) -> dict[str, metrics_pb2.Revenue]:
-    """What the metrics of a window say of each currency."""
+    """Return the revenue of a window by currency."""
     return {each.currency: each for each in log.state.metrics(window_us).business.revenue}
 
 
 def holder(pid: int = 77) -> event_pb2.Blocker:
-    """A session that holds a lock and does nothing."""
+    """An idle session that holds a lock."""
     return event_pb2.Blocker(
         pid=pid,
         application_name="report",
@@ -321,7 +321,7 @@ def timings_of(
     rows: int = 0,
     step_us: int = 0,
 ) -> event_pb2.QueryTimings:
-    """Columns of queries that ended alike."""
+    """Columns of queries with the same outcome."""
     count = len(execute_us)
     return event_pb2.QueryTimings(
         fingerprints=[fingerprint],

@@ -1,4 +1,4 @@
-"""Actors of the funnel: who gives up, whose window closes, who is late, and who leaves."""
+"""Actors of the funnel: abandonment, closing windows, late events, and leaving."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_new_view_keeps_an_actor_open() -> None:
     assert parts(fold.window(None)) == (1, 0, 1, 0)
 
 
-def test_a_late_step_within_the_window_takes_a_closed_abandonment_back() -> None:
+def test_a_late_step_within_the_window_revokes_an_abandonment() -> None:
     fold = funnel_of([(0, 0), (1, 60), (2, 120)])
     fold.advance(NOW + WINDOW_US + MINUTE, 0)
     assert parts(fold.window(None)) == (1, 0, 1, 0)
@@ -101,7 +101,7 @@ def test_a_converted_actor_leaves_too() -> None:
     assert parts(fold.window(None)) == (1, 1, 0, 0)
 
 
-def test_an_actor_that_came_back_stays_for_its_new_chain() -> None:
+def test_a_returning_actor_stays_for_its_new_chain() -> None:
     fold = funnel_of([(0, 0)])
     fold.advance(NOW + WINDOW_US + 1, 0)
     send(fold, [(0, 1_900)])
@@ -115,7 +115,7 @@ def test_an_actor_that_came_back_stays_for_its_new_chain() -> None:
     assert len(fold) == 0
 
 
-def test_an_event_older_than_all_that_is_kept_is_late_and_moves_nothing() -> None:
+def test_an_event_older_than_all_kept_events_is_late_and_changes_nothing() -> None:
     fold = funnel_of([(0, 100 + second) for second in range(MAX_EVENTS + 1)])
     assert fold.late == 0
     send(fold, [(0, 50), (1, 99)])
@@ -124,7 +124,7 @@ def test_an_event_older_than_all_that_is_kept_is_late_and_moves_nothing() -> Non
     assert sum(fold.window(None).unmatched) == 0
 
 
-def test_what_fell_out_of_an_actors_events_still_counts() -> None:
+def test_events_no_longer_kept_still_count() -> None:
     steps: Events = [(0, 0), (1, 1), (1, 2)]
     fold = funnel_of([*steps, *((1, 10 + second) for second in range(2 * MAX_EVENTS))])
     send(fold, [(2, 100), (3, 110)])
@@ -143,7 +143,7 @@ def test_too_many_actors_are_settled_early_and_counted() -> None:
     assert parts(fold.window(None)) == (5, 0, 5, 0)
 
 
-def test_an_actor_far_ahead_of_now_counts_of_all_times_only() -> None:
+def test_an_actor_far_ahead_of_now_counts_in_all_times_only() -> None:
     fold = funnel_of([(0, 0), (1, 10), (0, 7_200), (1, 7_210), (2, 7_220)])
     assert fold.window(None).reached == [1, 1, 1, 0]
     assert fold.window(HOUR).entered == 0

@@ -43,7 +43,7 @@ def test_an_average_is_rounded_half_to_even(amount: int, count: int, expected: i
     assert divide_half_even(amount, count) == expected
 
 
-def test_sums_beyond_what_a_message_holds_do_not_break_answers_or_checkpoints() -> None:
+def test_sums_beyond_an_int64_break_neither_answers_nor_checkpoints() -> None:
     log = Log()
     for number in range(3):
         log.append(
@@ -53,7 +53,7 @@ def test_sums_beyond_what_a_message_holds_do_not_break_answers_or_checkpoints() 
     assert list(log.state.dump())
 
 
-def test_what_a_front_end_reports_is_no_revenue_and_no_attempt() -> None:
+def test_front_end_steps_are_neither_revenue_nor_attempts() -> None:
     log = Log()
     confirm = log.flow(Flow.CONFIRM, NOW, booking="b")
     confirm.flow_step.amount_minor, confirm.flow_step.currency = 500, "EUR"
@@ -193,7 +193,7 @@ def test_a_front_ends_duration_is_used_only_where_the_service_saw_no_start() -> 
 @pytest.mark.parametrize(
     ("numerator", "denominator"), [(0, 10), (10, 10), (5, 20), (250, 1_000), (1, 1), (3, 7)]
 )
-def test_wilson_bounds_are_the_shares_that_the_sample_is_1_96_errors_away_from(
+def test_wilson_bounds_are_the_shares_1_96_errors_away_from_the_sample(
     numerator: int, denominator: int
 ) -> None:
     answer = rate(numerator, denominator)
@@ -207,6 +207,6 @@ def test_wilson_bounds_are_the_shares_that_the_sample_is_1_96_errors_away_from(
     assert (answer.high == answer.value) == (numerator == denominator)
 
 
-def test_a_rate_of_nothing_is_absent() -> None:
+def test_a_rate_without_a_denominator_is_absent() -> None:
     answer = rate(0, 0)
     assert not any(answer.HasField(name) for name in ("value", "low", "high"))

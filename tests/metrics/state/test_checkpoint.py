@@ -1,4 +1,4 @@
-"""Checkpoints: a loaded state goes on as if it had never been stored, or is refused."""
+"""Checkpoints: a loaded state continues as if it had never been stored, or is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, 
 
 
 def busy() -> Log:
-    """A log with some of everything."""
+    """Return a log with records of every kind."""
     log = Log()
     log.append(log.define(1, "bookings.get", "SELECT"), log.queries([5, 600_000], rows=1))
     for number in range(40):
@@ -105,7 +105,7 @@ Rows = list[tuple[str, int, bytes]]
 
 
 def with_row(section: str, data: bytes) -> Rows:
-    """A good checkpoint, but for one row."""
+    """Return a valid checkpoint with one row replaced."""
     rows = [row for row in busy().state.dump() if row[0] != section]
     return [*rows, (section, 0, data)]
 

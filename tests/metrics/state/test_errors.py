@@ -110,7 +110,7 @@ def test_the_last_five_minutes_are_exact() -> None:
     assert log.state.errors().last_5_minutes == 0
 
 
-def test_the_last_five_minutes_do_not_hang_on_the_window_asked_for() -> None:
+def test_the_last_five_minutes_do_not_depend_on_the_requested_window() -> None:
     log = Log()
     log.append(log.refused(NOW))
     log.jump(NOW + 2 * MINUTE)
@@ -167,7 +167,7 @@ def test_errors_count_in_the_window_they_happened_in() -> None:
     assert log.state.errors(3 * HOUR).booking_errors == 1
 
 
-def test_names_of_errors_are_cut() -> None:
+def test_names_of_errors_are_truncated() -> None:
     log = Log()
     log.append(
         log.refused(NOW, "R" * 100_000, rpc="m" * 100_000),

@@ -25,7 +25,7 @@ def test_an_empty_state_answers_with_nothing() -> None:
     assert not metrics.HasField("window")
 
 
-def test_every_answer_says_of_when_it_is_and_of_which_window() -> None:
+def test_every_answer_states_its_time_and_its_window() -> None:
     log = Log()
     log.append(log.view(NOW))
     log.tick(NOW + 3 * SECOND)
@@ -115,7 +115,7 @@ def test_a_view_that_arrives_after_the_facts_it_came_before_is_matched() -> None
 def test_a_front_end_and_the_service_are_one_step_of_a_booking() -> None:
     log = Log()
     log.append(log.view(NOW), log.fact(Fact.STARTED, NOW + 1), log.fact(Fact.COMPLETED, NOW + 2))
-    # A second visit begins; what is said of the first booking again must not advance it.
+    # A second visit begins; repeated steps of the first booking must not advance it.
     log.append(
         log.view(NOW + 10),
         log.fact(Fact.STARTED, NOW + 11, booking="other"),
@@ -152,7 +152,7 @@ def test_a_booking_given_up_or_expired_is_an_abandonment(
     assert (log.state.funnel().abandoned, log.state.funnel().open) == (0, 1)
 
 
-def test_the_actor_is_the_session_else_the_user_else_nobody_seen_before() -> None:
+def test_the_actor_is_the_session_else_the_user_else_a_new_one() -> None:
     log = Log()
     log.append(
         log.view(NOW, "x", user="u"),
@@ -177,7 +177,7 @@ def test_windows_close_as_ticks_pass() -> None:
 
 
 @pytest.mark.parametrize("outage_begins_us", [NOW + MINUTE, NOW + 35 * MINUTE])
-def test_what_waited_through_an_outage_of_the_sink_finds_its_actors(outage_begins_us: int) -> None:
+def test_events_delayed_by_an_outage_of_the_sink_find_their_actors(outage_begins_us: int) -> None:
     log = Log()
     log.append(log.view(NOW), log.fact(Fact.STARTED, NOW + MINUTE))
     log.tick(outage_begins_us)
@@ -189,7 +189,7 @@ def test_what_waited_through_an_outage_of_the_sink_finds_its_actors(outage_begin
     assert log.state.metrics().quality.unmatched_steps == 0
 
 
-def test_history_that_is_loaded_moves_time_as_it_goes() -> None:
+def test_backfilled_events_advance_the_clock() -> None:
     log = Log()
     past = NOW - 300 * DAY
     log.append(log.view(past, "a"), log.fact(Fact.STARTED, past + MINUTE, "a"), backfill=True)
@@ -211,7 +211,7 @@ def test_history_that_is_loaded_moves_time_as_it_goes() -> None:
     assert log.state.funnel().entered == 3
 
 
-def test_history_never_moves_time_past_its_receipt() -> None:
+def test_backfilled_events_never_advance_the_clock_past_their_receipt() -> None:
     log = Log()
     log.append(log.view(NOW + DAY), backfill=True)
     assert log.state.as_of_us == NOW
@@ -219,7 +219,7 @@ def test_history_never_moves_time_past_its_receipt() -> None:
     assert log.state.as_of_us == NOW
 
 
-def test_a_backfilled_time_that_does_not_exist_is_quarantined() -> None:
+def test_a_backfilled_time_outside_of_the_calendar_is_quarantined() -> None:
     log = Log()
     log.append(log.queries([1], at_us=1 << 62), backfill=True)
     assert log.state.metrics().quality.quarantined_batches == 1

@@ -1,4 +1,4 @@
-"""The funnel's semantics: which events make which actor count where, and as what."""
+"""The semantics of the funnel: what each sequence of events counts as, and in which slot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.metrics.state.log import DAY, HOUR, NOW, SECOND
 
 
 class Case(NamedTuple):
-    """Events in the order they arrive, what is reached, and who is what an hour later."""
+    """Events in order of arrival, the steps reached, and the outcome an hour later."""
 
     why: str
     events: Events

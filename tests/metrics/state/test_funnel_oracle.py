@@ -1,4 +1,4 @@
-"""The funnel against an oracle that tries every chain: slow, obvious, and without any state."""
+"""The funnel compared with an oracle that tries every chain: slow, obvious and stateless."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from metrics_service.state.series.rings import MINUTE_US, SECOND_US
 
 STEPS = ("view", "start", "complete", "confirm")
 GIVE_UP = len(STEPS)
-# Small numbers, so that edges are met often: a window of 40 s, times in whole 5 s.
+# Small numbers, so that edges occur often: a window of 40 s, times in steps of 5 s.
 WINDOW_US = 40 * SECOND_US
 NOW_US = 1_800_000_000 * SECOND_US
 
-# (seconds after NOW, step): tuples sort by time, then by step, giving up last.
+# (seconds after NOW, step): tuples sort by time, then by step, abandonment last.
 Event = tuple[int, int]
 
 event = st.tuples(st.integers(0, 24).map(lambda n: 5 * n), st.integers(0, GIVE_UP))
@@ -26,7 +26,7 @@ actors = st.lists(st.lists(event, max_size=MAX_EVENTS), min_size=1, max_size=4)
 
 
 class Figures(NamedTuple):
-    """What a funnel comes to."""
+    """The figures of a funnel."""
 
     reached: list[int]
     abandoned: int
@@ -53,7 +53,7 @@ def best_chain(events: list[Event]) -> list[int]:
 
 
 def is_matched(events: list[Event], position: int) -> bool:
-    """Whether a step goes on from any chain before it."""
+    """Return whether a step extends any chain before it."""
     time_s, step = events[position]
     if step == 0:
         return True
@@ -89,7 +89,7 @@ def has_given_up(events: list[Event]) -> bool:
 
 @lru_cache(maxsize=64)
 def outcome(events: tuple[Event, ...]) -> tuple[list[int], bool, list[Event]]:
-    """The best chain of sorted events, whether the actor has given up, unmatched events."""
+    """Return the best chain of sorted events, whether it is abandoned, and unmatched events."""
     ordered = list(events)
     unmatched = [
         event
@@ -149,7 +149,7 @@ def send(fold: FunnelFold, actor: int, events: Iterable[Event]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(actors, st.integers(120, 200))
-def test_in_any_order_of_arrival_it_is_the_oracles(
+def test_the_funnel_equals_the_oracle_in_any_order_of_arrival(
     events_by_actor: list[list[Event]], as_of_s: int
 ) -> None:
     fold = FunnelFold(STEPS, WINDOW_US)
@@ -161,10 +161,10 @@ def test_in_any_order_of_arrival_it_is_the_oracles(
 
 @settings(max_examples=60, deadline=None)
 @given(actors, st.lists(st.integers(0, 15), max_size=6))
-def test_at_every_moment_it_is_the_oracles(
+def test_the_funnel_equals_the_oracle_at_every_moment(
     events_by_actor: list[list[Event]], delays: list[int]
 ) -> None:
-    """Events arrive in the order of time, some of them late, while time passes."""
+    """Events arrive in order of time, some late, while the clock advances."""
     fold = FunnelFold(STEPS, WINDOW_US)
     arrivals = sorted(
         (time_s + (delays[number % len(delays)] if delays else 0), actor, number)
@@ -173,7 +173,7 @@ def test_at_every_moment_it_is_the_oracles(
     )
     seen: list[list[Event]] = [[] for _ in events_by_actor]
     for arrived_s in range(0, 200, 5):
-        # Nobody leaves: an oracle that forgets would prove less.
+        # No actor leaves: the oracle does not model that.
         fold.advance(NOW_US + arrived_s * SECOND_US, 0)
         while arrivals and arrivals[0][0] <= arrived_s:
             _, actor, number = arrivals.pop(0)
@@ -186,7 +186,7 @@ def test_at_every_moment_it_is_the_oracles(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(event, min_size=MAX_EVENTS, max_size=3 * MAX_EVENTS))
-def test_of_any_number_of_events_in_order_it_is_the_oracles(events: list[Event]) -> None:
+def test_the_funnel_equals_the_oracle_for_any_number_of_ordered_events(events: list[Event]) -> None:
     fold = FunnelFold(STEPS, WINDOW_US)
     fold.advance(NOW_US + 150 * SECOND_US, 0)
     send(fold, 0, sorted(events))
@@ -196,7 +196,7 @@ def test_of_any_number_of_events_in_order_it_is_the_oracles(events: list[Event])
 
 @settings(max_examples=60, deadline=None)
 @given(actors)
-def test_once_every_window_has_closed_nobody_is_open_and_nobody_is_kept(
+def test_no_actor_is_open_or_kept_once_every_window_has_closed(
     events_by_actor: list[list[Event]],
 ) -> None:
     fold = FunnelFold(STEPS, WINDOW_US)

@@ -1,4 +1,4 @@
-"""Data quality: what is repeated, impossible, unreadable or lost is counted, and does no harm."""
+"""Data quality: repeated, impossible, unreadable, lost events are counted and change no figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metrics_service.state.fold import State
 from tests.metrics.state.log import DAY, NOW, SECOND, Fact, Log
 
 
-def test_the_same_event_counts_once() -> None:
+def test_a_repeated_event_counts_once() -> None:
     log = Log()
     viewed, fact = log.view(NOW), log.fact(Fact.CONFIRMED, NOW, confirm_us=NOW, amount=7)
     log.append(viewed, fact, viewed)
@@ -47,7 +47,7 @@ def test_events_without_an_id_are_all_counted() -> None:
     ("offset_us", "skewed"),
     [(60 * SECOND, 0), (60 * SECOND + 1, 1), (-DAY, 0), (-DAY - 1, 1)],
 )
-def test_telemetry_that_cannot_be_true_gets_the_receive_time(offset_us: int, skewed: int) -> None:
+def test_implausible_telemetry_gets_the_receive_time(offset_us: int, skewed: int) -> None:
     log = Log()
     log.append(log.refused(NOW + offset_us))
     metrics = log.state.metrics()
@@ -74,7 +74,7 @@ def test_a_batch_that_does_not_parse_takes_its_position_and_is_counted() -> None
 
 
 @pytest.mark.parametrize("time_us", [-(1 << 63), (1 << 63) - 1])
-def test_a_fact_at_a_time_that_does_not_exist_is_quarantined(time_us: int) -> None:
+def test_a_fact_at_a_time_outside_of_the_calendar_is_quarantined(time_us: int) -> None:
     log = Log()
     log.append(log.fact(Fact.STARTED, NOW), log.fact(Fact.STARTED, time_us))
     metrics = log.state.metrics()
@@ -82,15 +82,15 @@ def test_a_fact_at_a_time_that_does_not_exist_is_quarantined(time_us: int) -> No
     assert metrics.funnel.bookings_started == 0
 
 
-def test_an_event_of_a_newer_schema_is_counted_and_does_no_harm() -> None:
+def test_an_event_of_a_newer_schema_is_counted_and_otherwise_ignored() -> None:
     log = Log()
-    # Field 39 of Event, of which this schema knows nothing.
+    # Field 39 of Event, which this schema does not define.
     log.append_payload(b"\x0a\x04\xba\x02\x01x", 1)
     quality = log.state.metrics().quality
     assert (quality.events, quality.telemetry_events, quality.quarantined_batches) == (1, 1, 0)
 
 
-def test_losses_and_unclean_ends_are_data() -> None:
+def test_losses_and_unclean_ends_are_counted() -> None:
     log = Log()
     log.append(log.loss(3, 40), log.loss(1, 2))
     log.unclean_end()
@@ -98,7 +98,7 @@ def test_losses_and_unclean_ends_are_data() -> None:
     assert (quality.dropped_events, quality.dropped_timings, quality.unclean_ends) == (4, 42, 1)
 
 
-def test_losses_beyond_what_a_message_holds_stop_at_its_limit() -> None:
+def test_losses_beyond_an_int64_stop_at_its_limit() -> None:
     log = Log()
     limit = (1 << 63) - 1
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from protos.tracking.v1 import event_pb2
 NOW_US = 1_800_000_000 * SECOND_US
 
 names = st.sampled_from(["", "a", "b", "c"])
-# Around a batch's receive time, with all that clocks and queues may do to it.
+# Around a batch's receive time: clocks may be wrong and queues may delay.
 offsets_us = st.one_of(
     st.integers(-90, 5).map(lambda seconds: seconds * SECOND_US),
     st.integers(-40, 40).map(lambda minutes: minutes * MINUTE_US),
@@ -23,8 +25,11 @@ offsets_us = st.one_of(
 durations_us = st.one_of(
     st.integers(0, 3_000), st.sampled_from([500_000, 500_001, 1_000_000, 2_000_001])
 )
-# 0 is none.
+# 0 means none.
 captures = st.integers(0, 4)
+
+Body = dict[str, Any]
+"""An event's body by the name of its field."""
 
 
 @st.composite
@@ -45,7 +50,7 @@ def timings(draw: st.DrawFn, received_us: int) -> event_pb2.QueryTimings:
         execute_us=column(durations_us),
         rows=column(st.integers(0, 5)),
         batch_size=column(st.just(0)),
-        outcome=column(st.integers(0, 7)),  # type: ignore[arg-type]  # Newer ones, too.
+        outcome=column(st.integers(0, 7)),  # type: ignore[arg-type]  # Unknown ones, too.
         sqlstate=column(st.integers(0, 2)),
         sqlstates=["23505", "08006"],
         internal=[bool(each) for each in column(st.integers(0, 1))],
@@ -56,78 +61,94 @@ def timings(draw: st.DrawFn, received_us: int) -> event_pb2.QueryTimings:
     )
 
 
+def facts(time_us: int) -> st.SearchStrategy[Body]:
+    """Two bookings for each payment."""
+    booking = st.builds(
+        event_pb2.BookingFact,
+        transition=st.integers(0, 9),
+        booking_id=names,
+        package_id=names,
+        user_id=names,
+        hold_time_us=st.sampled_from([0, time_us - SECOND_US]),
+        complete_time_us=st.sampled_from([0, time_us]),
+        confirm_time_us=st.sampled_from([0, time_us - 40 * MINUTE_US]),
+        amount_minor=st.integers(-10, 10_000),
+        currency=st.sampled_from(["EUR", "JPY"]),
+    ).map(lambda each: {"booking": each})
+    payment = st.builds(
+        event_pb2.PaymentFact,
+        kind=st.integers(0, 5),
+        amount_minor=st.integers(0, 500),
+        currency=st.just("EUR"),
+        confirm_time_us=st.sampled_from([0, time_us]),
+    ).map(lambda each: {"payment": each})
+    return st.integers(0, 2).flatmap(lambda each: payment if each == 2 else booking)
+
+
+def steps_and_refusals() -> st.SearchStrategy[Body]:
+    view = st.builds(event_pb2.PackageViewed, user_id=names)
+    flow = st.builds(
+        event_pb2.FlowStep,
+        step=st.integers(0, 6),
+        user_id=names,
+        booking_id=names,
+        duration_us=st.integers(-1, 3) | durations_us,
+    )
+    refused = st.builds(
+        event_pb2.RpcRefused,
+        reason=names,
+        kind=st.sampled_from(["booking", "payment", "other"]),
+        code=st.integers(-1, 18),
+        counts_as_error=st.booleans(),
+    )
+    return st.one_of(
+        view.map(lambda each: {"package_viewed": each}),
+        flow.map(lambda each: {"flow_step": each}),
+        refused.map(lambda each: {"rpc_refused": each}),
+    )
+
+
+def queries(received_us: int) -> st.SearchStrategy[Body]:
+    definition = st.builds(
+        event_pb2.QueryDefinition, fingerprint=st.integers(1, 3), operation=st.just("o")
+    )
+    running = st.builds(
+        event_pb2.RunningQuery,
+        capture_id=captures,
+        fingerprint=st.integers(0, 3),
+        start_time_us=offsets_us.map(lambda offset_us: received_us + offset_us),
+        running_us=durations_us,
+        pid=st.integers(-1, 3),
+        blockers=st.lists(st.just(event_pb2.Blocker(pid=1, query="UPDATE")), max_size=7),
+    )
+    plan = st.builds(event_pb2.QueryPlan, fingerprint=st.integers(0, 3), plan=names)
+    return st.one_of(
+        definition.map(
+            lambda each: {"query_definitions": event_pb2.QueryDefinitions(definitions=[each])}
+        ),
+        running.map(lambda each: {"running_query": each}),
+        plan.map(lambda each: {"query_plan": each}),
+        timings(received_us).map(lambda each: {"query_timings": each}),
+    )
+
+
 @st.composite
 def event(draw: st.DrawFn, received_us: int) -> event_pb2.Event:
-    made = event_pb2.Event(
-        # Few of them, so that duplicates are met.
-        event_id=draw(st.integers(0, 60)).to_bytes(16, "big"),
-        time_us=received_us + draw(offsets_us),
-        session_id=draw(names),
-    )
-    body = draw(st.integers(0, 9))
-    if body <= 1:
-        made.booking.CopyFrom(
-            event_pb2.BookingFact(
-                transition=draw(st.integers(0, 9)),  # type: ignore[arg-type]  # Any of them.
-                booking_id=draw(names),
-                package_id=draw(names),
-                user_id=draw(names),
-                hold_time_us=draw(st.sampled_from([0, made.time_us - SECOND_US])),
-                complete_time_us=draw(st.sampled_from([0, made.time_us])),
-                confirm_time_us=draw(st.sampled_from([0, made.time_us - 40 * MINUTE_US])),
-                amount_minor=draw(st.integers(-10, 10_000)),
-                currency=draw(st.sampled_from(["EUR", "JPY"])),
-            )
-        )
-    elif body == 2:
-        made.payment.CopyFrom(
-            event_pb2.PaymentFact(
-                kind=draw(st.integers(0, 5)),  # type: ignore[arg-type]  # Any of them.
-                amount_minor=draw(st.integers(0, 500)),
-                currency="EUR",
-                confirm_time_us=draw(st.sampled_from([0, made.time_us])),
-            )
-        )
-    elif body == 3:
-        made.package_viewed.CopyFrom(event_pb2.PackageViewed(user_id=draw(names)))
-    elif body == 4:
-        made.flow_step.CopyFrom(
-            event_pb2.FlowStep(
-                step=draw(st.integers(0, 6)),  # type: ignore[arg-type]  # Any of them.
-                user_id=draw(names),
-                booking_id=draw(names),
-                duration_us=draw(st.integers(-1, 3) | durations_us),
-            )
-        )
-    elif body == 5:
-        made.rpc_refused.CopyFrom(
-            event_pb2.RpcRefused(
-                reason=draw(names),
-                kind=draw(st.sampled_from(["booking", "payment", "other"])),
-                code=draw(st.integers(-1, 18)),
-                counts_as_error=draw(st.booleans()),
-            )
-        )
-    elif body == 6:
-        made.query_definitions.definitions.add(fingerprint=draw(st.integers(1, 3)), operation="o")
-    elif body == 7:
-        made.running_query.CopyFrom(
-            event_pb2.RunningQuery(
-                capture_id=draw(captures),
-                fingerprint=draw(st.integers(0, 3)),
-                start_time_us=received_us + draw(offsets_us),
-                running_us=draw(durations_us),
-                pid=draw(st.integers(-1, 3)),
-                blockers=[event_pb2.Blocker(pid=1, query="UPDATE")] * draw(st.integers(0, 7)),
-            )
-        )
-    elif body == 8:
-        made.query_plan.CopyFrom(
-            event_pb2.QueryPlan(fingerprint=draw(st.integers(0, 3)), plan=draw(names))
-        )
+    time_us = received_us + draw(offsets_us)
+    kind = draw(st.integers(0, 9))
+    if kind <= 2:
+        body = draw(facts(time_us))
+    elif kind <= 5:
+        body = draw(steps_and_refusals())
     else:
-        made.query_timings.CopyFrom(draw(timings(received_us)))
-    return made
+        body = draw(queries(received_us))
+    return event_pb2.Event(
+        # Few ids, so that duplicates occur.
+        event_id=draw(st.integers(0, 60)).to_bytes(16, "big"),
+        time_us=time_us,
+        session_id=draw(names),
+        **body,
+    )
 
 
 @st.composite

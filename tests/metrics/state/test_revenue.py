@@ -23,7 +23,7 @@ def test_a_refund_corrects_the_window_of_its_confirmation() -> None:
     assert revenue(log)["EUR"].refunded_minor == 400
 
 
-def test_money_that_was_no_revenue_is_not_refunded_from_it() -> None:
+def test_a_refund_of_money_that_was_not_revenue_changes_no_revenue() -> None:
     log = Log()
     log.append(log.fact(Fact.CONFIRMED, NOW, confirm_us=NOW, amount=900), log.refund(NOW, 400, 0))
     assert revenue(log)["EUR"].refunded_minor == 0
@@ -56,7 +56,7 @@ def test_a_move_to_cheaper_days_lowers_net_revenue_when_the_difference_is_paid_b
 
 
 @pytest.mark.parametrize("transition", [Fact.RESCHEDULED, Fact.EXTENDED], ids=["moved", "extended"])
-def test_a_change_of_dates_or_of_time_left_moves_no_figure(
+def test_rescheduling_and_extending_change_no_figure(
     transition: Fact.Transition.ValueType,
 ) -> None:
     log = Log()
@@ -97,7 +97,7 @@ def test_a_change_of_dates_or_of_time_left_moves_no_figure(
     [Payment.AUTHORISED, Payment.CAPTURED, Payment.FAILED, Payment.REFUND_DUE],
     ids=Payment.Kind.Name,
 )
-def test_a_payment_that_is_no_balance_and_no_refund_moves_no_money(
+def test_a_payment_that_is_neither_balance_nor_refund_changes_no_sum(
     kind: Payment.Kind.ValueType,
 ) -> None:
     log = Log()
@@ -116,7 +116,7 @@ def test_a_refund_alone_has_no_average() -> None:
     assert (euro.net_minor, euro.HasField("average_minor")) == (-400, False)
 
 
-def test_sums_beyond_what_a_message_holds_are_the_same_after_a_restart() -> None:
+def test_sums_beyond_an_int64_are_the_same_after_a_restart() -> None:
     log = Log()
     for booking in ("a", "b"):
         log.append(log.fact(Fact.CONFIRMED, NOW, booking=booking, amount=(1 << 63) - 1))

@@ -130,7 +130,7 @@ def test_a_long_window_is_the_sum_of_its_finest_slots_wherever_it_ends() -> None
 
 
 @pytest.mark.parametrize("ahead_us", [10 * SECOND, 2 * MINUTE, 50 * MINUTE])
-def test_what_is_ahead_of_now_is_shown_when_it_is_due(ahead_us: int) -> None:
+def test_a_figure_ahead_of_now_is_shown_at_its_time(ahead_us: int) -> None:
     made = rings()
     add(made, NOW + ahead_us)
     assert made.window(HOUR).value == 0
@@ -148,7 +148,7 @@ def test_a_correction_reaches_a_slot_that_was_closed() -> None:
     assert [made.window(window).value for window in (HOUR, DAY, 30 * DAY, None)] == [3, 3, 3, 3]
 
 
-def test_a_figure_older_than_every_ring_counts_of_all_times_only() -> None:
+def test_a_figure_older_than_every_ring_counts_in_all_times_only() -> None:
     made = rings()
     add(made, NOW - 31 * DAY)
     assert made.window(30 * DAY).value == 0
@@ -197,7 +197,7 @@ def test_rows_of_an_unknown_ring_are_refused() -> None:
         rings().load("totals.5s", 0, b"1")
 
 
-def test_a_read_decodes_few_slots_and_none_that_did_not_change() -> None:
+def test_a_read_decodes_few_slots_and_no_unchanged_ones() -> None:
     decoded = 0
 
     def decode(data: bytes) -> Total:
@@ -220,8 +220,8 @@ def test_a_read_decodes_few_slots_and_none_that_did_not_change() -> None:
     assert decoded == 0
 
 
-def test_a_sum_that_was_kept_never_hides_what_came_later() -> None:
-    """Random figures, early and late, read and prepared in between, against a plain sum."""
+def test_a_kept_sum_never_hides_later_figures() -> None:
+    """Random figures, early and late, with reads and prepare() in between, equal a plain sum."""
     rng = random.Random(7)
     made = rings(NOW)
     now_us, figures = NOW, list[tuple[int, int]]()

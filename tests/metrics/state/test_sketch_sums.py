@@ -1,4 +1,4 @@
-"""Sketches add up: in whatever parts and order values come, the sketch is the same."""
+"""Sketches add up: the sketch does not depend on the order or the parts of its values."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def recent(
     return list(log.state.recent_queries(request).queries)
 
 
-def test_recent_queries_are_newest_first_with_all_their_parts() -> None:
+def test_recent_queries_are_newest_first_with_all_their_fields() -> None:
     log = Log()
     event = log.queries([7_250], fingerprint=3, rows=4, pool_wait_us=1_500)
     timings = event.query_timings
@@ -92,7 +92,7 @@ def test_recent_queries_of_a_hostile_size_stay_bounded_in_bytes() -> None:
     assert (newest.execute_ms, newest.sqlstate, len(others)) == (0.03, "xxxxx", 8)
 
 
-def test_starts_that_cannot_be_true_get_the_receive_time() -> None:
+def test_implausible_starts_get_the_receive_time() -> None:
     log = Log()
     log.append(
         log.queries([1], at_us=NOW + MINUTE),

@@ -45,7 +45,7 @@ def test_every_kept_window_has_its_own_count() -> None:
     assert rpcs(log, DAY) == rpcs(log) == [("b/Get", 3, 59, 59 / 3, 50)]
 
 
-def test_a_flood_of_method_names_is_bounded_and_told_and_loses_no_known_method() -> None:
+def test_a_flood_of_method_names_is_bounded_and_counted_and_keeps_known_methods() -> None:
     log = Log()
     log.append(log.tally(NOW, 1, rpc="b/Get", queries=1_000, most=1_000))
     flood = [log.tally(NOW, 2, rpc=f"m{number}", queries=1, most=1) for number in range(5_000)]
@@ -83,7 +83,7 @@ def test_a_method_without_a_usable_name_or_without_an_rpc_is_not_shown() -> None
     assert log.state.metrics().quality.evicted["rpcs"] == 2
 
 
-def test_counts_beyond_what_a_message_holds_stop_at_its_limit() -> None:
+def test_counts_beyond_an_int64_stop_at_its_limit() -> None:
     log = Log()
     for _ in range(3):
         log.append(log.tally(NOW, MOST, MOST, rpc="b/Get", queries=MOST, most=MOST))

@@ -1,4 +1,4 @@
-"""Slow queries: the slowest ended ones, those that still run, and what was seen of them."""
+"""Slow queries: the slowest ended ones, those that still run, and their observations."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_running_query_shows_what_it_waits_for() -> None:
     )
 
 
-def test_running_queries_come_before_ended_ones_longest_first_and_the_newest_look_holds() -> None:
+def test_running_queries_come_before_ended_ones_longest_first_as_last_observed() -> None:
     log = Log()
     log.append(log.queries([9_000 * MS]))
     log.append(log.running(1, 500 * MS), log.running(2, 800 * MS))
@@ -140,7 +140,7 @@ def test_running_queries_come_before_ended_ones_longest_first_and_the_newest_loo
     assert [len(each.look.blockers) for each in found] == [1, 0, 0]
 
 
-def test_an_ended_query_keeps_its_last_look() -> None:
+def test_an_ended_query_keeps_its_last_observation() -> None:
     log = Log()
     log.append(log.running(5, 500 * MS), log.running(5, 1_000 * MS, blockers=[holder()]))
     log.append(log.ended(5, 1_700 * MS))
@@ -150,7 +150,7 @@ def test_an_ended_query_keeps_its_last_look() -> None:
     assert answer.look.blockers[0].pid == 77
 
 
-def test_a_look_that_comes_after_the_end_is_joined_and_opens_nothing() -> None:
+def test_an_observation_after_the_end_is_added_to_the_ended_query() -> None:
     log = Log()
     # A batch holds its timings first.
     log.append(log.ended(5, 700 * MS), log.running(5, 500 * MS, blockers=[holder()]))
@@ -172,7 +172,7 @@ def test_only_the_end_in_the_same_process_ends_a_running_query() -> None:
     assert instances == [("booking-1", True), ("booking-2", True), ("booking-2", False)]
 
 
-def test_what_a_process_ran_goes_with_it() -> None:
+def test_running_queries_of_an_ended_process_are_dropped() -> None:
     log = Log()
     log.append(log.running(5, 600 * MS))
     log.unclean_end("booking-2")
@@ -182,7 +182,9 @@ def test_what_a_process_ran_goes_with_it() -> None:
 
 
 @pytest.mark.parametrize("next_event", ["running", "ended"])
-def test_a_new_epoch_ends_what_ran_in_the_older_and_takes_up_its_numbers(next_event: str) -> None:
+def test_a_new_epoch_drops_running_queries_of_the_older_one(
+    next_event: str,
+) -> None:
     log = Log()
     log.append(log.ended(4, 501 * MS), log.running(5, 600 * MS))
     log.epoch = 1
@@ -196,7 +198,7 @@ def test_a_new_epoch_ends_what_ran_in_the_older_and_takes_up_its_numbers(next_ev
     ]
 
 
-def test_a_running_query_is_given_up_an_hour_after_its_last_look() -> None:
+def test_a_running_query_is_dropped_an_hour_after_its_last_observation() -> None:
     log = Log()
     log.append(log.running(1, 600 * MS), log.running(2, 700 * MS))
     log.jump(NOW + HOUR // 2)
@@ -209,7 +211,7 @@ def test_a_running_query_is_given_up_an_hour_after_its_last_look() -> None:
     assert not slow(log.state)
 
 
-def test_running_queries_beyond_the_bound_push_out_the_longest_unseen() -> None:
+def test_running_queries_beyond_the_bound_evict_the_longest_unobserved() -> None:
     log = Log()
     for capture_id in range(1, MAX_RUNNING + 31):
         log.append(log.running(capture_id, (500 + capture_id) * MS), log.running(1, 2_000 * MS))
@@ -228,7 +230,7 @@ def test_the_newest_plan_of_a_fingerprint_is_shown_with_its_queries() -> None:
     assert plans == {800: "Index Scan", 700: "", 600: "Index Scan"}
 
 
-def test_plans_are_cut_at_a_line_and_bounded() -> None:
+def test_plans_are_truncated_at_a_line_and_bounded() -> None:
     log = Log()
     line = "  ->  Seq Scan on öffentlich\n"
     for fingerprint in range(MAX_PLANS + 5):
@@ -257,14 +259,14 @@ def test_a_query_keeps_its_name_when_its_definition_is_gone_or_late() -> None:
 
 @pytest.mark.parametrize("backfill", [False, True])
 @pytest.mark.parametrize("start_us", [-(1 << 63), 0, (1 << 63) - 1])
-def test_a_start_that_cannot_be_true_is_taken_from_the_age(start_us: int, backfill: bool) -> None:
+def test_an_implausible_start_is_computed_from_the_age(start_us: int, backfill: bool) -> None:
     log = Log()
     log.append(log.running(5, 800 * MS, start_us=start_us), backfill=backfill)
     (answer,) = slow(log.state)
     assert answer.query.start_time.ToMicroseconds() == NOW - 800 * MS
 
 
-def test_a_hostile_producer_is_cut_to_bounds() -> None:
+def test_a_hostile_producer_is_truncated_to_bounds() -> None:
     log = Log()
     huge = "ä" * 5_000
     blocker = event_pb2.Blocker(
@@ -298,7 +300,7 @@ def test_a_hostile_producer_is_cut_to_bounds() -> None:
     assert MAX_ANSWER_BYTES / 2 < whole.ByteSize() < MAX_ANSWER_BYTES + 10_000
 
 
-def test_timings_that_name_no_query_of_theirs_do_no_harm() -> None:
+def test_captures_of_queries_that_are_not_in_the_event_are_ignored() -> None:
     log = Log()
     event = log.ended(5, 600 * MS)
     timings = event.query_timings
@@ -314,7 +316,7 @@ def test_timings_that_name_no_query_of_theirs_do_no_harm() -> None:
     assert slow(log.state)[1].query.batch_size == (1 << 31) - 1
 
 
-def test_a_loaded_state_goes_on_as_the_whole_log() -> None:
+def test_a_loaded_state_continues_like_the_whole_log() -> None:
     log, dice = Log(), random.Random(11)
     loaded = State()
     for number in range(410):
@@ -337,7 +339,7 @@ def test_a_loaded_state_goes_on_as_the_whole_log() -> None:
     assert {each.running for each in slow(loaded)} == {True, False}
 
 
-def test_an_answer_says_of_when_it_is() -> None:
+def test_an_answer_states_its_time() -> None:
     log = Log()
     log.append(log.queries([600 * MS]))
     answer = log.state.slow_queries(metrics_pb2.ListSlowQueriesRequest())

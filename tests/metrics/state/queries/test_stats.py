@@ -63,7 +63,7 @@ def test_outcomes(
     figures = {name: getattr(total, name) for name in ("failed", "errors", "cancelled", "misuse")}
     assert figures == {name: 2 if name == figure else 0 for name in figures}
     assert (total.total, total.rows) == (2, 4)
-    # Durations of what was cancelled or misused say nothing about the database.
+    # Durations of cancelled and misused queries do not describe the database.
     assert (total.execute.count, total.pool_wait.count) == ((2, 2) if timed else (0, 0))
     assert total.slow_warning == int(timed)
 
@@ -86,7 +86,7 @@ def test_slow_is_counted_exactly(execute_us: int, warning: int, critical: int) -
     assert (total.slow_warning, total.slow_critical) == (warning, critical)
 
 
-def test_internal_queries_are_counted_apart() -> None:
+def test_internal_queries_are_counted_separately() -> None:
     log = Log()
     log.append(
         log.define(1, "bookings.get"),
@@ -122,7 +122,7 @@ def test_percentiles_of_an_operation_are_within_one_percent() -> None:
     assert group.pool_wait.p95_ms == pytest.approx(0.04, rel=0.01)
 
 
-def test_no_samples_are_absent_and_not_0() -> None:
+def test_percentiles_without_samples_are_absent_and_not_0() -> None:
     total = stats_of(Log()).total
     assert total.total == 0
     assert [field.name for field, _ in total.execute.ListFields()] == []
@@ -131,7 +131,7 @@ def test_no_samples_are_absent_and_not_0() -> None:
 def test_queries_count_in_the_slots_of_their_start() -> None:
     log = Log()
     log.jump(NOW + 20 * MINUTE)
-    # One a minute, over eleven slots of an event.
+    # One per minute, over eleven slots.
     log.append(log.queries([MS] * 11, at_us=NOW + 10 * MINUTE, step_us=MINUTE))
     assert stats_of(log, window_us=MINUTE).total.total == 1
     assert stats_of(log, window_us=5 * MINUTE + 10 * SECOND).total.total == 6
@@ -174,7 +174,7 @@ def test_labels_of_definitions() -> None:
     assert by_fingerprint["0000000000000002"].operation == "packages.search"
 
 
-def test_groups_are_ordered_and_limited_as_asked() -> None:
+def test_groups_are_ordered_and_limited_as_requested() -> None:
     log = Log()
     log.append(log.define(1, "a.many"), log.define(2, "b.slow"), log.define(3, "c.failing"))
     log.append(log.queries([MS] * 50, fingerprint=1))
