@@ -15,8 +15,7 @@ from rich.table import Column, Table
 from booking_service.admin import indexes
 from booking_service.admin.indexes import IndexState
 from booking_service.config import BookingSettings
-from booking_service.monitoring.probe import address
-from booking_service.storage.database import Database
+from booking_service.storage.database import Database, address
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from servicekit.migrations import migrate as apply_migrations
 from servicekit.migrations import rollback as take_back_migration

@@ -11,14 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 
 from booking_service.storage.connection import OwnConnection
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import (
-    ConnectionLost,
     DatabaseError,
     DatabaseUnavailable,
     translate_driver_errors,
@@ -26,14 +24,11 @@ from booking_service.storage.driver_errors import (
 from booking_service.storage.sql import QueryGroup
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
-from servicekit.start import StartError
 
 SCHEMA_VERSION: Final = "0005"
 """The newest migration that this code needs; the indexes (9xxx) are not needed to work."""
 
 DEADLINE_S: Final = 1.0
-OLDEST_SERVER: Final = 150000
-OLDEST_GOOD_SERVER: Final = 160000
 
 _SQL = QueryGroup("probe")
 _UNDEFINED_TABLE = "42P01"
@@ -189,44 +184,3 @@ async def schema_state(connection: OwnConnection) -> ProbeState:
             raise
         present = False
     return ProbeState.REACHABLE if present else ProbeState.SCHEMA_MISSING
-
-
-async def require_database(database: Database) -> None:
-    """Refuse to start without a database to work with. Raises StartError, one line."""
-    where = f"the booking database at {address(database.dsn)}"
-    try:
-        connection = await database.connect("start")
-    except DatabaseUnavailable as error:
-        hint = (
-            "run `make migrate`" if _is_absent(error) else "start it, or set BOOKING_DATABASE_URL"
-        )
-        raise StartError(f"{where} cannot be used: {error}; {hint}") from None
-    try:
-        with translate_driver_errors():
-            version = await connection.fetchval(_SQL.server_version)
-            state = await schema_state(connection)
-    except DatabaseUnavailable as error:
-        raise StartError(f"{where} cannot be used: {error}") from None
-    finally:
-        connection.terminate()
-    release = f"PostgreSQL {version // 10000}"
-    if version < OLDEST_SERVER:
-        raise StartError(f"{where} is {release}: 16 or newer is needed (15 works without plans)")
-    if version < OLDEST_GOOD_SERVER:
-        log.warning("old database server: plans of slow queries are not captured", server=release)
-    if state is ProbeState.SCHEMA_MISSING:
-        raise StartError(f"{where} is not migrated: run `make migrate`")
-
-
-def address(dsn: str) -> str:
-    """Where a database is, for people: host, port and name, never the password."""
-    parts = urlsplit(dsn)
-    try:
-        port = parts.port or 5432
-    except ValueError:
-        port = 5432
-    return f"{parts.hostname or 'localhost'}:{port}{parts.path or '/'}"
-
-
-def _is_absent(error: DatabaseUnavailable) -> bool:
-    return isinstance(error, ConnectionLost) and error.absent

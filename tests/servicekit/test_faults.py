@@ -18,7 +18,7 @@ import structlog
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from booking_service.server import report_faults
+from booking_service.monitoring.startup import report_faults
 from servicekit import logs
 
 if TYPE_CHECKING:

@@ -13,13 +13,8 @@ import pytest
 
 from booking_service.admin.indexes import FOLDER
 from booking_service.monitoring import probe as module
-from booking_service.monitoring.probe import (
-    SCHEMA_VERSION,
-    DatabaseProbe,
-    ProbeResult,
-    ProbeState,
-    require_database,
-)
+from booking_service.monitoring.probe import SCHEMA_VERSION, DatabaseProbe, ProbeResult, ProbeState
+from booking_service.monitoring.startup import require_database
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from protos.tracking.v1 import tracking_pb2

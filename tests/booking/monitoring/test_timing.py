@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from booking_service import server
+from booking_service.monitoring import startup
 from metrics_service.client.tracked import (
     TrackedConnection,
     default_tracker,
@@ -52,7 +52,7 @@ async def test_a_start_in_development_does_not_wait_for_ever_for_the_check(
 
     checks = (selftest.Check("stuck", stuck, ()),)
     monkeypatch.setattr(selftest, "CHECKS", checks)
-    monkeypatch.setattr(server, "COVERAGE_S", 0.5)
+    monkeypatch.setattr(startup, "COVERAGE_TIMEOUT_S", 0.5)
     with pytest.raises(StartError, match="could not be checked within"):
         async with running(booking_dsn, BOOKING_DEVELOPMENT="true"):
             pass

@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from booking_service.monitoring.probe import address
 from booking_service.storage import database as module
 from booking_service.storage.clock import SetClock
-from booking_service.storage.database import Database
+from booking_service.storage.database import Database, address
 from booking_service.storage.driver_errors import (
     Conflict,
     ConnectionLost,
