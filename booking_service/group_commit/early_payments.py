@@ -1,7 +1,7 @@
-"""What providers said of bookings that were not known yet: kept, and applied once one is.
+"""Keeps payment events of bookings that do not exist yet, and applies them once they do.
 
-A kept event waits for its booking and for nothing else, whichever of the two was committed first;
-applying it twice is no harm, since an event has one effect.
+The order of the two commits does not matter, and applying an event twice is harmless, since an
+event takes effect once.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 
 KEEP_EARLY: Final = timedelta(days=7)
-"""How long an event waits for its booking, and is kept when it could not be applied."""
+"""How long an event waits for its booking, and is kept after it was refused."""
 
-_early_payments = QueryGroup("early_payments")
+_EARLY_PAYMENTS: Final = QueryGroup("early_payments")
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyPayment:
-    """An event that came before its booking, and who told of it."""
+    """An event that arrived before its booking, and the caller that reported it."""
 
     command: RecordPayment
     caller: str
 
 
 async def keep(database: Database, early: Sequence[EarlyPayment]) -> None:
-    """Keeps events of bookings that are not known; one that is kept already stays as it is."""
+    """Keep events of unknown bookings; one that is kept already stays as it is."""
     commands = [each.command for each in early]
     async with database.connection() as connection:
         await connection.execute(
-            _early_payments.keep,
+            _EARLY_PAYMENTS.keep,
             [command.booking_id for command in commands],
             [command.provider for command in commands],
             [command.payment_id for command in commands],
@@ -53,7 +53,7 @@ async def keep(database: Database, early: Sequence[EarlyPayment]) -> None:
 
 
 async def find_matched(connection: Connection, limit: int) -> list[EarlyPayment]:
-    """Events whose booking has come, in the order in which they were said."""
+    """Return events whose booking exists now, in the order in which they arrived."""
     return [
         EarlyPayment(
             RecordPayment(
@@ -69,22 +69,22 @@ async def find_matched(connection: Connection, limit: int) -> list[EarlyPayment]
             ),
             row["caller"],
         )
-        for row in await connection.fetch(_early_payments.matched, limit)
+        for row in await connection.fetch(_EARLY_PAYMENTS.matched, limit)
     ]
 
 
 async def forget(connection: Connection, now: datetime) -> None:
-    """Forgets what was kept for long enough."""
-    await connection.execute(_early_payments.forget, now - KEEP_EARLY)
+    """Delete events that were kept for KEEP_EARLY."""
+    await connection.execute(_EARLY_PAYMENTS.forget, now - KEEP_EARLY)
 
 
 async def settle(connection: Connection, command: RecordPayment, refusal: str) -> None:
-    """Forgets an event that was applied; one that was refused is kept with the reason."""
+    """Delete an event that was applied; keep one that was refused, with the reason."""
     key = (
         *(command.booking_id, command.provider, command.payment_id),
         *(command.kind, command.refund_id),
     )
     if refusal:
-        await connection.execute(_early_payments.refused, *key, refusal)
+        await connection.execute(_EARLY_PAYMENTS.refused, *key, refusal)
     else:
-        await connection.execute(_early_payments.applied, *key)
+        await connection.execute(_EARLY_PAYMENTS.applied, *key)

@@ -1,4 +1,4 @@
-"""Domain events as facts for the metrics: framed protobuf, ready to be sealed and sent."""
+"""Encodes domain events as facts for the metrics: framed protobuf, ready to be sealed and sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 from booking_service.domain.booking import Booking, BookingEvent, Event, PaymentEvent
@@ -14,11 +14,11 @@ from booking_service.domain.instants import microseconds
 from booking_service.domain.package import Package
 from protos.tracking.v1 import event_pb2
 
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 
 
 def encode(events: Iterable[Event], packages: Mapping[UUID, Package], now: datetime) -> bytes:
-    """A serialised tracking.v1.EventList: every event with its package's type and place."""
+    """Return a serialised tracking.v1.EventList: each event with its package's type and place."""
     time_us = microseconds(now)
     facts = event_pb2.EventList()
     for event in events:
@@ -49,7 +49,7 @@ def _fill_booking(fact: event_pb2.BookingFact, event: BookingEvent, package: Pac
     fact.amount_minor = booking.price_minor
     fact.currency = booking.currency
     fact.refund_minor = booking.refund_minor or 0
-    # Free text stays in the booking: a fact carries codes alone.
+    # Free text stays in the booking: a fact carries only codes.
     fact.reason = booking.end_reason if _CODE.fullmatch(booking.end_reason) else ""
 
 

@@ -1,6 +1,6 @@
-"""First answers by request id: a request that was carried out is carried out once.
+"""Stores the answer to each request id, so that a repeated request takes effect once.
 
-An answer is kept in the transaction that did the work, for KEEP_ANSWERS.
+An answer is stored in the transaction that did the work, and kept for KEEP_ANSWERS.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from booking_service.storage.connection import Connection
 from booking_service.storage.sql import QueryGroup
 
 KEEP_ANSWERS: Final = timedelta(hours=24)
+
 SLOT_S: Final = 4 * 3600
 SLOTS: Final = 8
+"""Answers are stored in SLOTS partitions, each for SLOT_S in turn; an old one is emptied whole."""
 
-_idempotency = QueryGroup("idempotency")
+_IDEMPOTENCY: Final = QueryGroup("idempotency")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """Identifies a request of a caller; the same one is carried out once."""
+    """Identifies a request of a caller; a repeat has the same key."""
 
     caller: str
     rpc: str
@@ -33,26 +35,26 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """The first answer to a request, with a digest of what was asked."""
+    """The first answer to a request, with a digest of the request."""
 
     fingerprint: bytes
     answer: bytes
 
 
 def idempotency_slot(now: datetime) -> int:
-    """The partition in which the answers given at a time are kept."""
+    """Return the partition in which the answers given at a time are stored."""
     return int(now.timestamp()) // SLOT_S % SLOTS
 
 
 async def find_answers(
     connection: Connection, keys: Iterable[RequestKey], now: datetime
 ) -> dict[RequestKey, StoredAnswer]:
-    """First answers that are still kept."""
+    """Return the stored answers to these requests."""
     wanted = sorted(keys, key=lambda key: (key.caller, key.rpc, key.request_id))
     if not wanted:
         return {}
     found = await connection.fetch(
-        _idempotency.find,
+        _IDEMPOTENCY.find,
         [key.caller for key in wanted],
         [key.rpc for key in wanted],
         [key.request_id for key in wanted],
@@ -69,12 +71,12 @@ async def find_answers(
 async def save_answers(
     connection: Connection, answers: dict[RequestKey, StoredAnswer], now: datetime
 ) -> None:
-    """Keeps first answers; a DuplicateKey means that another copy of the service was faster."""
+    """Store first answers. DuplicateKey means that another process answered the request first."""
     slot = idempotency_slot(now)
     ordered = sorted(answers.items(), key=lambda item: str(item[0]))
     await write_all(
         connection,
-        _idempotency.create,
+        _IDEMPOTENCY.create,
         ordered,
         lambda item: (
             *(slot, item[0].caller, item[0].rpc, item[0].request_id),

@@ -38,7 +38,7 @@ from booking_service.storage import rows
 from booking_service.storage.connection import Connection, Record
 from booking_service.storage.sql import QueryGroup
 
-SWEEP_LIMIT: Final = 500
+MAX_SWEPT: Final = 500
 """Holds or stays that one ExpireHolds or FulfilStays ends at most."""
 
 _PACKAGES: Final = QueryGroup("packages")
@@ -183,7 +183,7 @@ async def _load_sweeps(
     )
     if lapsed:
         await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_lapsed, lapsed, now, SWEEP_LIMIT)
+            world, connection.fetch(_BOOKINGS.load_lapsed, lapsed, now, MAX_SWEPT)
         )
     ended = [
         (package_id, world.packages[package_id].today(now))
@@ -194,7 +194,7 @@ async def _load_sweeps(
     ]
     if ended:
         await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_ended, *_columns(ended, 2), SWEEP_LIMIT)
+            world, connection.fetch(_BOOKINGS.load_ended, *_columns(ended, 2), MAX_SWEPT)
         )
 
 

@@ -1,4 +1,4 @@
-"""Answers and refusals as bytes, so that a repeated request gets its first answer again."""
+"""Encodes answers and refusals as bytes, so that a repeated request gets its first answer again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from booking_service.domain.refusal import Refusal
 from booking_service.domain.review import Review
 from booking_service.domain.world import Answer, Reconciliation
 
-# The first byte says what follows as JSON; a tag is never given another meaning.
+# The first byte is the type of the JSON that follows; a tag is never reused for another type.
 _TAGS: Final[dict[bytes, Any]] = {
     b"V": Vendor,
     b"P": Package,

@@ -1,15 +1,13 @@
-"""Ends what time has ended: lapsed holds, stays that are over, answers kept long enough; and
-applies the payments that came before their booking.
+"""Expires lapsed holds, fulfils ended stays, drops old answers, and applies early payments.
 
-Hygiene, not correctness: a lapsed hold blocks no sale before the sweeper comes. It only finds the
-packages; commands do the work under the package lock, so that any number of copies may sweep at
+Nothing depends on it: a lapsed hold does not block a sale before it is swept. The sweeper only
+finds packages; commands do the work under the package lock, so any number of processes may sweep at
 once and each hold ends once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
@@ -21,33 +19,34 @@ from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
-from booking_service.group_commit.load import SWEEP_LIMIT
+from booking_service.group_commit.load import MAX_SWEPT
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DataRefused, LockTimeout
 from booking_service.storage.sql import QueryGroup
+from servicekit.background import BackgroundTask
 from servicekit.errors import ApiError
 
-PACKAGES_A_SWEEP: Final = 200
-"""Packages looked after in one sweep, the longest overdue first; the others come next time."""
+MAX_PACKAGES: Final = 200
+"""Packages in one sweep, the longest overdue first; the others follow in the next one."""
 
-ROUNDS_A_PACKAGE: Final = 20
-"""Commands for one package in one sweep, each ending SWEEP_LIMIT holds or stays."""
+MAX_ROUNDS: Final = 20
+"""Commands for one package in one sweep, each ending at most MAX_SWEPT holds or stays."""
 
-EARLY_PAYMENTS_A_SWEEP: Final = 200
-"""Payments applied in one sweep that came before their booking."""
+MAX_EARLY_PAYMENTS: Final = 200
+"""Payments applied in one sweep that arrived before their booking."""
 
 CALLER: Final = "sweeper"
 
-# No place on earth is further ahead of UTC.
-_FURTHEST_AHEAD: Final = timedelta(hours=14)
+# No time zone is further ahead of UTC.
+_MAX_UTC_OFFSET: Final = timedelta(hours=14)
 
-_SQL = QueryGroup("sweeper")
+_SWEEPER: Final = QueryGroup("sweeper")
 
 log = structlog.get_logger()
 
 
 class Commands(Protocol):
-    """Where commands are submitted: the command bus."""
+    """Submits commands: the command bus."""
 
     async def submit(self, command: Command, *, caller: str, rpc: str) -> Answer: ...
 
@@ -59,27 +58,23 @@ class Sweeper:
         self._database = database
         self._commands = commands
         self._interval_s = interval_s
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("sweeper")
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="sweeper")
+        self._task.start(self._run())
 
     async def stop(self) -> None:
-        """End; a command under way is finished by the bus."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        """Stop sweeping; the bus still carries out a command that was submitted."""
+        await self._task.stop()
 
     async def sweep(self) -> int:
-        """Sweep once and answer how many holds and stays ended. Raises what the database does."""
+        """Sweep once and return how many holds and stays ended. Raises what Database raises."""
         async with self._database.connection() as connection:
             now = await self._database.clock.now(connection)
-            lapsed = await connection.fetch(_SQL.lapsed_packages, now, PACKAGES_A_SWEEP)
-            latest = (now + _FURTHEST_AHEAD).date()
-            ended = await connection.fetch(_SQL.ended_packages, latest, PACKAGES_A_SWEEP)
-        # Before holds end: a paid one is kept.
+            lapsed = await connection.fetch(_SWEEPER.lapsed_packages, now, MAX_PACKAGES)
+            latest = (now + _MAX_UTC_OFFSET).date()
+            ended = await connection.fetch(_SWEEPER.ended_packages, latest, MAX_PACKAGES)
+        # Before holds expire, since a paid hold is kept.
         await self._apply_early_payments(now)
         swept = 0
         for row in lapsed:
@@ -92,25 +87,25 @@ class Sweeper:
 
     async def _end_all(self, command: ExpireHolds | FulfilStays) -> int:
         swept = 0
-        for _ in range(ROUNDS_A_PACKAGE):
+        for _ in range(MAX_ROUNDS):
             try:
                 ended = await self._commands.submit(
                     command, caller=CALLER, rpc=type(command).__name__
                 )
             except Refused as refused:
-                # Overloaded, or the package is locked: the next sweep comes anyway.
-                log.info("sweep put off", reason=str(refused.refusal.reason))
+                # Overloaded, or the package is locked: the next sweep tries again.
+                log.info("sweep_postponed", reason=str(refused.refusal.reason))
                 break
             if not isinstance(ended, int):
-                raise TypeError(f"{command} is answered with a number")
+                raise TypeError(f"{command} must be answered with a number")
             swept += ended
-            if ended < SWEEP_LIMIT:
+            if ended < MAX_SWEPT:
                 break
         return swept
 
     async def _apply_early_payments(self, now: datetime) -> None:
         async with self._database.connection() as connection:
-            matched = await early_payments.find_matched(connection, EARLY_PAYMENTS_A_SWEEP)
+            matched = await early_payments.find_matched(connection, MAX_EARLY_PAYMENTS)
             await early_payments.forget(connection, now)
         for early in matched:
             refusal = ""
@@ -120,32 +115,32 @@ class Sweeper:
                 )
             except Refused as refused:
                 if refused.refusal.reason is Reason.OVERLOADED:
-                    log.info("early payments put off")
+                    log.info("early_payments_postponed")
                     return
                 refusal = str(refused.refusal.reason)
             except DataRefused:
                 refusal = "INTERNAL"
             if refusal:
-                log.warning("early payment refused", reason=refusal)
+                log.warning("early_payment_refused", reason=refusal)
             async with self._database.connection() as connection:
                 await early_payments.settle(connection, early.command, refusal)
 
     async def _empty_next_slot(self, now: datetime) -> None:
-        """Empties the partition whose turn comes next: its answers are older than they are kept."""
+        """Empty the partition that is used next; its answers are all past their retention."""
         slot = idempotency_slot(now + timedelta(seconds=SLOT_S))
         async with self._database.connection() as connection:
-            if await connection.fetchval(_SQL.slot_in_use, slot):
-                await connection.execute(_SQL.empty_slot, slot)
+            if await connection.fetchval(_SWEEPER.slot_in_use, slot):
+                await connection.execute(_SWEEPER.empty_slot, slot)
 
     async def _run(self) -> None:
         while True:
             try:
                 await self.sweep()
             except LockTimeout:
-                log.info("sweep put off", reason="answers are being looked up")
+                log.info("sweep_postponed", reason="stored answers are being read")
             except (ApiError, DatabaseError) as error:
-                log.warning("sweep failed", reason=str(error))
+                log.warning("sweep_failed", reason=str(error))
             except Exception:
-                # The next one may do better.
-                log.exception("sweep failed")
+                # The next sweep tries again.
+                log.exception("sweep_failed")
             await asyncio.sleep(self._interval_s)

@@ -1,7 +1,6 @@
-"""What this process knows of its own database, told twice: to grpc.health.v1 here, and with every
-heartbeat to metrics_service. It needs neither to be there.
+"""Reports the state of this process's database: to grpc.health.v1, and in heartbeats.
 
-An RPC service stops serving when the probe fails or hangs or the schema is missing, never for a
+A service is NOT_SERVING when the probe fails or hangs or the schema is missing, never because of a
 percentile; "database" carries the verdict on the last five minutes.
 """
 
@@ -29,14 +28,15 @@ from metrics_service.client.host import (
     monitor_cost,
 )
 from protos.tracking.v1 import tracking_pb2
+from servicekit.background import BackgroundTask
 from servicekit.health import Health
 from servicekit.pauses import pause_between
 
 DATABASE: Final = "database"
-"""The name that grpc.health.v1 answers the verdict under."""
+"""The service name of grpc.health.v1 that carries the verdict."""
 
-LOOK_S: Final = 1.0
-"""How often the age of the probe's newest result is looked at."""
+AGE_CHECK_S: Final = 1.0
+"""How often the age of the probe's newest result is checked."""
 
 _GOOD: Final = (Status.HEALTHY, Status.DEGRADED)
 
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class HealthReporter:
-    """Judges at each result of the probe, and when none comes; `signals` is for heartbeats."""
+    """Judges the database at each result of the probe, and when results stop coming."""
 
     def __init__(
         self,
@@ -60,65 +60,52 @@ class HealthReporter:
         self._emitter = emitter
         self._criteria = criteria
         self._monotonic_ns = monotonic_ns
-        self._keeper = VerdictHysteresis(criteria, monotonic_ns=monotonic_ns)
+        self._verdict = VerdictHysteresis(criteria, monotonic_ns=monotonic_ns)
         self._result: ProbeResult | None = None
-        self._looked_ns: int | None = None
+        self._checked_ns: int | None = None
         # Pauses of this process since the newest result, which are not part of its age.
         self._paused_ns = 0
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("probe-age")
         self._health.set(DATABASE, False)
 
     def start(self, *, on_news: Callable[[], None]) -> None:
-        """Look at the probe's age from now on; on_news is called when that changes the verdict."""
-        self._task = asyncio.create_task(self._watch(on_news), name="probe watch")
+        """Check the probe's age from now on; call `on_news` when that changes the verdict."""
+        self._task.start(self._run(on_news))
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._task.stop()
 
     def on_probe(self, result: ProbeResult) -> bool:
-        """The database was looked at. Answers whether there is news that should not wait."""
+        """Judge a new result of the probe. Returns whether the verdict changed."""
         self._emitter.set_clock_offset_us(result.clock_offset_us)
         self._result = result
         now_ns = self._monotonic_ns()
         self._paused_ns = 0
-        if self._looked_ns is not None:
+        if self._checked_ns is not None:
             # A pause before this result is not part of its age, even if the next check ends it.
-            self._looked_ns = now_ns
+            self._checked_ns = now_ns
         return self._judge(result.to_proto(now_ns))
 
     @property
     def status(self) -> Status:
-        """The verdict as it is shown."""
-        return self._keeper.status
+        """The current verdict."""
+        return self._verdict.status
 
-    def look(self) -> bool:
-        """Judge anew if the probe's newest result is too old; to be called every LOOK_S. Answers
-        whether there is news that should not wait.
+    def check_age(self) -> bool:
+        """Judge again if the probe's newest result is too old; to be called every AGE_CHECK_S.
+
+        Returns whether the verdict changed.
         """
         now_ns = self._monotonic_ns()
         self._paused_ns += self._pause_ns(now_ns)
-        self._looked_ns = now_ns
+        self._checked_ns = now_ns
         probe = self._probed()
         return probe is not None and self._overdue(probe) and self._judge(probe)
-
-    def _judge(self, probe: tracking_pb2.Probe) -> bool:
-        answers = probe.result == tracking_pb2.Probe.REACHABLE and not self._overdue(probe)
-        for service in SERVICES:
-            self._health.set(service.full_name, answers)
-        news = self._keeper.update(judge(self._window.figures(), probe, self._criteria))
-        if news:
-            reasons = [reason.message for reason in self._keeper.reasons]
-            log.info("database health", status=self._keeper.status.name, reasons=reasons)
-        self._health.set(DATABASE, self._keeper.status in _GOOD)
-        return news
 
     def signals(
         self, database: Database, relay: OutboxRelay, inspector: QueryInspector | None = None
     ) -> tracking_pb2.Signals:
-        """The state of the database at this moment; counts are since the last call."""
+        """Return the state of the database for a heartbeat; counts are since the last call."""
         queries, operations = self._window.beat()
         return tracking_pb2.Signals(
             probe=self._probed(),
@@ -130,28 +117,39 @@ class HealthReporter:
             monitor=monitor_cost(database.tracker, self._emitter, inspector),
         )
 
+    def _judge(self, probe: tracking_pb2.Probe) -> bool:
+        answers = probe.result == tracking_pb2.Probe.REACHABLE and not self._overdue(probe)
+        for service in SERVICES:
+            self._health.set(service.full_name, answers)
+        changed = self._verdict.update(judge(self._window.figures(), probe, self._criteria))
+        if changed:
+            reasons = [reason.message for reason in self._verdict.reasons]
+            log.info("database_health_changed", status=self._verdict.status.name, reasons=reasons)
+        self._health.set(DATABASE, self._verdict.status in _GOOD)
+        return changed
+
     def _probed(self) -> tracking_pb2.Probe | None:
-        """The newest result, its age without pauses of this process."""
+        """Return the newest result; its age leaves out pauses of this process."""
         if self._result is None:
             return None
         now_ns = self._monotonic_ns()
         return self._result.to_proto(now_ns - self._paused_ns - self._pause_ns(now_ns))
 
     def _pause_ns(self, now_ns: int) -> int:
-        """How long a pause has held up the next check."""
-        if self._looked_ns is None:
+        """Return how long a pause has delayed the next check."""
+        if self._checked_ns is None:
             return 0
-        return pause_between(self._looked_ns + int(LOOK_S * 1e9), now_ns)
+        return pause_between(self._checked_ns + int(AGE_CHECK_S * 1e9), now_ns)
 
     def _overdue(self, probe: tracking_pb2.Probe) -> bool:
         return probe.age_ms > self._criteria.probe_age_max_s * 1000
 
-    async def _watch(self, on_news: Callable[[], None]) -> None:
+    async def _run(self, on_news: Callable[[], None]) -> None:
         while True:
             try:
-                if self.look():
+                if self.check_age():
                     on_news()
             except Exception:
-                # Whoever listens failed; the looking goes on.
-                log.exception("probe watch failed")
-            await asyncio.sleep(LOOK_S)
+                # A listener failed; the checks go on.
+                log.exception("probe_age_check_failed")
+            await asyncio.sleep(AGE_CHECK_S)

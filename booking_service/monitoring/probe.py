@@ -1,5 +1,6 @@
-"""Says whether the database answers: asked every second on a connection of its own, so that an
-exhausted pool is not taken for a dead server, nor silence for health.
+"""Checks every second whether the database answers, on a connection outside the pool.
+
+An exhausted pool is therefore not mistaken for a dead server; a probe that hangs counts as failed.
 """
 
 from __future__ import annotations
@@ -7,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -23,15 +23,18 @@ from booking_service.storage.driver_errors import (
 )
 from booking_service.storage.sql import QueryGroup
 from protos.tracking.v1 import tracking_pb2
+from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
 
 SCHEMA_VERSION: Final = "0005"
-"""The newest migration that this code needs; the indexes (9xxx) are not needed to work."""
+"""The newest migration that this code needs; it works without the indexes (9xxx)."""
 
 DEADLINE_S: Final = 1.0
+"""How long one probe may take."""
 
-_SQL = QueryGroup("probe")
-_UNDEFINED_TABLE = "42P01"
+
+_PROBE: Final = QueryGroup("probe")
+_UNDEFINED_TABLE: Final = "42P01"
 
 log = structlog.get_logger()
 
@@ -46,7 +49,7 @@ class ProbeState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One look at the database.
+    """One observation of the database.
 
     `latency_us` is that of SELECT 1, or the time until it failed; `checked_ns` is monotonic;
     `clock_offset_us` is the database's clock minus this process's, as last measured.
@@ -63,7 +66,7 @@ class ProbeResult:
         return self.state is ProbeState.REACHABLE
 
     def to_proto(self, now_ns: int) -> tracking_pb2.Probe:
-        """For a heartbeat; `now_ns` on the same monotonic clock gives its age."""
+        """Return the result for a heartbeat; its age is up to `now_ns`, on the monotonic clock."""
         return tracking_pb2.Probe(
             result=tracking_pb2.Probe.Result.ValueType(self.state),
             latency_us=self.latency_us,
@@ -73,7 +76,7 @@ class ProbeResult:
 
 
 class DatabaseProbe:
-    """Looks at the database every `interval_s`; reconnects by itself.
+    """Probes the database every `interval_s`, and reconnects when the connection is lost.
 
     `on_result` is called with each result, in the event loop. `result` is None before the first.
     """
@@ -95,22 +98,18 @@ class DatabaseProbe:
         self._monotonic_ns = monotonic_ns
         self._connection: OwnConnection | None = None
         self._clock_offset_us = 0
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("database-probe")
 
     def start(self) -> None:
-        """Look now and from then on."""
-        self._task = asyncio.create_task(self._run(), name="database-probe")
+        """Probe now and from then on."""
+        self._task.start(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._task.stop()
         self._drop()
 
     async def check(self) -> ProbeResult:
-        """Look once, DEADLINE_S at most; never raises.
+        """Probe once, for at most DEADLINE_S; never raises.
 
         Repeat it after a pause of this process: the timeout expired before the answer was read.
         """
@@ -126,27 +125,27 @@ class DatabaseProbe:
         try:
             with translate_driver_errors():
                 async with asyncio.timeout(DEADLINE_S):
-                    state, latency_us = await self._look()
-            message = "" if state is ProbeState.REACHABLE else "the schema is not there"
+                    state, latency_us = await self._observe()
+            message = "" if state is ProbeState.REACHABLE else "the schema is missing"
         except (DatabaseUnavailable, DatabaseError) as error:
             self._drop()
             latency_us = (self._monotonic_ns() - began_ns) // 1000
             state, message = ProbeState.UNREACHABLE, str(error)
         return ProbeResult(state, latency_us, self._monotonic_ns(), self._clock_offset_us, message)
 
-    async def _look(self) -> tuple[ProbeState, int]:
+    async def _observe(self) -> tuple[ProbeState, int]:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect("probe")
         connection = self._connection
         began_ns = self._monotonic_ns()
-        await connection.fetchval(_SQL.ping)
+        await connection.fetchval(_PROBE.ping)
         latency_us = (self._monotonic_ns() - began_ns) // 1000
         sent_us = self._now_us()
-        there = await self._database.clock.now(connection)
-        there_us = round(there.timestamp() * 1e6)
-        # The answer was made between question and answer. The offset moves only as far as that
-        # proves it wrong: an event loop that was slow for once must not shift every stamp.
-        low_us, high_us = there_us - self._now_us(), there_us - sent_us
+        server_time = await self._database.clock.now(connection)
+        server_us = round(server_time.timestamp() * 1e6)
+        # The server read its clock between sent_us and now. The offset changes only as far as that
+        # proves it wrong, so that one slow turn of the event loop does not shift every timestamp.
+        low_us, high_us = server_us - self._now_us(), server_us - sent_us
         self._clock_offset_us = min(max(self._clock_offset_us, low_us), high_us)
         return await schema_state(connection), latency_us
 
@@ -154,8 +153,8 @@ class DatabaseProbe:
         before = self.result
         self.result = result
         if before is None or before.state is not result.state:
-            say = log.info if result.ok else log.error
-            say("database probe", state=result.state.name.lower(), message=result.message)
+            write = log.info if result.ok else log.error
+            write("database_probed", state=result.state.name.lower(), message=result.message)
         if self._on_result is not None:
             self._on_result(result)
 
@@ -169,16 +168,16 @@ class DatabaseProbe:
             try:
                 await self.check()
             except Exception:
-                # Whoever listens failed; the looking goes on.
-                log.exception("database probe failed")
+                # A listener failed; the probe goes on.
+                log.exception("database_probe_failed")
             await asyncio.sleep(self._interval_s)
 
 
 async def schema_state(connection: OwnConnection) -> ProbeState:
-    """REACHABLE or SCHEMA_MISSING."""
+    """Return REACHABLE or SCHEMA_MISSING."""
     try:
         with translate_driver_errors():
-            present = await connection.fetchval(_SQL.schema, SCHEMA_VERSION)
+            present = await connection.fetchval(_PROBE.schema, SCHEMA_VERSION)
     except DatabaseError as error:
         if error.sqlstate != _UNDEFINED_TABLE:
             raise

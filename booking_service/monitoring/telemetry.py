@@ -1,10 +1,11 @@
-"""What this service tells the metrics of its RPCs: views, refusals, and how many there were.
+"""Sends what happens in RPCs to the metrics: views, refusals, and counts.
 
-It waits for nothing and counts only the RPCs of the booking contract.
+It never waits, and counts only RPCs of the booking contract.
 """
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,7 +17,7 @@ from protos.tracking.v1.event_pb2 import PackageViewed, RpcRefused
 from servicekit.context import current_call
 from servicekit.interceptors import RpcEnd
 
-SERVICES: tuple[ServiceDescriptor, ...] = (
+SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
     catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
     booking_pb2.DESCRIPTOR.services_by_name["BookingService"],
     payment_pb2.DESCRIPTOR.services_by_name["PaymentService"],
@@ -25,8 +26,8 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
 )
 """The services of the booking contract."""
 
-# By method: whether it changes something, which is when it takes a request_id.
-_WRITES = {
+# By method, whether it changes something: then it takes a request_id.
+_WRITES: Final = {
     f"{service.full_name}/{method.name}": "request_id" in method.input_type.fields_by_name
     for service in SERVICES
     for method in service.methods
@@ -34,13 +35,13 @@ _WRITES = {
 
 
 class Telemetry:
-    """Emits what happens in the servicers; `on_rpc` is for the end of each RPC."""
+    """Emits events of the servicers."""
 
     def __init__(self, emitter: Emitter) -> None:
         self._emitter = emitter
 
     def viewed(self, package: Package) -> None:
-        """A package was shown; without a session nobody can be said to have looked at it."""
+        """Emit a view of a package, if the RPC belongs to a session."""
         call = current_call.get()
         if call is None or not call.session_id:
             return
@@ -53,7 +54,7 @@ class Telemetry:
         self._emitter.emit(event, session_id=call.session_id)
 
     def on_rpc(self, end: RpcEnd) -> None:
-        """An RPC ended: it is tallied, and told of when it was refused."""
+        """Count an RPC at its end, and emit an event if it was refused."""
         write = _WRITES.get(end.method)
         if write is None:
             return
@@ -65,7 +66,7 @@ class Telemetry:
             rpc=end.method,
             code=end.code.value[0],
             reason=end.reason if end.kind else "UNKNOWN",
-            # A caller that went away or ran out of time; all else is of the catalogue.
+            # Without a kind the caller cancelled or its deadline passed; errors have one.
             kind=end.kind or "caller",
             counts_as_error=end.counts_as_error,
             package_id=_package_id(end.request),
@@ -74,7 +75,7 @@ class Telemetry:
 
 
 def _package_id(request: object) -> str:
-    """The package that a request names, if what it names can be one."""
+    """Return the package_id of a request if it is a UUID, else nothing."""
     text = getattr(request, "package_id", "")
     try:
         return str(UUID(text))

@@ -170,13 +170,13 @@ async def test_a_probe_over_which_this_process_stood_still_looks_again(database:
     now_ns = looks = 0
 
     class Stopped(DatabaseProbe):
-        async def _look(self) -> tuple[ProbeState, int]:
+        async def _observe(self) -> tuple[ProbeState, int]:
             nonlocal now_ns, looks
             looks += 1
             if looks == 1:
                 now_ns += 3 * int(module.DEADLINE_S * 1e9)
                 raise TimeoutError
-            return await super()._look()
+            return await super()._observe()
 
     probe = Stopped(database, monotonic_ns=lambda: now_ns)
     result = await probe.check()

@@ -112,7 +112,7 @@ class Process:
         for _ in range(seconds):
             self.clock.s += 1
             if looking:
-                news.append(self.own.look())
+                news.append(self.own.check_age())
         return news
 
 
@@ -126,7 +126,7 @@ def test_a_burst_turns_the_process_s_own_verdict_once(burst: Burst) -> None:
         for record in records:
             process.window.record_query(record, DEFINITION)
         process.probed(state)
-        process.own.look()
+        process.own.check_age()
         shown.append(process.own.status)
         good = process.own.status in (Status.HEALTHY, Status.DEGRADED)
         assert process.serving.get(DATABASE) is good
@@ -201,7 +201,7 @@ def statuses(health: DatabaseHealth) -> Iterator[tuple[str, int]]:
 def test_a_probe_that_hangs_turns_verdict_and_services_after_five_seconds() -> None:
     process = Process()
     process.probed()
-    process.own.look()
+    process.own.check_age()
     assert process.pass_s(5) == [False] * 5
     assert process.pass_s(2) == [True, False]
     assert process.own.status is Status.UNHEALTHY
@@ -215,9 +215,9 @@ def test_a_probe_that_hangs_turns_verdict_and_services_after_five_seconds() -> N
 def test_a_process_that_stood_still_does_not_blame_its_probe() -> None:
     process = Process()
     process.probed()
-    process.own.look()
+    process.own.check_age()
     process.pass_s(3600, looking=False)
-    assert process.own.look() is False
+    assert process.own.check_age() is False
     assert process.serving.get(DATABASE)
     # From here on it runs, and nothing comes.
     assert True in process.pass_s(6)
@@ -227,7 +227,7 @@ def test_a_process_that_stood_still_does_not_blame_its_probe() -> None:
 def test_a_stop_that_a_probe_ended_excuses_no_later_one() -> None:
     process = Process()
     process.probed()
-    process.own.look()
+    process.own.check_age()
     process.pass_s(3600, looking=False)
     process.probed()
     assert True in process.pass_s(6)
