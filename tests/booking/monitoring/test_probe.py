@@ -13,6 +13,7 @@ import pytest
 
 from booking_service.admin.indexes import FOLDER
 from booking_service.monitoring import probe as module
+from booking_service.monitoring import startup
 from booking_service.monitoring.probe import SCHEMA_VERSION, DatabaseProbe, ProbeResult, ProbeState
 from booking_service.monitoring.startup import require_database
 from booking_service.storage.clock import SetClock
@@ -146,7 +147,7 @@ async def test_start_without_the_schema_says_make_migrate(empty_dsn: str) -> Non
 async def test_start_on_an_old_server_is_refused(
     booking_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "OLDEST_SERVER", 990000)
+    monkeypatch.setattr(startup, "OLDEST_SERVER", 990000)
     with pytest.raises(StartError, match=r"is PostgreSQL \d+: 16 or newer is needed"):
         await require_database(Database(booking_dsn))
 
@@ -160,25 +161,25 @@ def test_schema_version_is_that_of_the_newest_table_migration() -> None:
     assert max(tables) == SCHEMA_VERSION
 
 
-async def _until(results: asyncio.Queue[ProbeResult], state: ProbeState) -> None:
-    async with asyncio.timeout(20):
-        while (await results.get()).state is not state:
-            pass
+async def test_a_probe_during_which_the_process_was_paused_is_repeated(database: Database) -> None:
+    now_ns = probes = 0
 
-
-async def test_a_probe_over_which_this_process_stood_still_looks_again(database: Database) -> None:
-    now_ns = looks = 0
-
-    class Stopped(DatabaseProbe):
+    class Paused(DatabaseProbe):
         async def _observe(self) -> tuple[ProbeState, int]:
-            nonlocal now_ns, looks
-            looks += 1
-            if looks == 1:
+            nonlocal now_ns, probes
+            probes += 1
+            if probes == 1:
                 now_ns += 3 * int(module.DEADLINE_S * 1e9)
                 raise TimeoutError
             return await super()._observe()
 
-    probe = Stopped(database, monotonic_ns=lambda: now_ns)
+    probe = Paused(database, monotonic_ns=lambda: now_ns)
     result = await probe.check()
     await probe.stop()
-    assert (looks, result.state) == (2, ProbeState.REACHABLE)
+    assert (probes, result.state) == (2, ProbeState.REACHABLE)
+
+
+async def _until(results: asyncio.Queue[ProbeResult], state: ProbeState) -> None:
+    async with asyncio.timeout(20):
+        while (await results.get()).state is not state:
+            pass
