@@ -19,6 +19,6 @@ def monitor_cost(
     cost.dropped = emitter.dropped
     cost.evicted += emitter.evicted
     if inspector is not None:
-        cost.looks = inspector.looks
+        cost.looks = inspector.observations
         cost.looks_skipped = inspector.skipped
     return cost

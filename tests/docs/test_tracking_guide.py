@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metrics_service.client.queries import normalise, statements
-from metrics_service.client.queries.record import TEXT_MAX_BYTES
+from metrics_service.client.queries.record import MAX_TEXT_BYTES
 from metrics_service.client.telemetry import query_buffer
 from tests.docs.test_failures_table import ROW, TEST, functions_of
 
@@ -29,13 +29,13 @@ def test_every_test_of_a_scenario_exists(number: int, tests: str) -> None:
 @pytest.mark.parametrize(
     "stated",
     [
-        f"a text is at most {TEXT_MAX_BYTES:,} bytes",
-        f"above {normalise.PARSED_MAX_CHARS // 1024} kB only the first "
-        f"{normalise.OVERLONG_MAX_CHARS:,} characters",
+        f"a text is at most {MAX_TEXT_BYTES:,} bytes",
+        f"above {normalise.MAX_PARSED_CHARS // 1024} kB only the first "
+        f"{normalise.MAX_OVERLONG_CHARS:,} characters",
         f"| fingerprints | {statements.Fingerprints()._limit};",
         f"| texts remembered | {statements.StatementTable()._max_texts:,}, and "
         f"{statements.StatementTable()._max_chars // 1_000_000} million characters",
-        f"| timings that wait to be sent | {query_buffer.TIMINGS_MAX:,};",
+        f"| timings that wait to be sent | {query_buffer.MAX_TIMINGS:,};",
     ],
 )
 def test_the_bounds_are_those_of_the_code(stated: str) -> None:

@@ -28,7 +28,7 @@ MAX_OPERATIONS_IN_BEAT = 10
 OTHER_OPERATIONS = "other"
 
 _SLOT_NS = SLOT_S * 1_000_000_000
-_PENDING_MAX = 500
+_MAX_PENDING = 500
 _OK = Outcome.OK
 _NOT_COUNTED = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
 
@@ -69,7 +69,7 @@ class HealthWindow:
             self._add_exceptional(record, definition, now_ns)
         pending = self._pending_us
         pending.append(execute_us)
-        if len(pending) >= _PENDING_MAX:
+        if len(pending) >= _MAX_PENDING:
             self._flush()
 
     def add_counts(

@@ -1,5 +1,5 @@
-"""How often a database may be looked at: so many times a minute, a hundredth of the time, and less
-and less often while it does not answer.
+"""Limits how often the inspector may query a database: a number of times per minute, at most a
+hundredth of the time, and less and less often while the database does not answer.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Final
 
 MINUTE_NS: Final = 60_000_000_000
 SHARE: Final = 100
-"""After a look that took t there is none for this many times t."""
+"""After an observation that took t there is none for this many times t."""
 
 BACKOFF_NS: Final = 1_000_000_000
 """The pause after a first failure; each further one doubles it."""
 
-BACKOFF_MAX_NS: Final = 30_000_000_000
+MAX_BACKOFF_NS: Final = 30_000_000_000
 
 
 class Budget:
-    """What is left of it, by a monotonic clock in nanoseconds."""
+    """Counts by a monotonic clock in nanoseconds."""
 
     def __init__(self, per_minute: int, monotonic_ns: Callable[[], int]) -> None:
         self._monotonic_ns = monotonic_ns
@@ -28,7 +28,7 @@ class Budget:
         self._failures = 0
 
     def take(self) -> bool:
-        """Take one look, if there may be one now."""
+        """Return whether an observation is allowed now, and count it."""
         now_ns = self._monotonic_ns()
         if self._resume_ns is not None and now_ns < self._resume_ns:
             return False
@@ -39,12 +39,12 @@ class Budget:
         return True
 
     def took(self, spent_ns: int) -> None:
-        """The look was answered after so long."""
+        """The observation was answered after so long."""
         self._failures = 0
         self._resume_ns = self._monotonic_ns() + SHARE * spent_ns
 
     def failed(self) -> None:
-        """The look was not answered."""
-        pause_ns = min(BACKOFF_NS << min(self._failures, 10), BACKOFF_MAX_NS)
+        """The observation was not answered."""
+        pause_ns = min(BACKOFF_NS << min(self._failures, 10), MAX_BACKOFF_NS)
         self._failures += 1
         self._resume_ns = self._monotonic_ns() + pause_ns

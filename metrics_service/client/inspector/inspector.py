@@ -1,5 +1,5 @@
-"""Looks at the queries of a tracker that run for too long, at 500 ms, 1 s, 2 s and so on, and asks
-for the plans of slow ones: on a connection of its own, one question at a time.
+"""Observes the queries of a tracker that run for too long, at 500 ms, 1 s, 2 s and so on, and
+captures the plans of slow ones: on a separate connection, one request at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from metrics_service.client.inspector.budget import Budget
-from metrics_service.client.inspector.observation import LOOK, looks
+from metrics_service.client.inspector.observation import OBSERVE, observations
 from metrics_service.client.inspector.plans import (
     OLDEST_SERVER,
     Connection,
@@ -27,6 +27,7 @@ from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import Tracker
 from metrics_service.measure.thresholds import SLOW_US
 from protos.tracking.v1 import event_pb2
+from servicekit.background import BackgroundTask
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -37,53 +38,53 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "plan_cache_mode": "force_generic_plan",
     }
 )
-"""The server's settings that the connection has to have."""
+"""The server settings that its connection must have."""
 
 INTERVAL_S: Final = 0.1
-"""How often the running queries are gone through; nothing is sent for that."""
+"""How often the running queries are checked; that sends nothing to the server."""
 
 PER_MINUTE: Final = 60
-"""Looks and plans together, at most."""
+"""The most observations and plans together."""
 
 PLAN_INTERVAL_S: Final = 600.0
-"""Between two plans of one fingerprint."""
+"""The time between two plans of one fingerprint."""
 
 DEADLINE_S: Final = 2.0
-"""For the answer of a server that does not keep its statement_timeout; for connecting too."""
+"""Limits a server that does not keep its statement_timeout, and connecting."""
 
-LOOKED_AT_MAX: Final = 100
-"""Queries in one look."""
+MAX_OBSERVED: Final = 100
+"""The most queries in one observation."""
 
 log = structlog.get_logger()
 
 
-class LookSink(Protocol):
-    """Takes what was seen."""
+class ObservationSink(Protocol):
+    """Takes observations and plans."""
 
-    def add_look(
-        self, look: event_pb2.RunningQuery | event_pb2.QueryPlan, definition: QueryDefinition
+    def add_observation(
+        self, observation: event_pb2.RunningQuery | event_pb2.QueryPlan, definition: QueryDefinition
     ) -> None:
-        """Take one look or plan, whose fingerprint the definition is of: must not block or
+        """Take one observation or plan and the definition of its fingerprint: must not block or
         raise.
         """
 
 
 class QueryInspector:
-    """Inspects the queries on the connections of a tracker; internal ones are left alone.
+    """Inspects the queries on the connections of a tracker, except internal ones.
 
-    `connect` makes a tracked connection, with the server's settings that it is given. A query is
-    looked at when it has run for more than after_us, introspection of types included; a look that
-    the budget puts off is made up for as soon as there may be one, if the query still runs then.
-    start_time_us of what the sink gets is by the tracker's clock. `looks` counts looks and plans,
-    `skipped` those that the budget put off or left out, `plan_errors` the statements that the
-    server would not plan.
+    `connect` makes a tracked connection with the given server settings. A query is observed once it
+    has run for more than after_us, introspection of types included; an observation that the budget
+    postpones follows as soon as the budget allows, if the query still runs then. start_time_us of
+    an observation is by the tracker's clock. `observations` counts observations and plans,
+    `skipped` those that the budget postponed or dropped, `plan_errors` the statements that the
+    server refused to plan.
     """
 
     def __init__(
         self,
         tracker: Tracker,
         connect: Callable[[Mapping[str, str]], Awaitable[Connection]],
-        sink: LookSink,
+        sink: ObservationSink,
         *,
         running: bool = True,
         plans: bool = True,
@@ -92,7 +93,7 @@ class QueryInspector:
         plan_interval_s: float = PLAN_INTERVAL_S,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        self.looks = 0
+        self.observations = 0
         self.plan_errors = 0
         self._skipped = 0
         self._tracker = tracker
@@ -104,54 +105,51 @@ class QueryInspector:
         self._budget = Budget(per_minute, tracker.monotonic_ns)
         self._plans = PlanQueue(plan_interval_s, tracker.monotonic_ns) if plans else None
         self._connection: Connection | None = None
-        # Whether the last question found no answer.
+        # Whether the last request failed.
         self._failing = False
         self._capture_ids = count(1)
-        # When each query past the threshold is next looked at, in nanoseconds of its running.
+        # When each query past the threshold is observed next, in nanoseconds of its running time.
         self._due_ns: dict[Timing, int] = {}
-        # Those of them whose look is still to be made up for.
-        self._put_off: set[Timing] = set()
-        self._task: asyncio.Task[None] | None = None
+        # Those of them whose observation the budget has postponed.
+        self._postponed: set[Timing] = set()
+        self._task = BackgroundTask("query-inspector")
         if self._plans is not None:
             tracker.slow_ns, tracker.on_slow = self._after_ns, self._plans.add
 
     @property
     def skipped(self) -> int:
-        """Looks and plans that the budget put off or left out."""
+        """Observations and plans that the budget postponed or dropped."""
         return self._skipped + (self._plans.dropped if self._plans is not None else 0)
 
     def start(self) -> None:
-        """Look from now on, unless both running queries and plans are switched off."""
+        """Inspect from now on, unless both running queries and plans are switched off."""
         if not self._running and self._plans is None:
             return
-        self._task = asyncio.create_task(self._run(), name="query-inspector")
+        self._task.start(self._run())
 
     async def stop(self) -> None:
         """End at once, whatever the server does."""
         self._tracker.on_slow = None
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._task.stop()
         self._drop()
 
-    async def look(self) -> None:
-        """Look at what is due, or else take a plan that waits; never raises."""
+    async def observe(self) -> None:
+        """Observe the queries that are due, or else capture a plan that waits; never raises."""
         due, more = self._due() if self._running else ([], False)
         if due:
             now: list[tuple[RunningConnection, RunningQuery]] = []
             if self._budget.take():
-                now = due[:LOOKED_AT_MAX]
+                now = due[:MAX_OBSERVED]
             elif more:
                 self._skipped += 1
-            self._put_off = {run.timing for _, run in due[len(now) :]}
+            self._postponed = {run.timing for _, run in due[len(now) :]}
             if now:
-                await self._ask(lambda connection: self._look_at(connection, now))
+                await self._request(lambda connection: self._observe(connection, now))
         elif self._plans and self._budget.take():
-            await self._ask(self._plan)
+            await self._request(self._plan)
 
     def _due(self) -> tuple[list[tuple[RunningConnection, RunningQuery]], bool]:
-        """The queries to look at now, and whether one of them has become due since the last time;
+        """The queries to observe now, and whether one of them has become due since the last call;
         each is due again when it has run for twice as long.
         """
         now_ns = self._tracker.monotonic_ns()
@@ -170,7 +168,7 @@ class QueryInspector:
             if running_ns > at_ns:
                 more = True
                 due.append((connection, run))
-            elif timing in self._put_off:
+            elif timing in self._postponed:
                 due.append((connection, run))
             while at_ns < running_ns:
                 at_ns *= 2
@@ -178,52 +176,50 @@ class QueryInspector:
         self._due_ns = next_ns
         return due, more
 
-    async def _ask(self, question: Callable[[Connection], Awaitable[None]]) -> None:
-        """Ask on the own connection, which does not outlive a failure."""
+    async def _request(self, request: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run a request on the inspector's connection, which does not outlive a failure."""
         try:
             connection = await self._connected()
-            asked_ns = self._tracker.monotonic_ns()
+            sent_ns = self._tracker.monotonic_ns()
             async with asyncio.timeout(DEADLINE_S):
-                await question(connection)
+                await request(connection)
         except Exception as error:
             self._drop()
             self._budget.failed()
-            self._tell_failing(error)
+            self._log_failing(error)
         else:
-            self.looks += 1
-            self._budget.took(self._tracker.since(asked_ns))
+            self.observations += 1
+            self._budget.took(self._tracker.since(sent_ns))
             if self._failing:
                 self._failing = False
-                log.info("running queries can be looked at again")
+                log.info("inspection_recovered")
 
-    def _tell_failing(self, error: Exception) -> None:
-        """Once an outage: one that does not end may be a pooler that refuses the settings."""
+    def _log_failing(self, error: Exception) -> None:
+        """Log once per outage; one that does not end may be a pooler that refuses the settings."""
         if not self._failing:
             self._failing = True
             sqlstate = getattr(error, "sqlstate", None)
-            log.warning(
-                "running queries cannot be looked at", error=type(error).__name__, sqlstate=sqlstate
-            )
+            log.warning("inspection_failed", error=type(error).__name__, sqlstate=sqlstate)
 
-    async def _look_at(
+    async def _observe(
         self, connection: Connection, due: list[tuple[RunningConnection, RunningQuery]]
     ) -> None:
         since = self._tracker.since
         by_pid = {pid: (of, run, since(run.sent_ns)) for of, run in due if (pid := _pid(of))}
-        seen = looks(await connection.fetch(LOOK, ",".join(map(str, by_pid))))
-        for pid, look in seen.items():
-            looked_at, run, running_ns = by_pid[pid]
+        observed = observations(await connection.fetch(OBSERVE, ",".join(map(str, by_pid))))
+        for pid, observation in observed.items():
+            running_on, run, running_ns = by_pid[pid]
             timing, statement = run.timing, run.statement
-            if looked_at.running is not run:
-                # It has ended meanwhile, and its timing names no look that is still to come.
+            if running_on.running is not run:
+                # It has ended meanwhile, so its timing cannot name this observation any more.
                 continue
             timing.capture_id = timing.capture_id or next(self._capture_ids)
-            look.capture_id = timing.capture_id
-            look.fingerprint = statement.definition.fingerprint
-            look.start_time_us = run.started_us
-            look.running_us = running_ns // 1000
-            look.trace_id = run.trace_id or b""
-            self._sink.add_look(look, statement.definition)
+            observation.capture_id = timing.capture_id
+            observation.fingerprint = statement.definition.fingerprint
+            observation.start_time_us = run.started_us
+            observation.running_us = running_ns // 1000
+            observation.trace_id = run.trace_id or b""
+            self._sink.add_observation(observation, statement.definition)
             if self._plans is not None:
                 self._plans.add(statement)
 
@@ -232,7 +228,7 @@ class QueryInspector:
             return
         major = connection.get_server_version().major
         if major < OLDEST_SERVER:
-            log.info("no plans of slow queries: the server is too old", server=major)
+            log.info("plans_disabled", reason="the server is too old", server=major)
             self._plans = self._tracker.on_slow = None
             return
         taken = self._plans.take()
@@ -246,13 +242,13 @@ class QueryInspector:
             if outcome is not Outcome.ERROR:
                 raise
             if sqlstate in _BUSY:
-                self._plans.put_off(taken)
+                self._plans.postpone(taken)
                 return
             self.plan_errors += 1
-            log.info("no plan of a slow query", query=definition.label, sqlstate=sqlstate)
+            log.info("plan_refused", query=definition.label, sqlstate=sqlstate)
             return
-        look = event_pb2.QueryPlan(fingerprint=definition.fingerprint, plan=plan)
-        self._sink.add_look(look, definition)
+        observation = event_pb2.QueryPlan(fingerprint=definition.fingerprint, plan=plan)
+        self._sink.add_observation(observation, definition)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -269,16 +265,16 @@ class QueryInspector:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self.look()
+                await self.observe()
             except Exception:
-                # Its own fault: the looking goes on, but not at this rate.
+                # A defect of the inspector: it goes on, but not at this rate.
                 self._budget.failed()
 
 
-# A lock or a statement took too long: its tables are in use, most likely by what made it slow.
+# A lock or statement timeout: its tables are in use, most likely by what made it slow.
 _BUSY: Final = frozenset({"55P03", "57014"})
 
 
 def _pid(connection: RunningConnection) -> int:
-    """Of the server process; 0 where there is none."""
+    """The server process, 0 if there is none."""
     return 0 if connection.is_closed() else connection.get_server_pid()

@@ -1,4 +1,4 @@
-"""One question to the server about all backends that are to be looked at, and its answer as events:
+"""Asks the server about all backends to observe in one statement and converts the answer to events;
 of other sessions' statements only the normal form is kept.
 """
 
@@ -11,15 +11,15 @@ from metrics_service.client.queries.normalise import normalise
 from metrics_service.client.queries.record import NamedQuery
 from protos.tracking.v1 import event_pb2
 
-LOOK: Final = NamedQuery(
+OBSERVE: Final = NamedQuery(
     """
-WITH looked_at AS (
+WITH observed AS (
     SELECT
         activity.pid,
         activity.wait_event_type,
         activity.wait_event,
-        -- The function takes every partition of the lock table for itself: only where it can help.
-        -- Who waits for a lock wakes up for a moment when the server looks for a deadlock.
+        -- The function locks every partition of the lock table, so it is called only where needed.
+        -- A backend that waits for a lock runs for a moment when the server checks for deadlocks.
         CASE
             WHEN coalesce(activity.wait_event_type, 'Lock') = 'Lock'
                 THEN pg_blocking_pids(activity.pid)
@@ -30,9 +30,9 @@ WITH looked_at AS (
 )
 
 SELECT
-    looked_at.pid,
-    looked_at.wait_event_type,
-    looked_at.wait_event,
+    observed.pid,
+    observed.wait_event_type,
+    observed.wait_event,
     blocker.pid AS blocker_pid,
     blocker.application_name AS blocker_application_name,
     blocker.state AS blocker_state,
@@ -40,22 +40,22 @@ SELECT
     blocker.transaction_us AS blocker_transaction_us,
     blocker.wait_event_type AS blocker_wait_event_type,
     blocker.wait_event AS blocker_wait_event
-FROM looked_at
+FROM observed
 LEFT JOIN LATERAL (
     SELECT
         blocking.pid,
-        -- What the server runs for itself, such as autovacuum, has no name but that of its kind.
+        -- Background processes, such as autovacuum, have no name except their type.
         left(coalesce(
             nullif(activity.application_name, ''), nullif(activity.backend_type, 'client backend')
         ), 64) AS application_name,
-        -- A prepared transaction has no session; its pid is 0. What other roles do is told only to
-        -- members of pg_read_all_stats.
+        -- A prepared transaction has no session; its pid is 0. Only members of pg_read_all_stats
+        -- see what other roles run.
         CASE
             WHEN blocking.pid = 0 THEN 'prepared transaction'
             WHEN activity.query = '<insufficient privilege>' THEN 'insufficient privilege'
             ELSE activity.state
         END AS state,
-        -- The server keeps up to a megabyte of it, and one row is sent for each that waits.
+        -- The server keeps up to a megabyte of it, and sends one row for each waiting backend.
         left(nullif(activity.query, '<insufficient privilege>'), 4096) AS query,
         activity.wait_event_type,
         activity.wait_event,
@@ -63,7 +63,7 @@ LEFT JOIN LATERAL (
             AS transaction_us
     FROM (
         SELECT pid, min(position) AS position
-        FROM unnest(looked_at.blockers) WITH ORDINALITY AS unnested (pid, position)
+        FROM unnest(observed.blockers) WITH ORDINALITY AS unnested (pid, position)
         GROUP BY pid
         ORDER BY position
         LIMIT 5
@@ -76,16 +76,16 @@ LEFT JOIN LATERAL (
     operation="look",
     internal=True,
 )
-"""$1: process ids with commas between, since for an array the driver would first ask the server
-about its type, which takes far longer than the look. One row for each that is at work, or one for
+"""$1: process ids separated by commas, since for an array the driver would first ask the server for
+its type, which takes far longer than the observation. One row for each active backend, or one for
 each of its blockers.
 """
 
 
-def looks(rows: Iterable[Mapping[str, Any]]) -> dict[int, event_pb2.RunningQuery]:
-    """What the rows of LOOK say, by process id."""
+def observations(rows: Iterable[Mapping[str, Any]]) -> dict[int, event_pb2.RunningQuery]:
+    """Convert the rows of OBSERVE, by process id."""
     found: dict[int, event_pb2.RunningQuery] = {}
-    # One that many wait for is normalised once.
+    # The statement of a blocker with many waiters is normalised once.
     texts: dict[str, str] = {"": ""}
     for row in rows:
         seen = found.get(row["pid"])

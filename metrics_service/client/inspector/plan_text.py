@@ -1,6 +1,5 @@
-"""A plan as text: the nodes with their estimates, and under each its conditions without literals.
-
-Read from the JSON form, where a literal that contains a line break cannot pass for a line.
+"""Formats a plan as text: the nodes with their estimates, and under each its conditions without
+literals. It reads the JSON form, in which a line break inside a literal cannot start a line.
 """
 
 from __future__ import annotations
@@ -11,32 +10,32 @@ from typing import Any, Final
 
 from metrics_service.client.queries.normalise import masked
 
-PLAN_BYTES_MAX: Final = 4096
-"""Longest text of a plan, in UTF-8 bytes; it is cut after a line."""
+MAX_PLAN_BYTES: Final = 4096
+"""The longest text of a plan, in UTF-8 bytes; it is cut after a line."""
 
-DOCUMENT_CHARS_MAX: Final = 256 * 1024
-"""Longer ones, such as those over a thousand partitions, are not read."""
+MAX_DOCUMENT_CHARS: Final = 256 * 1024
+"""Longer documents, such as those with a thousand partitions, are not read."""
 
 CUT: Final = "..."
 
 
 def plan_text(document: str) -> str:
-    """The plan that EXPLAIN (FORMAT JSON) answered. ValueError for what is none or too long."""
-    if len(document) > DOCUMENT_CHARS_MAX:
+    """Format the answer of EXPLAIN (FORMAT JSON). ValueError if it is too long or not a plan."""
+    if len(document) > MAX_DOCUMENT_CHARS:
         raise ValueError("the plan is too long")
     (explained,) = json.loads(document)
     kept: list[str] = []
     size = len(CUT)
     for line in _lines(explained["Plan"], 0):
         size += len(line.encode("utf-8", "replace")) + 1
-        if size > PLAN_BYTES_MAX:
+        if size > MAX_PLAN_BYTES:
             kept.append(CUT)
             break
         kept.append(line)
     return "\n".join(kept)
 
 
-# Part of the node's own line, or of no interest; the rest is listed below it.
+# Part of the node's own line, or omitted; the rest is listed below it.
 _TITLE: Final = frozenset(
     {"Node Type", "Operation", "Join Type", "Index Name", "Relation Name", "Alias", "Schema"}
     | {"Function Name", "CTE Name", "Startup Cost", "Total Cost", "Plan Rows", "Plan Width"}

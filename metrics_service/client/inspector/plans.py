@@ -1,5 +1,5 @@
-"""The generic plans of slow statements, each at most once in an interval. A statement is planned,
-without values for its parameters, and never executed.
+"""Captures the generic plans of slow statements, each at most once in an interval. A statement is
+planned without values for its parameters and never executed.
 """
 
 # The signatures with a time-out are asyncpg's.
@@ -14,24 +14,24 @@ from itertools import count
 from typing import Any, Final, NamedTuple, Protocol
 
 from metrics_service.client.inspector.plan_text import plan_text
-from metrics_service.client.queries.normalise import PARSED_MAX_CHARS
+from metrics_service.client.queries.normalise import MAX_PARSED_CHARS
 from metrics_service.client.queries.record import NamedQuery, QueryDefinition
 
 OLDEST_SERVER: Final = 16
-"""The oldest major version of PostgreSQL that is asked for plans."""
+"""The oldest major version of PostgreSQL whose plans are captured."""
 
-PENDING_MAX: Final = 32
-"""Statements that wait for their turn."""
+MAX_PENDING: Final = 32
+"""The most statements that wait for their turn."""
 
-PUT_OFF_NS: Final = 30_000_000_000
-"""Until a statement is tried again whose tables somebody had locked."""
+RETRY_NS: Final = 30_000_000_000
+"""The time until the next attempt for a statement whose tables were locked."""
 
-REMEMBERED_MAX: Final = 1_000
-"""Fingerprints whose last turn is remembered."""
+MAX_REMEMBERED: Final = 1_000
+"""The most fingerprints whose last turn is remembered."""
 
 
 class Connection(Protocol):
-    """As much of asyncpg's as is used."""
+    """The part of an asyncpg connection that is used here."""
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]: ...
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any: ...
@@ -41,7 +41,7 @@ class Connection(Protocol):
 
 
 class Waiting(NamedTuple):
-    """A statement that waits for its plan, until a time by a monotonic clock at least."""
+    """A statement that waits for its plan, until not_before_ns of a monotonic clock at least."""
 
     definition: QueryDefinition
     source: str
@@ -49,7 +49,7 @@ class Waiting(NamedTuple):
 
 
 class PlanQueue:
-    """Slow statements that have no plan of this interval yet, oldest first."""
+    """Slow statements without a plan in this interval, oldest first."""
 
     def __init__(self, interval_s: float, monotonic_ns: Callable[[], int]) -> None:
         self.dropped = 0
@@ -59,11 +59,11 @@ class PlanQueue:
         self._turns_ns: OrderedDict[int, int] = OrderedDict()
 
     def __bool__(self) -> bool:
-        """Whether one is to be planned now."""
+        """Whether a statement can be planned now."""
         return self._next() is not None
 
     def add(self, statement: Any) -> None:
-        """A Statement or NamedQuery was slow."""
+        """Queue a slow Statement or NamedQuery, unless it had its turn in this interval."""
         definition: QueryDefinition = statement.definition
         fingerprint = definition.fingerprint
         if fingerprint in self._pending:
@@ -77,24 +77,24 @@ class PlanQueue:
         self._wait(Waiting(definition, source))
 
     def take(self) -> Waiting | None:
-        """The next one, if there is one now; it is not added again in this interval, whatever comes
-        of it.
+        """Return the next statement, if there is one now; it is not added again in this interval,
+        whether or not it could be planned.
         """
         fingerprint = self._next()
         if fingerprint is None:
             return None
         self._turns_ns[fingerprint] = self._monotonic_ns()
         self._turns_ns.move_to_end(fingerprint)
-        if len(self._turns_ns) > REMEMBERED_MAX:
+        if len(self._turns_ns) > MAX_REMEMBERED:
             self._turns_ns.popitem(last=False)
         return self._pending.pop(fingerprint)
 
-    def put_off(self, taken: Waiting) -> None:
-        """One that was taken is to be tried again later."""
-        self._wait(taken._replace(not_before_ns=self._monotonic_ns() + PUT_OFF_NS))
+    def postpone(self, taken: Waiting) -> None:
+        """Queue a statement that was taken for another attempt later."""
+        self._wait(taken._replace(not_before_ns=self._monotonic_ns() + RETRY_NS))
 
     def _wait(self, waiting: Waiting) -> None:
-        if len(self._pending) >= PENDING_MAX:
+        if len(self._pending) >= MAX_PENDING:
             self._pending.popitem(last=False)
             self.dropped += 1
         self._pending[waiting.definition.fingerprint] = waiting
@@ -107,27 +107,27 @@ class PlanQueue:
 
 
 def source_of(statement: Any) -> str | None:
-    """What to plan: the SQL of a NamedQuery, else the normal form with its placeholders; None where
-    that is not one whole statement that has a plan.
+    """Return the SQL to plan: that of a NamedQuery, else the normal form with its placeholders.
+    None if that is not a whole statement that has a plan.
     """
     if isinstance(statement, NamedQuery):
         source = statement.sql
         masked = False
     else:
         source = statement.definition.text
-        # "?" is what no placeholder could be found for, "..." where the text was cut.
+        # "?" masks a value without a placeholder, "..." ends a text that was cut.
         masked = "?" in source or source.endswith("...")
     planned = _PLANNED.match(source) is not None
-    return source if planned and not masked and len(source) <= PARSED_MAX_CHARS else None
+    return source if planned and not masked and len(source) <= MAX_PARSED_CHARS else None
 
 
 async def generic_plan(connection: Connection, source: str) -> str:
-    """The plan of one statement as text. Raises what asyncpg does, and ValueError.
+    """Return the plan of one statement as text. Raises what asyncpg raises, and ValueError.
 
     By PREPARE and EXPLAIN EXECUTE, on a connection whose plan_cache_mode is force_generic_plan:
     EXPLAIN (GENERIC_PLAN) makes the same plan, but the extended protocol, the only one that refuses
     a second statement after a semicolon, would ask for values for its parameters, and plan with
-    them. The values here are not looked at.
+    them. The values here are not used.
     """
     name = f"inspected_{next(_numbers)}"
     await connection.fetch(_named(f"PREPARE {name} AS {source}", "prepare"))
@@ -138,7 +138,7 @@ async def generic_plan(connection: Connection, source: str) -> str:
         explain = _named(f"EXPLAIN (FORMAT JSON) EXECUTE {name}{values}", "explain")
         document = await connection.fetchval(explain)
     except Exception:
-        # Not when it is cancelled: that has to end at once, and ends the connection.
+        # Not after a cancellation, which must end at once and ends the connection.
         await connection.fetch(deallocate)
         raise
     await connection.fetch(deallocate)

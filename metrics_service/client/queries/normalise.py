@@ -8,25 +8,25 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from metrics_service.client.queries.record import TEXT_MAX_BYTES, fingerprint_of
+from metrics_service.client.queries.record import MAX_TEXT_BYTES, fingerprint_of
 
 try:
     import postgast
 except ImportError:  # the extra is not installed: lexical masking alone
     postgast = None
 
-PARSED_MAX_CHARS: Final = 16_384
+MAX_PARSED_CHARS: Final = 16_384
 """Longer statements are not parsed (a megabyte would take 13 ms), but masked at their start."""
 
-COMMENTS_MAX: Final = 64
+MAX_COMMENTS: Final = 64
 """With more openings of comments a statement is not parsed: nested, they take quadratic time."""
 
-OVERLONG_MAX_CHARS: Final = 1024
+MAX_OVERLONG_CHARS: Final = 1024
 """How much of those is kept; they are masked anew at each execution, so it has to be cheap."""
 
 
 class Normalised(NamedTuple):
-    """operation is the lower-case command, such as "select"; text is at most TEXT_MAX_BYTES."""
+    """operation is the lower-case command, such as "select"; text is at most MAX_TEXT_BYTES."""
 
     fingerprint: int
     operation: str
@@ -77,7 +77,7 @@ _MODIFIERS: Final = frozenset(
 
 def _is_parsed(statement: str) -> bool:
     """Whether it is cheap to parse, and means the same to every server."""
-    if len(statement) > PARSED_MAX_CHARS or statement.count("/*") > COMMENTS_MAX:
+    if len(statement) > MAX_PARSED_CHARS or statement.count("/*") > MAX_COMMENTS:
         return False
     return "\\'" not in statement or not any(
         kind == "string" and _has_two_ends(word) for _, kind, word in _tokens(statement)
@@ -115,7 +115,7 @@ def _parsed(statement: str) -> Normalised | None:
             words.append((spaced, "?"))
         else:
             words.append((spaced, raw[token.start : token.end].decode("utf-8", "replace")))
-        if len(words) > TEXT_MAX_BYTES:
+        if len(words) > MAX_TEXT_BYTES:
             break
     operation, text, whole = _compose(words)
     return Normalised(fingerprint if whole else fingerprint_of(f"tag:{text}"), operation, text)
@@ -123,7 +123,7 @@ def _parsed(statement: str) -> Normalised | None:
 
 def _lexical(statement: str) -> Normalised:
     """Without a parser: masks by the lexical rules of PostgreSQL, from the start of the text."""
-    kept = TEXT_MAX_BYTES if len(statement) <= PARSED_MAX_CHARS else OVERLONG_MAX_CHARS
+    kept = MAX_TEXT_BYTES if len(statement) <= MAX_PARSED_CHARS else MAX_OVERLONG_CHARS
     words = [*_words(statement[:kept])]
     operation, text, _ = _compose(words)
     shape = re.sub(r"\$\d+", "?", text.lower())
@@ -190,11 +190,11 @@ def _main_command(statement: list[tuple[bool, str]]) -> str:
 
 
 def _truncate(text: str) -> str:
-    """At most TEXT_MAX_BYTES of UTF-8, cut between characters."""
+    """At most MAX_TEXT_BYTES of UTF-8, cut between characters."""
     raw = text.encode("utf-8", "replace")
-    if len(raw) <= TEXT_MAX_BYTES:
+    if len(raw) <= MAX_TEXT_BYTES:
         return raw.decode()
-    return raw[: TEXT_MAX_BYTES - 3].decode("utf-8", "ignore") + "..."
+    return raw[: MAX_TEXT_BYTES - 3].decode("utf-8", "ignore") + "..."
 
 
 # As PostgreSQL, which takes every character that is not ASCII for a letter.

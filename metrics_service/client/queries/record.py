@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
 
-TEXT_MAX_BYTES: Final = 2048
+MAX_TEXT_BYTES: Final = 2048
 """Longest normalised statement that a definition carries, in UTF-8 bytes."""
 
 TraceIdProvider = Callable[[], bytes | None]
@@ -65,7 +65,7 @@ class QueryRecord:
 class QueryDefinition:
     """What a fingerprint stands for.
 
-    text is normalised, without any literal, at most TEXT_MAX_BYTES, and empty for a named query.
+    text is normalised, without any literal, at most MAX_TEXT_BYTES, and empty for a named query.
     """
 
     fingerprint: int

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from metrics_service.client.queries.normalise import PARSED_MAX_CHARS, normalise
+from metrics_service.client.queries.normalise import MAX_PARSED_CHARS, normalise
 from metrics_service.client.queries.record import (
     NamedQuery,
     QueryDefinition,
@@ -59,7 +59,7 @@ def _may_leave_session_state(query: str) -> bool:
     if isinstance(query, NamedQuery):
         return query.session_state
     # Too long to search each time; the reset after it is the safe side.
-    return len(query) > PARSED_MAX_CHARS or leaves_session_state(query)
+    return len(query) > MAX_PARSED_CHARS or leaves_session_state(query)
 
 
 _SET_UP_WITH_STATE: Final = Statement(INITIALISE.definition, True, True)
@@ -125,7 +125,7 @@ class StatementTable:
         """How to record one execution of a text; ask again for the next, which may by then have a
         place of its own.
         """
-        if len(text) > PARSED_MAX_CHARS:
+        if len(text) > MAX_PARSED_CHARS:
             # Too long to hash or to search each time; the reset after it is the safe side.
             return self._admitted(self._new(text))
         known = self._texts.get(text)
@@ -159,7 +159,7 @@ class StatementTable:
                 known = QueryDefinition(fingerprint_of(label), model, operation, text)
             else:
                 known = named_definition(model, operation)
-            if len(query) <= PARSED_MAX_CHARS:
+            if len(query) <= MAX_PARSED_CHARS:
                 self._operations[key] = known
                 if len(self._operations) > self._max_texts // 4:
                     self._operations.popitem(last=False)

@@ -29,7 +29,7 @@ __all__ = ["ForkError", "LaneDrained", "LaneSource", "NewEpoch", "OutBatch", "St
 log = structlog.get_logger()
 
 RECONNECT_FIRST_S: Final = 0.1
-RECONNECT_MAX_S: Final = 5.0
+MAX_RECONNECT_S: Final = 5.0
 
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -144,7 +144,7 @@ class StreamClient:
                 failures = 0
             if failures == 0:
                 log.warning("stream.lost", target=self._target, reason=reason)
-            limit_s = min(RECONNECT_MAX_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
+            limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
             await self._pause(random.uniform(0, limit_s))  # noqa: S311 - jitter
 

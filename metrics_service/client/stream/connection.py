@@ -22,7 +22,7 @@ log = structlog.get_logger()
 HEARTBEAT_S: Final = 1.0
 """Until the server says another."""
 
-OUT_FRAMES_MAX: Final = 16
+MAX_OUT_FRAMES: Final = 16
 DRAIN_TIMEOUT_S: Final = 5.0
 CLOSE_TIMEOUT_S: Final = 1.0
 
@@ -132,7 +132,7 @@ class Connection:
             self._lane_ended.set()
 
     async def _send(self, frame: tracking_pb2.ClientFrame) -> None:
-        while len(self._out) >= OUT_FRAMES_MAX:
+        while len(self._out) >= MAX_OUT_FRAMES:
             self._space.clear()
             await self._space.wait()
         self._out.append(frame)

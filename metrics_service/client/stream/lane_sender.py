@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 SCHEMA: Final = 1
 REFUSED_RETRY_S: Final = 30.0
-SOURCE_RETRY_MAX_S: Final = 5.0
+MAX_SOURCE_RETRY_S: Final = 5.0
 
 Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
 
@@ -70,7 +70,7 @@ class LaneSender:
                 except Exception:
                     failures += 1
                     log.exception("lane.source_failed", producer=self.source.producer_id)
-                    limit_s = min(SOURCE_RETRY_MAX_S, 0.1 * 2 ** min(failures, 10))
+                    limit_s = min(MAX_SOURCE_RETRY_S, 0.1 * 2 ** min(failures, 10))
                     await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
                     continue
                 if end is LaneEnd.FENCED:

@@ -15,27 +15,27 @@ from typing import Final
 from metrics_service.client.queries.record import QueryDefinition, QueryRecord
 from metrics_service.client.stream.source import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry.envelope import Body, envelope
-from metrics_service.client.telemetry.query_buffer import Look, TimingBuffer
+from metrics_service.client.telemetry.query_buffer import Observation, TimingBuffer
 from metrics_service.client.telemetry.unacked import UnackedBatches
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.clock import wall_us
 
-EVENTS_MAX: Final = 20_000
+MAX_EVENTS: Final = 20_000
 """Events that wait at most; beyond it the oldest is dropped and counted."""
 
-BATCH_EVENTS_MAX: Final = 500
+MAX_BATCH_EVENTS: Final = 500
 """Events and timings in one batch."""
 
-BATCH_BYTES_MAX: Final = 256 * 1024
+MAX_BATCH_BYTES: Final = 256 * 1024
 """Bytes of events in one batch, as far as they are of ordinary size."""
 
 EVENT_BYTES: Final = 500
 """About what an event takes that waits."""
 
-UNACKED_MAX: Final = 64
+MAX_UNACKED: Final = 64
 """Sealed batches kept for sending again; while so many are unacknowledged none is sealed."""
 
-METHODS_MAX: Final = 256
+MAX_METHODS: Final = 256
 """RPC methods that are tallied apart."""
 
 FLUSH_INTERVAL_S: Final = 1.0
@@ -85,12 +85,12 @@ class Emitter:
         """Take one event; time_us is when it happened, now where absent."""
         try:
             events = self._events
-            if len(events) >= EVENTS_MAX:
+            if len(events) >= MAX_EVENTS:
                 events.popleft()
                 self.dropped_events += 1
             when_us = self._now_us() if time_us is None else time_us
             events.append((when_us + self._offset_us, session_id, body))
-            if len(events) >= BATCH_EVENTS_MAX:
+            if len(events) >= MAX_BATCH_EVENTS:
                 self._full.set()
         except Exception:
             self.dropped_events += 1
@@ -98,15 +98,15 @@ class Emitter:
     def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
         """Take one query timing (QuerySink)."""
         try:
-            if self._timings.add(record, definition) >= BATCH_EVENTS_MAX:
+            if self._timings.add(record, definition) >= MAX_BATCH_EVENTS:
                 self._full.set()
         except Exception:
             self._timings.dropped += 1
 
-    def add_look(self, look: Look, definition: QueryDefinition) -> None:
-        """Take what was seen of a query that is not timed yet, or its plan (LookSink)."""
+    def add_observation(self, observation: Observation, definition: QueryDefinition) -> None:
+        """Take what was seen of a query that is not timed yet, or its plan (ObservationSink)."""
         try:
-            if not self._timings.add_look(look, definition):
+            if not self._timings.add_observation(observation, definition):
                 self.dropped_events += 1
         except Exception:
             self.dropped_events += 1
@@ -117,7 +117,7 @@ class Emitter:
         """
         counts = self._tally.get((rpc, write))
         if counts is None:
-            if len(self._tally) >= METHODS_MAX:
+            if len(self._tally) >= MAX_METHODS:
                 self.dropped_events += 1
                 return
             counts = self._tally[(rpc, write)] = [0, 0, 0, 0]
@@ -226,10 +226,10 @@ class Emitter:
         self._sealed = self._sealed.again(parts)
 
     def _has_room(self) -> bool:
-        return len(self._sealed) < UNACKED_MAX
+        return len(self._sealed) < MAX_UNACKED
 
     def _has_full_batch(self) -> bool:
-        return len(self._events) + len(self._timings) >= BATCH_EVENTS_MAX
+        return len(self._events) + len(self._timings) >= MAX_BATCH_EVENTS
 
     def _anything(self) -> bool:
         return bool(
@@ -256,19 +256,19 @@ class Emitter:
             items += 1
             sealed.append(envelope(now_us, "", self._take_tally()))
         taken, size, timings = self._timings.take(
-            BATCH_EVENTS_MAX, BATCH_BYTES_MAX, self._offset_us
+            MAX_BATCH_EVENTS, MAX_BATCH_BYTES, self._offset_us
         )
         sealed.extend(envelope(now_us, "", body) for body in timings)
         items += taken
-        room = BATCH_EVENTS_MAX - taken
-        while self._events and room > 0 and size < BATCH_BYTES_MAX:
+        room = MAX_BATCH_EVENTS - taken
+        while self._events and room > 0 and size < MAX_BATCH_BYTES:
             room -= 1
             try:
                 event = envelope(*self._events.popleft())
             except Exception:
                 self.dropped_events += 1
                 continue
-            if event.ByteSize() > BATCH_BYTES_MAX:
+            if event.ByteSize() > MAX_BATCH_BYTES:
                 self.dropped_events += 1
                 continue
             size += event.ByteSize()

@@ -1,5 +1,5 @@
-"""What is known of queries and waits to be sent: each text of a fingerprint goes out before what
-needs it, and what was seen of a query while it ran before its timing.
+"""Buffers query timings and observations that wait to be sent: the text of a fingerprint goes out
+before the first event that needs it, and the observations of a query before its timing.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from metrics_service.client.queries.record import QueryDefinition, QueryRecord
 from metrics_service.client.telemetry.columns import definitions_of, timings_of
 from protos.tracking.v1 import event_pb2
 
-TIMINGS_MAX: Final = 50_000
-"""Timings that wait at most; beyond it the oldest is dropped and counted."""
+MAX_TIMINGS: Final = 50_000
+"""The most timings that wait; beyond it the oldest is dropped and counted."""
 
-LOOKS_MAX: Final = 256
-"""Looks at running queries, and plans, that wait at most; beyond it the oldest goes."""
+MAX_OBSERVATIONS: Final = 256
+"""The most observations and plans that wait; beyond it the oldest is dropped and counted."""
 
-DEFINITIONS_MAX: Final = 1_024
-"""Texts of fingerprints kept; the oldest goes first."""
+MAX_DEFINITIONS: Final = 1_024
+"""The most texts of fingerprints kept; the oldest is evicted first."""
 
 DEFINITIONS_IN_EVENT: Final = 100
 TIMING_BYTES: Final = 40
-"""About what a timing takes in a batch."""
+"""The approximate size of a timing in a batch."""
 
 HELD_BYTES: Final = 400
-"""About what a timing or a definition takes here, its text apart."""
+"""The approximate memory of a timing, or of a definition without its text."""
 
-LOOK_BYTES: Final = 1_600
-"""About what a look or a plan takes here, what it says apart: most with five blockers."""
+OBSERVATION_BYTES: Final = 1_600
+"""The approximate overhead in memory of an observation with five blockers, or of a plan."""
 
-Look = event_pb2.RunningQuery | event_pb2.QueryPlan
-Part = event_pb2.QueryDefinitions | event_pb2.QueryTimings | Look
+Observation = event_pb2.RunningQuery | event_pb2.QueryPlan
+Part = event_pb2.QueryDefinitions | event_pb2.QueryTimings | Observation
 
 
 class TimingBuffer:
@@ -42,26 +42,28 @@ class TimingBuffer:
     def __init__(self) -> None:
         self.dropped = 0
         self.evicted = 0
-        self._looks: deque[Look] = deque()
+        self._observations: deque[Observation] = deque()
         self._timings: deque[QueryRecord] = deque()
         self._definitions: dict[int, QueryDefinition] = {}
         self._announced: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._timings) + len(self._looks)
+        return len(self._timings) + len(self._observations)
 
     @property
     def bytes_held(self) -> int:
-        """About what all of it takes."""
+        """The approximate memory of the whole buffer."""
         texts = sum(len(definition.text) for definition in self._definitions.values())
         entries = len(self._timings) + len(self._definitions)
-        looks = sum(LOOK_BYTES + look.ByteSize() for look in self._looks)
-        return texts + HELD_BYTES * entries + looks
+        observed = sum(
+            OBSERVATION_BYTES + observation.ByteSize() for observation in self._observations
+        )
+        return texts + HELD_BYTES * entries + observed
 
     def add(self, record: QueryRecord, definition: QueryDefinition) -> int:
-        """Queue one timing; how many of them wait now."""
+        """Queue one timing and return how many wait now."""
         timings = self._timings
-        if len(timings) >= TIMINGS_MAX:
+        if len(timings) >= MAX_TIMINGS:
             timings.popleft()
             self.dropped += 1
         if record.fingerprint not in self._definitions:
@@ -69,49 +71,50 @@ class TimingBuffer:
         timings.append(record)
         return len(timings)
 
-    def add_look(self, look: Look, definition: QueryDefinition) -> bool:
-        """Queue what was seen of a query that is not timed yet; definition is that of its
-        fingerprint. False where an older one had to go for it.
+    def add_observation(self, observation: Observation, definition: QueryDefinition) -> bool:
+        """Queue an observation or plan with the definition of its fingerprint. False if an older
+        one was dropped for it.
         """
-        if look.fingerprint not in self._definitions:
+        if observation.fingerprint not in self._definitions:
             self._define(definition)
-        self._looks.append(look)
-        if len(self._looks) <= LOOKS_MAX:
+        self._observations.append(observation)
+        if len(self._observations) <= MAX_OBSERVATIONS:
             return True
-        self._looks.popleft()
+        self._observations.popleft()
         return False
 
     def announce_again(self) -> None:
-        """The other end is to be told every text anew, before its next use."""
+        """Send every text again before its next use: the server may have forgotten it."""
         self._announced.clear()
 
     def definitions(self) -> Iterator[event_pb2.QueryDefinitions]:
-        """All texts that are kept."""
+        """Yield all texts that are kept, in events of limited size."""
         texts = list(self._definitions.values())
         for first in range(0, len(texts), DEFINITIONS_IN_EVENT):
             yield definitions_of(texts[first : first + DEFINITIONS_IN_EVENT])
 
     def take(self, max_count: int, max_bytes: int, offset_us: int) -> tuple[int, int, list[Part]]:
-        """(how many looks and timings were taken, about how many bytes they are, what they are sent
-        as). Times are moved by offset_us, the database's clock minus the process's.
+        """Remove what fits into a batch: (number of observations and timings, their approximate
+        bytes, their events). Times are shifted by offset_us, the database's clock minus the
+        process's.
         """
-        looks: list[Look] = []
+        observations: list[Observation] = []
         records: list[QueryRecord] = []
         size = 0
         new: dict[int, QueryDefinition] = {}
-        while self._looks and len(looks) < max_count and size < max_bytes:
-            look = self._looks.popleft()
-            if isinstance(look, event_pb2.RunningQuery):
-                look.start_time_us += offset_us
-            looks.append(look)
-            size += look.ByteSize() + self._announce(look.fingerprint, new)
-        room = 0 if self._looks else max_count - len(looks)
+        while self._observations and len(observations) < max_count and size < max_bytes:
+            observation = self._observations.popleft()
+            if isinstance(observation, event_pb2.RunningQuery):
+                observation.start_time_us += offset_us
+            observations.append(observation)
+            size += observation.ByteSize() + self._announce(observation.fingerprint, new)
+        room = 0 if self._observations else max_count - len(observations)
         announced = self._announced
         for record in islice(self._timings, room):
             if size >= max_bytes:
                 break
             size += TIMING_BYTES
-            # Nearly all are: asked here, that costs no call.
+            # Nearly all are announced: checking here saves the call.
             if record.fingerprint not in announced:
                 size += self._announce(record.fingerprint, new)
             records.append(record)
@@ -119,16 +122,16 @@ class TimingBuffer:
             self._timings.popleft()
         announced.update(new)
         parts: list[Part] = [definitions_of(new.values())] if new else []
-        parts += looks
+        parts += observations
         if records:
             try:
                 parts.append(timings_of(records, offset_us))
             except Exception:
                 self.dropped += len(records)
-        return len(looks) + len(records), size, parts
+        return len(observations) + len(records), size, parts
 
     def _announce(self, fingerprint: int, new: dict[int, QueryDefinition]) -> int:
-        """Put its definition into `new` unless it is known there; about how many bytes it is."""
+        """Add its definition to `new` unless it is announced; return its approximate bytes."""
         if fingerprint in self._announced or fingerprint in new:
             return 0
         definition = self._definitions.get(fingerprint)
@@ -138,7 +141,7 @@ class TimingBuffer:
         return TIMING_BYTES + 4 * len(definition.text)
 
     def _define(self, definition: QueryDefinition) -> None:
-        if len(self._definitions) >= DEFINITIONS_MAX:
+        if len(self._definitions) >= MAX_DEFINITIONS:
             oldest = next(iter(self._definitions))
             del self._definitions[oldest]
             self._announced.discard(oldest)

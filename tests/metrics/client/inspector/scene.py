@@ -22,38 +22,38 @@ LOCKED = "UPDATE accounts SET balance = balance + 1 WHERE id = $1"
 
 
 def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let looks take what time a machine takes that stands still now and then."""
+    """Let an observation take as long as a machine with pauses needs."""
     patient = {**inspector_module.SETTINGS, "statement_timeout": "30000"}
     monkeypatch.setattr(inspector_module, "SETTINGS", patient)
     monkeypatch.setattr(inspector_module, "DEADLINE_S", 30.0)
 
 
-class Looks:
-    """Keeps what an inspector saw."""
+class Observations:
+    """Keeps what an inspector observed."""
 
     def __init__(self) -> None:
         self.running: list[event_pb2.RunningQuery] = []
         self.plans: list[event_pb2.QueryPlan] = []
         self.definitions: list[QueryDefinition] = []
 
-    def add_look(
-        self, look: event_pb2.RunningQuery | event_pb2.QueryPlan, definition: QueryDefinition
+    def add_observation(
+        self, observation: event_pb2.RunningQuery | event_pb2.QueryPlan, definition: QueryDefinition
     ) -> None:
         self.definitions.append(definition)
-        if isinstance(look, event_pb2.RunningQuery):
-            self.running.append(look)
+        if isinstance(observation, event_pb2.RunningQuery):
+            self.running.append(observation)
         else:
-            self.plans.append(look)
+            self.plans.append(observation)
 
 
 @dataclass
 class Scene:
-    """A tracker, its inspector and what both told; nothing is looked at but by look()."""
+    """A tracker, its inspector and what both recorded; only observe() observes."""
 
     dsn: str
     clock: Clock = field(default_factory=Clock)
     records: Recording = field(default_factory=Recording)
-    looks: Looks = field(default_factory=Looks)
+    observations: Observations = field(default_factory=Observations)
     connected: list[TrackedConnection] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class Scene:
         )
 
     def inspector(self, **options: Any) -> QueryInspector:
-        return QueryInspector(self.tracker, self.connect, self.looks, **options)
+        return QueryInspector(self.tracker, self.connect, self.observations, **options)
 
     async def connect(self, settings: Mapping[str, str]) -> TrackedConnection:
         """What the inspector connects with."""
@@ -87,7 +87,7 @@ class Scene:
 async def blocked(
     scene: Scene, query: str = LOCKED, *args: object, blocker: str = LOCKED.replace("$1", "1")
 ) -> AsyncIterator[tuple[asyncpg.Connection[Any], TrackedConnection, asyncio.Task[Any]]]:
-    """(who holds the lock, who waits for it, the waiting query), once it waits."""
+    """(the lock's holder, its waiter, the waiting query), once it waits."""
     holder = await asyncpg.connect(scene.dsn, server_settings={"application_name": "the holder"})
     waiter = await connect(scene.dsn, tracker=scene.tracker)
     try:
@@ -117,7 +117,7 @@ async def _update(connection: TrackedConnection) -> None:
 async def waiting(
     scene: Scene, work: Callable[[TrackedConnection], Awaitable[None]] = _update
 ) -> AsyncIterator[tuple[TrackedConnection, asyncio.Future[None]]]:
-    """(a connection, work on it), once that waits for a lock; whoever holds it is to end first."""
+    """(a connection, work on it), once that waits for a lock; its holder must end first."""
     connection = await connect(scene.dsn, tracker=scene.tracker)
     task = asyncio.ensure_future(work(connection))
     try:

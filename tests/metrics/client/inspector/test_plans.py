@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from metrics_service.client.inspector import QueryInspector
-from metrics_service.client.inspector.plan_text import PLAN_BYTES_MAX, plan_text
-from metrics_service.client.inspector.plans import PENDING_MAX, source_of
+from metrics_service.client.inspector.plan_text import MAX_PLAN_BYTES, plan_text
+from metrics_service.client.inspector.plans import MAX_PENDING, source_of
 from metrics_service.client.queries.record import NamedQuery, Outcome, QueryDefinition
 from metrics_service.client.queries.statements import Statement, StatementTable
 from metrics_service.client.tracked import TrackedConnection, connect
@@ -67,9 +67,9 @@ async def test_a_slow_statement_has_its_generic_plan_told(
 ) -> None:
     with slowly(scene):
         await connection.fetch(BY_ID, 1)
-    await inspector.look()
-    (plan,) = scene.looks.plans
-    assert scene.looks.definitions == [BY_ID.definition]
+    await inspector.observe()
+    (plan,) = scene.observations.plans
+    assert scene.observations.definitions == [BY_ID.definition]
     assert plan.fingerprint == BY_ID.definition.fingerprint
     first, *conditions = plan.plan.splitlines()
     assert first.startswith("Index Scan using items_pkey on items i  (cost=0.")
@@ -77,21 +77,21 @@ async def test_a_slow_statement_has_its_generic_plan_told(
         "      Index Cond: (id = $1)",
         "      Filter: (name <> ?::text)",
     ]
-    assert inspector.looks == 1
+    assert inspector.observations == 1
     assert all(kept.record.internal for kept in scene.records.all if "inspector" in kept.label)
 
 
-async def test_the_plan_of_a_query_that_still_runs_follows_its_look(
+async def test_the_plan_of_a_query_that_still_runs_follows_its_observation(
     scene: Scene, inspector: QueryInspector
 ) -> None:
     async with blocked(scene):
         scene.after(0.6)
-        await inspector.look()
+        await inspector.observe()
         scene.after(0.01)
-        assert not scene.looks.plans
-        await inspector.look()
-    (plan,) = scene.looks.plans
-    assert plan.fingerprint == scene.looks.running[0].fingerprint
+        assert not scene.observations.plans
+        await inspector.observe()
+    (plan,) = scene.observations.plans
+    assert plan.fingerprint == scene.observations.running[0].fingerprint
     assert plan.plan.startswith("ModifyTable Update on accounts  (cost=")
     assert "Index Cond: (id = $1)" in plan.plan
 
@@ -101,8 +101,8 @@ async def test_a_query_that_was_not_slow_has_no_plan_taken(
 ) -> None:
     with slowly(scene, 0.5):
         await connection.fetch(BY_ID, 1)
-    await inspector.look()
-    assert (scene.connects, scene.looks.plans) == (0, [])
+    await inspector.observe()
+    assert (scene.connects, scene.observations.plans) == (0, [])
 
 
 async def test_a_statement_has_one_plan_taken_in_an_interval(
@@ -112,10 +112,10 @@ async def test_a_statement_has_one_plan_taken_in_an_interval(
         with slowly(scene):
             await connection.fetch(BY_ID, 1)
             await connection.fetch(BY_ID, 2)
-        await inspector.look()
+        await inspector.observe()
         scene.after(1)
-        await inspector.look()
-        return len(scene.looks.plans)
+        await inspector.observe()
+        return len(scene.observations.plans)
 
     assert await slow_again() == 1
     scene.after(590)
@@ -124,15 +124,15 @@ async def test_a_statement_has_one_plan_taken_in_an_interval(
     assert await slow_again() == 2
 
 
-async def test_one_look_takes_one_plan(
+async def test_one_call_captures_one_plan(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     with slowly(scene):
         await connection.fetch("SELECT id FROM items WHERE id = 7")
         await connection.fetch("SELECT name FROM items WHERE id = 7")
     for expected in (1, 2):
-        await inspector.look()
-        assert len(scene.looks.plans) == expected
+        await inspector.observe()
+        assert len(scene.observations.plans) == expected
         scene.after(1)
 
 
@@ -154,10 +154,10 @@ async def test_no_literal_gets_into_a_plan(
         await connection.fetch(named)
         await connection.fetch(f"SELECT * FROM named WHERE name = '{canary}' AND id = 73219")
     for _ in range(2):
-        await inspector.look()
+        await inspector.observe()
         scene.after(1)
-    assert len(scene.looks.plans) == 2
-    told = "\n".join(plan.plan for plan in scene.looks.plans)
+    assert len(scene.observations.plans) == 2
+    told = "\n".join(plan.plan for plan in scene.observations.plans)
     assert "Filter: " in told
     assert "Sort Key: " in told
     assert canary not in told
@@ -182,10 +182,10 @@ async def test_nothing_is_ever_executed(
         Statement(QueryDefinition(1, "sql", "select", text), False, False),
     ):
         scene.tracker.slow(slow)
-        await inspector.look()
+        await inspector.observe()
         scene.after(10)
     several = ";" in text
-    assert (inspector.plan_errors, len(scene.looks.plans)) == ((2, 0) if several else (0, 2))
+    assert (inspector.plan_errors, len(scene.observations.plans)) == ((2, 0) if several else (0, 2))
     assert await connection.fetchval("SELECT count(*) FROM items") == 1
     assert scene.connects == 1
 
@@ -196,14 +196,14 @@ async def test_a_statement_that_cannot_be_planned_costs_one_try(
     gone = NamedQuery("SELECT * FROM nothing_like_it", model="items", operation="gone")
     for _ in range(3):
         scene.tracker.slow(gone)
-        await inspector.look()
+        await inspector.observe()
         scene.after(10)
-    assert (inspector.plan_errors, scene.connects, scene.looks.plans) == (1, 1, [])
+    assert (inspector.plan_errors, scene.connects, scene.observations.plans) == (1, 1, [])
     # The connection is as good as before.
     with slowly(scene):
         await connection.fetch(BY_ID, 1)
-    await inspector.look()
-    assert (scene.connects, len(scene.looks.plans)) == (1, 1)
+    await inspector.observe()
+    assert (scene.connects, len(scene.observations.plans)) == (1, 1)
 
 
 async def test_nothing_stays_prepared(
@@ -212,9 +212,9 @@ async def test_nothing_stays_prepared(
     # One that can be planned, and one that can be prepared only.
     for slow in (BY_ID, NamedQuery("SELECT 1 / 0", model="items", operation="zero")):
         scene.tracker.slow(slow)
-        await inspector.look()
+        await inspector.observe()
         scene.after(10)
-    assert (len(scene.looks.plans), inspector.plan_errors) == (1, 1)
+    assert (len(scene.observations.plans), inspector.plan_errors) == (1, 1)
     (own,) = scene.connected
     prepared = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'inspected%'"
     assert await own.fetchval(prepared) == 0
@@ -227,18 +227,18 @@ async def test_a_lock_on_the_table_is_not_waited_for_but_tried_again(
     try:
         await holder.execute("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
         scene.tracker.slow(BY_ID)
-        await inspector.look()
+        await inspector.observe()
     finally:
         await holder.close()
-    assert (inspector.plan_errors, scene.looks.plans) == (0, [])
+    assert (inspector.plan_errors, scene.observations.plans) == (0, [])
     refused = [kept for kept in scene.records.all if kept.outcome is Outcome.ERROR]
     assert [(kept.record.internal, kept.record.sqlstate) for kept in refused] == [(True, "55P03")]
     scene.after(29)
-    await inspector.look()
-    assert scene.looks.plans == []
+    await inspector.observe()
+    assert scene.observations.plans == []
     scene.after(2)
-    await inspector.look()
-    assert len(scene.looks.plans) == 1
+    await inspector.observe()
+    assert len(scene.observations.plans) == 1
 
 
 async def test_a_server_too_old_is_asked_nothing(scene: Scene) -> None:
@@ -255,26 +255,26 @@ async def test_a_server_too_old_is_asked_nothing(scene: Scene) -> None:
     async def old(_: object) -> object:
         return Old()
 
-    inspector = QueryInspector(scene.tracker, old, scene.looks)  # type: ignore[arg-type]  # refuses all else
+    inspector = QueryInspector(scene.tracker, old, scene.observations)  # type: ignore[arg-type]  # refuses all else
     for _ in range(3):
         scene.tracker.slow(BY_ID)
-        await inspector.look()
+        await inspector.observe()
         scene.after(10)
-    assert (scene.looks.plans, inspector.plan_errors) == ([], 0)
+    assert (scene.observations.plans, inspector.plan_errors) == ([], 0)
     await inspector.stop()
 
 
 async def test_switched_off_no_plan_is_taken(scene: Scene) -> None:
     inspector = scene.inspector(plans=False)
     scene.tracker.slow(BY_ID)
-    await inspector.look()
-    assert (scene.connects, inspector.looks) == (0, 0)
+    await inspector.observe()
+    assert (scene.connects, inspector.observations) == (0, 0)
 
 
 async def test_statements_that_wait_for_their_plan_are_bounded(
     scene: Scene, inspector: QueryInspector
 ) -> None:
-    for n in range(PENDING_MAX + 5):
+    for n in range(MAX_PENDING + 5):
         scene.tracker.slow(NamedQuery("SELECT 1", model="many", operation=f"n{n}"))
     assert inspector.skipped == 5
 
@@ -306,7 +306,7 @@ def test_a_long_plan_is_cut_after_a_line() -> None:
     leaf = {"Node Type": "Seq Scan", "Relation Name": "part", "Filter": "(a = 'é')", **costs}
     document = json.dumps([{"Plan": {"Node Type": "Append", "Plans": [leaf] * 500, **costs}}])
     text = plan_text(document)
-    assert len(text.encode()) <= PLAN_BYTES_MAX
+    assert len(text.encode()) <= MAX_PLAN_BYTES
     *lines, last = text.splitlines()
     assert last == "..."
     assert lines[0] == "Append  (cost=0.00..1.00 rows=1 width=1)"

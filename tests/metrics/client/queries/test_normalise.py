@@ -6,7 +6,7 @@ import pytest
 
 from metrics_service.client.queries import normalise as module
 from metrics_service.client.queries.normalise import UNREADABLE, normalise
-from metrics_service.client.queries.record import TEXT_MAX_BYTES
+from metrics_service.client.queries.record import MAX_TEXT_BYTES
 from metrics_service.client.queries.statements import OTHER, Fingerprints, StatementTable
 
 EQ, NE = True, False
@@ -169,7 +169,7 @@ def test_nothing_of_a_failing_parser_gets_out(monkeypatch: pytest.MonkeyPatch) -
 
 def test_long_texts_are_cut_between_characters() -> None:
     text = normalise('SELECT "' + "ü" * 4000 + '"').text
-    assert len(text.encode()) <= TEXT_MAX_BYTES
+    assert len(text.encode()) <= MAX_TEXT_BYTES
     assert text.endswith("ü...")
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_service.client.queries import normalise as module
-from metrics_service.client.queries.normalise import PARSED_MAX_CHARS, normalise
-from metrics_service.client.queries.record import TEXT_MAX_BYTES
+from metrics_service.client.queries.normalise import MAX_PARSED_CHARS, normalise
+from metrics_service.client.queries.record import MAX_TEXT_BYTES
 from metrics_service.client.queries.statements import StatementTable
 
 CANARY = "kanarienvogel"
@@ -65,7 +65,7 @@ def test_hostile_statements_are_masked_and_cut(
 ) -> None:
     normal = normalise(statement_of(size))
     assert CANARY not in normal.text
-    assert len(normal.text.encode()) <= TEXT_MAX_BYTES
+    assert len(normal.text.encode()) <= MAX_TEXT_BYTES
 
 
 @pytest.mark.usefixtures("way")
@@ -74,7 +74,7 @@ def test_time_grows_no_faster_than_the_statement(statement_of: Callable[[int], s
     # Of the lengths that are parsed at all. Four times as much may take four times as long; ten
     # allow for a noisy machine, and not for the sixteen-fold of a square.
     base = max(1, 1000 * 3000 // len(statement_of(1000)))
-    assert len(statement_of(4 * base)) < PARSED_MAX_CHARS
+    assert len(statement_of(4 * base)) < MAX_PARSED_CHARS
     assert _best_s(statement_of(4 * base)) < 10 * max(_best_s(statement_of(base)), 0.0001)
 
 
@@ -100,7 +100,7 @@ def test_a_megabyte_takes_under_a_millisecond_and_leaves_no_part_of_a_value() ->
     text = recorded.definition.text
     assert text.startswith("INSERT INTO t VALUES (?,?)")
     assert "cret" not in text
-    assert len(text.encode()) <= TEXT_MAX_BYTES
+    assert len(text.encode()) <= MAX_TEXT_BYTES
 
 
 @pytest.mark.parametrize("length", range(1010, 1040))
@@ -125,7 +125,7 @@ def test_texts_that_are_no_utf8_are_masked(statement: str) -> None:
 @given(st.text(max_size=300))
 def test_any_text_has_a_normal_form(text: str) -> None:
     normal = normalise(text)
-    assert len(normal.text.encode()) <= TEXT_MAX_BYTES
+    assert len(normal.text.encode()) <= MAX_TEXT_BYTES
     assert normalise(text) == normal
     assert normal.operation.isalpha()
 

@@ -8,7 +8,7 @@ import pytest
 
 from metrics_service.client.cost import monitor_cost
 from metrics_service.client.queries.record import (
-    TEXT_MAX_BYTES,
+    MAX_TEXT_BYTES,
     NamedQuery,
     Outcome,
     QueryDefinition,
@@ -55,85 +55,89 @@ def bodies(batch: OutBatch) -> list[str | None]:
     return [event.WhichOneof("body") for event in events_of(batch)]
 
 
-async def test_a_look_goes_out_after_its_text_and_before_itsTiming() -> None:
+async def test_an_observation_goes_out_after_its_text_and_before_its_timing() -> None:
     source = emitter()
     source.record_query(record(8), definition(8))
-    source.add_look(running(7, 3), definition(7))
+    source.add_observation(running(7, 3), definition(7))
     source.record_query(record(7, capture_id=3), definition(7))
-    source.add_look(event_pb2.QueryPlan(fingerprint=9, plan="Result"), definition(9))
+    source.add_observation(event_pb2.QueryPlan(fingerprint=9, plan="Result"), definition(9))
     batch = await source.next()
     assert bodies(batch) == ["query_definitions", "running_query", "query_plan", "query_timings"]
-    told, look, _, timed = events_of(batch)
+    told, observation, _, timed = events_of(batch)
     assert {each.fingerprint for each in told.query_definitions.definitions} == {7, 8, 9}
-    assert look.running_query.capture_id == 3
+    assert observation.running_query.capture_id == 3
     assert [(each.index, each.capture_id) for each in timed.query_timings.captures] == [(1, 3)]
 
 
-async def test_a_look_alone_is_sent_with_its_text_once() -> None:
+async def test_an_observation_without_a_timing_is_sent_with_its_text_once() -> None:
     source = emitter()
-    source.add_look(running(7, 3), definition(7))
+    source.add_observation(running(7, 3), definition(7))
     assert bodies(await source.next()) == ["query_definitions", "running_query"]
-    source.add_look(running(7, 3), definition(7))
+    source.add_observation(running(7, 3), definition(7))
     source.record_query(record(7, capture_id=3), definition(7))
     assert bodies(await source.next()) == ["running_query", "query_timings"]
 
 
-async def test_after_a_new_hello_the_text_comes_before_the_next_look() -> None:
+async def test_after_a_new_hello_the_text_comes_before_the_next_observation() -> None:
     source = emitter()
-    source.add_look(running(7, 3), definition(7))
+    source.add_observation(running(7, 3), definition(7))
     first = await source.next()
     with pytest.raises(NewEpoch):
         await source.open(5, b"lost")
     await source.next()
     assert bodies(await source.next()) == bodies(first)
-    source.add_look(running(7, 4), definition(7))
+    source.add_observation(running(7, 4), definition(7))
     assert bodies(await source.next()) == ["query_definitions", "running_query"]
 
 
-async def test_the_start_of_a_look_is_by_the_clock_of_itsTiming() -> None:
+async def test_the_start_of_an_observation_is_by_the_clock_of_its_timing() -> None:
     source = emitter()
     source.set_clock_offset_us(250)
-    source.add_look(running(7, 3), definition(7))
+    source.add_observation(running(7, 3), definition(7))
     source.record_query(record(7, capture_id=3), definition(7))
-    _, look, timed = events_of(await source.next())
-    assert look.running_query.start_time_us == timed.query_timings.base_time_us == 5_000_250
+    _, observation, timed = events_of(await source.next())
+    assert observation.running_query.start_time_us == timed.query_timings.base_time_us == 5_000_250
 
 
-async def test_looks_that_nobody_takes_are_bounded_and_counted() -> None:
+async def test_observations_that_are_not_sent_are_bounded_and_counted() -> None:
     source = emitter()
-    for n in range(query_buffer.LOOKS_MAX + 5):
-        source.add_look(running(7, n + 1), definition(7))
+    for n in range(query_buffer.MAX_OBSERVATIONS + 5):
+        source.add_observation(running(7, n + 1), definition(7))
     assert source.dropped == source.dropped_events == 5
-    looks = [each for each in events_of(await source.next()) if each.HasField("running_query")]
-    assert len(looks) == query_buffer.LOOKS_MAX
-    assert looks[0].running_query.capture_id == 6
+    observations = [
+        each for each in events_of(await source.next()) if each.HasField("running_query")
+    ]
+    assert len(observations) == query_buffer.MAX_OBSERVATIONS
+    assert observations[0].running_query.capture_id == 6
 
 
-def test_what_looks_hold_is_not_understated() -> None:
+def test_the_memory_of_observations_is_not_understated() -> None:
     source = emitter()
     empty = source.bytes_held
     blocker = event_pb2.Blocker(
         pid=2**31 - 1,
         application_name="é" * 64,
         state="idle in transaction",
-        query="x" * TEXT_MAX_BYTES,
+        query="x" * MAX_TEXT_BYTES,
         transaction_us=2**50,
         wait_event_type="Client",
         wait_event="ClientRead",
     )
-    for n in range(query_buffer.LOOKS_MAX):
-        look = running(7, n + 1)
-        look.blockers.extend([blocker] * 5)
-        source.add_look(look, definition(7))
-    assert look.ByteSize() > 10_600
-    assert source.bytes_held - empty > query_buffer.LOOKS_MAX * look.ByteSize()
+    for n in range(query_buffer.MAX_OBSERVATIONS):
+        observation = running(7, n + 1)
+        observation.blockers.extend([blocker] * 5)
+        source.add_observation(observation, definition(7))
+    assert observation.ByteSize() > 10_600
+    assert source.bytes_held - empty > query_buffer.MAX_OBSERVATIONS * observation.ByteSize()
 
 
-async def test_timings_wait_for_looks_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metrics_service.client.telemetry.emitter.BATCH_EVENTS_MAX", 2)
+async def test_timings_wait_for_observations_that_do_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("metrics_service.client.telemetry.emitter.MAX_BATCH_EVENTS", 2)
     source = emitter()
     for n in range(3):
-        source.add_look(running(7, n + 1), definition(7))
+        source.add_observation(running(7, n + 1), definition(7))
     source.record_query(record(7, capture_id=3), definition(7))
     assert bodies(await source.next()) == ["query_definitions", "running_query", "running_query"]
     assert bodies(await source.next()) == ["running_query", "query_timings"]
@@ -172,7 +176,7 @@ def test_the_mean_is_of_the_newest_samples() -> None:
     assert tracker.cost().overhead_ns == 3_000
 
 
-async def test_the_cost_has_what_is_held_dropped_evicted_and_looked_at(
+async def test_the_cost_counts_what_is_held_dropped_evicted_and_observed(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_patient(monkeypatch)
@@ -184,9 +188,9 @@ async def test_the_cost_has_what_is_held_dropped_evicted_and_looked_at(
     async with blocked(scene):
         for s in (0.6, 0.5):
             scene.after(s)
-            await inspector.look()
+            await inspector.observe()
     await inspector.stop()
-    for n in range(query_buffer.DEFINITIONS_MAX + 5):
+    for n in range(query_buffer.MAX_DEFINITIONS + 5):
         source.record_query(record(n + 1), definition(n + 1))
     scene.tracker.add_sink(Broken())
     scene.tracker.emit(ONE.definition, 0, Timing(), Outcome.OK, None, internal=False)

@@ -11,7 +11,7 @@ from metrics_service.client.queries.record import Outcome, QueryDefinition, Quer
 from metrics_service.client.stream.source import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry import emitter as emitter_module
 from metrics_service.client.telemetry import query_buffer
-from metrics_service.client.telemetry.emitter import BATCH_EVENTS_MAX, Emitter
+from metrics_service.client.telemetry.emitter import MAX_BATCH_EVENTS, Emitter
 from protos.tracking.v1 import event_pb2
 
 VIEW = event_pb2.PackageViewed(package_id="p")
@@ -108,10 +108,10 @@ async def test_a_full_batch_is_given_without_waiting_and_the_rest_after_the_inte
     await source.open(0, b"")
     waiting = asyncio.create_task(source.next())
     await asyncio.sleep(0)
-    for _ in range(BATCH_EVENTS_MAX + 1):
+    for _ in range(MAX_BATCH_EVENTS + 1):
         source.emit(VIEW)
     async with asyncio.timeout(20):
-        assert (await waiting).count == BATCH_EVENTS_MAX
+        assert (await waiting).count == MAX_BATCH_EVENTS
     source.drain()
     assert (await source.next()).count == 1
     with pytest.raises(LaneDrained):
@@ -121,8 +121,8 @@ async def test_a_full_batch_is_given_without_waiting_and_the_rest_after_the_inte
 async def test_what_does_not_fit_is_dropped_oldest_first_and_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(emitter_module, "EVENTS_MAX", 3)
-    monkeypatch.setattr(query_buffer, "TIMINGS_MAX", 2)
+    monkeypatch.setattr(emitter_module, "MAX_EVENTS", 3)
+    monkeypatch.setattr(query_buffer, "MAX_TIMINGS", 2)
     source = emitter()
     for name in "abcde":
         source.emit(VIEW, session_id=name)
@@ -141,7 +141,7 @@ async def test_what_does_not_fit_is_dropped_oldest_first_and_said(
 async def test_unacknowledged_batches_are_kept_as_they_are_and_no_more_are_sealed_than_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(emitter_module, "UNACKED_MAX", 2)
+    monkeypatch.setattr(emitter_module, "MAX_UNACKED", 2)
     source = emitter()
     await source.open(0, b"")
     sent = []
@@ -264,7 +264,7 @@ async def test_no_batch_is_larger_than_a_server_takes_whatever_is_put_in() -> No
     source = emitter()
     await source.open(0, b"")
     source.emit(event_pb2.PackageViewed(package_id="x" * 2_000_000))
-    for number in range(BATCH_EVENTS_MAX):
+    for number in range(MAX_BATCH_EVENTS):
         text = QueryDefinition(number, "", "", "\N{SNOWMAN}" * 680)
         source.record_query(record(number), text)
         source.emit(event_pb2.PackageViewed(package_id="y" * 5_000))
@@ -277,8 +277,8 @@ async def test_no_batch_is_larger_than_a_server_takes_whatever_is_put_in() -> No
             break
     assert max(len(batch.payload) for batch in batches) < 1 << 19
     found = [event for batch in batches for event in events_of(batch)]
-    assert sum(len(event.query_timings.query) for event in found) == BATCH_EVENTS_MAX
-    assert sum(event.HasField("package_viewed") for event in found) == BATCH_EVENTS_MAX
+    assert sum(len(event.query_timings.query) for event in found) == MAX_BATCH_EVENTS
+    assert sum(event.HasField("package_viewed") for event in found) == MAX_BATCH_EVENTS
     assert sum(event.telemetry_loss.dropped_events for event in found) == 1
 
     with pytest.raises(NewEpoch):

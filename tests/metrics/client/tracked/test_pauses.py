@@ -236,20 +236,23 @@ async def test_a_stop_is_no_reason_to_look_at_a_query(
         query = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
         await wait_until_waiting(empty_dsn, connection.get_server_pid())
         await world.stand_still(3)
-        await inspector.look()
-        assert (inspector.looks, inspector.skipped) == (0, 0)
+        await inspector.observe()
+        assert (inspector.observations, inspector.skipped) == (0, 0)
         await world.run_on(0.6)
-        await inspector.look()
+        await inspector.observe()
         await world.run_on(0.4)
-        looking = asyncio.create_task(inspector.look())
+        observing = asyncio.create_task(inspector.observe())
         await asyncio.sleep(0)
         world.clock.s += 3
-        await looking
-        assert [look.running_us for look in scene.looks.running] == [610_000, 1_010_000]
-        # A look pauses for a hundred times as long as it took: 10 ms of that one.
+        await observing
+        assert [observation.running_us for observation in scene.observations.running] == [
+            610_000,
+            1_010_000,
+        ]
+        # An observation is followed by none for a hundred times as long: 10 ms of that one.
         await world.run_on(1.2)
-        await inspector.look()
-        assert inspector.looks == 3
+        await inspector.observe()
+        assert inspector.observations == 3
     finally:
         query.cancel()
         await asyncio.gather(query, return_exceptions=True)

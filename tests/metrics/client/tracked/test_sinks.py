@@ -55,7 +55,7 @@ async def test_sinks_that_raise_change_no_result_and_are_counted(empty_dsn: str)
 async def test_with_metrics_service_down_queries_are_unmoved_and_drops_are_counted(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(query_buffer, "TIMINGS_MAX", 50)
+    monkeypatch.setattr(query_buffer, "MAX_TIMINGS", 50)
     emitter = Emitter("test")
     # Nobody listens there.
     stream = StreamClient("127.0.0.1:1", service="test", instance=emitter.instance)
