@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from booking_service.admin import indexes
+from booking_service.cli import indexes
 from booking_service.storage.connection import OwnConnection
 from booking_service.storage.database import Database
 from servicekit.devstack import PostgresServer

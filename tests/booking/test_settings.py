@@ -7,7 +7,7 @@ import os
 import pytest
 from typer.testing import CliRunner
 
-from booking_service.__main__ import app
+from booking_service.cli.commands import app
 from booking_service.config import BookingSettings
 from servicekit.settings import SettingsError
 

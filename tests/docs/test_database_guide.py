@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from booking_service.admin import indexes
+from booking_service.cli import indexes
 from booking_service.config import BookingSettings
 from booking_service.storage.sql import QUERIES
 from metrics_service.config import MetricsSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from booking_service.admin.indexes import FOLDER
+from booking_service.cli.indexes import FOLDER
 from booking_service.monitoring import probe as module
 from booking_service.monitoring import startup
 from booking_service.monitoring.probe import SCHEMA_VERSION, DatabaseProbe, ProbeResult, ProbeState

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 from typer.testing import CliRunner, Result
 
-from booking_service.admin import indexes
-from booking_service.admin.cli import app
+from booking_service.cli import indexes
+from booking_service.cli.commands import app
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QUERIES
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import pytest
 
-from booking_service.admin import indexes
+from booking_service.cli import indexes
 from booking_service.storage.database import Database
 from tests.booking.plans.explained import DAY, GREATEST, LARGE, LEAST, NOW, explain, seeded_id
 

@@ -1,7 +1,7 @@
-"""The fifteen indexes: what there is, what is valid, and how a broken one is built anew.
+"""The fifteen indexes: reads their states, drops them, creates them, and repairs invalid ones.
 
-Their definitions are the migration files alone; no rule of uniqueness lives in them, so that they
-can be taken away and put back under load.
+The migration files are their only definitions. None enforces uniqueness, so that all can be dropped
+and created again under load.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from servicekit.migrations import MIGRATIONS, migrate, rollback
 
 FOLDER: Final = MIGRATIONS / "booking"
 FIRST_VERSION: Final = "9000"
-"""Index migrations are numbered from here on, above those of all tables to come."""
+"""The lowest version of an index migration; migrations of tables are below it."""
 
 BUILD_TIMEOUT_S: Final = 24 * 3600.0
 
-# Whoever builds an index waits as long as it takes.
+# Building an index has no time limit on the server.
 _SETTINGS: Final = {"statement_timeout": "0"}
-_FILE = re.compile(r"9\d{3}_(idx_\w+)\.sql")
-_SQL = QueryGroup("indexes")
+_FILE: Final = re.compile(r"9\d{3}_(idx_\w+)\.sql")
+_INDEXES: Final = QueryGroup("indexes")
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """One index as it is; `scans` since statistics were last reset, `serves` from its comment."""
+    """The state of an index; `scans` since statistics were reset, `serves` from its comment."""
 
     name: str
     present: bool
@@ -43,13 +43,13 @@ class IndexState:
 
 
 def names() -> list[str]:
-    """The indexes that there should be, in the order of their files."""
+    """Return the names of all expected indexes, in the order of their files."""
     found = (_FILE.fullmatch(path.name) for path in sorted(FOLDER.glob("9*.sql")))
     return [match[1] for match in found if match]
 
 
 async def states(database: Database) -> list[IndexState]:
-    """Every index that there should be. Raises what Database does."""
+    """Return the state of every expected index. Raises what Database raises."""
     connection = await database.connect("indexes")
     try:
         return await _states(connection)
@@ -58,10 +58,10 @@ async def states(database: Database) -> list[IndexState]:
 
 
 async def repair(database: Database, *, also_missing: bool = False) -> list[str]:
-    """Build anew what a killed build left invalid, and, if asked, what is missing though its
-    migration is applied; writes go on meanwhile.
+    """Rebuild indexes that a killed build left invalid; writes continue meanwhile.
 
-    Returns their names. One that somebody is building now is left alone.
+    With `also_missing`, create those too that are missing although their migration is applied.
+    An index that another session is building is left alone. Returns the names of those built.
     """
     connection = await database.connect("indexes", settings=_SETTINGS)
     try:
@@ -73,12 +73,12 @@ async def repair(database: Database, *, also_missing: bool = False) -> list[str]
         for name in broken:
             [path] = FOLDER.glob(f"9*_{name}.sql")
             up, down = _sections(path)
-            # Each by itself: neither runs inside a transaction.
+            # Separately, since neither may run inside a transaction.
             for statement in (down, up):
                 with translate_driver_errors():
                     await connection.execute(statement, timeout=BUILD_TIMEOUT_S)
         if broken and all(state.valid for state in await _states(connection)):
-            # Comments went with the indexes.
+            # Comments were dropped with the indexes.
             [path] = FOLDER.glob("9*_index_comments.sql")
             with translate_driver_errors():
                 await connection.execute(_sections(path)[0], timeout=BUILD_TIMEOUT_S)
@@ -103,7 +103,7 @@ async def put_up(database: Database) -> list[str]:
 
 async def _states(connection: OwnConnection) -> list[IndexState]:
     with translate_driver_errors():
-        rows = await connection.fetch(_SQL.states, names())
+        rows = await connection.fetch(_INDEXES.states, names())
     return [IndexState(**row) for row in rows]
 
 
@@ -111,13 +111,13 @@ async def _newest_migration(database: Database) -> str:
     connection = await database.connect("indexes")
     try:
         with translate_driver_errors():
-            version: str | None = await connection.fetchval(_SQL.newest_migration)
+            version: str | None = await connection.fetchval(_INDEXES.newest_migration)
         return version or ""
     finally:
         connection.terminate()
 
 
 def _sections(path: Path) -> tuple[str, str]:
-    """The statements of a dbmate file: up and down."""
+    """Return the statements of a dbmate file: up and down."""
     _, up, down = re.split(r"^-- migrate:(?:up|down).*$", path.read_text("utf-8"), flags=re.M)
     return up.strip(), down.strip()

@@ -1,4 +1,8 @@
-"""Commands for whoever runs the database: migrations and indexes, with a way back for each."""
+"""The command line of booking_service: serve, check the settings, and change the database.
+
+A failure is one line on standard error and an exit status - 2 for settings, 1 for the rest - never
+a traceback.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,44 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from booking_service.admin import indexes
-from booking_service.admin.indexes import IndexState
+from booking_service.cli import indexes
+from booking_service.cli.indexes import IndexState
 from booking_service.config import BookingSettings
+from booking_service.server import serve as run_service
 from booking_service.storage.database import Database, address
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
+from servicekit import logs
 from servicekit.migrations import migrate as apply_migrations
-from servicekit.migrations import rollback as take_back_migration
+from servicekit.migrations import rollback as roll_back_newest
 from servicekit.settings import SettingsError
-from servicekit.start import StartError
+from servicekit.start import StartError, fail, run
 
 T = TypeVar("T")
 
-WIDE_COLUMNS = 140
+WIDE_COLUMNS: Final = 140
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def serve() -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    settings = _settings()
+    logs.configure(settings.log_format, settings.log_level)
+    raise typer.Exit(run(lambda stop: run_service(settings, stop), uvloop=settings.uvloop))
+
+
+@app.command("check-config")
+def check_config() -> None:
+    """Check the settings without starting anything."""
+    settings = _settings()
+    print(f"settings are good; would serve on {settings.host}:{settings.port}")
 
 
 @app.command()
@@ -35,44 +56,44 @@ def migrate() -> None:
     with _one_line_errors():
         url = _url()
         applied = apply_migrations(url, indexes.FOLDER)
-        rebuilt = _run(indexes.repair)
+        rebuilt = _on_database(indexes.repair)
     print(f"{address(url)}: {len(applied)} migrations applied")
-    _say_rebuilt(rebuilt)
+    _print_rebuilt(rebuilt)
 
 
 @app.command()
 def rollback() -> None:
-    """Take back the newest migration, one step."""
+    """Roll back the newest migration."""
     with _one_line_errors():
-        taken_back = take_back_migration(_url(), indexes.FOLDER)
-    print(f"rolled back {taken_back[0]}" if taken_back else "no migration is applied")
+        rolled_back = roll_back_newest(_url(), indexes.FOLDER)
+    print(f"rolled back {rolled_back[0]}" if rolled_back else "no migration is applied")
 
 
 @app.command("indexes-down")
 def indexes_down() -> None:
     """Drop the fifteen indexes; nothing else changes."""
     with _one_line_errors():
-        _run(indexes.take_down)
-        print(_summary(_run(indexes.states)))
+        _on_database(indexes.take_down)
+        print(_summary(_on_database(indexes.states)))
 
 
 @app.command("indexes-up")
 def indexes_up() -> None:
     """Create the fifteen indexes while the service runs."""
     with _one_line_errors():
-        _say_rebuilt(_run(indexes.put_up))
-        print(_summary(_run(indexes.states)))
+        _print_rebuilt(_on_database(indexes.put_up))
+        print(_summary(_on_database(indexes.states)))
 
 
 @app.command("verify-indexes")
 def verify_indexes() -> None:
     """Show each index, and rebuild what a killed build left invalid; status 1 if any is missing."""
     with _one_line_errors():
-        found = _run(indexes.states)
+        found = _on_database(indexes.states)
         if any(state.present and not state.valid and not state.building for state in found):
-            _say_rebuilt(_run(indexes.repair))
-            found = _run(indexes.states)
-    # Nothing is cut where there is no screen that would be too narrow.
+            _print_rebuilt(_on_database(indexes.repair))
+            found = _on_database(indexes.states)
+    # Nothing is cut off when the output is not a terminal.
     Console(width=None if sys.stdout.isatty() else WIDE_COLUMNS).print(_table(found))
     print(_summary(found))
     if not all(state.valid for state in found):
@@ -80,11 +101,18 @@ def verify_indexes() -> None:
         raise typer.Exit(1)
 
 
+def _settings() -> BookingSettings:
+    try:
+        return BookingSettings.load()
+    except SettingsError as error:
+        raise typer.Exit(fail(error)) from None
+
+
 def _url() -> str:
-    return BookingSettings.load().database_url
+    return _settings().database_url
 
 
-def _run(work: Callable[[Database], Awaitable[T]]) -> T:
+def _on_database(work: Callable[[Database], Awaitable[T]]) -> T:
     database = Database(_url(), application_name="booking_admin")
 
     async def run() -> T:
@@ -95,18 +123,15 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What the person at the keyboard can put right is one line and an exit status."""
+    """Turn the errors that a user can correct into one line and an exit status."""
     try:
         yield
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
     except (StartError, DatabaseUnavailable, DatabaseError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
 
 
-def _say_rebuilt(names: list[str]) -> None:
+def _print_rebuilt(names: list[str]) -> None:
     for name in names:
         print(f"rebuilt {name}")
 

@@ -1,0 +1,1 @@
+"""The command line: serve, check the settings, migrate the database, and manage its indexes."""
