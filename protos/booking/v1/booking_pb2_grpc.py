@@ -31,9 +31,9 @@ class BookingServiceStub:
     passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
     fails for lack of capacity.
 
-    Repeating a transition that already happened returns the booking as it is;
-    another one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the state
-    in the metadata. All changes take a `request_id` as CatalogService says.
+    Repeating a transition that already happened returns the booking unchanged;
+    any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
+    state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
@@ -139,9 +139,9 @@ class BookingServiceServicer:
     passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
     fails for lack of capacity.
 
-    Repeating a transition that already happened returns the booking as it is;
-    another one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the state
-    in the metadata. All changes take a `request_id` as CatalogService says.
+    Repeating a transition that already happened returns the booking unchanged;
+    any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
+    state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
@@ -149,8 +149,8 @@ class BookingServiceServicer:
     """
 
     def StartBooking(self, request, context):
-        """Holds the days of a stay for one booking. Errors: NOT_FOUND for the package;
-        FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
+        """Holds the days of a stay for one booking. Errors: NOT_FOUND for the
+        package; FAILED_PRECONDITION with SOLD_OUT (which days, how many free),
         PACKAGE_CLOSED, PAST_CUTOFF, PARTY_SIZE, QUOTE_REQUIRED, PRICE_CHANGED,
         CURRENCY_MISMATCH, HOLD_LIMIT; ALREADY_EXISTS with ALREADY_HELD naming the
         live booking, or when `booking_id` is taken.
@@ -168,12 +168,12 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmBooking(self, request, context):
-        """The payment was captured: states the same fact as
+        """The payment was captured. Reports the same event as
         PaymentService.RecordPayment with CAPTURED, and is deduplicated with it. A
         payment that arrives after the hold expired takes the seats again if there
         is room; if not, the payment is kept as REFUND_DUE and the answer is
-        FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND, AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
+        FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND,
+        AMOUNT_MISMATCH, CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,7 +188,7 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelBooking(self, request, context):
-        """Gives a confirmed booking's seats back and requests the refund that its
+        """Releases a confirmed booking's seats and requests the refund that its
         policy grants now; the refund counts once the payment service reports it
         with RecordPayment. Errors: NOT_FOUND, NOT_CANCELLABLE, INVALID_TRANSITION.
         """
@@ -227,15 +227,15 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FailBooking(self, request, context):
-        """Something went wrong on the way: the hold is released. Errors: NOT_FOUND,
-        INVALID_TRANSITION.
+        """The booking failed before it was paid: the hold is released. Errors:
+        NOT_FOUND, INVALID_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCancellation(self, request, context):
-        """What CancelBooking would give back now. Errors: NOT_FOUND, NOT_CANCELLABLE,
+        """What CancelBooking would refund now. Errors: NOT_FOUND, NOT_CANCELLABLE,
         INVALID_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -251,11 +251,11 @@ class BookingServiceServicer:
 
     def RescheduleBooking(self, request, context):
         """Moves a confirmed booking to other days, in one transaction: the old days
-        are given back only if the new ones are taken, and days in both are kept.
+        are released only if the new ones can be taken, and days in both are kept.
         A higher price leaves `balance_due`; a lower one requests a refund of the
-        difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE, SOLD_OUT,
-        PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED; ABORTED with
-        ETAG_MISMATCH.
+        difference. Errors: NOT_FOUND, INVALID_TRANSITION, NOT_CANCELLABLE,
+        SOLD_OUT, PACKAGE_CLOSED, PAST_CUTOFF, PRICE_CHANGED, QUOTE_REQUIRED;
+        ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,7 +270,7 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBookingEvents(self, request, context):
-        """What happened to a booking, oldest first. Errors: NOT_FOUND.
+        """The transitions of a booking, oldest first. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,9 +393,9 @@ class BookingService:
     passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
     fails for lack of capacity.
 
-    Repeating a transition that already happened returns the booking as it is;
-    another one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the state
-    in the metadata. All changes take a `request_id` as CatalogService says.
+    Repeating a transition that already happened returns the booking unchanged;
+    any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
+    state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;

@@ -80,14 +80,14 @@ class Package(_message.Message):
         ACTIVE: Package._Status.ValueType  # 1
         """On sale."""
         CLOSED: Package._Status.ValueType  # 2
-        """Not on sale; what is booked stays booked."""
+        """Not on sale; existing bookings stay."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
     STATUS_UNSPECIFIED: Package.Status.ValueType  # 0
     ACTIVE: Package.Status.ValueType  # 1
     """On sale."""
     CLOSED: Package.Status.ValueType  # 2
-    """Not on sale; what is booked stays booked."""
+    """Not on sale; existing bookings stay."""
 
     class _Pricing:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -98,22 +98,22 @@ class Package(_message.Message):
         PRICING_UNSPECIFIED: Package._Pricing.ValueType  # 0
         """The same as PER_UNIT_DAY."""
         PER_UNIT_DAY: Package._Pricing.ValueType  # 1
-        """base_price x units x days. A quote sent along must equal it."""
+        """base_price x units x days. A quote, if sent, must equal it."""
         QUOTED: Package._Pricing.ValueType  # 2
-        """The caller's own rate system prices each booking: StartBooking carries the
-        quote, base_price is what is shown in search.
+        """The caller's own rate system prices each booking: StartBooking carries
+        the quote, and base_price is shown in search.
         """
 
     class Pricing(_Pricing, metaclass=_PricingEnumTypeWrapper):
-        """How the price of a booking is found."""
+        """How the price of a booking is determined."""
 
     PRICING_UNSPECIFIED: Package.Pricing.ValueType  # 0
     """The same as PER_UNIT_DAY."""
     PER_UNIT_DAY: Package.Pricing.ValueType  # 1
-    """base_price x units x days. A quote sent along must equal it."""
+    """base_price x units x days. A quote, if sent, must equal it."""
     QUOTED: Package.Pricing.ValueType  # 2
-    """The caller's own rate system prices each booking: StartBooking carries the
-    quote, base_price is what is shown in search.
+    """The caller's own rate system prices each booking: StartBooking carries
+    the quote, and base_price is shown in search.
     """
 
     ID_FIELD_NUMBER: _builtins.int
@@ -184,7 +184,7 @@ class Package(_message.Message):
 
     @_builtins.property
     def cancellation_policy(self) -> Global___CancellationPolicy:
-        """What a cancellation gives back. Unset means nothing."""
+        """What a cancellation refunds. Unset means nothing."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -227,10 +227,10 @@ Global___Package: _TypeAlias = Package  # noqa: Y015
 
 @_typing.final
 class CancellationPolicy(_message.Message):
-    """What a cancellation gives back: the tier with the largest `before` that is not
-    longer than the time left until the first day begins in the package's time
-    zone. No such tier: nothing. A full refund up to the start is one tier,
-    {before: 0s, refund_basis_points: 10000}.
+    """What a cancellation refunds: the share of the tier with the largest `before`
+    that is not longer than the time left until the first day begins in the
+    package's time zone; without such a tier, nothing. A full refund up to the
+    start is one tier, {before: 0s, refund_basis_points: 10000}.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -242,12 +242,14 @@ class CancellationPolicy(_message.Message):
         BEFORE_FIELD_NUMBER: _builtins.int
         REFUND_BASIS_POINTS_FIELD_NUMBER: _builtins.int
         refund_basis_points: _builtins.int
-        """Share of the price given back, in basis points: 0 to 10000. Rounded half
+        """Share of the price refunded, in basis points: 0 to 10000. Rounded half
         to even in the currency's minor unit.
         """
         @_builtins.property
         def before(self) -> _duration_pb2.Duration:
-            """At least this long before the start. 0 to 366 days, each tier another."""
+            """At least this long before the start. 0 to 366 days, different in each
+            tier.
+            """
 
         def __init__(
             self,
@@ -457,7 +459,9 @@ class SearchPackagesRequest(_message.Message):
         NEWEST: SearchPackagesRequest._OrderBy.ValueType  # 3
 
     class OrderBy(_OrderBy, metaclass=_OrderByEnumTypeWrapper):
-        """The order of the results. Each is completed by id, so that pages are stable."""
+        """The order of the results. Equal ones are ordered by id, so that pages are
+        stable.
+        """
 
     ORDER_BY_UNSPECIFIED: SearchPackagesRequest.OrderBy.ValueType  # 0
     """The same as PRICE_ASC."""
@@ -483,7 +487,7 @@ class SearchPackagesRequest(_message.Message):
     quantity: _builtins.int
     """Units needed on each day, 1 to 100. 0 means 1. Needs dates."""
     party_size: _builtins.int
-    """Persons; only packages that take such a party. 0: any."""
+    """Persons; only packages that take a party of this size. 0: any."""
     order_by: Global___SearchPackagesRequest.OrderBy.ValueType
     page_size: _builtins.int
     """0 means 50; above 200 means 200; negative is INVALID_ARGUMENT."""
@@ -705,13 +709,13 @@ class UpdatePackageRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def package(self) -> Global___Package:
-        """Required. `id` says which. Its `etag`, when set, must be the stored one."""
+        """Required. `id` names it. Its `etag`, when set, must equal the stored one."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Required. Of title, type, location, status, bookable_from, bookable_until,
-        base_price, min_party_size, max_party_size, cutoff, hold_ttl and
-        cancellation_policy. The currency never changes.
+        """Required. Any of title, type, location, status, bookable_from,
+        bookable_until, base_price, min_party_size, max_party_size, cutoff,
+        hold_ttl and cancellation_policy. The currency never changes.
         """
 
     def __init__(

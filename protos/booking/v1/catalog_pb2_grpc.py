@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 
@@ -89,12 +89,12 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 
@@ -106,8 +106,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreatePackage(self, request, context):
-        """Puts a package on sale. It has no capacity until SetCapacity gives it some.
-        Errors: NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
+        """Puts a package on sale. It has no capacity before SetCapacity. Errors:
+        NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,8 +124,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPackage(self, request, context):
-        """Returns a package. Sent with `x-session-id` metadata, it counts as a view in
-        the funnel. Errors: NOT_FOUND.
+        """Returns a package. Sent with `x-session-id` metadata, it counts as a view
+        in the funnel. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,8 +140,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckAvailability(self, request, context):
-        """Says, exactly and per day, how many units are free. It takes nothing: only
-        StartBooking holds a seat. Errors: NOT_FOUND.
+        """Returns exactly how many units are free on each day. It holds nothing: only
+        StartBooking does. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,10 +156,10 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePackage(self, request, context):
-        """Changes the fields named in the mask. What is booked keeps its price and
-        policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
-        with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
-        with ETAG_MISMATCH.
+        """Changes the fields named in the mask. Existing bookings keep their price
+        and policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that
+        contradicts a stored one; FAILED_PRECONDITION with CURRENCY_MISMATCH;
+        ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -229,12 +229,12 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 

@@ -29,12 +29,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CatalogServiceStub:
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 
@@ -45,8 +45,8 @@ class CatalogServiceStub:
     CreateVendor: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateVendorRequest, _catalog_pb2.Vendor]
     """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken."""
     CreatePackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreatePackageRequest, _catalog_pb2.Package]
-    """Puts a package on sale. It has no capacity until SetCapacity gives it some.
-    Errors: NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
+    """Puts a package on sale. It has no capacity before SetCapacity. Errors:
+    NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
     """
     SetCapacity: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SetCapacityRequest, _catalog_pb2.SetCapacityResponse]
     """Sets the number of sellable units on each day of a range, never below what
@@ -55,38 +55,38 @@ class CatalogServiceStub:
     overbooked. All days change or none.
     """
     GetPackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetPackageRequest, _catalog_pb2.Package]
-    """Returns a package. Sent with `x-session-id` metadata, it counts as a view in
-    the funnel. Errors: NOT_FOUND.
+    """Returns a package. Sent with `x-session-id` metadata, it counts as a view
+    in the funnel. Errors: NOT_FOUND.
     """
     SearchPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SearchPackagesRequest, _catalog_pb2.SearchPackagesResponse]
     """Finds active packages by place, dates, party, price and type. With dates,
     only packages with room on every day of the stay are returned.
     """
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CheckAvailabilityRequest, _catalog_pb2.CheckAvailabilityResponse]
-    """Says, exactly and per day, how many units are free. It takes nothing: only
-    StartBooking holds a seat. Errors: NOT_FOUND.
+    """Returns exactly how many units are free on each day. It holds nothing: only
+    StartBooking does. Errors: NOT_FOUND.
     """
     BatchGetPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]
     """Returns packages in the order asked for. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     UpdatePackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]
-    """Changes the fields named in the mask. What is booked keeps its price and
-    policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
-    with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
-    with ETAG_MISMATCH.
+    """Changes the fields named in the mask. Existing bookings keep their price
+    and policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that
+    contradicts a stored one; FAILED_PRECONDITION with CURRENCY_MISMATCH;
+    ABORTED with ETAG_MISMATCH.
     """
     ListVendorPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]
     """A vendor's packages, newest first."""
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 
@@ -94,8 +94,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     CreateVendor: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateVendorRequest, _catalog_pb2.Vendor]  # type: ignore[assignment]
     """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken."""
     CreatePackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreatePackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
-    """Puts a package on sale. It has no capacity until SetCapacity gives it some.
-    Errors: NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
+    """Puts a package on sale. It has no capacity before SetCapacity. Errors:
+    NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
     """
     SetCapacity: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SetCapacityRequest, _catalog_pb2.SetCapacityResponse]  # type: ignore[assignment]
     """Sets the number of sellable units on each day of a range, never below what
@@ -104,37 +104,37 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     overbooked. All days change or none.
     """
     GetPackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetPackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
-    """Returns a package. Sent with `x-session-id` metadata, it counts as a view in
-    the funnel. Errors: NOT_FOUND.
+    """Returns a package. Sent with `x-session-id` metadata, it counts as a view
+    in the funnel. Errors: NOT_FOUND.
     """
     SearchPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SearchPackagesRequest, _catalog_pb2.SearchPackagesResponse]  # type: ignore[assignment]
     """Finds active packages by place, dates, party, price and type. With dates,
     only packages with room on every day of the stay are returned.
     """
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CheckAvailabilityRequest, _catalog_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
-    """Says, exactly and per day, how many units are free. It takes nothing: only
-    StartBooking holds a seat. Errors: NOT_FOUND.
+    """Returns exactly how many units are free on each day. It holds nothing: only
+    StartBooking does. Errors: NOT_FOUND.
     """
     BatchGetPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]  # type: ignore[assignment]
     """Returns packages in the order asked for. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     UpdatePackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
-    """Changes the fields named in the mask. What is booked keeps its price and
-    policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
-    with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
-    with ETAG_MISMATCH.
+    """Changes the fields named in the mask. Existing bookings keep their price
+    and policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that
+    contradicts a stored one; FAILED_PRECONDITION with CURRENCY_MISMATCH;
+    ABORTED with ETAG_MISMATCH.
     """
     ListVendorPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]  # type: ignore[assignment]
     """A vendor's packages, newest first."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Sells by the day. Every date is a calendar date in the package's own time
-    zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its canonical text
-    form, in lower case; every duration is of whole seconds; every amount is exact
-    in its currency's minor unit, and at most 10^14 of them. Every change takes an
-    optional `request_id` (UUID): a repeat of a request that was carried out gets
-    its first answer, and the same id with other content is refused with
+    """Packages are sold by the day. Every date is a calendar date in the package's
+    own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
+    canonical text form, in lower case; every duration is in whole seconds; every
+    amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every change takes an optional `request_id` (UUID): a repeated request gets
+    the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
     """
 
@@ -152,8 +152,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.CreatePackageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Package, _abc.Awaitable[_catalog_pb2.Package]]:
-        """Puts a package on sale. It has no capacity until SetCapacity gives it some.
-        Errors: NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
+        """Puts a package on sale. It has no capacity before SetCapacity. Errors:
+        NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
         """
 
     @_abc_1.abstractmethod
@@ -174,8 +174,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.GetPackageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Package, _abc.Awaitable[_catalog_pb2.Package]]:
-        """Returns a package. Sent with `x-session-id` metadata, it counts as a view in
-        the funnel. Errors: NOT_FOUND.
+        """Returns a package. Sent with `x-session-id` metadata, it counts as a view
+        in the funnel. Errors: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -194,8 +194,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.CheckAvailabilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.CheckAvailabilityResponse, _abc.Awaitable[_catalog_pb2.CheckAvailabilityResponse]]:
-        """Says, exactly and per day, how many units are free. It takes nothing: only
-        StartBooking holds a seat. Errors: NOT_FOUND.
+        """Returns exactly how many units are free on each day. It holds nothing: only
+        StartBooking does. Errors: NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -214,10 +214,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.UpdatePackageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Package, _abc.Awaitable[_catalog_pb2.Package]]:
-        """Changes the fields named in the mask. What is booked keeps its price and
-        policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that does not go
-        with one that is stored; FAILED_PRECONDITION with CURRENCY_MISMATCH; ABORTED
-        with ETAG_MISMATCH.
+        """Changes the fields named in the mask. Existing bookings keep their price
+        and policy. Errors: NOT_FOUND; INVALID_ARGUMENT also for a field that
+        contradicts a stored one; FAILED_PRECONDITION with CURRENCY_MISMATCH;
+        ABORTED with ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class PaymentServiceStub:
-    """We never call a payment provider; a payment service does, and reports here.
+    """This service never calls a payment provider; a payment service does, and
+    reports here.
     """
 
     def __init__(self, channel):
@@ -63,20 +64,21 @@ class PaymentServiceStub:
 
 
 class PaymentServiceServicer:
-    """We never call a payment provider; a payment service does, and reports here.
+    """This service never calls a payment provider; a payment service does, and
+    reports here.
     """
 
     def RecordPayment(self, request, context):
         """Records one event of a provider. The same (provider, payment_id, kind) has
-        one effect however often and in whatever order it arrives.
+        one effect, however often and in any order it arrives.
 
         CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
         refund that a cancellation or a payment after expiry requested. AUTHORISED
         and FAILED are kept with the booking and change neither its state nor its
         seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
         applied within moments once there is such a booking; AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of
-        ConfirmBooking.
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those
+        of ConfirmBooking.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,17 +92,18 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFailedPayments(self, request, context):
-        """Failed payments that are to be tried again, by the time of their next retry.
+        """Failed payments that are to be tried again, by the time of their next
+        retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClaimFailedPayments(self, request, context):
-        """Hands out failed payments whose time has come, each to one caller: its next
-        retry moves by `lease`. A payment whose booking does not wait for money any
-        more is not tried again. Answers fewer than `limit` also when another caller
-        was faster.
+        """Hands out failed payments that are due, each to one caller: its next retry
+        moves by `lease`. A payment whose booking no longer waits for money is not
+        tried again. Returns fewer than `limit` also when another caller was
+        faster.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +154,8 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PaymentService:
-    """We never call a payment provider; a payment service does, and reports here.
+    """This service never calls a payment provider; a payment service does, and
+    reports here.
     """
 
     @staticmethod

@@ -50,9 +50,9 @@ class ReviewServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateReview(self, request, context):
-        """Only for a booking that is CONFIRMED or FULFILLED, once for each. Errors:
-        NOT_FOUND; FAILED_PRECONDITION with NOT_ELIGIBLE; ALREADY_EXISTS naming the
-        review.
+        """Only for a booking that is CONFIRMED or FULFILLED, once per booking.
+        Errors: NOT_FOUND; FAILED_PRECONDITION with NOT_ELIGIBLE; ALREADY_EXISTS
+        naming the review.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,10 +28,11 @@ if _version_not_supported:
 class HealthServiceStub:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
-    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. A hard failure (the probe, failed, the log) and silence show at
-    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
-    and 60 s lie between two turns, of an instance and of all together.
+    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
+    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
+    once. Missing heartbeats also show at once, but never improve the status.
+    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    s of good ones, at most once in 60 s, for each instance and for all together.
     """
 
     def __init__(self, channel):
@@ -55,10 +56,11 @@ class HealthServiceStub:
 class HealthServiceServicer:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
-    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. A hard failure (the probe, failed, the log) and silence show at
-    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
-    and 60 s lie between two turns, of an instance and of all together.
+    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
+    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
+    once. Missing heartbeats also show at once, but never improve the status.
+    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    s of good ones, at most once in 60 s, for each instance and for all together.
     """
 
     def GetDatabaseHealth(self, request, context):
@@ -100,10 +102,11 @@ def add_HealthServiceServicer_to_server(servicer, server):
 class HealthService:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
-    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three heartbeats
-    are missing. A hard failure (the probe, failed, the log) and silence show at
-    once; otherwise turning worse takes 10 s, turning better 30 s of good figures,
-    and 60 s lie between two turns, of an instance and of all together.
+    failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
+    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
+    once. Missing heartbeats also show at once, but never improve the status.
+    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    s of good ones, at most once in 60 s, for each instance and for all together.
     """
 
     @staticmethod

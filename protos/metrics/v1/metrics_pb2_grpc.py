@@ -30,9 +30,9 @@ class MetricsServiceStub:
     one `revision` are of the same state. `as_of` and `revision` never go back.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent: all
-    that was ever folded. One that is not a whole number of its steps, or longer
-    than 30 days, is INVALID_ARGUMENT.
+    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
+    all time. A window that is not a whole number of its steps, or longer than 30
+    days, is INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -83,9 +83,9 @@ class MetricsServiceServicer:
     one `revision` are of the same state. `as_of` and `revision` never go back.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent: all
-    that was ever folded. One that is not a whole number of its steps, or longer
-    than 30 days, is INVALID_ARGUMENT.
+    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
+    all time. A window that is not a whole number of its steps, or longer than 30
+    days, is INVALID_ARGUMENT.
     """
 
     def GetMetrics(self, request, context):
@@ -124,10 +124,10 @@ class MetricsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSlowQueries(self, request, context):
-        """Those that are still running past the warning threshold, longest first, and
-        then the slowest since the log began, slowest first: with what each waited
-        for, who held the lock, and the plan, where known. At most 200 of each are
-        kept.
+        """Queries that have been running for longer than the warning threshold,
+        longest first, then the slowest since the log began, slowest first. Each
+        with what it waited for, the sessions that held the lock, and the plan,
+        where known. At most 200 of each are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,9 +135,9 @@ class MetricsServiceServicer:
 
     def StreamMetrics(self, request, context):
         """A snapshot first, then one whenever the state has changed, at most one an
-        interval; a slow reader gets the newest state, never a backlog. While nothing
-        changes, the last snapshot is repeated every 15 s. A reader that takes
-        nothing for 30 s is ended with RESOURCE_EXHAUSTED.
+        interval; a slow reader gets the newest state, never a backlog. While
+        nothing changes, the last snapshot is repeated every 15 s. A stream whose
+        reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,9 +194,9 @@ class MetricsService:
     one `revision` are of the same state. `as_of` and `revision` never go back.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent: all
-    that was ever folded. One that is not a whole number of its steps, or longer
-    than 30 days, is INVALID_ARGUMENT.
+    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
+    all time. A window that is not a whole number of its steps, or longer than 30
+    days, is INVALID_ARGUMENT.
     """
 
     @staticmethod

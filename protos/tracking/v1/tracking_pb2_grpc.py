@@ -45,19 +45,22 @@ class TrackingServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Stream(self, request_iterator, context):
-        """One stream carries everything a process has to say. It has up to two lanes,
-        facts and telemetry, each numbered by itself; a lane opens with Hello, may
-        do so at any time, and sends nothing before its Welcome.
+        """One stream carries everything that a process sends. It has up to two lanes,
+        facts and telemetry, each with its own numbering; a lane opens with Hello,
+        at any time, and sends nothing before its Welcome.
 
-        1. The resume point in Welcome is what the server has stored.
-        2. seq = next is appended; a smaller one has no effect and is acknowledged
-        again; a greater one is refused with GAP, and the client rewinds.
-        3. Ack only after the batch is durable. Acks are cumulative.
-        4. A lower epoch than stored is FENCED; a higher one takes over and ends the
-        older stream. A client whose kept batch at the resume point has another
-        hash than Welcome says must stop and raise an alert: FORK.
-        5. Heartbeats both ways; three missed end the stream.
-        6. A client has at most the credited bytes of batches unacknowledged.
+        1. The resume point in Welcome is the last batch that the server has
+        stored.
+        2. The next seq is appended; a smaller one has no effect and is
+        acknowledged again; a greater one is refused with GAP, and the client
+        rewinds.
+        3. A batch is acknowledged only when it is durable. Acks are cumulative.
+        4. A lower epoch than the stored one is FENCED; a higher one takes over and
+        ends the older stream. A client must stop and raise an alert (a fork)
+        when its batch at the resume point has another hash than the one in
+        Welcome.
+        5. Both sides send heartbeats; three missing ones end the stream.
+        6. A client has at most the credited number of bytes unacknowledged.
         7. A batch that cannot be applied consumes its number and is quarantined.
         8. On Drain the client stops sending, waits for acks, half-closes and
         reconnects.
