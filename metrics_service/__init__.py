@@ -1,0 +1,1 @@
+"""The metrics service, and the client with which other services send it their events."""

@@ -12,7 +12,7 @@ from servicekit.settings import LOOPBACK_HOSTS, ServerSettings
 
 
 class MetricsSettings(ServerSettings):
-    """Everything that metrics_service can be told. Durations carry their unit in the name."""
+    """Every setting of metrics_service. Names of durations end with their unit."""
 
     model_config = SettingsConfigDict(env_prefix="METRICS_")
 
@@ -26,46 +26,60 @@ class MetricsSettings(ServerSettings):
         description="PostgreSQL database of the event log, postgresql://user@host:port/database.",
     )
     sentry_dsn: str = Field(
-        "", repr=False, description="Where alerts and faults are sent; empty sends nothing."
+        "",
+        repr=False,
+        description="Sentry project that receives alerts and faults; empty sends nothing.",
     )
     heartbeat_ms: int = Field(
         1000,
         ge=100,
         le=60_000,
-        description="How often producers send signals; three missed is stale.",
+        description="Interval of producers' heartbeats; an instance is stale after three missed.",
     )
     allow_backfill: bool = Field(
-        False, description="Whether producers may load history, with all times taken as given."
+        False, description="Whether producers may load history, with the times they give."
     )
     checkpoint_interval_s: float = Field(
-        30.0, ge=1, le=3600, description="How often the folded state is saved."
+        30.0, ge=1, le=3600, description="Interval of the checkpoints of the folded state."
     )
     log_retention_days: int = Field(
-        35, ge=31, le=3650, description="How long the event log is kept; above the longest window."
+        35, ge=31, le=3650, description="Retention of the event log; more than the longest window."
     )
     health_samples_min: int = Field(
-        100, ge=1, le=1_000_000, description="Queries in the window before percentiles are judged."
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Percentiles are judged once the window has this many queries.",
     )
     health_down_after_s: float = Field(
-        10.0, ge=0, le=600, description="How long figures must be bad before the verdict turns."
+        10.0,
+        ge=0,
+        le=600,
+        description="How long figures must be bad before the verdict becomes worse.",
     )
     health_up_after_s: float = Field(
-        30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long all figures must be good before the verdict recovers.",
     )
     health_gap_s: float = Field(
         60.0,
         ge=0,
         le=3600,
-        description="How long the verdict stays after a turn, unless a hard failure shows.",
+        description="Minimum time between two changes of the verdict, except for a hard failure.",
     )
     stream_stall_s: float = Field(
         30.0,
         ge=0.1,
         le=3600,
-        description="A stream's reader that takes nothing for this long ends.",
+        description="A stream ends when its reader takes nothing for this long.",
     )
     stream_repeat_s: float = Field(
-        15.0, ge=0.1, le=3600, description="How often a snapshot is repeated while nothing changes."
+        15.0,
+        ge=0.1,
+        le=3600,
+        description="How often a snapshot is sent again while nothing changes.",
     )
 
     @field_validator("database_url")

@@ -1,5 +1,5 @@
 """The loop from the log to the state: every record is folded once, in the order of positions,
-however often the process or the database goes away in between.
+across restarts of the process and the database.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ SLICE_S: Final = 0.005
 """How long folding or encoding may hold the event loop."""
 
 PREPARE_INTERVAL_S: Final = 10.0
-"""How often what has passed is added up for reads of long windows."""
+"""How often completed buckets are added up for reads of long windows."""
 
 PREPARE_PAUSE_S: Final = 4 * SLICE_S
-"""After each slice of that: nobody waits for it."""
+"""The pause after each slice of that: no caller waits for its result."""
 
 MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
-"""Records handed over and not yet folded; beyond it they are read from the log again."""
+"""Of records received and not folded; beyond it they are read from the log again."""
 
 RETRY_S: Final = 0.5
 FINAL_CHECKPOINT_S: Final = 3.0
 
 
 class Engine:
-    """Owns the state. Everything happens in one task of the event loop, so that whoever reads the
-    state between two awaits sees it after a whole record.
+    """Owns the state. One task of the event loop changes it, so that a reader between two awaits
+    sees it after a whole record.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Engine:
         self._events_since = 0
 
     async def start(self) -> None:
-        """Wait to be the writer, restore the state from checkpoint and log, and go on folding.
+        """Wait to be the writer, restore the state from checkpoint and log, and start to fold.
 
-        Raises LogUnavailableError when the database goes away meanwhile.
+        Raises LogUnavailableError when the database is lost meanwhile.
         """
-        self._log.subscribe(self._receive)
+        self._log.subscribe(self._on_records)
         await self._log.wait_leading()
         await self._restore()
         await self._catch_up()
@@ -88,7 +88,7 @@ class Engine:
         self._started = True
 
     async def stop(self) -> None:
-        """Fold what was handed over, write a last checkpoint where possible, and end."""
+        """Fold the records received so far, write a last checkpoint where possible, and end."""
         await self._preparing.stop()
         await self._folding.stop()
         if self._started and not self.failure.done() and self._log.leading:
@@ -104,14 +104,14 @@ class Engine:
 
     @property
     def position(self) -> int:
-        """The last record folded in."""
+        """The position of the last folded record."""
         return self.state.position
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call listener after records were folded in; several of them may share one call."""
+        """Call listener after records were folded; several records may share one call."""
         self._listeners.append(listener)
 
-    def _receive(self, records: list[LogRecord]) -> None:
+    def _on_records(self, records: list[LogRecord]) -> None:
         size = sum(len(record.payload) for record in records)
         if self._inbox_bytes + size > MAX_INBOX_BYTES:
             self._inbox.clear()
@@ -165,12 +165,12 @@ class Engine:
                         await asyncio.sleep(PREPARE_PAUSE_S)
                         until_s = self._monotonic_s() + SLICE_S
             except Exception:
-                # Reads do it themselves then.
+                # A read then adds up what it needs itself.
                 log.exception("read_preparation_failed")
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
-        """Fold all there is: what was handed over where it follows on the state, else read."""
+        """Fold every stored record: received ones where they continue the state, else read ones."""
         while True:
             if self._inbox and self._inbox[0].position <= self.position + 1:
                 await self._fold(self._take_inbox())
@@ -213,7 +213,7 @@ class Engine:
         )
 
     async def _checkpoint(self) -> None:
-        """Write what changed since the last one. Nothing is folded meanwhile."""
+        """Write the rows that changed since the last one. Nothing is folded meanwhile."""
         self._saved_s = self._monotonic_s()
         self._events_since = 0
         if self.position == self._saved_position:
@@ -229,7 +229,7 @@ class Engine:
                 await asyncio.sleep(0)
                 until_s = self._monotonic_s() + SLICE_S
         removed = [key for key in self._written if key not in digests]
-        # Until it is known to be stored, nothing is known about what is.
+        # Until the save has succeeded it is unknown which rows are stored.
         replace, self._replace = self._replace, True
         try:
             await self._log.save_checkpoint(

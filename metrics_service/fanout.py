@@ -1,5 +1,6 @@
-"""One answer encoded once for all who asked the same, handed to each reader through a slot of one:
-a slow reader finds the newest answer in it, never a backlog, and slows nobody else.
+"""Encodes an answer once for all readers of a question, and offers it to each in a slot of one.
+
+A slow reader finds the newest answer in its slot, never a backlog, and does not slow down others.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ Q = TypeVar("Q", bound=Hashable)
 
 
 class FullError(Exception):
-    """There are as many readers, or as many different questions, as are allowed."""
+    """As many readers or different questions as allowed exist already."""
 
 
 class ClosedError(Exception):
-    """The process is going away; the reader should ask again elsewhere."""
+    """The service is stopping; the reader should ask again elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often a reader is told: at most once a gap_s, and again after repeat_s of no change."""
+    """At most one frame every gap_s, and a repeat after repeat_s without a change."""
 
     gap_s: float
     repeat_s: float
 
 
 class Reader:
-    """One reader's slot. What is offered replaces what was not taken."""
+    """One reader's slot. An offered frame replaces one that was not taken."""
 
     __slots__ = ("_ended", "_frame", "_ready", "_reason")
 
@@ -48,7 +49,7 @@ class Reader:
         self._ready.set()
 
     async def take(self) -> bytes:
-        """The newest frame that was not taken yet; waits for one. Raises ClosedError at the end."""
+        """Wait for a frame that was not taken yet. Raises the reason when the reader is ended."""
         await self._ready.wait()
         if self._reason is not None:
             raise self._reason
@@ -56,7 +57,7 @@ class Reader:
         return self._frame
 
     async def pause(self, duration_s: float) -> None:
-        """Let a time pass, or less of it when the end comes."""
+        """Wait for a time, or until the reader is ended."""
         await _wait(self._ended, duration_s)
 
     def _offer(self, frame: bytes) -> None:
@@ -83,10 +84,10 @@ class _Topic(Generic[Q]):
 
 
 class Fanout(Generic[Q]):
-    """Answers questions of type Q, as bytes, whenever `notify` says that something changed.
+    """Answers questions of type Q, as bytes, after each `notify`.
 
-    encode(question) gives the serialised answer of this moment. It runs in the event loop, once a
-    tick for all readers of the same question and pace.
+    encode(question) returns the current answer, serialised. It runs in the event loop, once for all
+    readers of the same question and pace.
     """
 
     def __init__(
@@ -104,24 +105,23 @@ class Fanout(Generic[Q]):
 
     @property
     def readers(self) -> int:
-        """How many readers there are."""
         return sum(len(topic.readers) for topic in self._topics.values())
 
     @property
     def topics(self) -> int:
-        """How many different questions, with their paces, have readers."""
+        """The number of different questions, with their paces, that have readers."""
         return len(self._topics)
 
     def notify(self) -> None:
-        """Say that answers may have changed. Cheap: nothing is encoded before its time."""
+        """Mark every answer as outdated. Cheap: nothing is encoded before it is due."""
         for topic in self._topics.values():
             topic.current = False
             topic.changed.set()
 
     def join(self, question: Q, pace: Pace) -> Reader:
-        """A new reader, whose slot already holds the answer of this moment.
+        """Add a reader, whose slot already holds the current answer.
 
-        Raises FullError or ClosedError. Every reader that joined must `leave`.
+        Raises FullError or ClosedError. Every reader that joins must `leave`.
         """
         if self._closed:
             raise ClosedError
@@ -141,7 +141,7 @@ class Fanout(Generic[Q]):
         return reader
 
     def leave(self, question: Q, pace: Pace, reader: Reader) -> None:
-        """Forget a reader; the last one of a question ends its work."""
+        """Remove a reader; the work for a question ends with its last reader."""
         topic = self._topics.get((question, pace))
         if topic is None or reader not in topic.readers:
             return
@@ -150,19 +150,19 @@ class Fanout(Generic[Q]):
             self._drop(topic)
 
     def close(self) -> None:
-        """End every reader with ClosedError, and let no new one in."""
+        """End every reader with ClosedError, and refuse new ones."""
         self._closed = True
         for topic in list(self._topics.values()):
             self._end(topic, ClosedError())
 
     async def _run(self, topic: _Topic[Q]) -> None:
-        """Offer the answer to all readers of a topic, at its pace, for as long as it has any."""
+        """Offer the answer to all readers of a topic, at its pace, until the last one leaves."""
         try:
             while True:
                 await asyncio.sleep(topic.pace.gap_s)
                 await _wait(topic.changed, topic.pace.repeat_s - topic.pace.gap_s)
                 topic.changed.clear()
-                # A repeat is encoded anew too: ages in it have moved.
+                # A repeat is encoded again too: the ages in it have changed.
                 self._refresh(topic)
                 for reader in topic.readers:
                     reader._offer(topic.frame)
@@ -186,7 +186,7 @@ class Fanout(Generic[Q]):
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Until the event is set, or for a time."""
+    """Wait until the event is set, or for a time."""
     try:
         async with asyncio.timeout(max(timeout_s, 0.0)):
             await event.wait()

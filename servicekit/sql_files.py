@@ -32,7 +32,7 @@ class Statement(NamedTuple):
 
 
 def read_statements(directory: Path) -> Mapping[str, Statement]:
-    """Every statement of every *.sql file, by name, such as "packages.search".
+    """Return every statement of every *.sql file, by name, such as "packages.search".
 
     ValueError names the file and the block that is malformed, occurs twice, or uses a list of
     columns that is not defined.

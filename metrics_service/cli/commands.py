@@ -1,5 +1,5 @@
-"""The command line of metrics_service: what cannot be done is one line on standard error and an
-exit status, never a traceback.
+"""The command line of metrics_service: a failure is one line on standard error and an exit status,
+never a traceback.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from http.client import HTTPException
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -21,11 +21,11 @@ from servicekit import logs
 from servicekit.settings import SettingsError
 from servicekit.start import fail, run
 
-TIMEOUT_S = 5.0
+TIMEOUT_S: Final = 5.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Host = Annotated[str, typer.Option(help="Where the service runs.")]
+Host = Annotated[str, typer.Option(help="Host that the service runs on.")]
 Port = Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)]
 HttpPort = Annotated[int, typer.Option(envvar="METRICS_HTTP_PORT", min=1, max=65535)]
 
@@ -40,7 +40,7 @@ def serve() -> None:
 
 @app.command("check-config")
 def check_config() -> None:
-    """Read the settings and say what is wrong with them."""
+    """Check the settings without starting anything."""
     settings = _settings()
     print(
         f"settings are good: gRPC {settings.host}:{settings.port}, HTTP port {settings.http_port}"
@@ -73,7 +73,7 @@ def _settings() -> MetricsSettings:
 
 
 def _show(host: str, port: int, path: str) -> int:
-    """Print the JSON found there; returns the HTTP status, 0 when there was no answer."""
+    """Print the JSON of an address; returns the HTTP status, 0 without an answer."""
     address = f"http://{host}:{port}{path}"
     opener = build_opener(ProxyHandler({}))
     try:
@@ -88,6 +88,6 @@ def _show(host: str, port: int, path: str) -> int:
     try:
         Console().print_json(data=json.loads(body))
     except ValueError:
-        print(f"{address} answered {status} with something that is not JSON", file=sys.stderr)
+        print(f"{address} answered {status} without JSON", file=sys.stderr)
         return 0
     return status

@@ -1,5 +1,5 @@
-"""The live terminal view: what StreamMetrics sends, redrawn in place; a lost connection shows as
-such and is taken up again.
+"""The live terminal view: draws each snapshot of StreamMetrics in place, shows a lost connection
+and reconnects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.start import StartError
 
 CONNECT_TIMEOUT_S: Final = 2.0
-BACKOFF_MAX_S: Final = 5.0
+MAX_BACKOFF_S: Final = 5.0
 SLOWEST_TIMEOUT_S: Final = 1.0
 PACKAGES_SHOWN: Final = 8
 
@@ -39,7 +39,7 @@ async def watch(
 ) -> None:
     """Show the metrics of the service at target until `stop`, or for a number of frames.
 
-    Raises StartError where it cannot be reached at first; later losses are waited out.
+    Raises StartError when the first connection fails; later losses are retried.
     """
     console = console or Console()
     async with grpc.aio.insecure_channel(target) as channel:
@@ -78,7 +78,7 @@ async def _show(channel: grpc.aio.Channel, live: Live, frames: int | None) -> No
 async def _updates(
     channel: grpc.aio.Channel,
 ) -> AsyncIterator[RenderableType]:
-    """Frames, and one line for people, a str, whenever the stream was lost."""
+    """Yield frames, and one line of text (a str) whenever the stream is lost."""
     stub = metrics_pb2_grpc.MetricsServiceStub(channel)
     backoff_s = 0.5
     while True:
@@ -89,18 +89,18 @@ async def _updates(
         except grpc.aio.AioRpcError as error:
             yield f"connection lost ({error.code().name.lower()}); trying again ..."
         await asyncio.sleep(random.uniform(0.1, backoff_s))  # noqa: S311 - jitter, no secret
-        backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+        backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
 
 async def _slowest(
     stub: metrics_pb2_grpc.MetricsServiceAsyncStub,
 ) -> metrics_pb2.SlowQuery | None:
-    """The query that runs longest now, or else the slowest that ever ended."""
+    """Fetch the query that has run longest now, or else the slowest that ever ended."""
     request = metrics_pb2.ListSlowQueriesRequest(limit=1)
     try:
         answer = await stub.ListSlowQueries(request, timeout=SLOWEST_TIMEOUT_S)
     except grpc.aio.AioRpcError:
-        # The frame is shown without it; of a lost connection the stream tells.
+        # The frame is shown without it; a lost connection shows in the stream.
         return None
     return answer.queries[0] if answer.queries else None
 
@@ -108,7 +108,7 @@ async def _slowest(
 def render(
     response: metrics_pb2.StreamMetricsResponse, slowest: metrics_pb2.SlowQuery | None = None
 ) -> RenderableType:
-    """One frame: health, the slowest query, funnel, business totals, queries, errors."""
+    """Draw one frame: health, the slowest query, funnel, business totals, queries, errors."""
     snapshot = response.snapshot
     head = Text.assemble(
         ("Farehold", "bold"),
@@ -121,7 +121,7 @@ def render(
         _queries(snapshot.performance.queries),
         _errors(snapshot.errors),
     )
-    # As many beside each other as the terminal is wide enough for.
+    # Columns places as many tables side by side as fit in the terminal.
     lines = [*_reasons(response.health), *([_slow(slowest)] if slowest else [])]
     return Group(head, *lines, Columns(tables, padding=(0, 3)))
 
@@ -147,21 +147,19 @@ def _reasons(health: DatabaseHealth) -> list[Text]:
 
 
 def _slow(slow: metrics_pb2.SlowQuery) -> Text:
-    """One line, cut where the terminal ends: what is running longest or was slowest, and who held
-    it up.
-    """
-    query, look = slow.query, slow.look
+    """Draw one line, cut at the width of the terminal: the slowest query and what blocks it."""
+    query, observation = slow.query, slow.look
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("  running " if slow.running else "  slowest ", "bold")
     line.append(f"{query.operation} {_duration(query.execute_ms)}")
-    if look.blockers:
-        blocker = look.blockers[0]
+    if observation.blockers:
+        blocker = observation.blockers[0]
         waits = "waits" if slow.running else "waited"
         held_by = (f"pid {blocker.pid}", blocker.application_name, blocker.state, blocker.query)
-        told = ", ".join(" ".join(part.split()) for part in held_by if part)
-        line.append(f", {waits} for {told}", "yellow")
-    elif look.wait_event:
-        line.append(f", {look.wait_event_type} {look.wait_event}", "yellow")
+        described = ", ".join(" ".join(part.split()) for part in held_by if part)
+        line.append(f", {waits} for {described}", "yellow")
+    elif observation.wait_event:
+        line.append(f", {observation.wait_event_type} {observation.wait_event}", "yellow")
     return line
 
 

@@ -1,4 +1,4 @@
-"""Why the event log refuses what a producer sends."""
+"""The reasons for which the event log refuses a request of a producer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class FencedError(Exception):
 
 
 class GapError(Exception):
-    """The batch is not the next one of its producer; next_seq is."""
+    """The batch is not the next one of its producer, which is next_seq."""
 
     def __init__(self, next_seq: int) -> None:
         super().__init__(f"the next batch is {next_seq}")

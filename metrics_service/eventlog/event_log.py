@@ -1,5 +1,5 @@
-"""The event log in PostgreSQL: appended by one writer at dense positions, read in their order,
-with the checkpoints of what was folded from it.
+"""The event log in PostgreSQL: one writer appends records at dense positions, and readers get them
+in this order; with the checkpoints of the state folded from it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _LOG: Final = QueryGroup("log")
 _PRODUCERS: Final = QueryGroup("producers")
 
 TICK_S: Final = 1.0
-"""After so long without a record a tick is appended."""
+"""A tick is appended after this time without a record."""
 
 UNCLEAN_AFTER_S: Final = 15.0
-"""How long a telemetry producer may be without a stream before it counts as gone."""
+"""A telemetry producer without a stream for this long counts as ended."""
 
 RETENTION_DAYS: Final = 35
 
@@ -53,8 +53,8 @@ MAINTENANCE_S: Final = 600.0
 class EventLog:
     """The log of one metrics database.
 
-    One process writes, others stand by. While the database is away, or another process is the
-    writer, requests are refused with LogUnavailableError; the log comes back by itself.
+    One process writes, others wait to take over. While the database is unavailable or another
+    process is the writer, requests fail with LogUnavailableError; the log recovers by itself.
     """
 
     def __init__(
@@ -77,20 +77,20 @@ class EventLog:
         self._writer = Writer(
             dsn,
             self._producers,
-            self._hand_out,
+            self._pass_on,
             now_us=now_us,
             monotonic_s=monotonic_s,
             tick_s=tick_s,
         )
 
     async def start(self) -> None:
-        """Check the database and begin to work. Raises LogNotReadyError with one line."""
+        """Check the database and start to take the lead. Raises LogNotReadyError with one line."""
         await check_ready(self._dsn)
         self._writer.start()
         self._maintenance.start(self._maintain())
 
     async def stop(self) -> None:
-        """Write what is queued, give up the lead, and close the connections."""
+        """Write the queued requests, give up the lead, and close the connections."""
         await self._maintenance.stop()
         await self._writer.stop()
         await self._checkpoints.close()
@@ -106,21 +106,21 @@ class EventLog:
 
     @property
     def last_position(self) -> int:
-        """The newest record known to be stored; 0 for none."""
+        """The position of the newest record known to be stored; 0 for none."""
         return self._writer.last_position
 
     def subscribe(self, on_records: Callable[[list[LogRecord]], None]) -> None:
         """Call on_records with the records of each commit, in order, and with an empty list when
-        this process has become the writer (again) and the log may hold more than was handed out.
+        this process becomes the writer and the log may hold records that it has not passed on.
         """
         self._on_records = on_records
 
-    # Requests are made at once and answered, after the commit, by a future.
+    # A request is queued at once; its future has the answer after the commit.
 
     def open_producer(
         self, key: ProducerKey, *, epoch: int, instance: str, service: str, backfill: bool
     ) -> asyncio.Future[ResumePoint]:
-        """A stream begins to speak for a producer. FencedError for an epoch that is over."""
+        """Attach a stream to a producer. FencedError when a newer epoch has taken over."""
         done: asyncio.Future[ResumePoint] = asyncio.get_running_loop().create_future()
         self._writer.submit(OpenRequest(key, epoch, instance, service, backfill, done))
         return done
@@ -128,30 +128,30 @@ class EventLog:
     def append(
         self, key: ProducerKey, *, token: int, epoch: int, seq: int, count: int, payload: bytes
     ) -> asyncio.Future[Appended]:
-        """Append a batch, once in effect. GapError, FencedError, LogUnavailableError."""
+        """Append a batch exactly once. GapError, FencedError, LogUnavailableError."""
         done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._writer.submit(AppendRequest(key, token, epoch, seq, count, payload, done))
         return done
 
     def close_producer(self, key: ProducerKey, *, token: int) -> asyncio.Future[None]:
-        """A producer said Goodbye."""
+        """Close a producer that has sent Goodbye."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._writer.submit(CloseRequest(key, token, done))
         return done
 
     def release_producer(self, key: ProducerKey, *, token: int) -> None:
-        """The stream of a producer ended without Goodbye; it may come back."""
+        """Detach the stream of a producer that ended without Goodbye; another may follow."""
         self._producers.release(key, token, self._monotonic_s())
 
     async def read(self, after: int) -> list[LogRecord]:
-        """A page of records after a position, in order; empty at the end. LogUnavailableError."""
+        """Read a page of records after a position, empty at the end. LogUnavailableError."""
         page = await self._checkpoints.using(
             lambda connection: connection.fetch(_LOG.read, after, PAGE_RECORDS, PAGE_BYTES)
         )
-        return [rows.record_of_stored(row) for row in page]
+        return [rows.stored_record(row) for row in page]
 
     async def load_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint; position 0 before the first. LogUnavailableError."""
+        """Load the newest checkpoint; position 0 before the first. LogUnavailableError."""
         return await self._checkpoints.load()
 
     async def save_checkpoint(
@@ -163,7 +163,7 @@ class EventLog:
         *,
         replace: bool,
     ) -> None:
-        """Change the checkpoint by compare-and-set; see CheckpointStore.save."""
+        """Change the checkpoint by compare-and-set, as in CheckpointStore.save."""
         await self._checkpoints.save(
             position,
             state_version,
@@ -173,7 +173,7 @@ class EventLog:
             writer_epoch=self._writer.epoch,
         )
 
-    def _hand_out(self, records: list[LogRecord]) -> None:
+    def _pass_on(self, records: list[LogRecord]) -> None:
         if self._on_records is not None:
             self._on_records(records)
 
@@ -187,10 +187,10 @@ class EventLog:
             await asyncio.sleep(MAINTENANCE_S)
 
     async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> None:
-        """Make the coming days and drop those after the retention, with the producers of theirs
-        that have ended.
+        """Create the partitions of the coming days; drop partitions and ended producers older than
+        the retention.
         """
-        now = self._writer.time_to_stamp()
+        now = self._writer.received_now()
         for day in partitions.days_from(now, partitions.DAYS_AHEAD):
             await partitions.create(connection, day)
         cutoff = now - timedelta(days=self._retention_days)

@@ -1,5 +1,5 @@
-"""The days of the log: each has its partition before the first record of the day, and none is
-dropped that a refold from the last two checkpoints would need.
+"""The daily partitions of the log: each exists before the first record of its day, and none is
+dropped that a refold from the last two checkpoints needs.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _DAY: Final = timedelta(days=1)
 
 
 def days_from(stamp: datetime, ahead: int) -> list[datetime]:
-    """The UTC day of an instant and so many days after it."""
+    """Return the UTC day of an instant and the days ahead of it."""
     first = stamp.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return [first + _DAY * number for number in range(ahead + 1)]
 
 
 async def existing(connection: asyncpg.Connection[Any]) -> set[datetime]:
-    """The days that have a partition."""
+    """Return the days that have a partition."""
     return {_day_of(row["name"]) for row in await connection.fetch(_PARTITIONS.list)}
 
 
 async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
-    """Make the partition of a day, unless it is there."""
+    """Create the partition of a day unless it exists."""
     async with connection.transaction():
-        # IF NOT EXISTS alone fails when two connections make the same one.
+        # IF NOT EXISTS alone fails when two connections create the same partition at once.
         await connection.execute(_PARTITIONS.lock, _CREATE_LOCK)
         if await connection.fetchval(_PARTITIONS.find, _name(day)) is None:
             # No parameter can stand for the name of a table or the bounds of a partition.
@@ -46,8 +46,8 @@ async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
 
 
 async def drop_before(connection: asyncpg.Connection[Any], cutoff: datetime) -> list[datetime]:
-    """Drop the days that end at or before the cutoff, as far as the checkpoint before the last
-    one has folded them; returns them.
+    """Drop the days that end at or before the cutoff and are folded in the last checkpoint but one;
+    returns them.
     """
     folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
     dropped = []

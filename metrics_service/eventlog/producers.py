@@ -1,5 +1,5 @@
-"""Who may append what: the producers as the log has stored them, and what a group of requests
-makes of them. A number is taken once, in order, and only by the newest stream of the newest epoch.
+"""Decides which batches are appended: the producers as stored, and the changes that a group of
+requests makes. Each number is used once, in order, by the newest stream of the newest epoch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ProducerKey(NamedTuple):
 class Producer:
     """A producer as it is stored; last_hash is the SHA-256 of batch next_seq - 1, or empty.
 
-    open says that it has not said Goodbye, nor been counted as ended without one.
+    It is open until it sends Goodbye or counts as ended without one.
     """
 
     epoch: int
@@ -40,7 +40,7 @@ class Producer:
 
 
 class ResumePoint(NamedTuple):
-    """What the log has of a producer; token names the stream that may append from now on."""
+    """What the log has stored of a producer; token marks the stream that may append from now on."""
 
     resume_after: int
     batch_hash: bytes
@@ -48,7 +48,7 @@ class ResumePoint(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A batch is durable. position is None for one that already was; durable_seq is the newest."""
+    """A batch is durable; position is None if it was before. durable_seq is the newest one."""
 
     position: int | None
     durable_seq: int
@@ -56,7 +56,7 @@ class Appended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record to be written, without its position and time."""
+    """A record to write, without its position and time."""
 
     kind: Kind
     key: ProducerKey
@@ -74,7 +74,7 @@ TICK_ROW = Row("tick", ProducerKey(0, ""), 0, 0, "", "", False, 0, b"")
 
 @dataclass(slots=True)
 class OpenRequest:
-    """A stream says Hello for a producer."""
+    """A stream has sent Hello for a producer."""
 
     key: ProducerKey
     epoch: int
@@ -87,7 +87,7 @@ class OpenRequest:
 
 @dataclass(slots=True)
 class AppendRequest:
-    """A stream sends a batch."""
+    """A stream has sent a batch."""
 
     key: ProducerKey
     token: int
@@ -104,7 +104,7 @@ class AppendRequest:
 
 @dataclass(slots=True)
 class CloseRequest:
-    """A producer says Goodbye."""
+    """A producer has sent Goodbye."""
 
     key: ProducerKey
     token: int
@@ -117,7 +117,7 @@ Request = OpenRequest | AppendRequest | CloseRequest
 
 @dataclass(slots=True)
 class Plan:
-    """What a group of requests writes, in one transaction, and the answers to give after it."""
+    """What a group of requests writes in one transaction, and the answers after its commit."""
 
     rows: list[Row] = field(default_factory=list)
     changed: dict[ProducerKey, Producer] = field(default_factory=dict)
@@ -132,10 +132,10 @@ class Plan:
 
 
 class Producers:
-    """The stored producers and the streams that speak for them.
+    """The stored producers and the streams attached to them.
 
-    `stored` is replaced when the log is read anew; which stream is attached outlives that, since
-    streams do not end when the database does. Times are seconds of a monotonic clock.
+    `reload` replaces what is stored and keeps the streams, since they do not end when the database
+    is lost. Times are seconds of a monotonic clock.
     """
 
     def __init__(self, unclean_after_s: float) -> None:
@@ -146,7 +146,7 @@ class Producers:
         self._unclean_after_s = unclean_after_s
 
     def reload(self, stored: dict[ProducerKey, Producer], now_s: float) -> None:
-        """Take over what the log has; producers without a stream get time to come back."""
+        """Replace the stored producers; those without a stream get time to reconnect."""
         self.stored = stored
         self._released = {
             key: now_s
@@ -155,13 +155,13 @@ class Producers:
         }
 
     def release(self, key: ProducerKey, token: int, now_s: float) -> None:
-        """The stream of a producer ended without Goodbye."""
+        """Detach a stream that ended without Goodbye."""
         if self._attached.get(key) == token:
             del self._attached[key]
             self._released[key] = now_s
 
     def plan(self, requests: Iterable[Request], now_s: float) -> Plan:
-        """Decide each request in order of arrival, later ones seeing earlier effects."""
+        """Decide the requests in order of arrival; later ones see the effects of earlier ones."""
         plan = Plan()
         for request in requests:
             try:
@@ -178,7 +178,7 @@ class Producers:
         return plan
 
     def committed(self, plan: Plan) -> None:
-        """The plan is durable."""
+        """Adopt the changes of a plan that is durable."""
         self.stored.update(plan.changed)
 
     def _current(self, plan: Plan, key: ProducerKey) -> Producer | None:
@@ -194,7 +194,7 @@ class Producers:
                 raise FencedError(f"epoch {current.epoch} has taken over")
             telemetry = key.lane == tracking_pb2.LANE_TELEMETRY
             if not telemetry or request.epoch == current.epoch:
-                # Facts are numbered over all epochs, telemetry anew in each.
+                # Facts are numbered across epochs; telemetry starts again in each.
                 hello = replace(hello, next_seq=current.next_seq, last_hash=current.last_hash)
             elif current.open:
                 plan.rows.append(_unclean_end(key, current))
@@ -246,7 +246,7 @@ class Producers:
         plan.closed.append(request)
 
     def _end_silent(self, plan: Plan, now_s: float) -> None:
-        """Count telemetry producers whose stream has not come back as ended without Goodbye."""
+        """Close producers that did not reconnect; for telemetry this is a record of the log."""
         due = [
             key
             for key, since_s in self._released.items()

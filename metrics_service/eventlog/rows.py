@@ -1,5 +1,5 @@
-"""Between the rows of the event log's tables and what the log and the fold take: every column is
-named, and a record just written equals the record that is read back.
+"""Converts between the tables of the event log and the types of the log and the fold: a record just
+written equals the record that is read back.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def log_row(row: Row, position: int, received_at: datetime) -> tuple[Any, ...]:
 
 
 def producer_of(row: Mapping[str, Any]) -> tuple[ProducerKey, Producer]:
-    """A row of producers.list."""
+    """Convert a row of producers.list."""
     key = ProducerKey(row["lane"], row["id"])
     return key, Producer(
         row["epoch"],
@@ -83,8 +83,8 @@ def producer_of(row: Mapping[str, Any]) -> tuple[ProducerKey, Producer]:
     )
 
 
-def record_of_stored(row: Mapping[str, Any]) -> LogRecord:
-    """A row of log.read, as the fold takes it."""
+def stored_record(row: Mapping[str, Any]) -> LogRecord:
+    """Convert a row of log.read."""
     return LogRecord(
         position=row["position"],
         received_at_us=(row["received_at"] - EPOCH) // _MICROSECOND,
@@ -101,8 +101,8 @@ def record_of_stored(row: Mapping[str, Any]) -> LogRecord:
     )
 
 
-def record_of(row: Row, position: int, received_at: datetime) -> LogRecord:
-    """A row that was just written, the same as reading it would give."""
+def written_record(row: Row, position: int, received_at: datetime) -> LogRecord:
+    """Convert a row that was just written to the record that reading it gives."""
     return LogRecord(
         position=position,
         received_at_us=(received_at - EPOCH) // _MICROSECOND,

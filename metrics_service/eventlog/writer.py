@@ -1,5 +1,5 @@
-"""The one writer of the event log: requests of all streams are carried out in groups, each in one
-transaction, and answered only after its commit.
+"""The only writer of the event log: it carries out the requests of all streams in groups, each in
+one transaction, and answers them only after its commit.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ log = structlog.get_logger()
 _LOG: Final = QueryGroup("log")
 _PRODUCERS: Final = QueryGroup("producers")
 
-GROUP_REQUESTS_MAX: Final = 512
-GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
-QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+MAX_GROUP_REQUESTS: Final = 512
+MAX_GROUP_BYTES: Final = 8 * 1024 * 1024
+MAX_QUEUE_BYTES: Final = 64 * 1024 * 1024
 
 COMMIT_TIMEOUT_S: Final = 5.0
 STANDBY_POLL_S: Final = 0.5
-RECONNECT_MAX_S: Final = 2.0
+MAX_RECONNECT_S: Final = 2.0
 LEAD_IDLE_S: Final = 10.0
-"""How long a leader may write nothing, though it would at each tick, before the server ends its
-session: it is frozen, or its host is gone, and another process is to lead.
+"""The server ends the session of a leader that writes nothing for this long, since it would write
+at each tick: the process is frozen or its host is lost, and another one is to lead.
 """
 
 WRITER_LOCK: Final = 0x66617265_686F6C64
@@ -46,8 +46,8 @@ T = TypeVar("T")
 
 
 class Writer:
-    """Holds the lead by a session advisory lock on the connection it writes with, so that losing
-    the one is losing the other, and takes it again by itself. on_records gets the records of each
+    """Holds the lead by a session advisory lock on the connection it writes with, so that it never
+    has only one of the two, and takes the lead again by itself. on_records gets the records of each
     commit, and an empty list when the lead was taken and the log may hold others.
     """
 
@@ -80,11 +80,11 @@ class Writer:
         self._last_append_s = 0.0
 
     def start(self) -> None:
-        """Begin to take the lead."""
+        """Start to take the lead."""
         self._task = asyncio.create_task(self._run(), name="event log writer")
 
     async def stop(self) -> None:
-        """Carry out what is queued, and give up the lead."""
+        """Carry out the queued requests, and give up the lead."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
@@ -95,18 +95,18 @@ class Writer:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def submit(self, request: Request) -> None:
-        """Queue a request; its future is answered at the latest when the lead is lost."""
+        """Queue a request; its future is answered when the lead is lost, if not before."""
         if not self.leading.is_set() or self._stopping:
             _refuse(request, LogUnavailableError("the log cannot be written now"))
-        elif self._queued_bytes + request.size > QUEUE_BYTES_MAX:
-            _refuse(request, LogUnavailableError("too much waits to be written"))
+        elif self._queued_bytes + request.size > MAX_QUEUE_BYTES:
+            _refuse(request, LogUnavailableError("too many requests wait to be written"))
         else:
             self._queue.append(request)
             self._queued_bytes += request.size
             self._wake.set()
 
-    def time_to_stamp(self) -> datetime:
-        """When a record appended now is received: the clock, but never back."""
+    def received_now(self) -> datetime:
+        """Return the received_at of a record appended now: the clock, but never going back."""
         return max(self._received_at, rows.EPOCH + timedelta(microseconds=self._now_us()))
 
     async def _run(self) -> None:
@@ -132,7 +132,7 @@ class Writer:
                 if connection is not None:
                     connection.terminate()
             if not self._stopping:
-                limit_s = min(RECONNECT_MAX_S, 0.1 * 2 ** min(failures, 10))
+                limit_s = min(MAX_RECONNECT_S, 0.1 * 2 ** min(failures, 10))
                 await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
 
     async def _connect(self) -> asyncpg.Connection[Any]:
@@ -196,7 +196,7 @@ class Writer:
             self._last_append_s = self._monotonic_s()
             self._on_records(
                 [
-                    rows.record_of(row, position, self._received_at)
+                    rows.written_record(row, position, self._received_at)
                     for position, row in enumerate(plan.rows, start=first)
                 ]
             )
@@ -205,7 +205,7 @@ class Writer:
     def _take_group(self) -> list[Request]:
         group: list[Request] = []
         size = 0
-        while self._queue and len(group) < GROUP_REQUESTS_MAX and size < GROUP_BYTES_MAX:
+        while self._queue and len(group) < MAX_GROUP_REQUESTS and size < MAX_GROUP_BYTES:
             request = self._queue.popleft()
             size += request.size
             group.append(request)
@@ -214,7 +214,7 @@ class Writer:
 
     async def _commit(self, connection: asyncpg.Connection[Any], plan: Plan) -> int:
         """Write the plan; returns the position of its first row."""
-        stamp = self.time_to_stamp()
+        stamp = self.received_now()
         (today,) = partitions.days_from(stamp, 0)
         if today not in self._days:
             await partitions.create(connection, today)

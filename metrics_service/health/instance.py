@@ -34,7 +34,7 @@ class Instance:
     figures: Figures = field(default_factory=Figures)
 
     def silent_ns(self, now_ns: int) -> int:
-        """The time since its last heartbeat."""
+        """Return the time since its last heartbeat."""
         return max(0, now_ns - self.heard_ns)
 
     def to_proto(self, now_ns: int) -> InstanceHealth:

@@ -94,14 +94,14 @@ class HealthRegistry:
         self._listeners.append(listener)
 
     def on_hello(self, instance: str, service: str) -> None:
-        """A process has connected; the state of its database comes with its next heartbeat."""
+        """Add a process that has connected; the state of its database comes with a heartbeat."""
         entry = self._entry(instance, service)
         if entry is not None:
             entry.closed_ns = None
             self._publish()
 
     def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
-        """A process reports the state of its database at this moment."""
+        """Apply the state of a process's database at this moment."""
         entry = self._entry(instance, service)
         if entry is None:
             return
@@ -116,12 +116,12 @@ class HealthRegistry:
         self._publish()
 
     def on_goodbye(self, instance: str) -> None:
-        """A process has ended in order: forget it."""
+        """Forget a process that has ended in order."""
         if self._instances.remove(instance):
             self._publish()
 
     def on_closed(self, instance: str) -> None:
-        """A process closed its stream: it was killed, or connects again soon."""
+        """Note that a process closed its stream: it was killed, or connects again soon."""
         entry = self._instances.get(instance)
         if entry is not None:
             entry.closed_ns = self._monotonic_ns()
@@ -140,7 +140,7 @@ class HealthRegistry:
         self._publish()
 
     def verdict(self) -> DatabaseHealth:
-        """The verdict now, with every figure that led to it."""
+        """Return the verdict now, with every figure that led to it."""
         self._publish()
         return self._build()
 
@@ -187,7 +187,7 @@ class HealthRegistry:
         return self._unpaused_ns(now_ns) < now_ns or now_ns - self._resumed_ns < CATCH_UP_S * 1e9
 
     def _status(self) -> Status:
-        """The worst of all now; unknown while nothing reports, unless the log itself is down."""
+        """Return the worst of all now; unknown while nothing reports, unless the log is down."""
         known = [entry.verdict.status for entry in self._instances]
         if any(status is not Status.UNKNOWN for status in known):
             known.append(self._combined_verdict.status)
@@ -201,7 +201,7 @@ class HealthRegistry:
         return any(each.hard for each in (*verdicts, self._combined_verdict, self._log_verdict))
 
     def _find_reasons(self) -> Iterator[HealthReason]:
-        """Those of the log, of each instance, and of criteria that only all together fail."""
+        """Yield those of the log, of each instance, and of criteria that only all together fail."""
         for reason in self._log_verdict.reasons:
             yield reason.to_proto()
         blamed = set()
@@ -239,7 +239,7 @@ class HealthRegistry:
     # Instances.
 
     def _entry(self, instance: str, service: str) -> Instance | None:
-        """The instance, new or known; None when too many report."""
+        """Return the instance, new or known; None when too many report."""
         entry = self._instances.get(instance)
         if entry is not None:
             return entry

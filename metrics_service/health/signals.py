@@ -39,7 +39,7 @@ def countable(
 
 
 def monitor_cost(cost: tracking_pb2.MonitorCost) -> health_pb2.MonitorCost:
-    """What monitoring costs a producer, each figure at most MAX_COUNT."""
+    """Return what monitoring costs a producer, each figure at most MAX_COUNT."""
     bounded = {
         name: min(getattr(cost, name), MAX_COUNT)
         for name in health_pb2.MonitorCost.DESCRIPTOR.fields_by_name

@@ -26,14 +26,14 @@ class Identity(NamedTuple):
 
 
 def identity_of(hello: tracking_pb2.Hello) -> Identity | None:
-    """None when an id or the lane is invalid. A process without an instance has its producer's."""
+    """Return None when an id or the lane is invalid. The instance defaults to the producer's id."""
     identity = Identity(hello.producer_id, hello.service, hello.instance or hello.producer_id)
     valid = all(0 < len(text) <= MAX_ID_CHARS and "\0" not in text for text in identity)
     return identity if valid and hello.lane in _LANES else None
 
 
 def welcome_frame(lane: int, point: ResumePoint, terms: Terms) -> tracking_pb2.ServerFrame:
-    """What is stored of a lane's producer, and the terms."""
+    """Announce the resume point of a lane's producer, and the terms."""
     return tracking_pb2.ServerFrame(
         welcome=tracking_pb2.Welcome(
             lane=tracking_pb2.Lane.ValueType(lane),
@@ -47,7 +47,7 @@ def welcome_frame(lane: int, point: ResumePoint, terms: Terms) -> tracking_pb2.S
 
 
 def ack_frame(lane: int, durable_seq: int, applied_seq: int) -> tracking_pb2.ServerFrame:
-    """The newest batches of a lane that are stored and folded."""
+    """Acknowledge the batches of a lane up to the newest stored and folded ones."""
     return tracking_pb2.ServerFrame(
         ack=tracking_pb2.Ack(
             lane=tracking_pb2.Lane.ValueType(lane),
@@ -61,7 +61,7 @@ def ack_frame(lane: int, durable_seq: int, applied_seq: int) -> tracking_pb2.Ser
 def nack_frame(
     lane: int, seq: int, reason: tracking_pb2.Nack.Reason.ValueType
 ) -> tracking_pb2.ServerFrame:
-    """A refusal of a batch, or of a lane where seq is 0; lane is as the client gave it."""
+    """Refuse a batch, or a lane where seq is 0; lane is as the client gave it."""
     unavailable = reason == tracking_pb2.Nack.UNAVAILABLE
     return tracking_pb2.ServerFrame(
         nack=tracking_pb2.Nack(

@@ -34,26 +34,26 @@ class ServerLane:
     """Position and number of batches that are stored and not folded yet."""
 
     def on_opened(self, point: ResumePoint, last_position: int) -> None:
-        """Go on after what is stored; all of it is folded once the log's last position is."""
+        """Resume after the stored batches, which are folded once the log's last position is."""
         self.durable_seq = point.resume_after
         self._wait_for(last_position, point.resume_after)
 
     def on_appended(self, appended: Appended, seq: int) -> None:
-        """A batch is stored, now or, without a position, since an earlier time."""
+        """Note that a batch is stored; it has no position if it was stored before."""
         self.refused = False
         self.durable_seq = max(self.durable_seq, appended.durable_seq)
         if appended.position is not None:
             self._wait_for(appended.position, seq)
 
     def on_folded(self, position: int) -> bool:
-        """Records up to a position are folded; returns whether a batch is among them."""
+        """Note that records up to a position are folded; returns whether a batch is among them."""
         before = self.applied_seq
         while self._applying and self._applying[0][0] <= position:
             self.applied_seq = self._applying.popleft()[1]
         return self.applied_seq != before
 
     def take_ack(self) -> tracking_pb2.ServerFrame | None:
-        """The acknowledgement to send now; None when there is nothing new."""
+        """Return the acknowledgement to send now; None when nothing is new."""
         reached = (self.durable_seq, self.applied_seq)
         if not self.token or reached == self._acked:
             return None

@@ -99,7 +99,7 @@ class Session:
         self._wake.set()
 
     def fence(self, key: ProducerKey) -> None:
-        """Another stream has taken over a producer of this one: refuse it and end."""
+        """Refuse a producer that another stream has taken over, and end."""
         self._nack(key.lane, 0, tracking_pb2.Nack.FENCED)
         self.end()
 

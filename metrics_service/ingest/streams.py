@@ -90,7 +90,7 @@ class Ingest:
                 session.end()
 
     def _take_over(self, key: ProducerKey, session: Session) -> None:
-        """A stream was welcomed for a producer: end the older one."""
+        """End the older stream of a producer for which a newer one was welcomed."""
         older = self._owners.get(key)
         self._owners[key] = session
         if older is not None and older is not session:

@@ -1,5 +1,5 @@
-"""The checkpoint of the fold: rows of state and the position they stand for change together, by
-compare-and-set, so that neither an old worker nor a crash can part them.
+"""The checkpoint of the fold: rows of state and their position change together, by compare-and-set,
+so that neither an outdated process nor a crash can separate them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after the record at position, as code of state_version wrote it."""
+    """The state after the record at a position, written by code of state_version."""
 
     position: int
     state_version: int
@@ -35,18 +35,18 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """Checkpoints, and the connection beside the writer's on which they and the log are read."""
+    """Checkpoints, and the second connection, on which they and the log are read."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: asyncpg.Connection[Any] | None = None
         self._lock = asyncio.Lock()
         self._generation = 0
-        # Of a save whose outcome is not known: the answer to its commit was lost.
+        # The writer epoch of a save whose outcome is unknown: the answer to its commit was lost.
         self._uncertain_epoch: int | None = None
 
     async def using(self, query: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, T]]) -> T:
-        """Run a query on the connection, one at a time. LogUnavailableError when it is away."""
+        """Run a query on the connection, one at a time. LogUnavailableError when that fails."""
         async with self._lock:
             try:
                 if self._connection is None or self._connection.is_closed():
@@ -61,7 +61,7 @@ class CheckpointStore:
                 raise
 
     async def load(self) -> Checkpoint:
-        """The newest checkpoint; position 0 before the first."""
+        """Load the newest checkpoint; position 0 before the first."""
         return await self.using(self._load)
 
     async def save(
@@ -74,10 +74,11 @@ class CheckpointStore:
         replace: bool,
         writer_epoch: int,
     ) -> None:
-        """Make the stored rows those of the newest state: changed rows are written and removed
-        ones deleted, or with replace all rows are deleted first. CheckpointConflictError when
-        somebody else has saved one since, or has become the writer. After LogUnavailableError it
-        is not known which rows are stored: the next save must replace them.
+        """Write the changed rows and delete the removed ones, or all rows first with replace.
+
+        CheckpointConflictError when another process has saved a checkpoint since or has become the
+        writer. After LogUnavailableError it is unknown which rows are stored: the next save must
+        replace them.
         """
 
         async def write(connection: asyncpg.Connection[Any]) -> int | None:
@@ -110,7 +111,6 @@ class CheckpointStore:
         self._generation = generation
 
     async def close(self) -> None:
-        """Close the connection."""
         async with self._lock:
             self._drop()
 
@@ -128,7 +128,7 @@ class CheckpointStore:
         )
 
     async def _settle(self, connection: asyncpg.Connection[Any]) -> None:
-        """Take over the generation of a save of ours that was carried out after all."""
+        """Adopt the generation of a save of this process that was committed after all."""
         if self._uncertain_epoch is None:
             return
         generation = await connection.fetchval(_CHECKPOINT.get_generation, self._uncertain_epoch)

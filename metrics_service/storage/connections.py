@@ -1,4 +1,4 @@
-"""Connections to the metrics database; what can go wrong with one is named once."""
+"""Opens connections to the metrics database, and names once the errors that make it unavailable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metrics_service.storage.sql import QueryGroup
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
-OLDEST_POSTGRES: Final = 15
+MIN_POSTGRES: Final = 15
 
 _DATABASE: Final = QueryGroup("database")
 
@@ -23,11 +23,11 @@ TROUBLE: Final = (
     asyncpg.InterfaceError,
     LogUnavailableError,
 )
-"""The database is away, refuses, or belongs to another writer now."""
+"""The database is unreachable, refuses, or has another writer now."""
 
 
 async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
-    """A connection whose commits are durable when they return; `settings` are the server's."""
+    """Connect with durable commits; `settings` are settings of the PostgreSQL session."""
     connection: asyncpg.Connection[Any] = await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,
@@ -42,8 +42,8 @@ async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
 
 
 async def check_ready(dsn: str) -> None:
-    """Raise LogNotReadyError, with one line that says what to do, unless the log can be used."""
-    where = _where(dsn)
+    """Raise LogNotReadyError with one line, naming the remedy, unless the log can be used."""
+    where = _address(dsn)
     try:
         connection = await connect(dsn)
     except TROUBLE as trouble:
@@ -52,10 +52,10 @@ async def check_ready(dsn: str) -> None:
         ) from None
     try:
         version = connection.get_server_version().major
-        if version < OLDEST_POSTGRES:
+        if version < MIN_POSTGRES:
             raise LogNotReadyError(
                 f"the metrics database at {where} is PostgreSQL {version};"
-                f" {OLDEST_POSTGRES} or newer is needed"
+                f" {MIN_POSTGRES} or newer is needed"
             )
         tables = await connection.fetchval(
             _DATABASE.count_tables,
@@ -69,7 +69,7 @@ async def check_ready(dsn: str) -> None:
         await connection.close()
 
 
-def _where(dsn: str) -> str:
-    """Host, port and database, without user and password."""
+def _address(dsn: str) -> str:
+    """Return host, port and database, without user and password."""
     parts = urlsplit(dsn)
     return f"{parts.netloc.rpartition('@')[2] or 'the default host'}{parts.path}"

@@ -1,14 +1,14 @@
-"""Why the metrics database cannot be used; the text of each is one line for people."""
+"""The reasons for which the metrics database cannot be used; each has a text of one line."""
 
 from __future__ import annotations
 
 
 class LogNotReadyError(Exception):
-    """The log cannot be used at start: the database is not there, too old, or not migrated."""
+    """The log cannot be used at start: the database is unreachable, too old, or not migrated."""
 
 
 class LogUnavailableError(Exception):
-    """The log cannot be written now: the database is away, or another process is the writer."""
+    """The log cannot be used now: the database is unavailable, or another process is the writer."""
 
 
 class CheckpointConflictError(Exception):
@@ -16,6 +16,6 @@ class CheckpointConflictError(Exception):
 
 
 def line_of(trouble: BaseException) -> str:
-    """The first line of an error's text, or its name."""
+    """Return the first line of an error's text, or the name of its class."""
     text = str(trouble).strip()
     return text.splitlines()[0] if text else type(trouble).__name__

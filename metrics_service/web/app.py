@@ -1,11 +1,12 @@
-"""The HTTP side: what monitors and dashboards without gRPC read, as JSON; every answer is of one
-revision, and no failure shows its inside.
+"""The HTTP side, as JSON, for monitors and dashboards without gRPC: each answer is of one revision,
+and none exposes the text of an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
@@ -20,14 +21,14 @@ from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 
 log = structlog.get_logger()
 
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-UP = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
+HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
 
 def create_app(
     snapshot: Callable[[], MetricsSnapshot], health: Callable[[], DatabaseHealth]
 ) -> Starlette:
-    """The application over the two answers it serves.
+    """Create the application.
 
     GET /api/health/database: 200 when healthy or degraded, 503 otherwise.
     GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot.
@@ -65,7 +66,7 @@ def _booking_metrics(snapshot: MetricsSnapshot) -> Json:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """An unknown path or method, in the same form as every other answer."""
+    """Answer an unknown path or method in the same form as every other request."""
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
     headers = error.headers if isinstance(error, HTTPException) else None
     return _json(
@@ -74,7 +75,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """A fault of ours: its text stays in the log."""
+    """Answer an unforeseen error; its text stays in the log."""
     log.error("http_request_failed", path=request.url.path, exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     return _json({"error": status.phrase, "path": request.url.path}, status)

@@ -1,5 +1,5 @@
-"""Protobuf messages as plain JSON values for the HTTP side: numbers stay numbers, what is absent
-is null, times are RFC 3339 and durations seconds with the unit in the name.
+"""Converts protobuf messages to plain JSON values: numbers stay numbers, an absent field is null,
+times are RFC 3339, and durations are seconds with the unit in the name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 
 def to_json(message: Message) -> dict[str, Json]:
-    """Every field of a message by its proto name, in the order of the .proto file.
+    """Return every field of a message by its proto name, in the order of the .proto file.
 
-    64-bit integers are numbers, unlike in protobuf's own JSON form. Fields of type Duration get the
-    ending `_s`. An enum is its name.
+    64-bit integers are numbers, unlike in protobuf's own JSON form. Duration fields get the ending
+    `_s`. An enum is its name.
     """
     out: dict[str, Json] = {}
     for field in message.DESCRIPTOR.fields:

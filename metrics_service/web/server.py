@@ -1,4 +1,4 @@
-"""Runs the HTTP side inside the service's own event loop; signals stay with the service."""
+"""Runs the HTTP side in the event loop of the service, which alone handles signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Listen; returns the port (useful when 0 was asked for). Raises StartError."""
+        """Listen; returns the port, which the system chose where 0 was given. Raises StartError."""
         listener = listen(self._host, self._port, setting="METRICS_HTTP_PORT")
         config = uvicorn.Config(
             self._app,
@@ -53,7 +53,7 @@ class HttpServer:
 
 
 class _QuietServer(uvicorn.Server):
-    """Without uvicorn's own signal handlers, which would take SIGTERM from the service."""
+    """Has no signal handlers: uvicorn's own would replace those of the service."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class _QuietServer(uvicorn.Server):
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
-    """A listening socket. Raises StartError, in one line that names the setting to change."""
+    """Open a listening socket. Raises StartError with one line that names the setting to change."""
     where = f"{host}:{port}"
     try:
         family, kind, proto, _, address = socket.getaddrinfo(

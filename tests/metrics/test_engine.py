@@ -181,7 +181,7 @@ async def test_records_handed_over_twice_are_folded_once(metrics_dsn: str) -> No
     async with running(Sink(metrics_dsn)) as sink:
         await fill(sink.log, "a", "b")
         await until(lambda: len(sink.state.batches) == 2)
-        sink.engine._receive(list(sink.state.records))
+        sink.engine._on_records(list(sink.state.records))
         await fill(sink.log, "c", start=3)
         await until(lambda: len(sink.state.batches) == 3)
         assert sink.state.payloads("relay") == [events(name) for name in "abc"]

@@ -10,7 +10,7 @@ import asyncpg
 from metrics_service.storage.sql import QUERIES, SQL_DIR
 
 STARS = re.compile(r"\bSELECT\s+\*|,\s*\*|\w\.\*|RETURNING\s+\*", re.IGNORECASE)
-STATEMENT = re.compile(r"\"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER)\s+\w", re.IGNORECASE)
+STATEMENT = re.compile(r"\"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER)\s+\w")
 SOURCES = [path for path in SQL_DIR.parent.parent.rglob("*.py") if "client" not in path.parts]
 
 
