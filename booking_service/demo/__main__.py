@@ -6,7 +6,7 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,11 +17,11 @@ from booking_service.demo.session import Order, replay_file
 from servicekit import start
 from servicekit.start import StartError
 
-DEFAULT_FILE = Path(__file__).parents[2] / "tests" / "data" / "resort_hotel_bookings.csv.gz"
-# The 696 days of the default file in about 70 s, on a machine that keeps up.
-DEFAULT_SPEED = 10.0
-# Services that do not run are noticed soon; ones that restart meanwhile are waited for.
-_GIVE_UP_S = 30.0
+DEFAULT_FILE: Final = Path(__file__).parents[2] / "tests" / "data" / "resort_hotel_bookings.csv.gz"
+# The 696 days of the default file take about 70 s, on a machine that is fast enough.
+DEFAULT_SPEED: Final = 10.0
+# Long enough for a service that restarts, short enough to report one that does not run.
+_GIVE_UP_S: Final = 30.0
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -56,7 +56,7 @@ def replay_command(
 
 
 def _replay(order: Order) -> int:
-    async def talk() -> bool:
+    async def replay() -> bool:
         addresses = Addresses.of(os.environ)
         async with (
             Client(addresses.booking, give_up_s=_GIVE_UP_S) as booking,
@@ -67,7 +67,7 @@ def _replay(order: Order) -> int:
             return await replay_file(order, booking, metrics, today, Screen())
 
     try:
-        return 0 if asyncio.run(talk()) else 1
+        return 0 if asyncio.run(replay()) else 1
     except StartError as error:
         return start.fail(error)
     except DEMO_ERRORS as error:

@@ -1,7 +1,7 @@
-"""Calls the services over gRPC and tries again what may be tried again.
+"""Calls the services over gRPC and retries what may be retried.
 
-A request keeps its request_id over all its attempts, so that an answer lost with a killed server
-is asked for again and nothing is done twice. Every retry is bounded in time.
+A request keeps its request_id over all attempts, so that a retry after a lost answer gets that
+answer and nothing is done twice. Every retry is bounded in time.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-CALL_TIMEOUT_S = 10.0
-GIVE_UP_S = 120.0
-_FIRST_DELAY_S = 0.05
-_LONGEST_DELAY_S = 1.0
-_AGAIN = frozenset(
+CALL_TIMEOUT_S: Final = 10.0
+GIVE_UP_S: Final = 120.0
+_FIRST_DELAY_S: Final = 0.05
+_MAX_DELAY_S: Final = 1.0
+_RETRYABLE: Final = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.ABORTED,
-        # How a server that shuts down ends what it did not get to.
+        # A server that shuts down ends waiting requests with this.
         grpc.StatusCode.CANCELLED,
     }
 )
-# gRPC waits up to two minutes between attempts to connect unless told.
-_OPTIONS = (
+# By default gRPC waits up to two minutes between attempts to connect.
+_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -42,7 +42,7 @@ _Answer = TypeVar("_Answer")
 
 
 class RefusalError(Exception):
-    """The service's own answer is no; `reason` is its code for it."""
+    """The service refused a request; `reason` is the code of the refusal."""
 
     def __init__(self, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(f"{reason or code.name}: {message}")
@@ -51,11 +51,11 @@ class RefusalError(Exception):
 
 
 class UnreachableError(Exception):
-    """One line: a service did not answer for too long."""
+    """A service did not answer for too long; one line."""
 
 
 class Client:
-    """One service at `target` ("host:port"); closes its channel at the end of `async with`."""
+    """A channel to one service at `target` ("host:port"), closed at the end of `async with`."""
 
     def __init__(self, target: str, *, give_up_s: float = GIVE_UP_S) -> None:
         self.target = target
@@ -71,7 +71,7 @@ class Client:
         await self.channel.close()
 
     async def connect(self, timeout_s: float = 5.0) -> None:
-        """Returns once the service can be reached; raises UnreachableError when it cannot."""
+        """Wait until the service can be reached. Raises UnreachableError."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.channel.channel_ready()
@@ -87,7 +87,7 @@ class Client:
         *,
         session_id: str = "",
     ) -> _Answer:
-        """The answer; raises RefusalError, or UnreachableError after the last attempt."""
+        """Return the answer. Raises RefusalError, or UnreachableError after the last attempt."""
         self.requests += 1
         metadata = (("x-session-id", session_id),) if session_id else ()
         give_up = time.monotonic() + self._give_up_s
@@ -96,7 +96,7 @@ class Client:
             try:
                 return await method(request, timeout=CALL_TIMEOUT_S, metadata=metadata)
             except aio.AioRpcError as error:
-                if error.code() not in _AGAIN:
+                if error.code() not in _RETRYABLE:
                     raise refusal(error) from error
                 if time.monotonic() + delay_s > give_up:
                     raise UnreachableError(
@@ -104,13 +104,13 @@ class Client:
                     ) from error
             self.retries += 1
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+            delay_s = min(2 * delay_s, _MAX_DELAY_S)
 
 
 def refusal(error: aio.AioRpcError) -> RefusalError:
-    """The error with the reason of its ErrorInfo; "" where it has none."""
+    """Translate an error with the reason of its ErrorInfo, "" where it has none."""
     info = error_details_pb2.ErrorInfo()
-    # AioRpcError has the three methods of a Call that are read.
+    # AioRpcError has the three methods of Call that rpc_status uses.
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     for detail in status.details if status else ():
         if detail.Unpack(info):

@@ -1,8 +1,8 @@
-"""What the metrics must show after a replay, worked out from the CSV file alone.
+"""Computes from the CSV file alone what the metrics must show after a replay.
 
-A second computation, kept independent on purpose: it shares no code with the replay, adds up in
-one pass over the raw fields with fractions, and knows no dates, requests or order. Where the two
-disagree, one of them is wrong.
+This second computation is independent on purpose: it shares no code with the replay, sums the raw
+fields in one pass with fractions, and uses no dates, requests or order. Where the two differ, one
+of them is wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Totals:
 
 
 def totals(path: Path, without_rows: Container[int] = frozenset()) -> Totals:
-    """Adds up a CSV file, plain or gzip; `without_rows` (1 = first) were refused as sold out."""
+    """Sum a CSV file, plain or gzip; `without_rows` (1 = first) were refused as sold out."""
     result = Totals()
     with path.open("rb") as start:
         packed = start.read(2) == b"\x1f\x8b"

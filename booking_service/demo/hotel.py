@@ -1,8 +1,7 @@
 """Reads a file of hotel bookings into stays with fixed identities.
 
-Every row of a file is one stay of its own, copies included: its ids depend on the content of
-the file, the number of the row and the step, and on nothing else, so that a replay can be
-repeated or taken up again without doubling anything.
+Every row is a stay, copies included. Its ids depend only on the content of the file, the number of
+the row and the step, so that a replay can be repeated or resumed without duplicates.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID, uuid5
 
-CURRENCY = "EUR"
+CURRENCY: Final = "EUR"
 """The data set does not name its currency; the hotels are in Portugal."""
 
-COLUMNS = (
+COLUMNS: Final = (
     "hotel",
     "lead_time",
     "arrival_date_year",
@@ -42,8 +41,8 @@ COLUMNS = (
 )
 """The columns a file must have; further ones are not read."""
 
-# Spelt out: strftime and calendar would follow the locale.
-_MONTHS = {
+# Written out: strftime and calendar would follow the locale.
+_MONTHS: Final = {
     "January": 1,
     "February": 2,
     "March": 3,
@@ -57,20 +56,20 @@ _MONTHS = {
     "November": 11,
     "December": 12,
 }
-_STATUSES = ("Check-Out", "No-Show", "Canceled")
-_DEPOSITS = ("No Deposit", "Refundable", "Non Refund")
-_MAX_NIGHTS = 366
-_MAX_PARTY = 1000
-_MAX_BYTES = 512 * 1024 * 1024
-_DAYS_TO_FIRST_ARRIVAL = 7
+_STATUSES: Final = ("Check-Out", "No-Show", "Canceled")
+_DEPOSITS: Final = ("No Deposit", "Refundable", "Non Refund")
+_MAX_NIGHTS: Final = 366
+_MAX_PARTY: Final = 1000
+_MAX_BYTES: Final = 512 * 1024 * 1024
+_DAYS_TO_FIRST_ARRIVAL: Final = 7
 
 
 class FileError(Exception):
-    """One line that says what is wrong with a file of bookings, and where."""
+    """One line that names the error in a file of bookings, and where it is."""
 
 
 class Offer(NamedTuple):
-    """What is sold: one room type of one hotel, a package of the catalogue."""
+    """One room type of one hotel: a package of the catalogue."""
 
     hotel: str
     room_type: str
@@ -124,18 +123,18 @@ class HotelFile:
         return uuid5(self.namespace, f"package/{offer.hotel}/{offer.room_type}")
 
     def booking_id(self, row: int, visitor: int = 0) -> UUID:
-        """The booking of a row's guest (visitor 0) or of a made-up visitor (1, 2, ...)."""
+        """Return the booking of a row's guest (visitor 0) or of a generated visitor (1, 2, ...)."""
         return self.step_id(row, "booking", visitor)
 
     def step_id(self, row: int, step: str, visitor: int = 0) -> UUID:
-        """The id of one step of one visitor: a booking, or a request."""
+        """Return the id of one step of one visitor: of a booking, or of a request."""
         return uuid5(self.namespace, f"row/{row}/{visitor}/{step}")
 
     def shift(self, today: date) -> timedelta:
-        """The least number of whole weeks, 0 or more, by which the dates move.
+        """Return the least number of whole weeks, 0 or more, by which the dates move.
 
-        Afterwards the first booking date is `today` or later, and the first arrival a week
-        after `today` or later, so that no stay begins while its replay goes on.
+        The first booking date becomes `today` or later, and the first arrival a week after `today`
+        or later, so that no stay begins during its replay.
         """
         days = max(
             (today - self.first_booking).days,
@@ -146,10 +145,10 @@ class HotelFile:
 
 
 def read_file(path: Path) -> HotelFile:
-    """Reads a CSV file, plain or packed with gzip, of the columns in `COLUMNS`.
+    """Read a CSV file, plain or gzip, with the columns in `COLUMNS`.
 
-    Raises FileError for a file that cannot be read, lacks a column or rows, or has a field that
-    cannot be a hotel's.
+    Raises FileError for a file that cannot be read, lacks a column or rows, or has an invalid
+    field.
     """
     text = _unpack(path)
     try:
@@ -221,7 +220,7 @@ def _cents(amount: Decimal) -> int:
 
 
 class _Row:
-    """The fields of one row; each reader names the row and the field that is wrong."""
+    """The fields of one row; each reader names the row and the field that is invalid."""
 
     def __init__(self, path: Path, number: int, fields: Mapping[str, str | None]) -> None:
         self._path = path
@@ -245,10 +244,10 @@ class _Row:
 
     def count(self, column: str) -> int:
         value = self._value(column)
-        # The published data set writes an unknown number of children as NA.
+        # The published data set writes NA for an unknown number of children.
         if value == "NA" and column == "children":
             return 0
-        # Nine digits are beyond every bound and far from where int() gets slow.
+        # Nine digits exceed every bound, and int() is still fast.
         if not (value.isascii() and value.isdigit() and len(value) <= 9):
             raise self.wrong(column, f"{value!r} is not a whole number of at least 0")
         return int(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Final
 
 from google.protobuf import duration_pb2
 from google.type import date_pb2, money_pb2
@@ -10,26 +11,26 @@ from google.type import date_pb2, money_pb2
 from booking_service.demo.hotel import CURRENCY
 from protos.booking.v1 import catalog_pb2
 
-FULL_REFUND = catalog_pb2.CancellationPolicy(
+FULL_REFUND: Final = catalog_pb2.CancellationPolicy(
     tiers=[
         catalog_pb2.CancellationPolicy.Tier(
             before=duration_pb2.Duration(), refund_basis_points=10_000
         )
     ]
 )
-"""Everything back until the stay begins."""
+"""The whole price is refunded until the stay begins."""
 
-NO_REFUND = catalog_pb2.CancellationPolicy()
+NO_REFUND: Final = catalog_pb2.CancellationPolicy()
 
 
 def money(minor: int) -> money_pb2.Money:
-    """Cents, at least 0, in the demo's currency."""
+    """Translate cents, at least 0, to money in the currency of the demo."""
     units, cents = divmod(minor, 100)
     return money_pb2.Money(currency_code=CURRENCY, units=units, nanos=cents * 10_000_000)
 
 
 def cents(value: money_pb2.Money) -> int:
-    """The other way: whole cents."""
+    """Translate money to whole cents."""
     return int(value.units) * 100 + int(value.nanos) // 10_000_000
 
 

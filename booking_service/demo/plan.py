@@ -1,12 +1,12 @@
-"""Orders the stays of a file into days of traffic and finds the capacity that this order needs.
+"""Orders the stays of a file into days of traffic and computes the capacity that this order needs.
 
 Within a day every visit comes before every cancellation. The capacity of a night is the peak of
-exactly this order, later-cancelled stays and visitors who never book included, so that a replay
-that keeps to the order is refused nothing.
+exactly this order, including stays that are cancelled later and visitors who never book, so that a
+replay in this order meets no refusal.
 
-The file knows only who booked. Who merely looked, or gave up, is made up here: for each row as
-many further visitors as the rates below ask for, drawn with a fixed seed, on the row's own day
-and for its own package and dates.
+The file contains only guests who booked. Visitors who only viewed or gave up are generated: for
+each row as many as the rates below require, drawn with a fixed seed, on the day of the row and for
+its package and dates.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import IntEnum
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from booking_service.demo.hotel import Offer, Stay
 
-VIEW_TO_START = 0.30
-START_TO_COMPLETE = 0.75
-COMPLETE_TO_CONFIRM = 0.93
-SEED = 20150701
+VIEW_TO_START: Final = 0.30
+START_TO_COMPLETE: Final = 0.75
+COMPLETE_TO_CONFIRM: Final = 0.93
+SEED: Final = 20150701
 
-TIGHT_PERCENT = 90
+TIGHT_PERCENT: Final = 90
 
 Capacity = dict[Offer, dict[date, int]]
-"""Units by offer and night; nights that nobody wants are absent."""
+"""Units by offer and night; nights without a stay are absent."""
 
 
 class Goal(IntEnum):
@@ -42,7 +42,7 @@ class Goal(IntEnum):
 
 
 class Visit(NamedTuple):
-    """One visitor: the guest of a row (visitor 0, books it) or one made up for it (1, 2, ...)."""
+    """One visitor: the guest of a row (0, who books) or one generated for it (1, 2, ...)."""
 
     stay: Stay
     visitor: int
@@ -51,16 +51,16 @@ class Visit(NamedTuple):
 
 @dataclass(slots=True)
 class Day:
-    """What happens on one day of the file's calendar, in the file's order."""
+    """The traffic of one day of the file's calendar, in the order of the file."""
 
     date: date
     parties: list[tuple[Visit, ...]] = field(default_factory=list)
-    """The visits of one row: first those made up for it, last its guest."""
+    """The visits of each row: first the generated visitors, last its guest."""
     cancellations: list[Stay] = field(default_factory=list)
 
 
 class Run(NamedTuple):
-    """Consecutive nights of one capacity."""
+    """Consecutive nights of equal capacity."""
 
     first: date
     end: date
@@ -69,9 +69,9 @@ class Run(NamedTuple):
 
 
 def days_of(stays: Sequence[Stay]) -> list[Day]:
-    """The days on which something happens, in order."""
+    """Return the days with traffic, in order."""
     days: dict[date, Day] = {}
-    draw = Random(SEED)  # noqa: S311 - a repeatable draw is what is wanted
+    draw = Random(SEED)  # noqa: S311 - the draw must be repeatable
     for stay in stays:
         visits = tuple(_visits(stay, draw))
         days.setdefault(stay.booked_on, Day(stay.booked_on)).parties.append(visits)
@@ -83,7 +83,7 @@ def days_of(stays: Sequence[Stay]) -> list[Day]:
 
 
 def capacity_for(days: Sequence[Day], percent: int = 100) -> Capacity:
-    """The peak of each night over the days in order, or `percent` of it, at least 1."""
+    """Return the peak of each night over the days in order, or `percent` of it, at least 1."""
     taken: defaultdict[Offer, Counter[date]] = defaultdict(Counter)
     peak: defaultdict[Offer, dict[date, int]] = defaultdict(dict)
     for day in days:
@@ -104,13 +104,13 @@ def capacity_for(days: Sequence[Day], percent: int = 100) -> Capacity:
 
 
 def nights_of(stay: Stay) -> Iterator[date]:
-    """The days of the package that a stay takes."""
+    """Yield the days of the package that a stay takes."""
     for offset in range((stay.departure - stay.arrival).days):
         yield stay.arrival + timedelta(days=offset)
 
 
 def runs_of(nights: dict[date, int]) -> list[Run]:
-    """Sorted nights as runs of equal capacity without a gap."""
+    """Join sorted nights to runs of equal capacity without a gap."""
     runs: list[Run] = []
     for night, units in nights.items():
         if runs and runs[-1].end == night and runs[-1].units == units:
@@ -130,7 +130,7 @@ def _visits(stay: Stay, draw: Random) -> Iterator[Visit]:
         (Goal.START, starts - completes),
         (Goal.COMPLETE, completes - 1),
     ):
-        # The whole part always, one more as often as the fraction says.
+        # The whole part always, and one more with the probability of the fraction.
         for _ in range(int(mean) + (draw.random() < mean % 1)):
             visitor += 1
             yield Visit(stay, visitor, goal)

@@ -1,9 +1,9 @@
-"""Replays a plan as live traffic against booking_service, in the plan's order.
+"""Replays a plan as live traffic against booking_service, in the order of the plan.
 
-All visits of a day end before its cancellations begin, and these before the next day, so that
-the capacity computed for this order is enough. Every request has a fixed id and every step is
-taken only from the state it follows, so that a replay may be ended anywhere, by whatever means,
-and taken up again without losing or doubling anything.
+All visits of a day end before its cancellations begin, and these before the next day, so that the
+capacity computed for this order suffices. Every request has a fixed id and every step is taken only
+from the state that it follows, so that a replay can be stopped at any point and resumed without
+losing or duplicating anything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from booking_service.demo import messages
@@ -30,33 +30,33 @@ from protos.booking.v1 import (
     payment_pb2_grpc,
 )
 
-CONCURRENCY = 32
-PROVIDER = "replay"
+CONCURRENCY: Final = 32
+PROVIDER: Final = "replay"
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a replay is. Rows are those of the file that had something left to do."""
+    """The progress of a replay. Rows are those of the file that had something left to do."""
 
     days: int
     rows: int
     days_done: int = 0
     rows_done: int = 0
     today: date | None = None
-    """The day now replayed, by the moved calendar."""
+    """The day being replayed, in the moved calendar."""
     visits: int = 0
-    """Of guests and of made-up visitors."""
+    """Of guests and of generated visitors."""
     cancellations: int = 0
     sold_out_rows: set[int] = field(default_factory=set)
     sold_out_visits: int = 0
-    """Made-up visitors who found no room."""
+    """Generated visitors who were refused as sold out."""
 
 
 class Replay:
     """One pass over what `known` leaves of the plan.
 
-    `shift` is what `seed.put_on_sale` returned. `speed` is the number of days begun in a
-    second, 0 for as fast as the service answers.
+    `shift` is the result of `seed.put_on_sale`. `speed` is the number of days started per second, 0
+    for no limit.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Replay:
         self.progress = Progress(len(self._days), sum(len(day.parties) for day in self._days))
 
     async def run(self, report: Callable[[Progress], None]) -> Progress:
-        """Replays to the end; `report` is called after each row, cancellation and day.
+        """Replay to the end; `report` is called after each row, cancellation and day.
 
-        Raises RefusalError for a refusal that no replay should meet, and UnreachableError.
+        Raises RefusalError for a refusal that a replay must not meet, and UnreachableError.
         """
         self._report = report
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class Replay:
         return _DayLeft(day.date, parties, cancellations)
 
     async def _party(self, visits: list[_VisitLeft]) -> None:
-        # The guest's booking says that his row is done: whoever was made up for it comes before.
+        # The guest's booking marks its row as done, so the generated visitors come before.
         await _together(self._visit(left) for left in visits if left.visit.visitor)
         await _together(self._visit(left) for left in visits if not left.visit.visitor)
         self.progress.rows_done += 1
@@ -138,11 +138,11 @@ class Replay:
                 await self._take(step, visit)
             except RefusalError as error:
                 match step, error.reason:
-                    # No room, or no room any more for a payment after the hold ran out.
+                    # Sold out at the start, or when a payment arrives after the hold ran out.
                     case (Step.START, "SOLD_OUT") | (Step.CONFIRM, "HOLD_EXPIRED"):
                         self._sold_out(visit)
                         return
-                    # Nobody answered for longer than the hold: confirming or giving up follows.
+                    # The service was unreachable for too long: confirm or abandon follows.
                     case (Step.COMPLETE, "HOLD_EXPIRED"):
                         continue
                     case (Step.ABANDON, "HOLD_EXPIRED" | "INVALID_TRANSITION"):
@@ -247,7 +247,7 @@ class _VisitLeft(NamedTuple):
 class _CancellationLeft(NamedTuple):
     stay: Stay
     due_minor: int | None
-    """What is left to pay back; None before the booking is cancelled."""
+    """What remains to be refunded; None before the booking is cancelled."""
 
 
 class _DayLeft(NamedTuple):
@@ -257,7 +257,7 @@ class _DayLeft(NamedTuple):
 
 
 async def _together(work: Iterable[Coroutine[None, None, None]]) -> None:
-    """Runs all; the first failure ends the others and is raised as it is."""
+    """Run all; the first failure cancels the others and is raised unwrapped."""
     try:
         async with asyncio.TaskGroup() as group:
             for one in work:

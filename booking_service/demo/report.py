@@ -1,7 +1,7 @@
-"""Compares what metrics_service shows after a replay with what the file alone says it must show.
+"""Compares what metrics_service shows after a replay with what the file requires it to show.
 
-Bookings of anybody else in the same database are taken off first, by what was there before the
-replay, so that the comparison is of this file's bookings and of all of them.
+Other bookings in the same database are subtracted first, as they were before the replay, so that
+the comparison covers the bookings of this file and all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from booking_service.demo.calls import Client
 from booking_service.demo.expected import Totals
@@ -19,19 +19,19 @@ from booking_service.demo.seed import Known
 from protos.booking.v1 import booking_pb2
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 
-SETTLE_TIMEOUT_S = 60.0
-_POLL_S = 0.2
-_EVER_CONFIRMED = frozenset(
+SETTLE_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 0.2
+_EVER_CONFIRMED: Final = frozenset(
     {booking_pb2.Booking.CONFIRMED, booking_pb2.Booking.FULFILLED, booking_pb2.Booking.CANCELLED}
 )
-_MONEY = ("gross", "refunded", "net")
+_MONEY: Final = ("gross", "refunded", "net")
 
 Figures = Counter[str]
 """Confirmed, cancelled, gross, refunded, net (cents), and confirmed and cancelled by package id."""
 
 
 class Line(NamedTuple):
-    """One figure of the comparison, for people."""
+    """One figure of the comparison, as text."""
 
     name: str
     expected: str
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 def figures_of(snapshot: metrics_pb2.MetricsSnapshot) -> Figures:
-    """What metrics_service shows, in the demo's currency."""
+    """Return what metrics_service shows, in the demo's currency."""
     business = snapshot.business
     figures = Counter({"confirmed": business.confirmed, "cancelled": business.cancelled})
     for revenue in business.revenue:
@@ -55,7 +55,7 @@ def figures_of(snapshot: metrics_pb2.MetricsSnapshot) -> Figures:
 
 
 def figures_of_known(bookings: Iterable[Known]) -> Figures:
-    """What bookings that are in the booking database add up to."""
+    """Sum the bookings that are in the booking database."""
     figures = Counter[str]()
     for booking in bookings:
         if booking.state not in _EVER_CONFIRMED:
@@ -72,7 +72,7 @@ def figures_of_known(bookings: Iterable[Known]) -> Figures:
 
 
 def figures_of_file(hotel: HotelFile, totals: Totals) -> Figures:
-    """What the file says."""
+    """Return what the metrics must show for the file."""
     figures = Counter(
         confirmed=totals.confirmed,
         cancelled=totals.cancelled,
@@ -88,16 +88,16 @@ def figures_of_file(hotel: HotelFile, totals: Totals) -> Figures:
 
 
 async def get_figures(client: Client) -> Figures:
-    """Of all times."""
+    """Read the figures of all time."""
     stub = metrics_pb2_grpc.MetricsServiceStub(client.channel)
     return figures_of(await client.call(stub.GetMetrics, metrics_pb2.GetMetricsRequest()))
 
 
 async def others_before(client: Client, own: Iterable[Known]) -> Figures:
-    """What the metrics hold beside `own`, the file's bookings so far.
+    """Return what the metrics have beside `own`, the bookings of the file so far.
 
-    Metrics that still lack some of `own` are waited for, and so are others, until two readings a
-    second apart agree; after `SETTLE_TIMEOUT_S` the last reading counts.
+    Waits until the metrics equal `own`, or until two readings a second apart agree and contain
+    `own`; after `SETTLE_TIMEOUT_S` the last reading counts.
     """
     known = figures_of_known(own)
     give_up = time.monotonic() + SETTLE_TIMEOUT_S
@@ -116,7 +116,7 @@ async def others_before(client: Client, own: Iterable[Known]) -> Figures:
 async def compare_when_settled(
     client: Client, hotel: HotelFile, totals: Totals, others: Figures
 ) -> list[Line]:
-    """The lines as soon as all are equal, or as they stand after `SETTLE_TIMEOUT_S`."""
+    """Return the lines once all are equal, or as they are after `SETTLE_TIMEOUT_S`."""
     give_up = time.monotonic() + SETTLE_TIMEOUT_S
     expected = figures_of_file(hotel, totals)
     while True:
@@ -129,7 +129,7 @@ async def compare_when_settled(
 
 
 def compare(hotel: HotelFile, totals: Totals, expected: Figures, shown: Figures) -> list[Line]:
-    """The totals, then the confirmed bookings and cancellations of each package."""
+    """Compare the totals, then the confirmed bookings and cancellations of each package."""
     lines = [_line(name, (name,), expected, shown) for name in ("confirmed", "cancelled", *_MONEY)]
     for room, _ in totals.confirmed_by_room.most_common():
         package_id = hotel.package_id(Offer(*room))

@@ -1,7 +1,7 @@
-"""From nothing to a running pair with real traffic, and back to nothing on Ctrl-C.
+"""Starts the database and both services, replays a file, and stops everything on Ctrl-C.
 
-Whatever was started is ended in the reverse order, however the run ends: the replay, the two
-services, the database.
+Everything that was started is stopped in the reverse order, however the run ends: the replay, the
+two services, the database.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from booking_service.demo.calls import Client, RefusalError, UnreachableError
 from booking_service.demo.hotel import FileError, read_file
@@ -27,12 +28,12 @@ from servicekit.migrations import MIGRATIONS, migrate
 from servicekit.start import StartError
 from servicekit.supervisor import Child, Supervisor
 
-DEMO_ERRORS = (FileError, SeedError, RefusalError, UnreachableError)
+DEMO_ERRORS: Final = (FileError, SeedError, RefusalError, UnreachableError)
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the pair listens: "host:port" each."""
+    """The addresses of the pair: "host:port" each."""
 
     booking: str
     metrics: str
@@ -40,7 +41,7 @@ class Addresses:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Addresses:
-        """As the services themselves read them. Raises StartError for a port that is none."""
+        """Read the addresses as the services do. Raises StartError for an invalid port."""
 
         def address(service: str, default: int, listener: str = "") -> str:
             host = environ.get(f"{service}_{listener}HOST", "127.0.0.1")
@@ -54,11 +55,11 @@ class Addresses:
 
 
 def run(order: Order, data: Path, screen: Screen) -> int:
-    """Runs until Ctrl-C or SIGTERM and returns the exit status: 0 for such an end.
+    """Run until Ctrl-C or SIGTERM and return the exit status, which is 0 then.
 
-    Everything lies under `data`. Problems are one line on standard error and status 1.
+    All files are under `data`. An error is one line on standard error and status 1.
     """
-    # Before the event loop takes them over, both signals end whatever is being started.
+    # Until the event loop handles them, both signals interrupt the start.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with terminal.own_interrupts(), ExitStack() as stack:

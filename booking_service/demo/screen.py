@@ -1,12 +1,13 @@
-"""Shows a replay to the person who started it: a moving bar on a terminal, plain lines elsewhere.
+"""Shows a replay to its user: a progress bar on a terminal, plain lines elsewhere.
 
-Nothing here waits for anything, and nothing but this module writes to the screen.
+Nothing here blocks, and only this module writes to the screen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -16,11 +17,11 @@ from rich.table import Table
 from booking_service.demo.replay import Progress
 from booking_service.demo.report import Line
 
-_PLAIN_LINES = 10
+_PLAIN_LINES: Final = 10
 
 
 class Screen:
-    """Writes to standard output; `console` is for tests."""
+    """Writes to standard output; tests pass another `console`."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
@@ -29,11 +30,13 @@ class Screen:
         self._console.print(text, markup=False)
 
     def following(self, total: Progress) -> Following:
-        """A context that shows how the replay goes on; call its `update` as often as you like."""
+        """Return a context that shows the progress of a replay; its `update` may be called at any
+        rate.
+        """
         return Following(self._console, total)
 
     def show(self, lines: Sequence[Line]) -> None:
-        """The comparison, and in one sentence whether all is equal."""
+        """Print the comparison, and in one sentence whether all figures are equal."""
         table = Table(title="Replay", title_justify="left")
         table.add_column("")
         table.add_column("from the file", justify="right")

@@ -1,8 +1,8 @@
-"""Puts a file's hotels on sale and finds what an earlier replay of the same file already did.
+"""Puts a file's hotels on sale and reads what earlier replays of the same file did.
 
-All it needs to know is in the booking database: the packages' first bookable day says by how
-much the dates were moved when they were first put on sale, so that every later replay of the
-file moves them by the same weeks.
+All state is in the booking database: the first bookable day of a package shows by how much its
+dates were moved when it was first put on sale, so that every later replay of the file moves them by
+the same weeks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import grpc
@@ -22,19 +22,19 @@ from booking_service.demo.hotel import HotelFile, Offer, Stay
 from booking_service.demo.plan import Capacity, runs_of
 from protos.booking.v1 import booking_pb2, booking_pb2_grpc, catalog_pb2, catalog_pb2_grpc
 
-TIME_ZONE = "Europe/Lisbon"
-PACKAGE_TYPE = "hotel_room"
-# Where the two hotels of the data set stand, after its publication.
-_LOCATIONS = {"Resort Hotel": "Algarve", "City Hotel": "Lisbon"}
-_PAGE_SIZE = 200
-_DAYS_PER_REQUEST = 3660
+TIME_ZONE: Final = "Europe/Lisbon"
+PACKAGE_TYPE: Final = "hotel_room"
+# The places of the two hotels, from the publication of the data set.
+_LOCATIONS: Final = {"Resort Hotel": "Algarve", "City Hotel": "Lisbon"}
+_PAGE_SIZE: Final = 200
+_MAX_DAYS_PER_REQUEST: Final = 3660
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
 
 class SeedError(Exception):
-    """One line: the catalogue holds something else than this file's packages."""
+    """The catalogue contains something other than this file's packages; one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ class Known:
 async def put_on_sale(
     client: Client, hotel: HotelFile, capacity: Capacity, today: date
 ) -> timedelta:
-    """Creates vendors, packages and capacity where they are missing; returns the shift of dates.
+    """Create missing vendors, packages and capacity; return the shift of dates.
 
-    Raises SeedError when the days already hold more bookings than `capacity` allows.
+    Raises SeedError when the days already have more bookings than `capacity` allows.
     """
     catalog = catalog_pb2_grpc.CatalogServiceStub(client.channel)
     shift = await _earlier_shift(client, catalog, hotel, next(iter(capacity)))
@@ -74,7 +74,7 @@ async def put_on_sale(
 async def known_bookings(
     client: Client, hotel: HotelFile, offers: Iterable[Offer]
 ) -> dict[UUID, Known]:
-    """Every booking of the file's packages that is in the database, by id."""
+    """Return every booking of the file's packages that is in the database, by id."""
     bookings = booking_pb2_grpc.BookingServiceStub(client.channel)
     known: dict[UUID, Known] = {}
     for offer in offers:
@@ -103,7 +103,7 @@ async def _earlier_shift(
     hotel: HotelFile,
     first: Offer,
 ) -> timedelta | None:
-    """By the package that is created before all others; None before the first replay."""
+    """Return the shift of the package that is created first, None before the first replay."""
     request = catalog_pb2.GetPackageRequest(package_id=str(hotel.package_id(first)))
     try:
         package = await client.call(catalog.GetPackage, request)
@@ -131,7 +131,7 @@ async def _set_capacity(
     request: catalog_pb2.SetCapacityRequest,
 ) -> None:
     try:
-        # Without a request_id: the same capacity again changes nothing, and another is meant.
+        # Without a request_id: setting the same capacity again changes nothing.
         await client.call(catalog.SetCapacity, request)
     except RefusalError as error:
         if error.reason != "CAPACITY_BELOW_TAKEN":
@@ -146,9 +146,9 @@ def _capacity_requests(
     hotel: HotelFile, offer: Offer, nights: dict[date, int], shift: timedelta
 ) -> Iterator[catalog_pb2.SetCapacityRequest]:
     ordered = list(nights.items())
-    for start in range(0, len(ordered), _DAYS_PER_REQUEST):
+    for start in range(0, len(ordered), _MAX_DAYS_PER_REQUEST):
         request = catalog_pb2.SetCapacityRequest(package_id=str(hotel.package_id(offer)))
-        for run in runs_of(dict(ordered[start : start + _DAYS_PER_REQUEST])):
+        for run in runs_of(dict(ordered[start : start + _MAX_DAYS_PER_REQUEST])):
             request.ranges.add(
                 start_date=messages.day(run.first + shift),
                 end_date=messages.day(run.end + shift),
@@ -177,6 +177,6 @@ def _package(hotel: HotelFile, offer: Offer, shift: timedelta) -> catalog_pb2.Cr
 
 
 def _shown_rate(stays: list[Stay]) -> int:
-    """The middle rate of one night: half of the stays cost no more."""
+    """Return the median rate of one night: half of the stays cost no more."""
     rates = sorted(stay.rate_minor for stay in stays)
     return rates[(len(rates) - 1) // 2]

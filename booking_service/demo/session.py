@@ -1,4 +1,4 @@
-"""One replay of one file from start to verdict, against services that already run."""
+"""One replay of one file, from seeding to the comparison, against running services."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from booking_service.demo.screen import Screen
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to replay and how: `speed` in days a second, 0 for no pace; `tight` as plan.py says."""
+    """What to replay and how: `speed` in days per second, 0 for no limit; `tight` as in plan.py."""
 
     path: Path
     speed: float = 0.0
@@ -25,7 +25,7 @@ class Order:
 async def replay_file(
     order: Order, booking: Client, metrics: Client, today: date, screen: Screen
 ) -> bool:
-    """Replays what is left of the file and compares; whether every figure is equal.
+    """Replay what is left of the file and compare; return whether every figure is equal.
 
     Raises FileError before anything is sent; SeedError, RefusalError, UnreachableError.
     """
@@ -48,7 +48,7 @@ async def replay_file(
     if progress.sold_out_rows or progress.sold_out_visits:
         screen.say(
             f"SOLD_OUT: {len(progress.sold_out_rows):,} bookings of the file and "
-            f"{progress.sold_out_visits:,} made-up visitors found no room"
+            f"{progress.sold_out_visits:,} generated visitors found no room"
         )
     if booking.retries:
         screen.say(f"{booking.retries:,} requests were sent again, with their request_id")

@@ -1,12 +1,13 @@
-"""Says what a visitor or a cancellation has still to do, from what the database holds.
+"""Computes what remains to be done for a visitor or a cancellation, from what the database
+contains.
 
-A step is only ever added after the state it follows, so that taking up a broken replay repeats
-nothing.
+A step is planned only from the state that it follows, so that a resumed replay repeats nothing.
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Final
 
 from booking_service.demo.plan import Goal
 from booking_service.demo.seed import Known
@@ -25,7 +26,7 @@ class Step(Enum):
     ABANDON = auto()
 
 
-_FROM_NOTHING = {
+_FROM_NOTHING: Final = {
     Goal.VIEW: (Step.VIEW,),
     Goal.START: (Step.VIEW, Step.START, Step.ABANDON),
     Goal.COMPLETE: (Step.VIEW, Step.START, Step.COMPLETE, Step.ABANDON),
@@ -34,10 +35,10 @@ _FROM_NOTHING = {
 
 
 def visit_steps(goal: Goal, known: Known | None, *, row_known: bool) -> tuple[Step, ...]:
-    """The steps left for a visitor whose booking is `known`.
+    """Return the remaining steps of a visitor whose booking is `known`.
 
-    `row_known` says that the guest of the same row has a booking: the visitors made up for that
-    row came before, and who left no booking only looked.
+    `row_known` means that the guest of the same row has a booking: the generated visitors of that
+    row came before, and those without a booking only viewed.
     """
     if known is None:
         return () if row_known else _FROM_NOTHING[goal]
@@ -53,7 +54,7 @@ def visit_steps(goal: Goal, known: Known | None, *, row_known: bool) -> tuple[St
 
 
 def refund_left(known: Known | None) -> int | None:
-    """What is left to pay back of a cancellation, in cents; None before it is cancelled."""
+    """Return what remains to be refunded, in cents; None before the booking is cancelled."""
     if known is None or known.state != _BOOKING.CANCELLED:
         return None
     return known.refund_minor - known.refunded_minor
