@@ -1,4 +1,4 @@
-"""Calls are tried again with the same request until they are answered; refusals never are."""
+"""Calls are retried with the same request until they are answered; refusals are not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Context = aio.ServicerContext[booking_pb2.AbandonBookingRequest, booking_pb2.Boo
 
 
 class Scripted:
-    """Answers AbandonBooking with one refusal after the other, then with the booking."""
+    """Answers AbandonBooking with each of its refusals in turn, then with the booking."""
 
     def __init__(self) -> None:
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
@@ -88,7 +88,7 @@ async def abandon(client: Client) -> booking_pb2.Booking:
 async def test_passing_failure_is_tried_again_with_the_same_request(
     client: Client, scripted: Scripted, code: grpc.StatusCode, reason: str
 ) -> None:
-    # Until it is connected there are failures that nobody scripted.
+    # Before the connection there are failures that are not scripted.
     await client.connect(timeout_s=20.0)
     scripted.refusals = [(code, reason)] * 2
     assert (await abandon(client)).id == "b"
@@ -108,8 +108,10 @@ async def test_refusal_is_raised_at_once_with_its_reason(
     assert len(scripted.seen) == 1
 
 
-async def test_nobody_there_is_one_line_after_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each look at the clock is a second after the one before.
+async def test_an_unreachable_service_is_one_line_after_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Each reading of the clock is a second later.
     monkeypatch.setattr(calls, "time", SimpleNamespace(monotonic=partial(next, count())))
     async with Client("127.0.0.1:1", give_up_s=3.0) as client:
         with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1 does not answer: ") as failed:
@@ -118,7 +120,7 @@ async def test_nobody_there_is_one_line_after_the_bound(monkeypatch: pytest.Monk
     assert client.retries == 2
 
 
-async def test_connecting_to_nobody_says_how_to_start_the_services() -> None:
+async def test_connecting_in_vain_names_the_command_that_starts_the_services() -> None:
     async with Client("127.0.0.1:1") as client:
         with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1; `make run` starts"):
             await client.connect(timeout_s=0.2)

@@ -1,4 +1,4 @@
-"""The real file has the facts its README states, and a bad file is refused in one line."""
+"""The real file has the facts that its README states; an invalid file is refused in one line."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_price_is_rate_times_nights_in_exact_cents(tmp_path: Path) -> None:
     # In binary floating point this would be 3 * 0.29 = 0.87 - 1e-17, one cent short when cut.
     assert read_one(tmp_path, adr="0.29").price_minor == 87
     assert read_one(tmp_path, adr="0").price_minor == 0
-    # Half a cent goes to the even one.
+    # Half a cent is rounded to the even cent.
     assert read_one(tmp_path, adr="0.005", stays_in_week_nights="0").price_minor == 0
     assert read_one(tmp_path, adr="0.015", stays_in_week_nights="0").price_minor == 2
 
@@ -132,7 +132,7 @@ def test_stay_has_the_dates_party_and_policy_of_its_row(tmp_path: Path) -> None:
     assert not read_one(tmp_path, deposit_type="Non Refund").refundable
 
 
-def test_zero_nights_take_a_day_and_nobody_counts_as_one(tmp_path: Path) -> None:
+def test_zero_nights_take_one_day_and_an_empty_party_counts_as_one(tmp_path: Path) -> None:
     stay = read_one(
         tmp_path,
         stays_in_weekend_nights="0",
@@ -171,7 +171,7 @@ def test_shift_of_a_file_of_the_future_is_nothing(real: hotel.HotelFile) -> None
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "says"),
+    ("column", "value", "expected"),
     [
         ("lead_time", "-1", "'-1' is not a whole number"),
         ("lead_time", "9" * 9, "no such day"),
@@ -190,14 +190,14 @@ def test_shift_of_a_file_of_the_future_is_nothing(real: hotel.HotelFile) -> None
     ],
 )
 def test_wrong_field_is_named_with_its_row(
-    tmp_path: Path, column: str, value: str, says: str
+    tmp_path: Path, column: str, value: str, expected: str
 ) -> None:
     path = write(tmp_path / "bad.csv", ROW, ROW | {column: value})
     with pytest.raises(hotel.FileError) as refused:
         hotel.read_file(path)
     message = str(refused.value)
     assert message.startswith(f"{path}: row 2, field {column}: ")
-    assert says in message
+    assert expected in message
     assert "\n" not in message
 
 
@@ -208,7 +208,7 @@ def test_missing_columns_are_all_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
         (b"", "missing columns: hotel, lead_time"),
         (b"\xff\xfe", "not UTF-8"),
@@ -218,12 +218,14 @@ def test_missing_columns_are_all_named(tmp_path: Path) -> None:
         ((",".join(ROW) + "\nResort Hotel,1\n").encode(), "row 1, field arrival_date_year"),
     ],
 )
-def test_what_is_no_such_file_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_a_file_of_another_format_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
     path = tmp_path / "bad.csv"
     path.write_bytes(content)
     with pytest.raises(hotel.FileError) as refused:
         hotel.read_file(path)
-    assert says in str(refused.value)
+    assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
 

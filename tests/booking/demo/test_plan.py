@@ -56,7 +56,7 @@ def test_every_row_books_once_on_its_day_and_cancels_once_on_its_day(
         assert rows == sorted(rows)
 
 
-def test_made_up_visitors_come_at_the_stated_rates(days: list[plan.Day]) -> None:
+def test_generated_visitors_come_at_the_stated_rates(days: list[plan.Day]) -> None:
     visits = [visit for day in days for party in day.parties for visit in party]
     reached = [sum(visit.goal >= goal for visit in visits) for goal in plan.Goal]
     viewed, started, completed, confirmed = reached
@@ -68,7 +68,7 @@ def test_made_up_visitors_come_at_the_stated_rates(days: list[plan.Day]) -> None
     assert viewed == 47_678
 
 
-def test_the_same_file_makes_up_the_same_visitors(
+def test_the_same_file_generates_the_same_visitors(
     real: hotel.HotelFile, days: list[plan.Day]
 ) -> None:
     again = plan.days_of(real.stays)

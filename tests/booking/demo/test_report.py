@@ -1,4 +1,4 @@
-"""The comparison finds every difference and takes off what is not of the file."""
+"""The comparison finds every difference and subtracts bookings of other files."""
 
 from __future__ import annotations
 

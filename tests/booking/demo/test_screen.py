@@ -1,4 +1,4 @@
-"""What the person sees: a bar on a terminal, a few plain lines elsewhere, a verdict in words."""
+"""What the user sees: a bar on a terminal, a few plain lines elsewhere, a verdict in words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_plain_output_is_a_line_for_each_tenth() -> None:
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Whatever terminal, or none, the tests are run in.
+    # Independent of the terminal that the tests run in.
     monkeypatch.setenv("TERM", "xterm")
     text = follow(terminal=True)
     assert "\x1b[" in text

@@ -1,4 +1,4 @@
-"""From whatever the database holds, only what is missing is done."""
+"""Only the steps that are missing in the database are taken."""
 
 from __future__ import annotations
 

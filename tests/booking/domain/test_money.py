@@ -1,4 +1,4 @@
-"""Money is the same amount on both sides of the edge, in every currency there is."""
+"""Money is the same amount in the domain and in messages, in every currency."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ currencies = st.sampled_from(["JPY", "USD", "EUR", "KWD", "CLF"])
 def test_an_amount_comes_back_exactly(minor: int, currency: str) -> None:
     digits = exponent(currency)
     assert digits is not None
-    told = scalars.money(minor, currency)
-    assert told.units * 10**digits + told.nanos * 10**digits // 10**9 == minor
+    message = scalars.money(minor, currency)
+    assert message.units * 10**digits + message.nanos * 10**digits // 10**9 == minor
     fields = Fields()
-    assert fields.money("price", told, present=True) == Money(minor, currency)
+    assert fields.money("price", message, present=True) == Money(minor, currency)
     fields.refuse_bad()
 
 
@@ -29,10 +29,10 @@ def test_an_amount_comes_back_exactly(minor: int, currency: str) -> None:
 def test_a_fraction_of_a_minor_unit_is_refused(units: int, nanos: int, currency: str) -> None:
     digits = exponent(currency)
     assert digits is not None
-    told = scalars.money(0, currency)
-    told.units, told.nanos = units, nanos
+    message = scalars.money(0, currency)
+    message.units, message.nanos = units, nanos
     fields = Fields()
-    read = fields.money("price", told, present=True)
+    read = fields.money("price", message, present=True)
     if nanos % 10 ** (9 - digits):
         with pytest.raises(ApiError):
             fields.refuse_bad()

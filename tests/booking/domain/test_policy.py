@@ -1,4 +1,4 @@
-"""When what a cancellation gives back changes, against every second asked one by one."""
+"""When the refund of a cancellation changes, compared with each second computed separately."""
 
 from __future__ import annotations
 
@@ -55,6 +55,6 @@ def test_a_refund_is_never_more_than_what_is_left_of_the_payment(
     same_down_to = time_left_s
     while same_down_to >= -4 and due_minor(same_down_to) == now_minor:
         same_down_to -= 1
-    # Not knowing what is left, it may name an earlier change, and never a later one.
+    # Without knowing what is refundable it may name an earlier change, but never a later one.
     assert found is not None or same_down_to < -4
     assert found is None or found > same_down_to

@@ -1,4 +1,4 @@
-"""Which failed payments are handed out: each once a lease, and only while they can be taken."""
+"""Which failed payments are handed out: each once per lease, and only while it can be accepted."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_payment_that_could_only_be_paid_back_is_given_up(state: State) -> Non
     [(BALANCE, BALANCE, True), (PRICE, BALANCE, False), (BALANCE, 0, False), (0, 0, False)],
 )
 @pytest.mark.parametrize("state", [State.CONFIRMED, State.FULFILLED])
-def test_of_a_stay_that_was_taken_only_the_balance_is_tried_again(
+def test_of_a_confirmed_stay_only_the_balance_is_tried_again(
     state: State, amount_minor: int, balance_due_minor: int, handed_out: bool
 ) -> None:
     decision = claimed(

@@ -232,6 +232,6 @@ async def test_reads_do_not_wait_for_writers(
     async with rows.transaction():
         await rows.execute("SELECT id FROM packages FOR UPDATE")
         await rows.execute("UPDATE package_days SET held = 1")
-        # One that waited would be ended by the server.
+        # The server would end a read that waits.
         assert [day.held for day in await days(packages, package_id, NEXT)] == [0]
         assert await bookings.get(booking_id) is not None

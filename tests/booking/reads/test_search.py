@@ -105,7 +105,7 @@ async def test_search_pages_give_each_package_once_in_order(
 ) -> None:
     expected = []
     for n in range(11):
-        # Prices and times of their own, and some that are alike.
+        # Some prices and times are equal, the others distinct.
         price, created = (n * 7) % 5 * 100, NOW + timedelta(microseconds=(n * 3) % 4)
         package_id = await add_package(rows, base_price_minor=price, create_time=created)
         key = {

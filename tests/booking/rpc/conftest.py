@@ -8,7 +8,7 @@ import pytest
 
 from servicekit.postgres import PostgresServer
 
-# Audit events refuse to be removed, and so the triggers rest meanwhile.
+# Triggers prevent the removal of audit events; they are disabled meanwhile.
 EMPTY = """
 DO $$ BEGIN
     SET LOCAL session_replication_role = replica;

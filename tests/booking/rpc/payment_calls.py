@@ -1,4 +1,4 @@
-"""What the tests of payments share: events of a provider, and shorthands for what they ask."""
+"""Helpers of the payment tests: events of a provider, and shorthands of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every field of every request: what is missing, malformed or out of range is named."""
+"""Every field of every request: a missing, malformed or out-of-range one is named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def shell(shared_dsn: str) -> AsyncIterator[Shell]:
 
 
 def rpc_of(shell: Shell, request: Message) -> Any:
-    """The method that takes a request, which has its name."""
+    """The method that takes a request, found by its name."""
     method = type(request).__name__.removesuffix("Request")
     for stub in (shell.catalog, shell.booking, shell.payment, shell.review, shell.profile):
         if hasattr(stub, method):
@@ -87,7 +87,7 @@ MONEY_FIELDS = [case for module in BAD for case in module.MONEY_FIELDS]
 
 
 def with_field(request: Message, path: str, value: Any) -> Message:
-    """A copy with one field replaced, by its path as a violation names it."""
+    """A copy with one field replaced, by its path in violations."""
     changed = type(request)()
     changed.CopyFrom(request)
     owner: Any = changed
@@ -153,8 +153,8 @@ async def test_an_amount_is_exact_in_its_currency(
         assert (what, refusal.fields) == (what, {f"{field}{part}"})
 
 
-async def test_a_refusal_too_large_for_a_trailer_is_cut_and_says_so(shell: Shell) -> None:
-    """GRPC drops an answer whose metadata is beyond 8 kB: the caller would learn nothing."""
+async def test_a_refusal_too_large_for_a_trailer_is_cut_and_marked(shell: Shell) -> None:
+    """GRPC drops an answer with metadata beyond 8 kB, and the caller would not see the reason."""
     bad = [run(Date(year=2026, month=13, day=1), units=-1) for _ in range(3660)]
     refusal = await refusal_of(shell.catalog.SetCapacity(capacity(*bad)))
     assert refusal.reason == "INVALID_ARGUMENT"

@@ -181,7 +181,7 @@ async def test_a_lapsed_hold_is_not_taken(booking: Shell) -> None:
     assert seats.days[0].taken == 0
 
 
-async def test_availability_says_why_what_is_not_on_sale_is_not(booking: Shell) -> None:
+async def test_availability_gives_the_reason_of_what_cannot_be_booked(booking: Shell) -> None:
     closed = await booking.package(status=catalog_pb2.Package.CLOSED)
     later = await booking.package(bookable_from=after(3))
     past = await booking.package(cutoff=Duration(seconds=200 * 86400))

@@ -1,4 +1,4 @@
-"""What became of bookings: several at once, their events, revenue, and counters recounted."""
+"""Batches of bookings, their events, revenue, and recounts of counters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_all_bookings_that_are_missing_are_named(booking: Shell) -> None:
     assert refusal.resource == ("booking", missing[0])
 
 
-async def test_events_tell_what_happened_and_who_asked_page_by_page(booking: Shell) -> None:
+async def test_events_list_each_transition_and_its_caller_page_by_page(booking: Shell) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     pending = await booking.completed(package.id)
     booking.clock.advance(timedelta(minutes=3))
@@ -107,7 +107,7 @@ async def test_revenue_is_what_was_captured_less_what_was_paid_back(booking: She
     assert await lines(booking, *hour) == {
         "EUR": (3, euro(48_300), euro(0), euro(48_300)),
     }
-    # Requested is not paid back, and due is not captured.
+    # A requested refund is not paid out, and a due payment is not captured.
     await booking.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=cancelled.id))
     moved = await booking.booking.RescheduleBooking(
         booking_pb2.RescheduleBookingRequest(
@@ -137,7 +137,7 @@ async def test_revenue_is_what_was_captured_less_what_was_paid_back(booking: She
     assert paid.price == euro(16_100)
 
 
-async def test_money_that_nobody_wanted_is_no_revenue(booking: Shell) -> None:
+async def test_money_that_was_not_accepted_is_no_revenue(booking: Shell) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     refusal = await refusal_of(booking.booking.ConfirmBooking(confirm_of(confirmed)))
@@ -170,7 +170,9 @@ async def test_revenue_is_by_currency_and_vendor_and_half_open_in_time(booking: 
     assert await lines(booking, instant + microsecond, whole[1], vendor_id) == {}
 
 
-async def test_a_time_finer_than_ours_still_divides_before_from_after(booking: Shell) -> None:
+async def test_a_bound_below_a_microsecond_still_separates_before_from_after(
+    booking: Shell,
+) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     instant = confirmed.confirm_time

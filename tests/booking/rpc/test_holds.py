@@ -60,7 +60,7 @@ async def test_a_lapsed_hold_cannot_be_extended(booking: Shell) -> None:
     assert await free(booking, package.id) == 1
 
 
-async def test_what_is_confirmed_is_no_hold(booking: Shell) -> None:
+async def test_a_confirmed_booking_is_no_hold(booking: Shell) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     for call in (
@@ -72,7 +72,7 @@ async def test_what_is_confirmed_is_no_hold(booking: Shell) -> None:
         assert refusal.metadata["state"] == "CONFIRMED"
 
 
-async def test_a_failed_booking_frees_its_seats_and_says_why(booking: Shell) -> None:
+async def test_a_failed_booking_frees_its_seats_and_keeps_the_reason(booking: Shell) -> None:
     package = await booking.package(capacity=1)
     pending = await booking.completed(package.id)
     failure = Fail(booking_id=pending.id, reason="PAYMENT_TIMEOUT")
@@ -101,7 +101,7 @@ async def test_a_quote_names_the_price_and_takes_nothing(booking: Shell) -> None
     assert await free(booking, package.id) == 2
     answer = await booking.booking.ListBookings(booking_pb2.ListBookingsRequest())
     assert list(answer.bookings) == []
-    # The same request id, now in earnest: a quote is no answer that would be repeated.
+    # The same request id without validate_only: a quote is not stored as the first answer.
     request.validate_only = False
     assert (await booking.booking.StartBooking(request)).price == quote.price
     assert await free(booking, package.id) == 0
@@ -133,7 +133,7 @@ async def test_a_quote_is_refused_as_the_booking_would_be(booking: Shell) -> Non
 
 
 async def test_a_quote_sees_past_a_lapsed_hold_without_ending_it(booking_dsn: str) -> None:
-    # Swept once an hour: nothing but the quote could end the hold meanwhile.
+    # The sweep runs once an hour: only the quote could end the hold meanwhile.
     async with running(booking_dsn, BOOKING_SWEEP_INTERVAL_S="3600") as booking:
         package = await booking.package(capacity=1)
         held = await booking.held(package.id)

@@ -32,7 +32,7 @@ FULL_REFUND = catalog_pb2.CancellationPolicy(
     tiers=[Tier(before=Duration(), refund_basis_points=10_000)]
 )
 QUOTED = catalog_pb2.Package.QUOTED
-# The clock stands still, and yet every change is later than what it changes: by a microsecond.
+# The clock does not move, yet every change is a microsecond later than what it changes.
 MOMENT = timedelta(milliseconds=1)
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
@@ -104,7 +104,7 @@ async def test_an_abandoned_hold_frees_its_seats(booking: Shell) -> None:
     assert (await booking.held(package.id)).state == State.HELD
 
 
-async def test_a_transition_that_happened_answers_the_booking_as_it_is(booking: Shell) -> None:
+async def test_a_repeated_transition_returns_the_booking_unchanged(booking: Shell) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     pending = await booking.completed(package.id)
     again = await booking.booking.CompleteBooking(Complete(booking_id=pending.id))

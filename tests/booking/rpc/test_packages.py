@@ -112,7 +112,7 @@ async def test_what_is_booked_keeps_its_price_and_policy(booking: Shell) -> None
     assert (await booking.held(package.id)).price == euro(2)
 
 
-async def test_an_update_without_effect_is_none(booking: Shell) -> None:
+async def test_an_update_that_changes_nothing_returns_the_package_unchanged(booking: Shell) -> None:
     package = await booking.package()
     request = update(package, "title", title=package.title)
     assert await booking.catalog.UpdatePackage(request) == package
@@ -142,7 +142,7 @@ async def test_the_currency_of_a_package_never_changes(booking: Shell) -> None:
     assert await stored(booking, package) == package
 
 
-async def test_a_field_has_to_go_with_what_is_stored(booking: Shell) -> None:
+async def test_a_field_that_contradicts_what_is_stored_is_refused(booking: Shell) -> None:
     package = await booking.package(
         bookable_from=after(0), bookable_until=after(9), min_party_size=2, max_party_size=4
     )
@@ -213,5 +213,5 @@ async def test_a_vendors_packages_are_filtered_by_status(booking: Shell) -> None
         request = OfVendor(vendor_id=package.vendor_id, statuses=statuses)
         answer = await booking.catalog.ListVendorPackages(request)
         assert len(answer.packages) == count
-    nobody = await booking.catalog.ListVendorPackages(OfVendor(vendor_id=str(uuid4())))
-    assert list(nobody.packages) == []
+    unknown = await booking.catalog.ListVendorPackages(OfVendor(vendor_id=str(uuid4())))
+    assert list(unknown.packages) == []

@@ -52,7 +52,7 @@ async def test_a_captured_payment_confirms_the_booking(booking: Shell) -> None:
     assert await state_of(booking, pending.id) == State.CONFIRMED
 
 
-async def test_the_caller_and_the_provider_state_one_fact(booking: Shell) -> None:
+async def test_reports_of_the_caller_and_the_provider_have_one_effect(booking: Shell) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     confirmation = confirm_of(pending, payment_id="pay-1")

@@ -1,4 +1,4 @@
-"""What a change of dates left to be paid: taken once, exactly, and tried again if it fails."""
+"""The balance of a change of dates: accepted once, exactly, and tried again if it fails."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ async def test_copies_that_apply_it_at_once_confirm_once(booking: Shell, booking
             await booking.held(package.id, booking_id=booking_id)
 
         async def swept() -> bool:
-            # What one copy cannot lock in time it leaves to the next sweep.
+            # A copy that cannot lock in time leaves the event to the next sweep.
             await asyncio.gather(*(each.server.sweeper.sweep() for each in (booking, other)))
             return await kept(booking_dsn) == []
 
@@ -101,7 +101,7 @@ async def test_many_deliveries_before_and_after_the_booking_have_one_effect(
         await early(booking, booking_id, Kind.CAPTURED, request_id=request_id)
     assert await kept(booking_dsn) == [("CAPTURED", "")]
     held = await booking.held(package.id, booking_id=booking_id)
-    # The delivery that comes after the booking is tried anew, whatever its request_id.
+    # The delivery after the booking is decided again, regardless of its request_id.
     redelivered = event_of(held, Kind.CAPTURED, request_id=request_id)
     payment = await booking.payment.RecordPayment(redelivered)
     assert payment.state == State.CAPTURED

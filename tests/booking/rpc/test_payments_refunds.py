@@ -1,4 +1,4 @@
-"""RefundPayment: in sum never more than was captured, and completed by the provider's word."""
+"""RefundPayment: together never more than was captured, completed by the provider's event."""
 
 from __future__ import annotations
 

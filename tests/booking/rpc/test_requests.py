@@ -1,4 +1,4 @@
-"""What holds for every RPC: unknown ids, repeated requests, and what telemetry says of them."""
+"""What holds for every RPC: unknown ids, repeated requests, and the telemetry of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLOCKING = """
 SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))
 """
 
-# Every request that names something, with what it names.
+# Every request that names a resource, with that resource.
 UNKNOWN: list[tuple[Message, str]] = [
     (catalog_pb2.CreatePackageRequest(package=package_of(ID)), "vendor"),
     (
@@ -210,7 +210,7 @@ async def test_a_request_id_with_other_content_is_refused(booking: Shell) -> Non
         other = type(change)(**(kept | others[type(change)]))
         refusal = await refusal_of(rpc(other))
         if refusal.reason == "NOT_FOUND":
-            # It names a booking that is not there, which is found out first.
+            # It names an unknown booking, which is refused first.
             assert others[type(change)] == {"booking_id": ID}
             continue
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -237,8 +237,8 @@ async def test_a_refused_request_is_tried_anew(booking: Shell) -> None:
     assert (await booking.booking.StartBooking(request)).id != first.id
 
 
-async def told(shell: Shell) -> list[event_pb2.Event]:
-    """What the process has to tell the metrics, sealed as its last batches are."""
+async def emitted(shell: Shell) -> list[event_pb2.Event]:
+    """What the process would send to the metrics, sealed as its last batches are."""
     emitter = shell.server.emitter
     await emitter.open(0, b"")
     emitter.drain()
@@ -257,7 +257,7 @@ async def test_a_package_is_viewed_by_a_session(booking: Shell) -> None:
     await booking.catalog.GetPackage(request)
     await booking.catalog.GetPackage(request, metadata=[("x-session-id", "visit-1")])
     await booking.catalog.GetPackage(request, metadata=[("x-session-id", "v" * 129)])
-    views = [each for each in await told(booking) if each.HasField("package_viewed")]
+    views = [each for each in await emitted(booking) if each.HasField("package_viewed")]
     assert [each.session_id for each in views] == ["visit-1"]
     assert views[0].package_viewed == event_pb2.PackageViewed(
         package_id=package.id,
@@ -267,7 +267,7 @@ async def test_a_package_is_viewed_by_a_session(booking: Shell) -> None:
     )
 
 
-async def test_refusals_are_told_with_their_kind(booking: Shell) -> None:
+async def test_refusals_are_reported_with_their_kind(booking: Shell) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     session = [("x-session-id", "visit-1")]
@@ -279,7 +279,7 @@ async def test_refusals_are_told_with_their_kind(booking: Shell) -> None:
     await refusal_of(
         booking.catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id="ana@example.org"))
     )
-    events = await told(booking)
+    events = await emitted(booking)
     refused = [each for each in events if each.HasField("rpc_refused")]
     assert [
         (each.session_id, each.rpc_refused.reason, each.rpc_refused.package_id) for each in refused
@@ -299,7 +299,7 @@ async def test_refusals_are_told_with_their_kind(booking: Shell) -> None:
     assert refused[0].rpc_refused.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
 
 
-async def test_rpcs_are_tallied_by_method_and_whether_they_change_something(
+async def test_rpcs_are_counted_by_method_and_whether_they_write(
     booking: Shell,
 ) -> None:
     package = await booking.package(capacity=1)
@@ -308,7 +308,7 @@ async def test_rpcs_are_tallied_by_method_and_whether_they_change_something(
     for _ in range(3):
         await booking.booking.GetBooking(Get(booking_id=held.id))
     counts: dict[str, list[Any]] = {}
-    for event in await told(booking):
+    for event in await emitted(booking):
         for entry in event.rpc_tally.entries:
             counts[entry.rpc.split("/")[1]] = [entry.write, entry.ok, entry.refused]
     assert counts == {
@@ -320,11 +320,11 @@ async def test_rpcs_are_tallied_by_method_and_whether_they_change_something(
     }
 
 
-async def test_a_caller_that_gave_up_is_told_as_no_error_of_ours(booking: Shell) -> None:
+async def test_a_cancelled_call_is_not_reported_as_our_error(booking: Shell) -> None:
     package = await booking.package()
     connection = await booking.server.database.connect("test")
     try:
-        # The package is locked by somebody else, so that the command waits.
+        # The package is locked by another connection, so that the command waits.
         async with connection.transaction():
             await connection.execute("SELECT id FROM packages FOR UPDATE")
             call = booking.booking.StartBooking(start_of(package.id))
@@ -339,7 +339,7 @@ async def test_a_caller_that_gave_up_is_told_as_no_error_of_ours(booking: Shell)
             )
     finally:
         await connection.close()
-    refused = [each for each in await told(booking) if each.HasField("rpc_refused")]
+    refused = [each for each in await emitted(booking) if each.HasField("rpc_refused")]
     assert [(each.rpc_refused.kind, each.rpc_refused.counts_as_error) for each in refused] == [
         ("caller", False)
     ]

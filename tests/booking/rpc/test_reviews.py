@@ -16,7 +16,7 @@ Create = review_pb2.CreateReviewRequest
 List = review_pb2.ListReviewsRequest
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
-# A booking has one review, and so rows of their own for the bookings too.
+# A booking has one review, so each review needs another booking.
 ADD = """
 WITH copied AS (
     INSERT INTO bookings
@@ -57,7 +57,7 @@ async def pages(shell: Shell, size: int, **fields: object) -> list[review_pb2.Re
     raise AssertionError("the list does not end")
 
 
-async def test_a_review_says_what_its_booking_was(booking: Shell) -> None:
+async def test_a_review_names_its_booking_package_and_user(booking: Shell) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id, user_id="ana")
     review = await booking.review.CreateReview(

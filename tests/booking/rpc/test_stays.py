@@ -62,7 +62,7 @@ async def got(shell: Shell, booking_id: str) -> booking_pb2.Booking:
     return await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
 
 
-async def test_a_preview_says_what_is_given_back_and_until_when(booking: Shell) -> None:
+async def test_a_preview_gives_the_refund_and_until_when_it_is_valid(booking: Shell) -> None:
     package = await booking.package(cancellation_policy=TIERS)
     confirmed = await booking.confirmed(package.id)
     begins = booking.clock.time.replace(
@@ -117,7 +117,7 @@ async def test_a_cancellation_is_bound_to_its_preview(booking: Shell) -> None:
     request.expected_refund.CopyFrom(preview.refund)
     cancelled = await booking.booking.CancelBooking(request)
     assert (cancelled.state, cancelled.refund) == (State.CANCELLED, euro(8_050))
-    # Cancelled it is, and what it gave back does not change any more.
+    # Once cancelled, the refund no longer changes.
     after_all = await booking.booking.PreviewCancellation(Preview(booking_id=confirmed.id))
     assert (after_all.refund, after_all.fee) == (euro(8_050), euro(8_050))
     assert not after_all.HasField("valid_until")
@@ -222,7 +222,7 @@ async def test_a_seat_is_not_lost_when_the_new_days_are_sold_out(booking: Shell)
     assert await taken(booking, package.id, 4) == [1, 1, 1, 0]
 
 
-async def test_two_that_want_one_day_get_it_once(booking: Shell) -> None:
+async def test_two_changes_to_one_free_day_succeed_once(booking: Shell) -> None:
     package = await booking.package(capacity=1, days=3)
     stays = [
         await booking.confirmed(package.id, start_date=after(n), end_date=after(n + 1))

@@ -1,4 +1,4 @@
-"""The books of the model: stays, payments and what is owed, and what can be told from them."""
+"""The books of the model: stays, payments and refunds owed, and the figures derived from them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Owed:
 
 @dataclass
 class Books:
-    """Two packages, by number; days without capacity have none."""
+    """Two packages, by number; days without capacity are absent."""
 
     now: datetime
     prices: list[int]
@@ -73,7 +73,7 @@ class Books:
     payments: dict[str, Paid] = field(default_factory=dict)
     owed: list[Owed] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
-    # Counts what is done at one time; payments first told of together are ordered by their rows.
+    # Counts groups of commands; payments first reported in one group are ordered by their rows.
     turn: int = 0
 
     def figures(self) -> tuple[object, ...]:
@@ -87,7 +87,7 @@ class Books:
         )
 
     def due(self, booking: int) -> int | None:
-        """What a payment of a booking has to be; None where none is wanted."""
+        """The amount that a payment of a booking must have; None where no payment is expected."""
         stay = self.stays[booking]
         if stay.state in (*LIVE, "EXPIRED"):
             return stay.price

@@ -1,7 +1,7 @@
-"""What bookings should come to, written a second time and as plainly as possible.
+"""The expected behaviour of bookings, written a second time and as plainly as possible.
 
-It shares no rule with the service: seats are counted from the bookings whenever they are asked for,
-and money is added up where it is needed. Outcomes are a reason, or what the answer says.
+It shares no rule with the service: seats are counted from the bookings whenever they are needed,
+and money is summed where it is needed. An outcome is a reason, or a summary of the answer.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from tests.booking.scripts.books import (
 class Model(Books):
     """The books, and what each command does to them."""
 
-    # Holds.
-
     def start(
         self, booking: int, package: int, user: str, start: date, nights: int, quantity: int
     ) -> Outcome:
@@ -49,18 +47,18 @@ class Model(Books):
         price = self.prices[package] * nights * quantity
         stay = Stay(package, user, start, end, quantity, price, self.now + HOLD)
         self.stays[booking] = stay
-        return self._told(stay)
+        return self._summary(stay)
 
     def batch(self, starts: list[tuple[int, int, str, date, int, int]]) -> Outcome:
         before = copy.deepcopy((self.stays, self.owed))
-        told = []
+        outcomes = []
         for start in starts:
             outcome = self.start(*start)
             if isinstance(outcome, str):
                 self.stays, self.owed = before
                 return outcome
-            told.append(outcome)
-        return tuple(told)
+            outcomes.append(outcome)
+        return tuple(outcomes)
 
     def extend(self, booking: int) -> Outcome:
         stay = self._met(booking)
@@ -81,14 +79,14 @@ class Model(Books):
         if stay.state == "HELD":
             return self._becomes(stay, "PENDING_PAYMENT")
         if stay.state in ("PENDING_PAYMENT", "CONFIRMED", "FULFILLED"):
-            return self._told(stay)
+            return self._summary(stay)
         return "INVALID_TRANSITION"
 
     def give_up(self, booking: int, state: str) -> Outcome:
-        """ABANDONED or FAILED."""
+        """`state` is ABANDONED or FAILED."""
         stay = self._met(booking)
         if stay.state == state:
-            return self._told(stay)
+            return self._summary(stay)
         return self._becomes(stay, state) if stay.state in LIVE else "INVALID_TRANSITION"
 
     def expire(self, package: int) -> Outcome:
@@ -107,8 +105,6 @@ class Model(Books):
             self._becomes(stay, "FULFILLED")
         return len(over)
 
-    # Payments.
-
     def confirm(self, booking: int, payment: str, amount: int, row: int) -> Outcome:
         stay = self.stays[booking]
         if stay.state == "HELD" and not self._lapsed(stay):
@@ -116,13 +112,13 @@ class Model(Books):
         if payment in self.payments and self.payments[payment].state == "FAILED":
             return "PAYMENT_DECLINED"
         refusal = self._capture(booking, payment, amount, row)
-        return refusal or self._told(stay)
+        return refusal or self._summary(stay)
 
     def captured(self, booking: int, payment: str, amount: int, row: int) -> Outcome:
         return self._capture(booking, payment, amount, row) or self.payments[payment].state
 
     def attempted(self, booking: int, payment: str, amount: int, row: int, kind: str) -> Outcome:
-        """AUTHORISED or FAILED."""
+        """`kind` is AUTHORISED or FAILED."""
         paid = self.payments.get(payment)
         if paid is not None and paid.booking != booking:
             return "PAYMENT_ID_REUSED"
@@ -164,12 +160,10 @@ class Model(Books):
                 owed.done = owed.done or covered >= 0
         return paid.state
 
-    # Stays.
-
     def cancel(self, booking: int) -> Outcome:
         stay = self.stays[booking]
         if stay.state == "CANCELLED":
-            return self._told(stay)
+            return self._summary(stay)
         if refusal := self._not_movable(stay):
             return refusal
         left = midnight(stay.start) - self.now
@@ -191,7 +185,7 @@ class Model(Books):
             return "PAST_CUTOFF"
         price = self.prices[stay.package] * nights * stay.quantity
         if (start, end, price) == (stay.start, stay.end, stay.price):
-            return self._told(stay)
+            return self._summary(stay)
         stay.state = "MOVING"
         fits = self._room(stay.package, start, end, stay.quantity, expire=False)
         if fits:
@@ -205,8 +199,6 @@ class Model(Books):
         self._give_back(booking, max(0, paid - price))
         return self._becomes(stay, "CONFIRMED")
 
-    # Supply.
-
     def set_capacity(self, package: int, start: date, nights: int, capacity: int) -> Outcome:
         days = list(days_from(start, nights))
         if any(self._seats(package, day, SEATED) > capacity for day in days):
@@ -215,10 +207,8 @@ class Model(Books):
             self.capacity[package, day] = capacity
         return nights
 
-    # Below: what the above is made of.
-
     def _capture(self, booking: int, payment: str, amount: int, row: int) -> str | None:
-        """A reason, or None when the money was taken."""
+        """Return a reason, or None when the money was accepted."""
         stay, paid = self.stays[booking], self.payments.get(payment)
         if paid is not None and paid.booking != booking:
             return "PAYMENT_ID_REUSED"
@@ -249,7 +239,7 @@ class Model(Books):
         return None
 
     def _room(self, package: int, start: date, end: date, quantity: int, *, expire: bool) -> bool:
-        """Whether there is room but for lapsed holds on short days; ends those if asked."""
+        """Whether there is room apart from lapsed holds on short days; ends those with `expire`."""
         days = list(days_from(start, (end - start).days))
         free = {
             day: self.capacity.get((package, day), 0) - self._seats(package, day, SEATED)
@@ -285,7 +275,7 @@ class Model(Books):
     def _becomes(self, stay: Stay, state: str) -> Outcome:
         stay.state = state
         stay.version += 1
-        return self._told(stay)
+        return self._summary(stay)
 
-    def _told(self, stay: Stay) -> Outcome:
+    def _summary(self, stay: Stay) -> Outcome:
         return stay.state, stay.version

@@ -1,4 +1,6 @@
-"""Random scripts of booking commands: each step as a command, and what the model says of it."""
+"""Random scripts of booking commands: each step as a command, with the outcome that the model
+expects.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +45,16 @@ DAY = date(2026, 5, 1)
 PRICE = 1001
 LIMITS = Limits(MAX_LIVE_HOLDS, False, MAX_EXTENSIONS)
 
-# No sum of them is the length of a hold: what happens at its very end is for tests of their own.
+# No sum of these is the length of a hold: the exact end of a hold has other tests.
 _CLOCK = (timedelta(minutes=7), timedelta(minutes=16), timedelta(hours=23), timedelta(hours=53))
 
 ALONE = frozenset({"stay", "cancel", "refund", "reschedule", "clock"})
-"""Steps that share no group: refunds of one instant have no order that a model could know."""
+"""Steps in a group of one: refunds of one instant have no order that the model could predict."""
 
 
 @dataclass
 class Planned:
-    """A command, what it should come to, and whether a repeat should get the same answer."""
+    """A command, its expected outcome, and whether a repeat must get the same answer."""
 
     command: Command
     expected: Outcome
@@ -61,14 +63,14 @@ class Planned:
 
 
 class Script:
-    """Two packages, the commands that steps stand for, and the model they are held against."""
+    """Two packages, the commands of the steps, and the model that they are compared with."""
 
     def __init__(self) -> None:
         self.vendor_id = uuid4()
         self.packages = [uuid4(), uuid4()]
         self.bookings: list[UUID] = []
         self.rows: dict[str, UUID] = {}
-        # Users are this script's own: their limits reach beyond packages.
+        # Each script has other users, because their limits span packages.
         self.tag = str(self.vendor_id)
         days = {(package, day): 3 for package in (0, 1) for day in days_from(DAY, NIGHTS)}
         self.model = Model(NOW, [PRICE, PRICE], days)
@@ -95,13 +97,14 @@ class Script:
         )
 
     def plan(self, step: Step, *, known: int | None = None) -> Planned | None:
-        """The command of a step, after the model took it; None where it means nothing yet.
+        """Return the command of a step, after the model has taken it; None where it has no meaning
+        yet.
 
-        A step speaks of the first `known` bookings only.
+        A step concerns only the first `known` bookings.
         """
         name, values = step
         before = self.model.figures()
-        made = self._supply(name, values) or self._stays(name, values, known)
+        made = self._catalogue(name, values) or self._stays(name, values, known)
         if made is None:
             return None
         command, expected = made
@@ -111,7 +114,7 @@ class Script:
         return Planned(command, expected, kept, self.model.now)
 
     def expand(self, script: Iterable[Step]) -> list[Step]:
-        """Steps that stand for several, as those."""
+        """Replace steps that stand for several commands by these."""
         plain: list[Step] = []
         for step in script:
             if step[0] == "stay":
@@ -130,7 +133,7 @@ class Script:
         payments: Iterable[Payment],
         refunds: Iterable[Refund],
     ) -> tuple[object, ...]:
-        """What the service has, as the model tells it."""
+        """What the service stores, in the terms of the model."""
         numbers = {booking_id: n for n, booking_id in enumerate(self.bookings)}
         paid = {payment.id: payment for payment in payments}
         return (
@@ -149,7 +152,7 @@ class Script:
             ),
         )
 
-    def _supply(self, name: str, values: tuple[int, ...]) -> tuple[Command, Outcome] | None:
+    def _catalogue(self, name: str, values: tuple[int, ...]) -> tuple[Command, Outcome] | None:
         model = self.model
         if name not in ("expire", "fulfil", "reconcile", "capacity", "price"):
             return None
@@ -164,8 +167,8 @@ class Script:
             case "capacity":
                 start, nights = DAY + timedelta(values[1]), values[2]
                 days = CapacityRange(start, start + timedelta(nights), values[3])
-                told = model.set_capacity(package, start, nights, values[3])
-                return SetCapacity(package_id, (days,)), told
+                outcome = model.set_capacity(package, start, nights, values[3])
+                return SetCapacity(package_id, (days,)), outcome
             case _:
                 model.prices[package] = PRICE + values[1]
                 changes = {"base_price_minor": PRICE + values[1]}
@@ -238,7 +241,7 @@ class Script:
     ) -> tuple[Command, Outcome] | None:
         model, stay = self.model, self.model.stays[booking]
         _, which, amount = values[:3]
-        # The first is the usual one; the last is another booking's.
+        # Usually the first payment of the booking; the last value is a payment of another booking.
         payment = f"{self.tag}/{0 if which == 5 else booking}/{max(0, which - 2) % 3}"
         wanted = model.due(booking)
         minor = (stay.price if wanted is None else wanted) + (amount == 7)
@@ -258,16 +261,16 @@ class Script:
                 )
                 return command, model.confirm(booking, payment, minor, row.int)
             case "captured":
-                told = model.captured(booking, payment, minor, row.int)
-                return record(PaymentKind.CAPTURED, minor), told
+                outcome = model.captured(booking, payment, minor, row.int)
+                return record(PaymentKind.CAPTURED, minor), outcome
             case "attempt":
                 kind = PaymentKind.FAILED if values[3] else PaymentKind.AUTHORISED
-                told = model.attempted(booking, payment, minor, row.int, str(kind))
-                return record(kind, minor), told
+                outcome = model.attempted(booking, payment, minor, row.int, str(kind))
+                return record(kind, minor), outcome
             case "paid_back":
                 part = max(1, stay.price * amount // 6)
-                told = model.paid_back(booking, payment, part, f"re-{amount}")
-                return record(PaymentKind.REFUNDED, part, f"re-{amount}"), told
+                outcome = model.paid_back(booking, payment, part, f"re-{amount}")
+                return record(PaymentKind.REFUNDED, part, f"re-{amount}"), outcome
             case _:
                 paid = model.payments.get(payment)
                 if paid is None:
@@ -282,8 +285,8 @@ class Script:
 _PAYMENT_STATES = frozenset(map(str, PaymentState))
 
 
-def told(outcome: Answer | Refusal) -> Outcome:
-    """What an outcome says, as the model tells it."""
+def summary(outcome: Answer | Refusal) -> Outcome:
+    """An outcome in the terms of the model."""
     match outcome:
         case Refusal():
             return str(outcome.reason)
@@ -298,6 +301,6 @@ def told(outcome: Answer | Refusal) -> Outcome:
         case int():
             return outcome
         case tuple():
-            return tuple(told(each) for each in outcome)
+            return tuple(summary(each) for each in outcome)
         case _:
             return "price", getattr(outcome, "base_price_minor", None)

@@ -1,4 +1,4 @@
-"""What a random script of booking commands is made of: names, and numbers to choose things by."""
+"""The steps of a random script of booking commands: names, and numbers to choose values by."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _step(name: str, *values: st.SearchStrategy[int]) -> st.SearchStrategy[Step]
     return st.tuples(st.just(name), st.tuples(*values))
 
 
-# What leads on is offered more often, so that scripts get beyond holds.
+# Steps that advance a booking are more frequent, so that scripts get beyond holds.
 _KINDS = [
     *(_step("start", *_start), _step("start", *_start)),
     *(_step("stay", *_start), _step("stay", *_start), _step("stay", *_start)),

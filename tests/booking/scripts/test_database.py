@@ -29,23 +29,25 @@ from booking_service.storage import rows
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from tests.booking.scripts.books import Outcome
-from tests.booking.scripts.script import ALONE, DAY, LIMITS, NOW, Planned, Script, told
+from tests.booking.scripts.script import ALONE, DAY, LIMITS, NOW, Planned, Script, summary
 from tests.booking.scripts.steps import NIGHTS, Step, scripts
 
 EXAMPLES = 300 if os.environ.get("TEST_SIZE") == "full" else 25
 
-# Beside each step: whether it starts a group of its own, whom to ask, and what happens to it: it is
-# repeated afterwards, its caller gives up after so many turns of the loop, or nothing.
+# With each step: whether it starts a new group, which copy gets it, and its fate: it is repeated
+# ("r"), its caller cancels after that many turns of the loop, or nothing (".").
 manners = st.tuples(st.booleans(), st.integers(0, 1), st.sampled_from([*"....rrr", *"01238"]))
 
 
 class Service:
-    """Two copies of the service, and what their database says."""
+    """Two copies of the service, and an observer of their database."""
 
-    def __init__(self, clock: SetClock, copies: list[CommandBus], look: asyncpg.Connection) -> None:
+    def __init__(
+        self, clock: SetClock, copies: list[CommandBus], observer: asyncpg.Connection
+    ) -> None:
         self.clock = clock
         self.copies = copies
-        self.look = look
+        self.observer = observer
 
     async def ask(self, command: Command, request_id: UUID, copy: int) -> Outcome:
         try:
@@ -53,8 +55,8 @@ class Service:
                 command, caller="test", rpc="Test", request_id=request_id, fingerprint=b"same"
             )
         except Refused as refused:
-            return told(refused.refusal)
-        return told(answer)
+            return summary(refused.refusal)
+        return summary(answer)
 
     async def begin(self, script: Script) -> None:
         self.clock.time = script.model.now
@@ -65,15 +67,17 @@ class Service:
             await self.ask(SetCapacity(script.packages[package], (days,)), uuid4(), 0)
 
     async def observed(self, script: Script) -> tuple[object, ...]:
-        bookings = await self.look.fetch(
+        bookings = await self.observer.fetch(
             "SELECT * FROM bookings WHERE package_id = ANY($1)", script.packages
         )
-        days = await self.look.fetch(
+        days = await self.observer.fetch(
             "SELECT * FROM package_days WHERE package_id = ANY($1)", script.packages
         )
         ids = [row["id"] for row in bookings]
-        payments = await self.look.fetch("SELECT * FROM payments WHERE booking_id = ANY($1)", ids)
-        refunds = await self.look.fetch("SELECT * FROM refunds WHERE booking_id = ANY($1)", ids)
+        payments = await self.observer.fetch(
+            "SELECT * FROM payments WHERE booking_id = ANY($1)", ids
+        )
+        refunds = await self.observer.fetch("SELECT * FROM refunds WHERE booking_id = ANY($1)", ids)
         return script.observed(
             [rows.booking(row) for row in bookings],
             {
@@ -85,8 +89,8 @@ class Service:
         )
 
     async def unexplained(self, script: Script) -> int:
-        """Bookings whose audit trail is not one row for each of their versions."""
-        count: int = await self.look.fetchval(
+        """Count the bookings whose audit trail is not one row for each of their versions."""
+        count: int = await self.observer.fetchval(
             """
             SELECT count(*) FROM bookings AS b
             WHERE b.package_id = ANY($1) AND b.version <> ALL (
@@ -106,14 +110,14 @@ async def serving(dsn: str) -> AsyncIterator[Service]:
     copies = []
     for database in databases:
         await database.open()
-        # Nobody is turned away because the machine stood still.
+        # Large enough that no command is refused because the machine was paused.
         copies.append(CommandBus(database, limits=LIMITS, max_wait_s=60.0))
         copies[-1].start()
-    look = await asyncpg.connect(dsn)
+    observer = await asyncpg.connect(dsn)
     try:
-        yield Service(clock, copies, look)
+        yield Service(clock, copies, observer)
     finally:
-        await look.close()
+        await observer.close()
         for copy, database in zip(copies, databases, strict=True):
             await copy.stop()
             await database.close()
@@ -122,7 +126,7 @@ async def serving(dsn: str) -> AsyncIterator[Service]:
 async def follow(
     service: Service, script: Script, path: list[tuple[Step, tuple[bool, int, str]]]
 ) -> None:
-    """Carries out a script, comparing after each group."""
+    """Carry out a script, comparing after each group."""
     await service.begin(script)
     plain = [(step, manner) for long, manner in path for step in script.expand([long])]
     while plain:
@@ -135,7 +139,7 @@ async def follow(
 def next_group(
     plain: list[tuple[Step, tuple[bool, int, str]]],
 ) -> tuple[list[tuple[Step, tuple[bool, int, str]]], list[tuple[Step, tuple[bool, int, str]]]]:
-    """The next steps that are asked for at once, and those after them."""
+    """Return the next steps, which are submitted together, and the steps after them."""
     size = 1
     if plain[0][0][0] not in ALONE and plain[0][1][2] in ".r":
         for step, (apart, _, fate) in plain[1:4]:
@@ -163,7 +167,7 @@ async def carry_out(
     if not asked:
         return
     if fate not in ".r":
-        # Whether or not it was carried out: asked again, it is answered, and was carried out once.
+        # Whether or not it was carried out, a retry gets the answer, and it is carried out once.
         await give_up(service, *asked[0], copy=copy, turns=int(fate))
     answers = await asyncio.gather(
         *(service.ask(planned.command, request_id, copy) for planned, request_id in asked)
@@ -173,7 +177,7 @@ async def carry_out(
     if fate == "r":
         for planned, request_id in asked:
             if planned.kept:
-                # Also by the other copy, and whatever happened since.
+                # Also from the other copy, and after other changes.
                 again = await service.ask(planned.command, request_id, 1 - copy)
                 assert again == planned.expected, planned.command
 
@@ -188,18 +192,18 @@ async def give_up(
     await asyncio.wait([caller])
 
 
-# For its full size.
+# Needed at full size.
 @pytest.mark.timeout(300)
-def test_the_database_is_what_the_model_says_after_every_step(booking_dsn: str) -> None:
+def test_the_database_equals_the_model_after_every_step(booking_dsn: str) -> None:
     with asyncio.Runner() as runner:
         serving_here = serving(booking_dsn)
         service = runner.run(serving_here.__aenter__())
         try:
-            # One database for all: each script has packages and users of its own.
+            # One database for all scripts: each has other packages and users.
             @settings(
                 max_examples=EXAMPLES,
                 deadline=None,
-                # To make a failure small takes minutes here, and seconds without a database.
+                # Shrinking takes minutes here, and seconds in test_decide, without a database.
                 phases=[Phase.explicit, Phase.reuse, Phase.generate],
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             )

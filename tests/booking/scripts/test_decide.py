@@ -1,4 +1,4 @@
-"""Deciding agrees with a small model of bookings, whatever is asked in whatever order."""
+"""Decisions agree with a small model of bookings, for any commands in any order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from booking_service.domain.inventory import Day
 from booking_service.domain.package import Vendor
 from booking_service.domain.world import Changes, World
 from tests.booking.scripts.books import days_from
-from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, told
+from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, summary
 from tests.booking.scripts.steps import NIGHTS, Step, scripts
 
 EXAMPLES = 2_000 if os.environ.get("TEST_SIZE") == "full" else 150
@@ -41,15 +41,15 @@ def observed(script: Script, world: World) -> tuple[object, ...]:
     )
 
 
-# Long enough to make a failure small.
+# Long enough to shrink a failure.
 @pytest.mark.timeout(300)
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(scripts)
-def test_every_decision_is_what_the_model_says(path: list[Step]) -> None:
+def test_every_decision_equals_the_model(path: list[Step]) -> None:
     script = Script()
     world = new_world(script)
     for step in script.expand(path):
-        # Each command has an instant of its own, as the service sees to.
+        # Each command has another instant, as in the service.
         script.model.now += timedelta(microseconds=1)
         script.model.turn += 1
         if step[0] == "clock":
@@ -59,14 +59,14 @@ def test_every_decision_is_what_the_model_says(path: list[Step]) -> None:
         if planned is None:
             continue
         decision = decide(planned.command, world, planned.at, LIMITS)
-        assert told(decision.outcome) == planned.expected, planned.command
+        assert summary(decision.outcome) == planned.expected, planned.command
         world.merge(decision.changes)
         assert observed(script, world) == script.model.figures(), planned.command
         check_money_and_holds(world)
 
 
 def check_money_and_holds(world: World) -> None:
-    """What must hold of any world, however it came about."""
+    """Check what must hold of every world."""
     for day in world.days.values():
         assert day.held >= 0 <= day.confirmed
         assert day.taken <= day.capacity
@@ -82,7 +82,7 @@ def check_money_and_holds(world: World) -> None:
 
 
 def check_history(world: World, booking: Booking) -> None:
-    """A hold ends once: versions are dense, and nothing follows an end but a late payment."""
+    """A hold ends once: versions are dense, and only a late payment may follow an end."""
     history = [
         event
         for event in world.events
