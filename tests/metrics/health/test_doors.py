@@ -78,7 +78,7 @@ async def test_before_anything_reports_the_process_serves_and_the_database_is_un
 async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
     metrics_dsn: str, endpoint: Endpoint
 ) -> None:
-    # Nothing is told by a heartbeat that was due anyway.
+    # No regular heartbeat falls into this test: only the signal of the probe is shown.
     settings = {"METRICS_SENTRY_DSN": endpoint.dsn, "METRICS_HEARTBEAT_MS": "60000"}
     async with (
         running(metrics_dsn, **settings) as service,
@@ -109,7 +109,7 @@ async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
             endpoint.events.get_nowait()
 
 
-async def test_what_monitoring_costs_a_producer_is_told_over_rpc_and_http(
+async def test_what_monitoring_costs_a_producer_is_shown_over_rpc_and_http(
     metrics_dsn: str,
 ) -> None:
     async with running(metrics_dsn) as service, Producer(service) as producer:
