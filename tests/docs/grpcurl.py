@@ -7,6 +7,7 @@ A flag or verb that it does not know is an error, never ignored. As a program:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,6 +112,9 @@ def main(arguments: list[str]) -> int:
     except grpc.RpcError as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader has enough, such as head.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
     return 0

@@ -34,6 +34,7 @@ THIS: Final = Path(__file__).resolve()
 # Walks name files from the folder of the service that they lead through.
 WALKS: Final = [ROOT / "booking_service", ROOT / "metrics_service"]
 FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK: Final = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 QUOTED: Final = re.compile(r"`([^`\n]+)`")
 MAKE: Final = re.compile(r"make((?: [a-z-]+(?![=\w]))+)")
 PATH: Final = re.compile(r"[\w.*-]*/[\w.*/-]*|[\w-]+\.(?:py|sql|md|proto|toml)")
@@ -113,6 +114,13 @@ def exists(document: str, text: str) -> bool:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_what_a_document_names_exists(document: str) -> None:
     assert [text for text in quoted(document) if not exists(document, text)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_links_to_exists(document: str) -> None:
+    links = LINK.findall((ROOT / document).read_text())
+    folder = (ROOT / document).parent
+    assert [link for link in links if not (folder / link).exists()] == []
 
 
 @pytest.mark.parametrize(
