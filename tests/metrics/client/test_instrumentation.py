@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import subprocess
 import sys
 import textwrap
@@ -14,12 +12,9 @@ import pytest
 
 from metrics_service import client
 from metrics_service.client.instrumentation import Instrumentation
-from protos.metrics.v1 import metrics_pb2
 from tests.metrics.client.recording import Recording
-from tests.metrics.running_service import running
 
 ROOT = Path(__file__).resolve().parents[3]
-README = (ROOT / "README.md").read_text()
 NOWHERE = "127.0.0.1:1"
 
 
@@ -129,24 +124,3 @@ def test_a_script_that_ends_without_close_says_how_much_was_lost(
     """
     ended = run(textwrap.dedent(script))
     assert (ended.returncode, ended.stderr) == (0, said)
-
-
-async def test_the_example_of_the_readme_runs_and_its_queries_arrive(
-    empty_dsn: str, metrics_dsn: str
-) -> None:
-    blocks = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
-    (example,) = (block for block in blocks if "client.init" in block)
-    async with running(metrics_dsn) as service:
-        for named, real in (
-            ("127.0.0.1:50052", service.target),
-            ("postgresql://127.0.0.1/my_database", empty_dsn),
-            # Two seconds may not do on a busy machine.
-            ("telemetry.close()", "telemetry.close(30.0)"),
-        ):
-            assert example.count(named) == 1
-            example = example.replace(named, real)
-        ended = await asyncio.to_thread(run, example)
-        assert (ended.returncode, ended.stderr) == (0, "")
-        answer = await service.metrics.GetQueryStats(metrics_pb2.GetQueryStatsRequest())
-    counts = {stats.operation: stats.total for stats in answer.groups}
-    assert counts == {"sql.select": 1, "reports.nightly": 1}
