@@ -1,0 +1,1 @@
+"""Sells stays in packages: holds, bookings, payments, refunds and reviews, over gRPC."""

@@ -11,7 +11,7 @@ from servicekit.settings import ServerSettings
 
 
 class BookingSettings(ServerSettings):
-    """Everything that booking_service can be told. Durations carry their unit in the name."""
+    """The settings of booking_service. Durations carry their unit in the name."""
 
     model_config = SettingsConfigDict(env_prefix="BOOKING_")
 
@@ -23,35 +23,39 @@ class BookingSettings(ServerSettings):
         description="PostgreSQL database of the bookings, postgresql://user@host:port/database.",
     )
     database_pool_size: int = Field(
-        8, ge=2, le=200, description="Database connections that do the work, at most."
+        8, ge=2, le=200, description="Largest number of pooled database connections."
     )
     metrics_target: str = Field(
         "127.0.0.1:50052",
         description="host:port of metrics_service; empty keeps all facts in the outbox.",
     )
     sentry_dsn: str = Field(
-        "", repr=False, description="Where faults are sent; empty sends nothing."
+        "", repr=False, description="Sentry project to which errors are sent; empty sends nothing."
     )
     group_size_max: int = Field(
-        256, ge=1, le=256, description="Commands that share one transaction, at most."
+        256, ge=1, le=256, description="Largest number of commands in one transaction."
     )
     queue_max: int = Field(
-        2048, ge=1, le=65_536, description="Commands that wait, at most; more are OVERLOADED."
+        2048,
+        ge=1,
+        le=65_536,
+        description="Largest number of waiting commands; more are refused as OVERLOADED.",
     )
     queue_wait_max_ms: int = Field(
         500,
         ge=10,
         le=60_000,
-        description="How long the oldest command may have waited before new ones are OVERLOADED.",
+        description="How long the oldest command may wait before new ones are OVERLOADED.",
     )
     holds_per_user_max: int = Field(
-        0, ge=0, le=10_000, description="Live holds that a user may have; 0 is no limit."
+        0, ge=0, le=10_000, description="Largest number of live holds per user; 0 is no limit."
     )
     one_hold_per_user_and_package: bool = Field(
-        False, description="Whether a second live hold of a package is refused as ALREADY_HELD."
+        False,
+        description="Whether a user's second live hold of a package is refused as ALREADY_HELD.",
     )
     sweep_interval_s: float = Field(
-        5.0, ge=0.1, le=3600, description="How often lapsed holds and ended stays are looked for."
+        5.0, ge=0.1, le=3600, description="How often lapsed holds and ended stays are swept."
     )
     segment_retention_h: float = Field(
         24.0,
@@ -62,36 +66,45 @@ class BookingSettings(ServerSettings):
 
     capture_running_queries: bool = Field(
         True,
-        description="Whether metrics_service is told what running queries wait for, and for whom.",
+        description="Whether metrics_service receives what running queries wait for.",
     )
     capture_plans: bool = Field(
-        True, description="Whether metrics_service is told the plans of slow statements."
+        True, description="Whether metrics_service receives the plans of slow statements."
     )
     capture_after_ms: int = Field(
         500,
         ge=10,
         le=3_600_000,
-        description="How long a query runs before it is looked at, and its plan asked for.",
+        description="How long a query runs before it is inspected and its plan is captured.",
     )
     development: bool = Field(
         False,
-        description="Whether to refuse to start when a kind of query is not timed as it must be.",
+        description="Whether to refuse to start when queries of some kind are not timed.",
     )
 
     health_samples_min: int = Field(
-        100, ge=1, le=1_000_000, description="Queries in the window before percentiles are judged."
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Queries that the window needs before percentiles are judged.",
     )
     health_down_after_s: float = Field(
-        10.0, ge=0, le=600, description="How long percentiles must be bad before the verdict turns."
+        10.0,
+        ge=0,
+        le=600,
+        description="How long percentiles must be bad before the verdict changes.",
     )
     health_up_after_s: float = Field(
-        30.0, ge=0, le=3600, description="How long all must be good before the verdict recovers."
+        30.0,
+        ge=0,
+        le=3600,
+        description="How long all figures must be good before the verdict recovers.",
     )
     health_gap_s: float = Field(
         60.0,
         ge=0,
         le=3600,
-        description="How long the verdict stays after a turn, unless a hard failure shows.",
+        description="How long the verdict stays after a change, unless the database fails.",
     )
 
     @field_validator("database_url")
@@ -120,7 +133,7 @@ class BookingSettings(ServerSettings):
 def _is_postgres(address: str) -> bool:
     try:
         parts = urlsplit(address)
-        # Reading it is what checks it.
+        # Reading the port checks it.
         return parts.scheme in ("postgresql", "postgres") and parts.port != 0
     except ValueError:
         return False

@@ -1,7 +1,7 @@
-"""The catalogue of everything a caller can be told is wrong, and how a refusal becomes an error.
+"""The catalogue of errors that callers receive, and how a refusal of the domain becomes one.
 
-Every reason that the domain can give has an entry here; a caller's mistake, a day that is sold
-out and a hold that the user already has do not count as errors.
+Every reason of the domain has an entry. A caller's mistake, a sold-out day and a hold that the user
+already has do not count as errors.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ T = TypeVar("T")
 DOMAIN: Final = "booking.farehold"
 """The domain of every ErrorInfo of this service."""
 
-# Trailing metadata is refused by gRPC beyond 8 kB, and carries a message up to four times.
+# gRPC refuses trailing metadata beyond 8 kB, and a message may occur in it four times.
 MAX_MESSAGE_CHARS: Final = 200
 MAX_DAYS: Final = 100
 
 OVERLOAD_RETRY_S: Final = 0.25
-"""After which time another try is worth its while: a queue that is full now has emptied."""
+"""When a caller should retry: a queue that is full now has been emptied by then."""
 
 # Refusals that are about one field of the request.
 _FIELDS: Final = {Reason.REQUEST_ID_REUSED: "request_id", Reason.QUOTE_REQUIRED: "quote"}
 
-# Refusals whose metadata names what they are about.
+# Refusals whose metadata names a resource.
 _OF_A_RESOURCE: Final = (Reason.NOT_FOUND, Reason.ALREADY_EXISTS, Reason.ETAG_MISMATCH)
 
-_PRECONDITION = StatusCode.FAILED_PRECONDITION
-_UNCOUNTED = ("SOLD_OUT", "ALREADY_HELD")
+_PRECONDITION: Final = StatusCode.FAILED_PRECONDITION
+_UNCOUNTED: Final = ("SOLD_OUT", "ALREADY_HELD")
 
 
 def _spec(
@@ -45,13 +45,13 @@ def _spec(
     return ErrorSpec(reason, code, kind, counts, retryable, summary)
 
 
-_SPECS = (
+_SPECS: Final = (
     *SHARED_SPECS,
     _spec(
         "CONFLICT",
         StatusCode.ABORTED,
         "internal",
-        "Other changes were in the way each time it was tried; nothing was done.",
+        "Each attempt failed because of concurrent changes; nothing was done.",
         retryable=True,
     ),
     _spec(
@@ -64,13 +64,13 @@ _SPECS = (
         "REQUEST_ID_REUSED",
         StatusCode.INVALID_ARGUMENT,
         "caller",
-        "The request_id came before with other content.",
+        "The request_id was used before with other content.",
     ),
     _spec(
         "PAGE_TOKEN_INVALID",
         StatusCode.INVALID_ARGUMENT,
         "caller",
-        "The page_token is not one of this list with these filters and this order.",
+        "The page_token is not from this list with these filters and this order.",
     ),
     _spec(
         "ETAG_MISMATCH",
@@ -82,7 +82,7 @@ _SPECS = (
         "SOLD_OUT",
         _PRECONDITION,
         "availability",
-        "Days have too few units free; metadata days says which, and how many are free.",
+        "Some days have too few free units; metadata days lists them and their free units.",
     ),
     _spec(
         "PACKAGE_CLOSED",
@@ -90,18 +90,18 @@ _SPECS = (
         "availability",
         "The package is not on sale, or not for these dates.",
     ),
-    _spec("PAST_CUTOFF", _PRECONDITION, "availability", "Selling the first day has ended."),
+    _spec("PAST_CUTOFF", _PRECONDITION, "availability", "It is too late to book the first day."),
     _spec(
         "CAPACITY_BELOW_TAKEN",
         _PRECONDITION,
         "availability",
-        "Metadata days says which days would be overbooked, and by how much.",
+        "Some days would be overbooked; metadata days lists them and by how much.",
     ),
     _spec(
         "PARTY_SIZE",
         _PRECONDITION,
         "caller",
-        "The package does not take a party of this size; metadata min and max.",
+        "The package does not accept a party of this size; metadata min and max.",
     ),
     _spec(
         "QUOTE_REQUIRED",
@@ -113,13 +113,13 @@ _SPECS = (
         "PRICE_CHANGED",
         _PRECONDITION,
         "booking",
-        "The quoted price is not the real one; metadata price_minor and currency.",
+        "The quoted price is not the current one; metadata price_minor and currency.",
     ),
     _spec(
         "HOLD_LIMIT",
         _PRECONDITION,
         "booking",
-        "The user has as many live holds as are allowed; metadata limit.",
+        "The user has the maximum number of live holds; metadata limit.",
     ),
     _spec(
         "ALREADY_HELD",
@@ -131,13 +131,13 @@ _SPECS = (
         "HOLD_EXPIRED",
         _PRECONDITION,
         "booking",
-        "The hold ran out of time; a payment that came too late is REFUND_DUE.",
+        "The hold has expired; a payment that arrived too late is REFUND_DUE.",
     ),
     _spec(
         "EXTEND_LIMIT",
         _PRECONDITION,
         "booking",
-        "The hold was extended as often as is allowed; metadata limit.",
+        "The hold was extended the maximum number of times; metadata limit.",
     ),
     _spec(
         "INVALID_TRANSITION",
@@ -145,12 +145,12 @@ _SPECS = (
         "booking",
         "The booking's state does not allow this; metadata state.",
     ),
-    _spec("NOT_CANCELLABLE", _PRECONDITION, "booking", "The stay is over, or has begun."),
+    _spec("NOT_CANCELLABLE", _PRECONDITION, "booking", "The stay has begun or is over."),
     _spec(
         "FEE_CHANGED",
         StatusCode.ABORTED,
         "booking",
-        "The refund is not the previewed one any more; metadata refund_minor and currency.",
+        "The refund is no longer the previewed one; metadata refund_minor and currency.",
     ),
     _spec(
         "NOT_ELIGIBLE",
@@ -158,18 +158,18 @@ _SPECS = (
         "booking",
         "Only a confirmed or fulfilled stay can be reviewed, once.",
     ),
-    _spec("PAYMENT_DECLINED", _PRECONDITION, "payment", "The newest attempt to pay failed."),
+    _spec("PAYMENT_DECLINED", _PRECONDITION, "payment", "The latest payment attempt failed."),
     _spec(
         "AMOUNT_MISMATCH",
         _PRECONDITION,
         "payment",
-        "The amount is not what is to be paid; metadata price_minor and currency.",
+        "The amount is not the amount due; metadata price_minor and currency.",
     ),
     _spec(
         "CURRENCY_MISMATCH",
         _PRECONDITION,
         "payment",
-        "The amount is in another currency than the booking or package; metadata currency.",
+        "The amount is not in the currency of the booking or package; metadata currency.",
     ),
     _spec(
         "PAYMENT_ID_REUSED",
@@ -181,7 +181,7 @@ _SPECS = (
         "OVER_REFUND",
         _PRECONDITION,
         "payment",
-        "More than was captured would be paid back; metadata refundable_minor.",
+        "The refund exceeds what was captured; metadata refundable_minor.",
     ),
 )
 
@@ -189,9 +189,10 @@ CATALOGUE: Final[Mapping[str, ErrorSpec]] = MappingProxyType({s.reason: s for s 
 """Every error by its reason; docs/errors.md is this table."""
 
 
-def refused(refusal: Refusal) -> ApiError:
-    """The error that a caller is answered with: the refusal's facts become metadata, the resource
-    it is about ResourceInfo, the field it is about BadRequest.
+def to_api_error(refusal: Refusal) -> ApiError:
+    """Return the error for a refusal.
+
+    Its facts become metadata, its resource ResourceInfo, and its field BadRequest.
     """
     metadata = dict(refusal.metadata)
     resource = None
@@ -214,13 +215,13 @@ def refused(refusal: Refusal) -> ApiError:
 
 
 def conflict() -> ApiError:
-    """CONFLICT: the transaction lost against others as often as it was tried."""
-    message = "other changes were in the way; try again"
+    """Return CONFLICT: each attempt of the transaction conflicted with others."""
+    message = "conflicts with concurrent changes; try again"
     return ApiError(CATALOGUE["CONFLICT"], message, retry_after_s=OVERLOAD_RETRY_S)
 
 
 def page_token_invalid() -> ApiError:
-    """PAGE_TOKEN_INVALID, with the field it is about."""
+    """Return PAGE_TOKEN_INVALID, which names the field."""
     message = "is not from an answer to this list with the same filters and order"
     violation = Violation("page_token", message)
     return ApiError(
@@ -229,15 +230,17 @@ def page_token_invalid() -> ApiError:
 
 
 def found(value: T | None, resource_type: str, name: object) -> T:
-    """`value`, or NOT_FOUND with ResourceInfo when there is none."""
+    """Return `value`; raise NOT_FOUND with ResourceInfo if it is None."""
     if value is None:
         raise not_found(resource_type, str(name))
     return value
 
 
 def all_found(known: Mapping[UUID, T], resource_type: str, names: Sequence[UUID]) -> list[T]:
-    """The values by these names, in their order; NOT_FOUND when one is missing, with the first
-    as ResourceInfo and every one in the metadata `missing`.
+    """Return the values of these names, in their order.
+
+    Raises NOT_FOUND if any is missing, with the first in ResourceInfo and all in the metadata
+    `missing`.
     """
     missing = [str(name) for name in names if name not in known]
     if missing:
@@ -252,7 +255,7 @@ def all_found(known: Mapping[UUID, T], resource_type: str, names: Sequence[UUID]
 
 
 def table() -> str:
-    """The catalogue as a Markdown table, in its order."""
+    """Return the catalogue as a Markdown table, in its order."""
     rows = [
         "| Reason | Code | Kind | Counts as an error | Retry unchanged | Meaning |",
         "|---|---|---|---|---|---|",

@@ -1,0 +1,1 @@
+"""Delivers committed facts to metrics_service, each once and in order."""

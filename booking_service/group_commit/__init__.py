@@ -1,0 +1,1 @@
+"""Carries out commands in groups, each group in one transaction."""

@@ -27,7 +27,7 @@ from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 
 REUSED: Final = Refusal(
-    Reason.REQUEST_ID_REUSED, "this request_id came before with other content", {}
+    Reason.REQUEST_ID_REUSED, "this request_id was used before with other content", {}
 )
 
 _COMMANDS: Final = QueryGroup("commands")

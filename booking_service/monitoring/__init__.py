@@ -1,0 +1,1 @@
+"""Observes the database and the RPCs, and reports health and telemetry."""

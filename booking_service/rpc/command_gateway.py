@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from booking_service.domain.commands import Command
 from booking_service.domain.refusal import Refused
 from booking_service.domain.world import Answer, Changes, Decision
-from booking_service.errors import conflict, refused
+from booking_service.errors import conflict, to_api_error
 from booking_service.mapping.command_request import CommandRequest
 from booking_service.storage.driver_errors import Conflict
 from servicekit.context import current_call
@@ -102,7 +102,7 @@ def _as_api_errors() -> Iterator[None]:
     try:
         yield
     except Refused as refusal:
-        raise refused(refusal.refusal) from None
+        raise to_api_error(refusal.refusal) from None
     except Conflict:
         raise conflict() from None
 

@@ -1,0 +1,1 @@
+"""The booking database: connections, clock, errors, rows, and every SQL statement."""

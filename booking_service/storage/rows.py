@@ -1,4 +1,4 @@
-"""Rows of the booking database as domain values, and a policy as its column."""
+"""Turns rows of the booking database into domain values, and a policy into its column."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def profile(row: Row) -> UserProfile:
 
 
 def policy(column: str) -> CancellationPolicy:
-    """A policy from its jsonb column, [[before_s, refund_basis_points], ...]."""
+    """Parse a policy from its jsonb column, [[before_s, refund_basis_points], ...]."""
     return CancellationPolicy(
         tuple(Tier(before_s, share) for before_s, share in json.loads(column))
     )
 
 
 def policy_column(value: CancellationPolicy) -> str:
-    """A policy as its jsonb column."""
+    """Return a policy as its jsonb column."""
     return json.dumps([[tier.before_s, tier.refund_basis_points] for tier in value.tiers])

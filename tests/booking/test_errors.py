@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2
 from grpc import StatusCode
 
 from booking_service.domain.refusal import Reason, Refusal
-from booking_service.errors import CATALOGUE, DOMAIN, MAX_DAYS, refused, table
+from booking_service.errors import CATALOGUE, DOMAIN, MAX_DAYS, table, to_api_error
 from metrics_service.client.booking.reasons import KIND_BY_REASON
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,13 +48,13 @@ def test_every_reason_has_an_entry() -> None:
     assert CATALOGUE.keys() == KIND_BY_REASON.keys()
 
 
-def test_a_front_end_is_told_the_same_kind() -> None:
+def test_a_front_end_reports_the_same_kind() -> None:
     for reason, spec in CATALOGUE.items():
         if spec.kind in ("booking", "payment", "availability"):
             assert KIND_BY_REASON[reason] == spec.kind
 
 
-def test_nobodys_mistake_of_ours_counts_as_an_error() -> None:
+def test_a_callers_mistake_does_not_count_as_an_error() -> None:
     uncounted = {reason for reason, spec in CATALOGUE.items() if not spec.counts_as_error}
     callers = {reason for reason, spec in CATALOGUE.items() if spec.kind == "caller"}
     assert uncounted == callers | {"SOLD_OUT", "ALREADY_HELD", "DRAINING"}
@@ -80,7 +80,7 @@ def test_codes_are_those_of_the_contract(reason: str, code: StatusCode) -> None:
 def test_resource_exhausted_is_overload_alone_and_says_when_to_retry() -> None:
     exhausted = [s.reason for s in CATALOGUE.values() if s.code is StatusCode.RESOURCE_EXHAUSTED]
     assert exhausted == ["OVERLOADED"]
-    status = refused(Refusal(Reason.OVERLOADED, "too much", {})).to_status(DOMAIN)
+    status = to_api_error(Refusal(Reason.OVERLOADED, "too much", {})).to_status(DOMAIN)
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status.details)
     assert retry.retry_delay.ToTimedelta().total_seconds() > 0
@@ -89,7 +89,7 @@ def test_resource_exhausted_is_overload_alone_and_says_when_to_retry() -> None:
 def test_a_refusal_about_many_days_stays_within_a_trailer() -> None:
     days = ",".join(f"2026-01-{n:02}={n}" for n in range(3660))
     refusal = Refusal(Reason.CAPACITY_BELOW_TAKEN, f"overbooked: {days}", {"days": days})
-    error = refused(refusal)
+    error = to_api_error(refusal)
     assert error.metadata["days"].count("=") == MAX_DAYS
     assert error.metadata["days_omitted"] == str(3660 - MAX_DAYS)
     # gRPC's bound is 8 kB, for the message in its own header, too.
