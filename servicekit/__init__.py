@@ -1,0 +1,3 @@
+"""What both services run on: settings, logs, errors, the gRPC server and local databases."""
+
+from __future__ import annotations

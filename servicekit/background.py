@@ -1,4 +1,4 @@
-"""Runs the loop of a part of a service in a task that the part starts once and ends by name."""
+"""Runs the loop of a part of a service in a background task that always ends with the part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class BackgroundTask:
-    """One piece of work beside the RPCs. The loop catches and logs its own failures."""
+    """One loop beside the RPCs, which catches and logs its own failures."""
 
     def __init__(self, name: str) -> None:
         self._name = name

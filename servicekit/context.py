@@ -1,6 +1,6 @@
-"""What is known of the RPC being served, for code that is not handed it.
+"""Holds the RPC being served in a context variable, for code that does not get it as an argument.
 
-The interceptor sets it before the handler runs; outside an RPC there is none.
+The interceptor sets it before the handler runs; outside an RPC it is None.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Protocol
 
 
 class QueryCount(Protocol):
-    """Counts the database queries of one RPC; whoever runs them keeps it."""
+    """Counts the database queries of one RPC."""
 
     @property
     def queries(self) -> int:
-        """How many there were so far."""
+        """The number so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One RPC. ``method`` is such as ``booking.v1.BookingService/StartBooking``.
+    """One RPC. `method` is in full, such as `booking.v1.BookingService/StartBooking`.
 
-    ``session_id`` is empty when the caller sent none. ``deadline`` is on `time.monotonic`, in
-    seconds, with the way back already taken off; None when the caller set none. ``query_count`` is
-    None where nobody counts.
+    `session_id` is empty when the caller sent none. `deadline` is in seconds of `time.monotonic`,
+    with the time for the answer's way back already subtracted; None when the caller set none.
+    `query_count` is None if queries are not counted.
     """
 
     method: str
@@ -36,7 +36,7 @@ class Call:
     query_count: QueryCount | None = None
 
     def remaining_s(self) -> float | None:
-        """Seconds left for the work, never negative; None without a deadline."""
+        """Return the seconds left for the work, never negative; None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
@@ -44,6 +44,6 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
 def remaining_s() -> float | None:
-    """Seconds that the current RPC has left; None without a deadline or outside an RPC."""
+    """Return the seconds left for the current RPC; None without a deadline or outside an RPC."""
     call = current_call.get()
     return None if call is None else call.remaining_s()

@@ -1,7 +1,7 @@
-"""The databases behind `make run`, the database targets and the tests.
+"""Provides the databases of `make run`, of the database targets and of the tests.
 
-Under one data folder at most one process runs the embedded PostgreSQL; a database whose URL is
-given in the environment is used as it is.
+At most one process runs the embedded PostgreSQL of a data folder; a database whose URL is in the
+environment is used as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from servicekit import binaries
 from servicekit.postgres import PostgresServer
@@ -23,15 +24,15 @@ from servicekit.start import StartError, fail
 
 __all__ = ["DATABASES", "PostgresServer", "databases", "remove", "sole_user"]
 
-# Each service has a database of its own; NAME_DATABASE_URL says where.
-DATABASES = ("booking", "metrics")
+# Each service has its own database; NAME_DATABASE_URL is its address.
+DATABASES: Final = ("booking", "metrics")
 
 
 @contextmanager
 def sole_user(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` (such as ``.data``) for one stack at a time.
+    """Lock `folder` (such as `.data`) for one stack at a time.
 
-    Raises `StartError` naming the process that has it. The lock ends with the process.
+    Raises `StartError` naming the process that holds it. The lock ends with the process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
@@ -50,12 +51,12 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
-    """The variables BOOKING_DATABASE_URL and METRICS_DATABASE_URL, for child processes.
+    """Provide BOOKING_DATABASE_URL and METRICS_DATABASE_URL for child processes.
 
-    A URL that ``environ`` (by default the process's) gives, BOOKING's also as DATABASE_URL, is
-    passed on. For the rest the embedded server under ``folder`` is used: attached to when it runs,
-    else started and, at the end, stopped. Databases that are not there are created, empty. Call it
-    from the main thread. Raises `StartError`.
+    A URL in `environ` (by default the process's) is passed on; DATABASE_URL also counts for
+    booking. The others are databases of the embedded server under `folder`, which is used if it
+    runs, else started and, at the end, stopped. Missing databases are created, empty. Call it from
+    the main thread. Raises `StartError`.
     """
     given = os.environ if environ is None else environ
     urls = {f"{name.upper()}_DATABASE_URL": name for name in DATABASES}
@@ -67,7 +68,7 @@ def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterato
         if missing:
             server = PostgresServer(folder / "postgres")
             if not server.attach():
-                # On the way out, also when the start is interrupted.
+                # Also when the start is interrupted.
                 stack.callback(server.stop)
                 server.start()
             present = server.databases()
@@ -80,7 +81,7 @@ def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterato
 
 
 def remove(folder: Path) -> None:
-    """Removes ``folder`` and all data in it. Raises `StartError` while a stack uses it."""
+    """Remove `folder` and all data in it. Raises `StartError` while a stack uses it."""
     if not folder.is_dir():
         return
     with sole_user(folder):
@@ -93,12 +94,12 @@ def remove(folder: Path) -> None:
 
 def _execute(folder: Path, command: list[str]) -> int:
     with ExitStack() as stack:
-        # When somebody else has the folder, his server is attached to.
+        # If another process holds the folder, its server is used.
         with suppress(StartError):
             stack.enter_context(sole_user(folder))
         urls = stack.enter_context(databases(folder))
-        # Ctrl-C goes to the command as well; the server is stopped after it has ended. A handler of
-        # ours is not inherited, as being ignored would be.
+        # Ctrl-C reaches the command as well, and the server is stopped after it has ended. A
+        # handler, unlike SIG_IGN, is not inherited.
         previous = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             return subprocess.Popen(command, env={**os.environ, **urls}).wait()
@@ -107,7 +108,7 @@ def _execute(folder: Path, command: list[str]) -> int:
 
 
 def main() -> int:
-    """``exec -- COMMAND`` runs a command with both URLs set; ``clean`` removes all data."""
+    """Run `exec -- COMMAND`, a command with both URLs set, or `clean`, which removes all data."""
     parser = argparse.ArgumentParser(prog="python -m servicekit.devstack")
     parser.add_argument("--data", type=Path, default=Path(".data"), help="data folder")
     actions = parser.add_subparsers(dest="action", required=True)

@@ -1,4 +1,4 @@
-"""Errors that cross the wire: what each is called, and how it becomes a rich gRPC status.
+"""Defines the errors that cross the wire and converts them to rich gRPC statuses.
 
 Only an `ApiError` shows its text to a caller; its reason is one of a catalogue.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
@@ -22,8 +22,8 @@ Kind = Literal["booking", "payment", "availability", "caller", "internal"]
 class ErrorSpec:
     """One line of the catalogue.
 
-    ``reason`` is UPPER_SNAKE and stable. ``counts_as_error`` says whether it counts in the error
-    metrics. ``retryable`` says whether the same request may succeed later, unchanged.
+    `reason` is UPPER_SNAKE and stable. `counts_as_error` says whether it counts in the error
+    metrics. `retryable` says whether the same request may succeed later, unchanged.
     """
 
     reason: str
@@ -36,13 +36,13 @@ class ErrorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the request, by its path such as ``ranges[2].start_date``, and what is wrong."""
+    """A field of the request, by its path such as `ranges[2].start_date`, and its error."""
 
     field: str
     description: str
 
 
-INVALID_ARGUMENT = ErrorSpec(
+INVALID_ARGUMENT: Final = ErrorSpec(
     "INVALID_ARGUMENT",
     StatusCode.INVALID_ARGUMENT,
     kind="caller",
@@ -50,7 +50,7 @@ INVALID_ARGUMENT = ErrorSpec(
     retryable=False,
     summary="Fields of the request are missing, malformed or out of range; all are named.",
 )
-NOT_FOUND = ErrorSpec(
+NOT_FOUND: Final = ErrorSpec(
     "NOT_FOUND",
     StatusCode.NOT_FOUND,
     kind="caller",
@@ -58,7 +58,7 @@ NOT_FOUND = ErrorSpec(
     retryable=False,
     summary="The resource that the request names does not exist.",
 )
-DEADLINE_TOO_SHORT = ErrorSpec(
+DEADLINE_TOO_SHORT: Final = ErrorSpec(
     "DEADLINE_TOO_SHORT",
     StatusCode.DEADLINE_EXCEEDED,
     kind="caller",
@@ -66,7 +66,7 @@ DEADLINE_TOO_SHORT = ErrorSpec(
     retryable=True,
     summary="Too little time was left when the request arrived; nothing was done.",
 )
-OVERLOADED = ErrorSpec(
+OVERLOADED: Final = ErrorSpec(
     "OVERLOADED",
     StatusCode.RESOURCE_EXHAUSTED,
     kind="internal",
@@ -74,7 +74,7 @@ OVERLOADED = ErrorSpec(
     retryable=True,
     summary="The service has more work than it can do in time; try again after the given delay.",
 )
-UNAVAILABLE = ErrorSpec(
+UNAVAILABLE: Final = ErrorSpec(
     "DATABASE_UNAVAILABLE",
     StatusCode.UNAVAILABLE,
     kind="internal",
@@ -82,7 +82,7 @@ UNAVAILABLE = ErrorSpec(
     retryable=True,
     summary="The database cannot be reached.",
 )
-INTERNAL = ErrorSpec(
+INTERNAL: Final = ErrorSpec(
     "INTERNAL",
     StatusCode.INTERNAL,
     kind="internal",
@@ -90,7 +90,7 @@ INTERNAL = ErrorSpec(
     retryable=False,
     summary="A fault of the service; the correlation id finds its text in the log.",
 )
-DRAINING = ErrorSpec(
+DRAINING: Final = ErrorSpec(
     "DRAINING",
     StatusCode.UNAVAILABLE,
     kind="internal",
@@ -98,7 +98,7 @@ DRAINING = ErrorSpec(
     retryable=True,
     summary="This process is ending and takes no new RPC.",
 )
-SHARED_SPECS = (
+SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
@@ -110,9 +110,9 @@ SHARED_SPECS = (
 
 
 class ApiError(Exception):
-    """A refusal that the caller is told in full.
+    """A refusal whose text and details the caller sees.
 
-    ``resource`` is (type, name) of what the error is about. ``retry_after_s`` becomes RetryInfo.
+    `resource` is the (type, name) that the error refers to. `retry_after_s` becomes RetryInfo.
     """
 
     def __init__(
@@ -134,7 +134,9 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     def to_status(self, domain: str) -> status_pb2.Status:
-        """The google.rpc.Status: ErrorInfo always, the other details where they apply (AIP-193)."""
+        """Build the google.rpc.Status: always with ErrorInfo, with other details where they apply
+        (AIP-193).
+        """
         info = details.ErrorInfo(reason=self.spec.reason, domain=domain, metadata=self.metadata)
         parts: list[Message] = [info]
         if self.violations:
@@ -176,12 +178,12 @@ class ApiError(Exception):
 
 
 def invalid(violations: Sequence[Violation]) -> ApiError:
-    """INVALID_ARGUMENT naming every bad field; ``violations`` is not empty."""
+    """Make an INVALID_ARGUMENT that names every bad field; `violations` is not empty."""
     named = "; ".join(f"{each.field}: {each.description}" for each in violations)
     return ApiError(INVALID_ARGUMENT, named, violations=violations)
 
 
 def not_found(resource_type: str, name: str) -> ApiError:
-    """NOT_FOUND for a resource such as ``("booking", id)``."""
+    """Make a NOT_FOUND for a resource such as `("booking", id)`."""
     message = f"{resource_type} {name} does not exist"
     return ApiError(NOT_FOUND, message, resource=(resource_type, name))

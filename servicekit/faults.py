@@ -1,6 +1,5 @@
-"""What is told of an exception, in logs and to Sentry: a database driver quotes statements and
-values, so where one of its errors, or one that came out of it, is in the chain, only types, codes
-and places are told.
+"""Formats exceptions for logs and Sentry. A database driver quotes statements and values, so if the
+chain has one of its errors, or an error raised inside it, only types, codes and places are shown.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ DRIVER: Final = "asyncpg"
 
 
 def text_of(exc_info: ExcInfo) -> str:
-    """The traceback of an exception and of those it came from, the first of them first."""
+    """Return the traceback of an exception and of its causes, the earliest first."""
     error = exc_info[1]
     if not _quotes_values(error):
         return "".join(traceback.format_exception(error)).rstrip()
@@ -27,13 +26,13 @@ def text_of(exc_info: ExcInfo) -> str:
 
 
 def write(file: TextIO, exc_info: ExcInfo) -> None:
-    """As text_of, for a terminal."""
+    """Write text_of to a terminal."""
     file.write(f"\n{text_of(exc_info)}")
 
 
 def withhold_words(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: the first line alone of a message about a driver's error. asyncio puts
-    the error's words into the lines below.
+    """Cut the message of a driver's error to its first line (a structlog processor): asyncio puts
+    the error's text into the following lines.
     """
     if _quotes_values(_error_of(event.get("exc_info"))):
         event["event"] = str(event["event"]).split("\n", 1)[0]
@@ -41,7 +40,7 @@ def withhold_words(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 
 def before_send(event: Event, hint: Hint) -> Event:
-    """A hook of Sentry: leaves the words of a driver's error, and of all in its chain, out."""
+    """Remove the text of a driver's error, and of its whole chain, from a Sentry event."""
     exceptions: Any = event.get("exception") or {}
     values: list[dict[str, Any]] = exceptions.get("values") or []
     error = _error_of(hint.get("exc_info"))
@@ -59,7 +58,7 @@ def _quotes_values(error: BaseException | None) -> bool:
 
 
 def _came_through_driver(error: BaseException) -> bool:
-    """Whether the driver is in its traceback: what encodes values for COPY raises plain ValueErrors
+    """Whether the driver is in its traceback: encoding values for COPY raises plain ValueErrors
     that quote them.
     """
     frames = traceback.walk_tb(error.__traceback__)
@@ -71,7 +70,7 @@ def _is_driver(module: str) -> bool:
 
 
 def _shown(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and, as a traceback shows them, its causes, contexts and members, each once."""
+    """Yield the exception and the causes, contexts and members that a traceback shows."""
     waiting = [error]
     seen: set[int] = set()
     while waiting:
@@ -95,7 +94,7 @@ def _words_withheld(error: BaseException) -> str:
 
 
 def _code(error: BaseException) -> str:
-    """Such as "SQLSTATE 23505 (bookings_pkey)", the name that of a constraint."""
+    """Return SQLSTATE and constraint, such as "SQLSTATE 23505 (bookings_pkey)"."""
     sqlstate = getattr(error, "sqlstate", None)
     constraint = getattr(error, "constraint_name", None)
     at = f" ({constraint})" if constraint else ""
@@ -103,7 +102,7 @@ def _code(error: BaseException) -> str:
 
 
 def _error_of(exc_info: Any) -> BaseException | None:
-    """Of what logging takes for exc_info: an exception, sys.exc_info() or whether to ask it."""
+    """Return the exception of any exc_info that logging takes: an exception, a tuple or a flag."""
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):

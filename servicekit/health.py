@@ -1,6 +1,6 @@
-"""grpc.health.v1: what a monitor or an orchestrator is told of this process and its services.
+"""Serves grpc.health.v1 for this process and its services.
 
-A status is set without waiting, from anywhere on the loop; once draining, nothing serves again.
+Setting a status never waits; once draining, every status stays NOT_SERVING.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The health servicer. The service ``""`` is the process; others are known once set."""
+    """The health servicer. The service `""` is the process; others exist once set."""
 
     def __init__(self) -> None:
         self._serving: dict[str, bool] = {"": False}
@@ -26,42 +26,42 @@ class Health(health_pb2_grpc.HealthServicer):
         self._draining = False
 
     def set(self, service: str, serving: bool) -> None:
-        """Says whether ``service`` serves; watchers are told. Ignored while draining."""
+        """Set whether `service` serves, and notify watchers. Ignored while draining."""
         if not self._draining and self._serving.get(service) is not serving:
             self._serving[service] = serving
-            self._tell()
+            self._notify()
 
     def get(self, service: str) -> bool | None:
-        """Whether ``service`` serves; None for one never set."""
+        """Return whether `service` serves; None if it was never set."""
         return self._serving.get(service)
 
     def drain(self) -> None:
-        """Everything stops serving for good, and watchers' streams end after being told."""
+        """Set everything NOT_SERVING for good, and end the watchers' streams after that."""
         self._draining = True
         self._serving = dict.fromkeys(self._serving, False)
-        self._tell()
+        self._notify()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Status:
-        """The service's status now. NOT_FOUND for one never set."""
+        """Answer the current status of a service. NOT_FOUND if it was never set."""
         serving = self._serving.get(request.service)
         if serving is None:
             raise not_found("service", request.service)
         return Status(status=_status(serving))
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
-        """The status now and after each change; SERVICE_UNKNOWN until the service is set."""
-        told: int | None = None
+        """Send the current status and each change; SERVICE_UNKNOWN until the service is set."""
+        sent: int | None = None
         while True:
             changed, draining = self._changed, self._draining
             status = _status(self._serving.get(request.service))
-            if status != told:
+            if status != sent:
                 await context.write(Status(status=status))
-                told = status
+                sent = status
             if draining:
                 return
             await changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -1,7 +1,7 @@
-"""What every RPC goes through on its way in and out.
+"""Wraps every RPC: its context, deadline, errors and access log.
 
 An RPC ends exactly once, with OK, with a status of the catalogue, or with INTERNAL and a
-correlation id; the text of an unforeseen error stays in the log.
+correlation id; the text of an unexpected error appears only in the log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import sentry_sdk
@@ -24,14 +24,15 @@ from servicekit.context import Call, QueryCount, current_call
 from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, ApiError, Kind
 
 if TYPE_CHECKING:
-    # Generic in its types, but not when it runs.
+    # Generic for type checkers, but not at run time.
     Handler = grpc.RpcMethodHandler[Any, Any]
 
-# The answer's way back: taken off the caller's deadline before the rest is spent on work.
-HEALTH_PREFIX = "grpc.health."
-WAY_BACK_S = 0.005
-MAX_HEADER_LENGTH = 128
-SAN_KEY = "x509_subject_alternative_name"
+HEALTH_PREFIX: Final = "grpc.health."
+WAY_BACK_S: Final = 0.005
+"""Subtracted from the caller's deadline for the answer's way back."""
+
+MAX_HEADER_LENGTH: Final = 128
+SAN_KEY: Final = "x509_subject_alternative_name"
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +44,9 @@ Behaviour = Callable[[Any, Context], Any]
 class RpcEnd:
     """How one RPC ended.
 
-    ``reason`` is empty for OK, of the catalogue for a refusal, and else the code's name. ``kind``
-    is empty where ``reason`` is not of the catalogue. ``request`` is None when the client streams.
-    ``queries`` are those of the database; 0 where nobody counts them.
+    `reason` is empty for OK, from the catalogue for a refusal, and else the code's name. `kind` is
+    empty if `reason` is not from the catalogue. `request` is None when the client streams.
+    `queries` counts the database queries; 0 if they are not counted.
     """
 
     call: Call
@@ -59,17 +60,16 @@ class RpcEnd:
 
     @property
     def method(self) -> str:
-        """Such as ``booking.v1.BookingService/StartBooking``."""
+        """The full method, such as `booking.v1.BookingService/StartBooking`."""
         return self.call.method
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Context, deadline, errors and access log of every RPC of one server.
 
-    ``domain`` is that of ErrorInfo. ``on_rpc`` is called, without waiting, at the end of each RPC;
-    what it raises is logged and hurts nobody. ``count_queries`` begins the count of the queries of
-    the RPC in whose context it is called. Once ``draining`` is set, new RPCs are refused, but for
-    those that ask how the process is.
+    `domain` is that of ErrorInfo. `on_rpc` is called at the end of each RPC and must not block;
+    what it raises is only logged. `count_queries` starts counting the queries of the RPC in whose
+    context it is called. Once `draining` is set, new RPCs are refused, except health checks.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self.draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
-        # One entry a served method: an unknown method has no handler.
+        # One entry per served method: an unknown method has no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def wait_idle(self) -> None:
-        """Waits until no RPC is in flight, but for those that ask how the process is."""
+        """Wait until no RPC is in flight, except health checks."""
         while self._in_flight:
             self._idle.clear()
             await self._idle.wait()
@@ -101,7 +101,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Puts the wrapped handler in the place of the handler."""
+        """Replace the handler by its wrapped form."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -165,8 +165,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 if _cancelled_by_grpc():
                     self._end(call, started_ns, named, code=_why_cancelled(call))
                     raise
-                # Something that the handler waited for was cancelled: grpc would leave the client
-                # without any answer.
+                # Something that the handler awaited was cancelled: gRPC would send no answer.
                 await self._internal(call, started_ns, named, context)
             except Exception as error:
                 if isinstance(error, grpc.aio.BaseError) and context.cancelled():
@@ -200,8 +199,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return "local"
 
     async def _internal(self, call: Call, started_ns: int, request: Any, context: Context) -> None:
-        """Answers INTERNAL for the exception being handled."""
-        log.exception("rpc failed", rpc=call.method, request_id=call.request_id)
+        """Answer INTERNAL for the exception being handled."""
+        log.exception("rpc_failed", rpc=call.method, request_id=call.request_id)
         with sentry_sdk.new_scope() as scope:
             scope.set_tag("rpc", call.method)
             scope.set_tag("request_id", call.request_id)
@@ -231,7 +230,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
         write = log.debug if code is StatusCode.OK else log.info
         write(
-            "rpc",
+            "rpc_ended",
             rpc=call.method,
             code=code.name,
             reason=reason,
@@ -244,11 +243,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         try:
             self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request, queries))
         except Exception:
-            log.exception("on_rpc failed", rpc=call.method)
+            log.exception("rpc_callback_failed", rpc=call.method)
 
 
 def _writing(behaviour: Behaviour) -> Behaviour:
-    """Lets an async generator answer through ``context.write``, as the other handlers do."""
+    """Let an async generator answer through `context.write`, as the other handlers do."""
 
     async def writing(request: Any, context: Context) -> None:
         responses = behaviour(request, context)
@@ -262,7 +261,7 @@ def _writing(behaviour: Behaviour) -> Behaviour:
 
 
 def _header(metadata: Mapping[str, Any], key: str) -> str:
-    """A header of at most 128 printable characters; anything else is as if it were not sent."""
+    """Return a header of at most MAX_HEADER_LENGTH printable characters, else an empty string."""
     value = metadata.get(key)
     if isinstance(value, str) and len(value) <= MAX_HEADER_LENGTH and value.isprintable():
         return value
@@ -270,7 +269,7 @@ def _header(metadata: Mapping[str, Any], key: str) -> str:
 
 
 def _code_of(context: Context) -> StatusCode:
-    """The code the handler has set, which is 0 or None when it has set none."""
+    """Return the code that the handler has set; gRPC has 0 or None if it has set none."""
     code: Any = context.code()
     if isinstance(code, StatusCode):
         return code
@@ -287,7 +286,7 @@ def _cancelled_by_grpc() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-_HANDLERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+_HANDLERS: Final[dict[tuple[bool, bool], Callable[..., Any]]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, False): grpc.stream_unary_rpc_method_handler,

@@ -1,7 +1,7 @@
 """Sets up logging once per process: readable on a terminal, one JSON object a line otherwise.
 
 A line written while an RPC is served carries its method and request id; tracebacks never show the
-values of local variables, nor the words of a database driver.
+values of local variables or the text of a database driver's errors.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def configure(log_format: LogFormat = "auto", level: LogLevel = "info") -> None:
-    """Sends structlog's and the standard library's records to standard error.
+    """Send structlog's and the standard library's records to standard error.
 
-    ``auto`` is console when standard error is a terminal and json otherwise.
+    `auto` is console when standard error is a terminal and json otherwise.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())

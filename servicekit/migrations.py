@@ -1,4 +1,4 @@
-"""Applies and takes back the dbmate files of a database; one run at a time on a database."""
+"""Applies and rolls back the dbmate files of a database, one run at a time on each database."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from servicekit import binaries
 from servicekit.start import StartError, fail
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
-"""One folder for each database."""
+MIGRATIONS: Final = Path(__file__).resolve().parent.parent / "migrations"
+"""Holds one folder for each database."""
 
-LOCK_TIMEOUT = "60s"
+LOCK_TIMEOUT: Final = "60s"
 
 
 def migrate(url: str, folder: Path) -> list[str]:
-    """Creates the database if it is missing, applies every file that is not applied yet, and
-    returns their names.
+    """Create the database if it is missing, apply every file that is not applied yet, and return
+    their names.
 
-    A file that failed leaves those before it applied. Raises `StartError`, one line.
+    If a file fails, those before it stay applied. Raises `StartError`, one line.
     """
     return re.findall(r"^Applied: (\S+)", _dbmate(url, folder, "up"), re.MULTILINE)
 
 
 def rollback(url: str, folder: Path) -> list[str]:
-    """Takes back the applied file of the highest version, and returns its name; none, when nothing
-    is applied.
+    """Roll back the applied file of the highest version, and return its name; an empty list if
+    nothing is applied.
 
     Raises `StartError`, one line.
     """
@@ -48,14 +49,14 @@ def _dbmate(url: str, folder: Path, command: str) -> str:
     environment = {**os.environ, "DATABASE_URL": _with_sslmode(url)}
     done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        reason = said[-1].removeprefix("Error: ") if said else "dbmate said nothing"
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        reason = lines[-1].removeprefix("Error: ") if lines else "dbmate wrote nothing"
         raise StartError(f"the {folder.name} database could not be migrated: {reason}")
     return done.stdout
 
 
 def _with_sslmode(url: str) -> str:
-    """The driver of dbmate would insist on TLS where a URL says nothing; others prefer it."""
+    """Set sslmode=prefer in a URL without sslmode, for which dbmate's driver would require TLS."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     options.setdefault("sslmode", "prefer")
@@ -63,7 +64,7 @@ def _with_sslmode(url: str) -> str:
 
 
 def main() -> int:
-    """``python -m servicekit.migrations NAME`` applies migrations/NAME to NAME_DATABASE_URL."""
+    """Apply migrations/NAME to NAME_DATABASE_URL: `python -m servicekit.migrations NAME`."""
     (name,) = sys.argv[1:]
     try:
         applied = migrate(os.environ[f"{name.upper()}_DATABASE_URL"], MIGRATIONS / name)

@@ -72,7 +72,7 @@ class PauseDetector:
                 self._end()
 
     def unpaused_ns(self, spent_ns: int) -> int:
-        """The last spent_ns without the pauses in them."""
+        """Return the last spent_ns without the pauses in them."""
         if spent_ns <= MIN_PAUSE_NS:
             return spent_ns
         now_ns = self._monotonic_ns()
@@ -89,7 +89,7 @@ class PauseDetector:
         return any(end > since_ns for _, end in self._until(now_ns))
 
     def _until(self, now_ns: int) -> list[tuple[int, int]]:
-        """The pauses, with the one that the next tick will find. None overlaps another."""
+        """Return the pauses, including one that the next tick will find. None overlaps another."""
         if self._loop is None or self._loop is not _running_loop():
             return []
         return [*self._pauses, *self._late(now_ns)]

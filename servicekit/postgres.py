@@ -1,6 +1,6 @@
-"""One embedded PostgreSQL server over one data directory.
+"""Runs one embedded PostgreSQL server on one data directory.
 
-It listens on 127.0.0.1 with a password of its own, and never outlives the process that started it.
+It listens on 127.0.0.1 with a random password, and never outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from servicekit import binaries
 from servicekit.migrations import migrate
 from servicekit.start import StartError
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 3.0
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 3.0
 # The server itself gives its children five seconds before it kills them.
-QUIT_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 10.0
-POLL_S = 0.02
-# A free port can be taken by somebody else between its choice and the server's bind.
-PORT_ATTEMPTS = 5
-PASSWORD_FILE = "farehold.password"  # noqa: S105 - the name of a file
+QUIT_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 10.0
+POLL_S: Final = 0.02
+# Another process can take a free port between its choice and the server's bind.
+PORT_ATTEMPTS: Final = 5
+PASSWORD_FILE: Final = "farehold.password"  # noqa: S105 - the name of a file
 
-_DURABLE: Mapping[str, str] = {"fsync": "on", "synchronous_commit": "on"}
-_THROWAWAY: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
-_COMMON: Mapping[str, str] = {
+_DURABLE: Final[Mapping[str, str]] = {"fsync": "on", "synchronous_commit": "on"}
+_THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off"}
+_COMMON: Final[Mapping[str, str]] = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
@@ -42,12 +43,12 @@ _COMMON: Mapping[str, str] = {
 
 
 class PostgresServer:
-    """One PostgreSQL server over ``data_dir``, which the first start creates.
+    """One PostgreSQL server on `data_dir`, which the first start creates.
 
-    ``durable=False`` is for tests: no fsync, and `stop` writes no last checkpoint. ``port`` None
-    takes a free one at each start. ``settings`` are further server settings. As root the server
-    runs as the account ``nobody``, which then owns ``data_dir``; when that account cannot reach it,
-    ``data_dir`` is a symbolic link to a directory under /var/tmp.
+    `durable=False` is for tests: no fsync, and `stop` writes no last checkpoint. With `port` None,
+    each start takes a free port. `settings` are further server settings. As root the server runs as
+    the account `nobody`, which then owns `data_dir`; if that account cannot reach it, `data_dir` is
+    a symbolic link to a directory under /var/tmp.
 
     The server ends when the thread that called `start` does: call it from the main thread.
     """
@@ -69,10 +70,10 @@ class PostgresServer:
         self._password = ""
 
     def start(self) -> None:
-        """Starts the server and returns when it takes connections.
+        """Start the server and return when it accepts connections.
 
-        Raises `StartError` when another server runs in ``data_dir``, or when this one does not
-        come up. A postmaster.pid left behind by a crash is no obstacle.
+        Raises `StartError` when another server runs in `data_dir`, or when this one does not
+        start. A postmaster.pid left by a crash does no harm.
         """
         if (other := self.running_pid()) is not None:
             raise StartError(
@@ -95,15 +96,15 @@ class PostgresServer:
         raise StartError(f"PostgreSQL did not start in {self.data_dir}: {self._last_message()}")
 
     def migrate(self, database: str, folder: Path) -> None:
-        """Applies the dbmate files of ``folder``; one without files changes nothing.
+        """Apply the dbmate files of `folder`, if it has any.
 
-        Raises `StartError` with what dbmate said.
+        Raises `StartError` with the message of dbmate.
         """
         if any(folder.glob("*.sql")):
             migrate(self.dsn(database), folder)
 
     def attach(self) -> bool:
-        """Uses the server that another process runs in ``data_dir``; False when there is none.
+        """Use the server that another process runs in `data_dir`; False when there is none.
 
         `stop` leaves such a server running.
         """
@@ -115,39 +116,39 @@ class PostgresServer:
         return self._answers()
 
     def stop(self) -> None:
-        """Ends the server that `start` started and the connections to it; may be repeated."""
+        """End the server that `start` started and the connections to it; may be repeated."""
         # SIGINT is a fast shutdown with a checkpoint; SIGQUIT leaves recovery to the next start.
         self._end(signal.SIGINT if self._durable else signal.SIGQUIT)
 
     def kill(self) -> None:
-        """Ends the server as a crash would; `start` may follow."""
+        """End the server as a crash would; `start` may follow."""
         self._end(signal.SIGQUIT)
 
     def dsn(self, database: str) -> str:
-        """The URL of ``database``, as asyncpg, libpq and dbmate take it."""
+        """Return the URL of `database` for asyncpg, libpq and dbmate."""
         return (
             f"postgresql://postgres:{self._password}@127.0.0.1:{self.port}/"
             f"{quote(database, safe='')}?sslmode=disable"
         )
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Creates ``name``, as a copy of ``template`` where one is given, and returns its URL."""
+        """Create `name`, as a copy of `template` if one is given, and return its URL."""
         clause = f' TEMPLATE "{template}"' if template else ""
         self.psql("postgres", f'CREATE DATABASE "{name}"{clause}')
         return self.dsn(name)
 
     def drop_database(self, name: str) -> None:
-        """Drops ``name`` if it is there, ending the connections to it."""
+        """Drop `name` if it exists, ending the connections to it."""
         self.psql("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def databases(self) -> set[str]:
-        """The names of all databases."""
+        """Return the names of all databases."""
         return set(self.psql("postgres", "SELECT datname FROM pg_database").splitlines())
 
     def psql(self, database: str, sql: str) -> str:
-        """Runs ``sql`` and returns the rows as unaligned text.
+        """Run `sql` and return the rows as unaligned text.
 
-        Raises `subprocess.CalledProcessError`, the server's message in its ``stderr``.
+        Raises `subprocess.CalledProcessError` with the server's message in `stderr`.
         """
         command = [str(binaries.program("psql")), "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
@@ -159,7 +160,9 @@ class PostgresServer:
         return done.stdout.strip()
 
     def running_pid(self) -> int | None:
-        """The process id of the server that is alive in ``data_dir``, whoever started it."""
+        """Return the process id of the server that runs in `data_dir`, also if another process
+        started it.
+        """
         lines = self._pid_file()
         if not lines:
             return None
@@ -172,7 +175,7 @@ class PostgresServer:
 
     @property
     def log_path(self) -> Path:
-        """Where the server writes its messages."""
+        """The file that the server writes its messages to."""
         return self.data_dir / "server.log"
 
     def _pid_file(self) -> list[str]:
@@ -183,7 +186,7 @@ class PostgresServer:
 
     def _last_message(self) -> str:
         lines = self.log_path.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it wrote nothing"
 
     def _initialise(self, home: Path, programs: Path) -> None:
         password = secrets.token_hex(16)
@@ -205,7 +208,7 @@ class PostgresServer:
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error:" in line]
             raise StartError(f"{self.data_dir} cannot be used: {' '.join(errors) or 'no message'}")
-        # Written last: its presence says that the directory is complete.
+        # Written last: if it exists, the directory is complete.
         path = home / PASSWORD_FILE
         path.touch(mode=0o600)
         path.write_text(password)
@@ -221,7 +224,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd=home,
-                # A session of its own: Ctrl-C in the terminal must reach the services first.
+                # A new session: Ctrl-C in the terminal must reach the services first.
                 start_new_session=True,
                 preexec_fn=binaries.end_with_parent,
                 **binaries.unprivileged_account(),
@@ -229,7 +232,7 @@ class PostgresServer:
         give_up = time.monotonic() + START_TIMEOUT_S
         try:
             while time.monotonic() < give_up and process.poll() is None:
-                # The eighth line of the file is the server's own word that it is ready.
+                # The server writes the eighth line of the file when it is ready.
                 if self._pid_file()[7:8] == ["ready   "] and self._answers():
                     return True
                 time.sleep(POLL_S)

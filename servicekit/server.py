@@ -1,7 +1,7 @@
-"""A gRPC server from bind to drain.
+"""Runs a gRPC server from bind to drain.
 
-Plaintext is served on loopback only, unless the settings say otherwise; after SIGTERM no new RPC
-is taken and those in flight get a bounded time to end.
+Plaintext is served on loopback only, unless the settings allow it elsewhere; while draining, new
+RPCs are refused and those in flight have a bounded time to end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -23,28 +24,28 @@ from servicekit.start import StartError, run
 
 __all__ = ["GrpcServer", "StartError", "run"]
 
-OPTIONS = (
+OPTIONS: Final = (
     # By default a second process would silently share the port and take half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
-    # Without it a frozen peer is noticed only after a minute, whatever the other two say.
+    # Without it a frozen peer is detected only after a minute, despite the other two.
     ("grpc.http2.ping_timeout_ms", 2_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
-STOP_GRACE_S = 0.1
-"""What connections get to carry the last answers away."""
+STOP_GRACE_S: Final = 0.1
+"""The time for connections to deliver the last answers."""
 
 
 class GrpcServer:
-    """One listening server. Register servicers on ``grpc``, then `start`.
+    """One listening server. Register servicers on `grpc`, then `start`.
 
-    ``domain`` is that of ErrorInfo; ``on_rpc`` is called at the end of each RPC, ``count_queries``
-    at its beginning. ``draining`` is set when `drain` begins: a handler of a long stream waits for
-    it and ends its stream.
+    `domain` is that of ErrorInfo; `on_rpc` is called at the end of each RPC, `count_queries` at its
+    beginning. `draining` is set when `drain` begins: the handler of a long stream waits for it and
+    ends its stream.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
 
     async def start(self, service_names: Sequence[str]) -> int:
-        """Listens, and returns the port.
+        """Listen, and return the port.
 
-        Every service of ``service_names`` (such as ``booking.v1.BookingService``) that has no
-        health status yet, and the process itself, turn SERVING. Raises `StartError` in one line
+        Every service of `service_names` (such as `booking.v1.BookingService`) that has no
+        health status yet, and the process itself, become SERVING. Raises `StartError` in one line
         when the port is taken or a TLS file cannot be read.
         """
         settings = self._settings
@@ -96,8 +97,8 @@ class GrpcServer:
         return port
 
     async def drain(self) -> None:
-        """Turns NOT_SERVING, takes no new RPC, and waits up to drain_timeout_s for the others."""
-        # gRPC alone would cancel an RPC that arrives just as it stops; this one answers it.
+        """Become NOT_SERVING, refuse new RPCs, and wait up to drain_timeout_s for the others."""
+        # gRPC alone would cancel an RPC that arrives just as it stops; the interceptor answers it.
         self._interceptor.draining = True
         self.draining.set()
         self.health.drain()
@@ -107,11 +108,11 @@ class GrpcServer:
         await self.grpc.stop(STOP_GRACE_S)
 
     def _refuse_taken(self) -> None:
-        """Tries the address first: gRPC's own refusal comes with lines of its core's log."""
+        """Try the address first: gRPC's own refusal also writes log lines of its core."""
         settings = self._settings
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         with socket.socket(family) as probe:
-            # What gRPC does too: connections of an earlier run that linger do not count.
+            # As gRPC does: lingering connections of an earlier run do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((settings.host, settings.port))

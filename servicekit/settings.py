@@ -1,7 +1,7 @@
 """Settings from the environment, checked as a whole before anything starts.
 
-A mistake - a bad value, or a variable with our prefix that nobody reads - stops the start with one
-line naming the variable, its value and what is allowed.
+A mistake (a bad value, or an unknown variable with the service's prefix) stops the start with one
+line that names the variable, its value and what is allowed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self, get_args
+from typing import Final, Self, get_args
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -24,7 +24,7 @@ from pydantic_settings import (
 from servicekit.logs import LogFormat, LogLevel
 from servicekit.start import StartError
 
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class SettingsError(StartError):
@@ -34,17 +34,17 @@ class SettingsError(StartError):
 
 
 class Settings(BaseSettings):
-    """Base of a service's settings: set ``env_prefix`` in ``model_config``, describe each field.
+    """Base of a service's settings: set `env_prefix` in `model_config`, describe each field.
 
-    A field is read from its prefixed name in capitals, or, with ``validation_alias``, from the
-    first of the variables named there (``AliasChoices("BOOKING_DATABASE_URL", "DATABASE_URL")``).
+    A field is read from its prefixed name in capitals, or, with `validation_alias`, from the
+    first of the variables named there (`AliasChoices("BOOKING_DATABASE_URL", "DATABASE_URL")`).
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Reads and checks ``environ``, by default the process's. Raises `SettingsError`."""
+        """Read and check `environ`, by default the process's. Raises `SettingsError`."""
         given = os.environ if environ is None else environ
         cls._refuse_unknown(given)
         values: dict[str, str] = {}
@@ -81,12 +81,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands over counts, so that a test's mapping is all there is."""
+        """Use only what `load` passes, so that a test's mapping is complete."""
         return (init_settings,)
 
 
 class ServerSettings(Settings):
-    """What every gRPC server of ours takes."""
+    """The settings of every gRPC server here."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(50051, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
@@ -128,7 +128,7 @@ class ServerSettings(Settings):
 
 
 def variables(cls: type[Settings], field: str, info: FieldInfo) -> list[str]:
-    """The environment variables a field is read from, the preferred one first."""
+    """Return the environment variables that a field is read from, the preferred one first."""
     alias = info.validation_alias
     if isinstance(alias, AliasChoices):
         return [str(each) for each in alias.choices]
@@ -138,7 +138,7 @@ def variables(cls: type[Settings], field: str, info: FieldInfo) -> list[str]:
 
 
 def allowed(info: FieldInfo) -> str:
-    """What values a field takes, in words."""
+    """Describe in words the values that a field takes."""
     kinds = [each for each in get_args(info.annotation) if each is not type(None)]
     literal = [each for each in kinds if isinstance(each, str)]
     if literal:
@@ -148,7 +148,7 @@ def allowed(info: FieldInfo) -> str:
     return f"{words} {_bounds(info)}".strip()
 
 
-_WORDS = (
+_WORDS: Final = (
     (int, "a whole number"),
     (float, "a number"),
     (bool, "true or false"),

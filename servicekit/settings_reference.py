@@ -1,15 +1,16 @@
-"""Writes the reference of settings from the classes that read them, so that none is missing."""
+"""Writes the reference of settings from the classes that read them, so that it is complete."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from typing import Final
 
 from pydantic.fields import FieldInfo
 
 from servicekit.settings import ServerSettings, Settings, allowed, variables
 
-HEAD = """\
+HEAD: Final = """\
 # Settings
 
 Written by `make docs` from the settings classes. Every setting is an environment variable; all but
@@ -20,7 +21,7 @@ without starting.
 
 
 def reference(services: dict[str, type[Settings]]) -> str:
-    """The page: per service, by title, a table of variable, default, values and meaning."""
+    """Return the page: per service, by title, a table of variable, default, values and meaning."""
     sections = [HEAD]
     for title, settings in services.items():
         rows = ["| variable | default | value | meaning |", "|---|---|---|---|"]
@@ -31,7 +32,7 @@ def reference(services: dict[str, type[Settings]]) -> str:
 
 
 def main() -> int:
-    """Prints the page for ``TITLE=module:Class`` arguments."""
+    """Print the page for `TITLE=module:Class` arguments."""
     services = {}
     for argument in sys.argv[1:]:
         title, _, path = argument.partition("=")
@@ -53,7 +54,7 @@ def _row(settings: type[Settings], field: str, info: FieldInfo) -> str:
 
 def _default(info: FieldInfo) -> str:
     value = info.default
-    # A default that is checked as well is there to be refused: the text says what is wanted.
+    # An empty default that is validated is always refused: the variable must be set.
     if info.is_required() or (info.validate_default and value == ""):
         return "must be set"
     if value is None or value == "":

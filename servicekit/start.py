@@ -1,6 +1,6 @@
 """Runs a process from its first line to its exit status.
 
-What the person who started it can put right is one line on standard error, never a traceback.
+An error that the operator can correct is one line on standard error, never a traceback.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from uvloop import new_event_loop as new_uvloop
 
 
 class StartError(Exception):
-    """The process cannot start; the text is one line for the person who started it."""
+    """The process cannot start; the text is one line for the operator."""
 
     exit_status = 1
 
 
 def fail(error: StartError) -> int:
-    """Prints the one line and returns the exit status."""
+    """Print the error line and return the exit status."""
     print(error, file=sys.stderr)
     return error.exit_status
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True) -> int:
-    """Runs ``main(stop)`` on a new event loop and returns the exit status.
+    """Run `main(stop)` on a new event loop and return the exit status.
 
-    SIGTERM and SIGINT set ``stop``; ``main`` then drains and returns. A repeated signal changes
+    SIGTERM and SIGINT set `stop`; `main` then drains and returns. A repeated signal changes
     nothing, since draining is bounded. Status 0 for a normal end, that of the error for a
     `StartError` (2 for settings, 1 for the rest).
     """

@@ -1,7 +1,7 @@
 """Runs services as child processes for `make run`.
 
-Children are started one after the other, none is restarted, and none outlives the supervisor: they
-are ended in the reverse order, within one common bound, and by the kernel if we are killed.
+Children start one after the other, none is restarted, and none outlives the supervisor: it ends
+them in reverse order within one common bound, and the kernel ends them if the supervisor is killed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,16 +21,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicekit import binaries
 from servicekit.start import StartError
 
-READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 3.0
-POLL_S = 0.05
+READY_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 3.0
+POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to run: ``command`` with ``environ`` added to our own environment.
+    """A process to run: `command` with `environ` added to the supervisor's environment.
 
-    ``health_target`` is the ``host:port`` where its grpc.health.v1 answers.
+    `health_target` is the `host:port` where its grpc.health.v1 answers.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Child:
 class Supervisor:
     """The running children, as an async context manager: leaving it ends them all.
 
-    Each child's output goes to ``log_dir/NAME.log``; that of the run before is kept beside it as
-    ``NAME.previous.log``.
+    Each child's output goes to `log_dir/NAME.log`; the output of the previous run is kept as
+    `NAME.previous.log`.
     """
 
     def __init__(self, log_dir: Path) -> None:
@@ -63,10 +63,10 @@ class Supervisor:
         await self.stop()
 
     async def start(self, child: Child) -> None:
-        """Starts ``child`` and returns when its health says SERVING.
+        """Start `child` and return when its health is SERVING.
 
         Raises `StartError` when its port is taken, and, with the last line it wrote, when it ends
-        before it serves or takes longer than 60 s. To stop waiting, cancel.
+        before it serves or takes longer than 60 s.
         """
         if child.health_target and await _listens(child.health_target):
             raise StartError(
@@ -83,7 +83,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A session of its own: Ctrl-C reaches us alone, and we end them in order.
+                # A new session: Ctrl-C reaches only the supervisor, which ends them in order.
                 start_new_session=True,
                 preexec_fn=binaries.end_with_parent,
             )
@@ -92,7 +92,7 @@ class Supervisor:
             await self._wait_serving(child, process)
 
     async def wait(self) -> str:
-        """Waits until a child ends by itself and says so in one line."""
+        """Wait until a child ends by itself and return a line that describes it."""
         waits = {asyncio.ensure_future(process.wait()): child for child, process in self._running}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -100,10 +100,10 @@ class Supervisor:
             for each in waits:
                 each.cancel()
         first = next(iter(done))
-        return self._obituary(waits[first], first.result())
+        return self._describe_end(waits[first], first.result())
 
     async def stop(self) -> None:
-        """Ends the children, the last started first, all within 3 s; may be repeated."""
+        """End the children, the last started first, all within 3 s; may be repeated."""
         give_up = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
         while self._running:
             _, process = self._running[-1]
@@ -117,20 +117,20 @@ class Supervisor:
             self._running.pop()
 
     def pid(self, name: str) -> int:
-        """The process id of a running child."""
+        """Return the process id of a running child."""
         return next(process.pid for child, process in self._running if child.name == name)
 
     def log_path(self, name: str) -> Path:
-        """Where the child's output goes."""
+        """Return the file of the child's output."""
         return self._log_dir / f"{name}.log"
 
     async def _wait_serving(self, child: Child, process: asyncio.subprocess.Process) -> None:
         async with grpc.aio.insecure_channel(child.health_target) as channel:
-            stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
+            stub: Any = health_pb2_grpc.HealthStub(channel)  # its type stubs have no methods
             give_up = asyncio.get_running_loop().time() + READY_TIMEOUT_S
             while asyncio.get_running_loop().time() < give_up:
                 if process.returncode is not None:
-                    raise StartError(self._obituary(child, process.returncode))
+                    raise StartError(self._describe_end(child, process.returncode))
                 if await _serves(stub):
                     return
                 await asyncio.sleep(POLL_S)
@@ -139,7 +139,7 @@ class Supervisor:
             f"see {self.log_path(child.name)}"
         )
 
-    def _obituary(self, child: Child, status: int) -> str:
+    def _describe_end(self, child: Child, status: int) -> str:
         lines = self.log_path(child.name).read_text(errors="replace").strip().splitlines()
         last = lines[-1] if lines else "it wrote nothing"
         return f"{child.name} ended with status {status}: {last} ({self.log_path(child.name)})"

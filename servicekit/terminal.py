@@ -1,7 +1,7 @@
 """Takes the terminal's Ctrl-C for this process alone.
 
-make dies of the Ctrl-C that its recipe has handled; here it does not receive it, and returns the
-recipe's own exit status.
+make would exit on a Ctrl-C that its recipe has handled. Here it does not receive the signal, and
+returns the exit status of the recipe.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def own_interrupts() -> Iterator[None]:
-    """Makes this process the terminal's foreground group, and gives the terminal back at the end.
+    """Make this process the terminal's foreground group, and give the terminal back at the end.
 
-    Without a terminal, or when we are not in its foreground, nothing changes: whoever sends the
-    signal then chooses whom to.
+    Without a terminal, or when this process is not in its foreground, nothing changes.
     """
     group = os.getpgrp()
     try:
@@ -29,8 +28,8 @@ def own_interrupts() -> Iterator[None]:
     if not foreground or os.getpid() == group:
         yield
         return
-    # The background group that we are for a moment may not touch the terminal otherwise; and a
-    # stopped group of ours would leave make waiting with nobody to continue it.
+    # For a moment this is a background group, which must not touch the terminal otherwise. If it
+    # could be stopped, make would wait for ever.
     ignored = (signal.SIGTTOU, signal.SIGTSTP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     os.setpgid(0, 0)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from metrics_service.client.health.judge import DEFAULT, Criteria, Reason, Status, Verdict
 from servicekit.clock import wall_us
 
-_SEVERITY = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
-_SILENT = frozenset({Status.UNKNOWN, Status.STALE})
+_SEVERITY: Final = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
+_SILENT: Final = frozenset({Status.UNKNOWN, Status.STALE})
 
 
 class VerdictHysteresis:

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from protos.metrics.v1 import health_pb2
 from protos.tracking.v1 import tracking_pb2
 
-MAX_OPERATIONS_IN_REASON = 3
+MAX_OPERATIONS_IN_REASON: Final = 3
 
 
 class Status(IntEnum):
@@ -28,7 +29,7 @@ class Status(IntEnum):
         return _STATUSES[self]
 
 
-_STATUSES = {
+_STATUSES: Final = {
     Status.UNKNOWN: health_pb2.DatabaseHealth.STATUS_UNSPECIFIED,
     Status.HEALTHY: health_pb2.DatabaseHealth.HEALTHY,
     Status.DEGRADED: health_pb2.DatabaseHealth.DEGRADED,
@@ -134,7 +135,7 @@ class Verdict:
     hard: bool = False
 
 
-DEFAULT = Criteria()
+DEFAULT: Final = Criteria()
 
 
 def judge(

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import Final
 
 from metrics_service.client.health.judge import DEFAULT, Criteria, Figures, OperationFigures
 from metrics_service.client.queries.record import (
@@ -21,16 +22,16 @@ from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from protos.tracking.v1 import tracking_pb2
 
-WINDOW_S = 300
-SLOT_S = 5
-MAX_OPERATIONS = 100
-MAX_OPERATIONS_IN_BEAT = 10
-OTHER_OPERATIONS = "other"
+WINDOW_S: Final = 300
+SLOT_S: Final = 5
+MAX_OPERATIONS: Final = 100
+MAX_OPERATIONS_IN_BEAT: Final = 10
+OTHER_OPERATIONS: Final = "other"
 
-_SLOT_NS = SLOT_S * 1_000_000_000
-_MAX_PENDING = 500
-_OK = Outcome.OK
-_NOT_COUNTED = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
+_SLOT_NS: Final = SLOT_S * 1_000_000_000
+_MAX_PENDING: Final = 500
+_OK: Final = Outcome.OK
+_NOT_COUNTED: Final = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
 
 
 class HealthWindow:
