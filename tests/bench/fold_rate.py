@@ -1,5 +1,7 @@
-"""What the fold costs on one core: facts, timings in columns, memory of a live session, answers and
-a checkpoint. Run with `python -m tests.bench.fold_rate`.
+"""The cost of the fold on one core: facts, timings in columns, memory of a live session, answers
+and a checkpoint.
+
+Run with `python -m tests.bench.fold_rate`.
 """
 
 from __future__ import annotations
@@ -9,17 +11,18 @@ import random
 import time
 import tracemalloc
 from collections.abc import Iterator
+from typing import Final
 
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
 
-SECOND_US = 1_000_000
-START_US = 1_800_000_000 * SECOND_US
-SESSIONS = 20_000
-TIMINGS_BATCHES = 400
-TIMINGS_PER_EVENT = 500
-OPERATIONS = 12
+SECOND_US: Final = 1_000_000
+START_US: Final = 1_800_000_000 * SECOND_US
+SESSIONS: Final = 20_000
+TIMINGS_BATCHES: Final = 400
+TIMINGS_PER_EVENT: Final = 500
+OPERATIONS: Final = 12
 
 
 def main() -> None:
@@ -82,7 +85,7 @@ def _bytes_per_session(dice: random.Random) -> float:
     before, _ = tracemalloc.get_traced_memory()
     for number, record in enumerate(records, start=1):
         state.apply(LogRecord(number, record.received_at_us, "batch", payload=record.payload))
-    # What recognises duplicates has bounds of its own, and does not grow with the sessions.
+    # The keys that recognise duplicates are bounded, and do not grow with the sessions.
     for seen in (state._tables.seen_events, state._tables.seen_bookings):
         seen._newer, seen._older = {}, {}
     del records
@@ -93,7 +96,7 @@ def _bytes_per_session(dice: random.Random) -> float:
 
 
 def _fact_records(dice: random.Random) -> Iterator[LogRecord]:
-    """Sessions of a view, a start, a completion and a confirmation, 200 events a batch."""
+    """Sessions of a view, a start, a completion and a confirmation, 200 events per batch."""
     steps = event_pb2.BookingFact
     waiting: list[event_pb2.Event] = []
     for number in range(SESSIONS):

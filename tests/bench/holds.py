@@ -1,9 +1,9 @@
-"""Holds a second on one hot package: groups against groups of one, through gRPC.
+"""Holds per second on one hot package: groups against groups of one, through gRPC.
 
-Two copies of booking_service that differ in BOOKING_GROUP_SIZE_MAX alone take turns, round by
-round, on one PostgreSQL with fsync. In each round 64 clients in another process start bookings of
-one day until it is sold out; what was sold is then counted in the database. Exit status 1 when
-anything was oversold.
+Two copies of booking_service that differ only in BOOKING_GROUP_SIZE_MAX take turns, round by round,
+on one PostgreSQL with fsync. In each round 64 clients in another process start bookings of one day
+until it is sold out; the seats sold are then counted in the database. Exit status 1 when a day was
+oversold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import grpc
@@ -34,16 +34,16 @@ from servicekit import binaries
 from servicekit.devstack import PostgresServer
 from servicekit.migrations import MIGRATIONS, migrate
 
-CLIENTS = 64
-ROUNDS = 3
-SEATS = 1000
-SIDES = {"grouped": "256", "one by one": "1"}
-START = "/booking.v1.BookingService/StartBooking"
-READY_TIMEOUT_S = 30.0
+CLIENTS: Final = 64
+ROUNDS: Final = 3
+SEATS: Final = 1000
+SIDES: Final = {"grouped": "256", "one by one": "1"}
+START: Final = "/booking.v1.BookingService/StartBooking"
+READY_TIMEOUT_S: Final = 30.0
 
 
 class Side:
-    """One copy of the service with a database of its own and one package on sale."""
+    """One copy of the service with its database and one package on sale."""
 
     def __init__(self, name: str, target: str, server: PostgresServer, database: str) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class Side:
         self._database = database
 
     async def put_on_sale(self, days: list[date]) -> None:
-        """A package of SEATS units on each day."""
+        """Create a package with SEATS units on each day."""
         async with Client(self.target) as client:
             catalog = catalog_pb2_grpc.CatalogServiceStub(client.channel)
             vendor_id = str(uuid4())
@@ -82,7 +82,7 @@ class Side:
             await client.call(catalog.SetCapacity, capacity)
 
     def round(self, day: date) -> None:
-        """Sells the day out from another process and counts what was sold."""
+        """Sell out a day from another process and count the seats sold."""
         command = [sys.executable, "-m", "tests.bench.holds", "load", self.target, self.package_id]
         done = subprocess.run(
             [*command, day.isoformat()], check=True, capture_output=True, text=True
@@ -102,12 +102,12 @@ class Side:
 
 
 def main() -> int:
-    """Runs all rounds and prints both rates, their ratio, and how much was oversold."""
+    """Run all rounds and print both rates, their ratio, and the oversold seats."""
     first = datetime.now(UTC).date() + timedelta(days=30)
     days = [first + timedelta(days=number) for number in range(ROUNDS + 1)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="farehold-bench-")))
-        # The server's account must pass through.
+        # The account of the server must be able to enter the folder.
         folder.chmod(0o711)
         server = PostgresServer(folder / "postgres")
         stack.callback(server.stop)
@@ -120,7 +120,7 @@ def main() -> int:
             target = stack.enter_context(_service(server.dsn(database), group_size, folder))
             side = Side(name, target, server, database)
             asyncio.run(side.put_on_sale(days))
-            # Warms connections, statements and caches.
+            # Warm up connections, statements and caches.
             side.round(days[-1])
             side.rates.clear()
             sides.append(side)
@@ -138,10 +138,10 @@ def main() -> int:
 
 
 def load(target: str, package_id: str, day: date) -> None:
-    """The load: 64 clients start bookings until each has been told SOLD_OUT; prints JSON."""
+    """The load: 64 clients start bookings until each is refused with SOLD_OUT; prints JSON."""
 
     async def client(channel: grpc.aio.Channel) -> int:
-        # Bytes in, bytes out: the load should cost as little as it can.
+        # No serialisation, so that the load costs as little as possible.
         start: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(START)
         holds = 0
         while True:
@@ -176,7 +176,7 @@ def _service(dsn: str, group_size: str, folder: Path) -> Iterator[str]:
         "BOOKING_PORT": str(port),
         "BOOKING_METRICS_TARGET": "",
         "BOOKING_GROUP_SIZE_MAX": group_size,
-        # All 64 may wait as long as it takes: what is measured is work, not refusing it.
+        # No deadline matters here: the benchmark measures work, not refusals.
         "BOOKING_QUEUE_WAIT_MAX_MS": "60000",
         "BOOKING_LOG_LEVEL": "error",
     }

@@ -1,5 +1,5 @@
 """The query that each of the fifteen indexes serves, with parameters drawn from the data, and how
-such queries are timed and explained.
+these queries are timed and explained.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from booking_service.storage.connection import OwnConnection
@@ -17,12 +17,12 @@ from booking_service.storage.sql import QUERIES
 from tests.booking.plans.explained import DAY, GREATEST, LEAST, NOW, Plan, explain
 
 FIRST, LAST = date(1, 1, 1), date(9999, 12, 31)
-END = datetime(9999, 12, 31, tzinfo=UTC)
-LIMIT = 21
-"""A page of twenty, and the row that says whether there are more."""
+END: Final = datetime(9999, 12, 31, tzinfo=UTC)
+LIMIT: Final = 21
+"""A page of twenty, and one row that shows whether there are more."""
 
-PLANS = 5
-"""Parameters that each query is explained for; their median is what is printed."""
+PLANS: Final = 5
+"""Parameters for which each query is explained; their median is printed."""
 
 
 class Samples(NamedTuple):
@@ -37,8 +37,8 @@ class Samples(NamedTuple):
 
 
 class Case(NamedTuple):
-    """An index, the named statement it serves, the gain that was reported in per cent (least and
-    most; None: none), and how parameters are made.
+    """An index, the named statement that it serves, the reported gain in per cent (least and most;
+    None if none was reported), and how parameters are drawn.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """Milliseconds."""
+    """Latencies in milliseconds."""
 
     samples: int
     median_ms: float
@@ -57,8 +57,8 @@ class Timed(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """The plan of the first parameters on a line, of how many plans used the index that the case
-    is of, and the median of the buffers looked at.
+    """The plan of the first parameters on one line, how many plans used the index of the case, and
+    the median of the buffers read.
     """
 
     plan: str
@@ -67,10 +67,10 @@ class Explained(NamedTuple):
 
 
 async def draw(connection: OwnConnection, count: int = 500) -> Samples:
-    """The same rows of the same data, whatever indexes there are."""
+    """Draw the same rows of the same data, regardless of the indexes."""
 
     async def rows(columns: str, table: str) -> list[Any]:
-        # Ids are digests: their order has nothing to do with anything else.
+        # Ids are digests, so their order is random.
         return list(
             await connection.fetch(f"SELECT {columns} FROM {table} ORDER BY id LIMIT {count}")
         )
@@ -93,7 +93,7 @@ async def draw(connection: OwnConnection, count: int = 500) -> Samples:
 
 
 def stay(dice: random.Random) -> tuple[date, date]:
-    """Three nights among the days on sale."""
+    """Draw three nights among the days on sale."""
     start = DAY + timedelta(dice.randrange(20))
     return start, start + timedelta(3)
 
@@ -140,7 +140,7 @@ def _month(data: Samples, dice: random.Random) -> tuple[object, ...]:
     return (start, start + timedelta(30), None)
 
 
-CASES = (
+CASES: Final = (
     Case("idx_bookings_date_range", "bookings.list_by_dates", "three days", (70, 80), _by_dates),
     Case("idx_bookings_package_date", "bookings.list_by_package", "a month", None, _calendar),
     Case("idx_bookings_user_date", "bookings.get_user_bookings", "from a day on", None, _upcoming),
@@ -222,12 +222,12 @@ CASES = (
 async def timed(
     connection: OwnConnection, case: Case, data: Samples, *, runs: int, seconds: float
 ) -> Timed:
-    """Runs a case's query, after a warm-up, as often as asked or as the seconds allow, at least
-    ten times.
+    """Run the query of a case, after a warm-up, up to the given number of runs or seconds, but at
+    least ten times.
     """
     dice = random.Random(case.name)
     spent_ms: list[float] = []
-    # Beyond the five plans after which the server may settle on one for all parameters.
+    # More than the five plans after which the server may keep one generic plan.
     warm_up = 8
     give_up_s = time.perf_counter() + seconds
     while len(spent_ms) < warm_up + 10 or (
@@ -244,7 +244,7 @@ async def timed(
 async def timed_without(
     connection: OwnConnection, case: Case, data: Samples, *, runs: int, seconds: float
 ) -> Timed:
-    """As `timed`, in a transaction that drops this one index and is rolled back."""
+    """Like `timed`, in a transaction that drops this one index and is rolled back."""
     transaction = connection.transaction()
     await transaction.start()
     try:
@@ -255,7 +255,9 @@ async def timed_without(
 
 
 async def _fetch(connection: OwnConnection, query: str, args: tuple[object, ...]) -> None:
-    """As the service does: a search is planned for its filters, all else is prepared once."""
+    """As the service does: a search is planned for its filters, all other statements are prepared
+    once.
+    """
     if query == "packages.search":
         search = await connection.prepare(QUERIES[query], name="")
         await search.fetch(*args)
@@ -264,7 +266,7 @@ async def _fetch(connection: OwnConnection, query: str, args: tuple[object, ...]
 
 
 async def explained(connection: OwnConnection, case: Case, data: Samples) -> Explained:
-    """The plans of PLANS parameters."""
+    """Explain the query with PLANS parameters."""
     dice = random.Random(case.name)
     plans = [
         await explain(
@@ -285,7 +287,7 @@ def _buffers(plan: Plan) -> int:
 
 
 def _line(plan: Plan) -> str:
-    """How each table is reached, outermost first, with the index where there is one."""
+    """How each table is accessed, outermost first, with its index if there is one."""
     steps: dict[str, None] = {}
     for node in plan.nodes:
         kind = node["Node Type"]

@@ -1,4 +1,4 @@
-"""The operations that gains were reported of, carried out as the service carries them out."""
+"""The operations for which gains were reported, carried out as the service does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from itertools import count
 from statistics import mean
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.commands import StartBooking
@@ -22,25 +23,25 @@ from tests.bench import report
 from tests.bench.index_cases import Samples, stay
 from tests.booking.plans.explained import DAY, NOW, seeded_id
 
-SEARCH = "availability: search with dates"
-CALENDAR = "availability: a package's bookings over a month"
-CHECK = "CheckAvailability, by primary key"
-DASHBOARD = "user dashboard"
-CREATION = "booking creation"
-BROWSE = "package search"
+SEARCH: Final = "availability: search with dates"
+CALENDAR: Final = "availability: a package's bookings over a month"
+CHECK: Final = "CheckAvailability, by primary key"
+DASHBOARD: Final = "user dashboard"
+CREATION: Final = "booking creation"
+BROWSE: Final = "package search"
 
-REPORTED = {SEARCH: 73, CALENDAR: 73, DASHBOARD: 69, CREATION: 60, BROWSE: 67}
-"""Per cent by which the average was reported to fall."""
+REPORTED: Final = {SEARCH: 73, CALENDAR: 73, DASHBOARD: 69, CREATION: 60, BROWSE: 67}
+"""Reported reduction of the average, in per cent."""
 
-EXPECTED_MS = {SEARCH: 100, CALENDAR: 100, CHECK: 100, DASHBOARD: 300, CREATION: 200}
-"""What the average was expected to be below."""
+EXPECTED_MS: Final = {SEARCH: 100, CALENDAR: 100, CHECK: 100, DASHBOARD: 300, CREATION: 200}
+"""Upper bound that was expected of the average."""
 
-MIX = (SEARCH, CALENDAR, DASHBOARD, CREATION, BROWSE)
-REPORTED_OF_MIX = {"average": 65, "p95": 70, "p99": 75}
-QUERY_P95_MS = 300
-OUR_P95_MS = 5
+MIX: Final = (SEARCH, CALENDAR, DASHBOARD, CREATION, BROWSE)
+REPORTED_OF_MIX: Final = {"average": 65, "p95": 70, "p99": 75}
+QUERY_P95_MS: Final = 300
+OUR_P95_MS: Final = 5
 
-_LIMIT = 20
+_LIMIT: Final = 20
 _names = count(1)
 
 Operation = Callable[[], Awaitable[object]]
@@ -49,7 +50,7 @@ Operation = Callable[[], Awaitable[object]]
 def operations(
     database: Database, bus: CommandBus, data: Samples, packages: int
 ) -> dict[str, Operation]:
-    """Each by its name; every call draws its parameters anew."""
+    """Each operation by its name; every call draws new parameters."""
     reads, bookings = Packages(database), BookingQueries(database)
     dice = random.Random(1)
 
@@ -99,7 +100,7 @@ def operations(
 async def measure(
     dsn: str, data: Samples, packages: int, *, rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Milliseconds of every operation, one after another, in turn."""
+    """Time every operation in turn, in milliseconds."""
     database = Database(dsn, pool_size=4, clock=SetClock(NOW))
     await database.open()
     bus = CommandBus(database, limits=Limits(3, True))
@@ -125,7 +126,7 @@ async def measure(
 
 
 def summary(spent_ms: list[float]) -> dict[str, float]:
-    """Average and the values of rank ceil(q * n), in milliseconds."""
+    """Average, and the values of rank ceil(q * n), in milliseconds."""
     ranked = sorted(spent_ms)
 
     def at(per_cent: int) -> float:
@@ -141,7 +142,7 @@ def summary(spent_ms: list[float]) -> dict[str, float]:
 
 
 def _on_sale(dice: random.Random, packages: int) -> UUID:
-    """A package that is active and sold without end."""
+    """Draw a package that is active and has no end of sale."""
     return seeded_id(f"package{1 + 20 * dice.randrange(packages // 20)}")
 
 

@@ -1,5 +1,5 @@
-"""What the fifteen indexes are worth: each query one of them serves, and the operations that gains
-were reported of, on one database without and with all of them.
+"""The gains of the fifteen indexes, on one database without and with all of them: each query that
+one of them serves, and the operations for which gains were reported.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from booking_service.cli import indexes
 from booking_service.storage.connection import OwnConnection
@@ -37,24 +37,24 @@ from tests.bench.index_operations import (
     summary,
 )
 
-ROWS = 1_000_000
-RUNS = 200
-ROUNDS = 200
-CASE_SECONDS = 4.0
-DEFAULT_SECONDS = 2.0
-ALONE_SECONDS = 2.0
-ROUNDS_SECONDS = 90.0
+ROWS: Final = 1_000_000
+RUNS: Final = 200
+ROUNDS: Final = 200
+CASE_SECONDS: Final = 4.0
+DEFAULT_SECONDS: Final = 2.0
+ALONE_SECONDS: Final = 2.0
+ROUNDS_SECONDS: Final = 90.0
 
-SEED = report.ROOT / "tests/booking/plans/catalogue_seed.sql"
-SERVER = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
-# What the service sets otherwise; all else of its session is the server's default.
-DEFAULT_PLANNER = {"enable_seqscan": "on"}
+SEED: Final = report.ROOT / "tests/booking/plans/catalogue_seed.sql"
+SERVER: Final = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
+# The planner setting that the service changes; all its others are the server's defaults.
+DEFAULT_PLANNER: Final = {"enable_seqscan": "on"}
 
 Figures = dict[str, Any]
 
 
 def seed(server: PostgresServer, rows: int) -> str:
-    """A migrated database without the fifteen, full; its URL."""
+    """Return the URL of a full, migrated database without the fifteen indexes."""
     server.create_database("bench")
     dsn = server.dsn("bench")
     migrate(dsn, MIGRATIONS / "booking")
@@ -67,7 +67,7 @@ def seed(server: PostgresServer, rows: int) -> str:
 
 
 async def measure(dsn: str, data: Samples, rows: int, rounds: int, *, having: bool) -> Figures:
-    """Every case and every operation, with the indexes there are now: all or none."""
+    """Measure every case and every operation with the present indexes: all or none."""
     database = Database(dsn)
     service = await database.connect("bench")
     default = await database.connect("bench", settings=DEFAULT_PLANNER)
@@ -111,7 +111,7 @@ async def _samples(dsn: str) -> Samples:
 
 
 def run(rows: int, rounds: int) -> Figures:
-    """Without, then with the fifteen, on one database."""
+    """Measure without, then with the fifteen, on one database."""
     with report.throwaway_server(durable=True, settings=SERVER) as server:
         dsn = seed(server, rows)
         data = asyncio.run(_samples(dsn))
@@ -139,12 +139,12 @@ def run(rows: int, rounds: int) -> Figures:
 
 
 def gain(before: float, after: float) -> float:
-    """By how much it fell, in per cent."""
+    """The reduction in per cent."""
     return 100 * (1 - after / before)
 
 
 def print_cases(figures: Figures) -> None:
-    """One table of latencies, one of plans, one of the planner's default."""
+    """Print a table of latencies, one of plans, and one of the default planner settings."""
     without, having = figures["without"]["cases"], figures["with"]["cases"]
     sides = [(case, without[case.name], having[case.name]) for case in CASES]
     print(
@@ -201,7 +201,7 @@ def _defaults(sides: list[tuple[Case, Figures, Figures]]) -> list[tuple[str, ...
 
 
 def print_operations(figures: Figures) -> None:
-    """The operations, and every claim about them."""
+    """Print the operations, and every claim about them."""
     without, having = figures["without"]["operations"], figures["with"]["operations"]
     rows = []
     for name, after in having.items():

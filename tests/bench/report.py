@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server to throw away, tables, verdicts and files of figures.
+"""Shared by the benchmarks: a temporary server, tables, verdicts and files of figures.
 
 `python -m tests.bench.report OLD NEW` compares two files of figures.
 """
@@ -13,21 +13,21 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
 def throwaway_server(
     *, durable: bool, settings: Mapping[str, str] | None = None
 ) -> Iterator[PostgresServer]:
-    """A running server whose data go with it."""
+    """Run a server whose data are deleted at the end."""
     base = Path(tempfile.mkdtemp(prefix="farehold-bench-"))
-    # The server's account must pass through.
+    # The account of the server must be able to enter the folder.
     base.chmod(0o711)
     server = PostgresServer(base / "data", durable=durable, settings=settings)
     try:
@@ -40,7 +40,7 @@ def throwaway_server(
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
-    """A Markdown table whose first `texts` columns are text and whose others are figures."""
+    """A Markdown table whose first `texts` columns are text and the others figures."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -55,32 +55,32 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 
 
 
 def verdict(held: bool) -> str:
-    """How a claim is marked."""
+    """The mark of a claim."""
     return "held" if held else "NOT held"
 
 
 def options(description: str) -> argparse.ArgumentParser:
-    """What every benchmark takes."""
+    """The options that every benchmark accepts."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     return parser
 
 
 def write_json(path: Path | None, figures: Mapping[str, Any]) -> None:
-    """Write the figures with the commit they were measured at, if a file is asked for."""
+    """Write the figures with the commit that was measured, if a file is given."""
     if path is not None:
         path.write_text(json.dumps({"commit": commit(), **figures}, indent=2) + "\n")
 
 
 def commit() -> str:
-    """The commit of the work tree, "+" for changes since."""
+    """The commit of the work tree, with "+" if it has changes."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty=+"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 
 
 def progress(text: str) -> None:
-    """Say what is being done, beside the figures."""
+    """Print progress, to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,8 @@
-"""What a sample costs in a sketch: microseconds in Sketch.add_many, by batches of 500 as they come.
+"""The cost of a sample in a sketch: microseconds in Sketch.add_many, in batches of 500 as they
+arrive.
 
-The distributions take turns, so that all of them find the same values in the cache of bucket
-numbers: those of all. The `ddsketch` package adds the same samples one by one.
+The distributions take turns, so that all find the same content in the cache of bucket numbers: the
+values of all. The `ddsketch` package adds the same samples one by one.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from statistics import median
+from typing import Final
 
 from ddsketch import DDSketch
 
 from metrics_service.measure.sketch import RELATIVE_ERROR, Sketch
 from tests.bench import report
 
-TARGET_US = 0.3
-BATCH = 500
-BATCHES = 400
-ROUNDS = 5
+TARGET_US: Final = 0.3
+BATCH: Final = 500
+BATCHES: Final = 400
+ROUNDS: Final = 5
 
-# Microseconds, as query timings are.
+# In microseconds, like query timings.
 DISTRIBUTIONS: dict[str, Callable[[random.Random], float]] = {
     "lognormal, median 1.1 ms": lambda dice: dice.lognormvariate(7, 0.8),
     "uniform to 50 ms": lambda dice: dice.uniform(1, 50_000),
@@ -42,7 +44,7 @@ def samples(name: str, batches: int) -> list[list[int]]:
 
 
 def measure(batches: int) -> dict[str, dict[str, float]]:
-    """Medians over the rounds, process microseconds a sample."""
+    """Medians over the rounds, in process microseconds per sample."""
     ours: dict[str, list[float]] = {name: [] for name in DISTRIBUTIONS}
     package: dict[str, list[float]] = {name: [] for name in DISTRIBUTIONS}
     drawn = {name: samples(name, batches) for name in DISTRIBUTIONS}

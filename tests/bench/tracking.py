@@ -1,10 +1,11 @@
-"""What timing a query costs: microseconds that each side adds to a query, beside plain asyncpg.
+"""The cost of timing a query: microseconds that each side adds to a query, compared with plain
+asyncpg.
 
-Every side runs the same query on a connection and in a process of its own; they take turns, block
-after block. What a side adds is in each round the median over the blocks of its difference to the
-plain side's block of the same turn, and then the median over the rounds: neither a noisy block nor
-a noisy round moves it. The verdict is by the processor time of the client, its background threads
-included: a round trip varies by more than what is measured.
+Every side runs the same query on its connection in its process; the sides take turns, block by
+block. The cost of a side in a round is the median over the blocks of its difference to the block of
+the plain side in the same turn, and then the median over the rounds, so that neither a noisy block
+nor a noisy round affects it. The verdict uses the processor time of the client, including its
+background threads: a round trip varies by more than the measured cost.
 """
 
 from __future__ import annotations
@@ -17,37 +18,37 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from servicekit import binaries
 from tests.bench import report, tracking_sides
 from tests.bench.tracking_sides import PER_TRANSACTION, TEXT, Subject
 
-ROUNDS = 5
-BLOCKS = 20
-QUERIES = 200
-TARGET_US = 8.0
-OF_OPENTELEMETRY = 1 / 5
-OF_SENTRY = 1 / 10
+ROUNDS: Final = 5
+BLOCKS: Final = 20
+QUERIES: Final = 200
+TARGET_US: Final = 8.0
+OF_OPENTELEMETRY: Final = 1 / 5
+OF_SENTRY: Final = 1 / 10
 
 Rounds = list[list[float]]
-"""Of each round its blocks, in order."""
+"""The blocks of each round, in order."""
 
-PLAIN = "asyncpg"
-PLAIN_POOL = "asyncpg pool"
-OURS = "ours, named query"
-OPENTELEMETRY = "OpenTelemetry"
-SENTRY = "Sentry"
+PLAIN: Final = "asyncpg"
+PLAIN_POOL: Final = "asyncpg pool"
+OURS: Final = "ours, named query"
+OPENTELEMETRY: Final = "OpenTelemetry"
+SENTRY: Final = "Sentry"
 
 
 class Side(NamedTuple):
-    """How a side is set up, and the side that it is compared with."""
+    """The set-up of a side, and the side that it is compared with."""
 
     make: Callable[[str], AbstractAsyncContextManager[Subject]]
     beside: str
 
 
-SIDES = {
+SIDES: Final = {
     PLAIN: Side(tracking_sides.plain, PLAIN),
     OURS: Side(tracking_sides.named, PLAIN),
     "ours, statement text": Side(tracking_sides.text, PLAIN),
@@ -75,7 +76,7 @@ class Child:
         self.about: str = self._answer()["about"]
 
     def run(self, queries: int) -> tuple[float, float]:
-        """Processor and wall seconds of that many queries."""
+        """Return the processor and wall seconds of that many queries."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{queries}\n")
         self._process.stdin.flush()
@@ -92,7 +93,7 @@ class Child:
 
 
 async def serve(name: str, dsn: str) -> None:
-    """Runs as many queries as each line of the input says, and answers with what they took."""
+    """Run as many queries as each line of the input requests, and print their times."""
     async with SIDES[name].make(dsn) as subject:
         print(json.dumps({"about": subject.about}), flush=True)
         for line in sys.stdin:
@@ -112,7 +113,7 @@ async def _run(subject: Subject, queries: int) -> None:
 
 
 def measure(children: dict[str, Child], rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds a query of each side: the medians over the rounds of those over the blocks."""
+    """Microseconds per query of each side: the medians over the rounds of those over the blocks."""
     for child in children.values():
         child.run(5 * QUERIES)
     process: dict[str, Rounds] = {name: [] for name in children}
@@ -145,7 +146,7 @@ def _added(side: Rounds, beside: Rounds) -> float:
 
 
 def main() -> int:
-    """Print the table, how the sides are set up, and which targets hold."""
+    """Print the table, the set-up of the sides, and which targets hold."""
     parser = report.options(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     asked = parser.parse_args()

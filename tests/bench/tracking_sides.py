@@ -1,5 +1,6 @@
-"""The sides between which the cost of timing a query is compared. Use each in a process of its own:
-the instrumentations change asyncpg itself.
+"""The sides between which the cost of timing a query is compared.
+
+Each must run in a separate process: the instrumentations change asyncpg itself.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -17,15 +18,15 @@ from metrics_service.client.queries.record import NamedQuery, QuerySink
 from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import TrackedPool, Tracker, connect
 
-TEXT = "SELECT $1::int"
-NAMED = NamedQuery(TEXT, model="bench", operation="one")
-PER_TRANSACTION = 100
-"""Queries in one span or transaction of the other instrumentations, as in one request."""
+TEXT: Final = "SELECT $1::int"
+NAMED: Final = NamedQuery(TEXT, model="bench", operation="one")
+PER_TRANSACTION: Final = 100
+"""Queries in one span or transaction of the other instrumentations, as in a request."""
 
 
 class Subject(NamedTuple):
-    """What runs one query with an argument, in what surroundings, how what it left is worked off,
-    and how it is set up, in words.
+    """Runs one query with an argument in some surroundings; knows how to process what it left
+    behind, and describes its set-up.
     """
 
     fetchval: Callable[..., Awaitable[Any]]
@@ -36,14 +37,14 @@ class Subject(NamedTuple):
 
 
 class Nothing:
-    """A sink that does nothing: what remains is the making of the record."""
+    """A sink that does nothing, so that only the creation of the record remains."""
 
     def record_query(self, *_: object) -> None:
-        """Take it and forget it."""
+        """Discard the record."""
 
 
 async def _no_reset(_: object) -> None:
-    """Instead of a round trip at each release."""
+    """Replaces the round trip at each release."""
 
 
 @asynccontextmanager
@@ -151,7 +152,7 @@ async def sentry(dsn: str) -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def _sinks() -> AsyncIterator[list[QuerySink]]:
-    """What booking_service hands its records to; batches are acknowledged as they are sealed."""
+    """The sinks of booking_service; batches are acknowledged when they are sealed."""
     emitter = Emitter("bench")
     await emitter.open(0, b"")
 
