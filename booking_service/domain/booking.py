@@ -28,8 +28,8 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
-LIVE = frozenset({State.HELD, State.PENDING_PAYMENT})
-TAKEN = frozenset({State.CONFIRMED, State.FULFILLED})
+LIVE: Final = frozenset({State.HELD, State.PENDING_PAYMENT})
+TAKEN: Final = frozenset({State.CONFIRMED, State.FULFILLED})
 
 
 class Transition(StrEnum):

@@ -24,7 +24,12 @@ from booking_service.domain.refusal import (
     invalid_transition,
     not_found,
 )
-from booking_service.domain.sale import make_room, refuse_if_not_on_sale, refuse_wrong_price
+from booking_service.domain.sale import (
+    agreed_terms,
+    make_room,
+    refuse_if_not_on_sale,
+    refuse_wrong_price,
+)
 from booking_service.domain.transitions import complete_form, expire
 from booking_service.domain.world import Changes, Decision, Draft
 
@@ -62,11 +67,7 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     if refusal is not None:
         # No changes, not even to lapsed holds: a refused start is decided again on a retry.
         return Decision(refusal, Changes())
-    quote = command.quote
-    policy = package.cancellation_policy
-    if quote is not None and quote.cancellation_policy is not None:
-        policy = quote.cancellation_policy
-    price_minor = quote.price.minor if quote is not None else list_price_minor
+    price_minor, policy = agreed_terms(command.quote, list_price_minor, package.cancellation_policy)
     booking = Booking(
         id=command.booking_id,
         package_id=package.id,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 # The codes of ISO 4217 by the number of digits after the decimal point.
-_CODES = {
+_CODES: Final = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     2: """
         AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
@@ -19,7 +20,7 @@ _CODES = {
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }
-_EXPONENTS = {code: digits for digits, codes in _CODES.items() for code in codes.split()}
+_EXPONENTS: Final = {code: digits for digits, codes in _CODES.items() for code in codes.split()}
 
 
 @dataclass(frozen=True, slots=True)

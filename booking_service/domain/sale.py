@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from booking_service.domain.commands import Quote
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, PackageStatus, Pricing
+from booking_service.domain.policy import CancellationPolicy
 from booking_service.domain.refusal import Reason, Refusal, currency_mismatch
 from booking_service.domain.transitions import expire
 from booking_service.domain.world import Draft
@@ -68,6 +69,17 @@ def refuse_wrong_price(package: Package, quote: Quote | None, price_minor: int) 
         f"the price is {price_minor} {package.currency} in minor units",
         {"price_minor": str(price_minor), "currency": package.currency},
     )
+
+
+def agreed_terms(
+    quote: Quote | None, list_price_minor: int, policy: CancellationPolicy
+) -> tuple[int, CancellationPolicy]:
+    """Return the price and the policy of a stay: those of the quote, else the given ones."""
+    if quote is None:
+        return list_price_minor, policy
+    if quote.cancellation_policy is not None:
+        policy = quote.cancellation_policy
+    return quote.price.minor, policy
 
 
 def make_room(

@@ -18,7 +18,12 @@ from booking_service.domain.refusal import (
     invalid_transition,
     not_found,
 )
-from booking_service.domain.sale import make_room, refuse_if_not_on_sale, refuse_wrong_price
+from booking_service.domain.sale import (
+    agreed_terms,
+    make_room,
+    refuse_if_not_on_sale,
+    refuse_wrong_price,
+)
 from booking_service.domain.world import Changes, Decision, Draft
 
 
@@ -87,11 +92,7 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
     )
     if refusal is not None:
         return draft.decided(refusal)
-    quote = command.quote
-    price_minor = quote.price.minor if quote is not None else list_price_minor
-    policy = booking.cancellation_policy
-    if quote is not None and quote.cancellation_policy is not None:
-        policy = quote.cancellation_policy
+    price_minor, policy = agreed_terms(command.quote, list_price_minor, booking.cancellation_policy)
     paid_minor = booking.paid_minor
     moved = replace(
         booking,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from booking_service.domain.booking import Booking, State, Transition
 from booking_service.domain.world import Draft
 
-HOLD_EXPIRED = "HOLD_EXPIRED"
+HOLD_EXPIRED: Final = "HOLD_EXPIRED"
 
 
 def complete_form(draft: Draft, booking: Booking) -> Booking:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Final
 from uuid import UUID
 
 from booking_service.domain.booking import (
@@ -32,7 +33,7 @@ from booking_service.domain.profile import UserProfile
 from booking_service.domain.refusal import Refusal
 from booking_service.domain.review import Review
 
-NO_DAY = Day()
+NO_DAY: Final = Day()
 
 
 @dataclass(slots=True)

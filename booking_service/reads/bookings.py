@@ -18,8 +18,8 @@ from booking_service.storage.sql import QueryGroup
 
 _BOOKINGS: Final = QueryGroup("bookings")
 
-_FIRST_DAY = date(1, 1, 1)
-_LAST_DAY = date(9999, 12, 31)
+_FIRST_DAY: Final = date(1, 1, 1)
+_LAST_DAY: Final = date(9999, 12, 31)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from booking_service.storage.sql import QueryGroup
 
 _PACKAGES: Final = QueryGroup("packages")
 
-_ALL_ZERO = UUID(int=0)
-_LEAST_SORT_KEY = -(2**63)
+_ALL_ZERO: Final = UUID(int=0)
+_LEAST_SORT_KEY: Final = -(2**63)
 
 
 class PackageOrder(StrEnum):
