@@ -163,7 +163,7 @@ class MetricsServer:
         return LogHealth(
             writable=writable,
             lag=max(0, self.event_log.last_position - self.engine.position),
-            message="" if writable else "its database is away, or another process writes to it",
+            message="" if writable else "its database is down, or another process writes to it",
         )
 
     async def _tick(self) -> None:

@@ -1,6 +1,4 @@
-"""What a tracking stream at the server's end stands on: the log, the fold and health behind it, and
-the terms that every stream keeps to.
-"""
+"""What a tracking stream at the server's end needs: the log, the fold, health and the terms."""
 
 from __future__ import annotations
 

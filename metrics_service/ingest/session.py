@@ -180,7 +180,7 @@ class Session:
             self._health.on_goodbye(self._instance)
             self._instance = ""
 
-    # What the log answers.
+    # Answers of the log.
 
     def _await(
         self, answer: asyncio.Future[T], handle: Callable[[asyncio.Future[T]], None]

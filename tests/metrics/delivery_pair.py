@@ -1,11 +1,10 @@
-"""The two ends of the tracking stream for tests: a sink on real PostgreSQL and loopback gRPC, a raw
-client that speaks frames, a source with given batches, and a state that remembers what was folded.
+"""The two ends of the tracking stream for tests: a sink on real PostgreSQL and loopback gRPC, a
+source of given batches, and a state that remembers what was folded.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -24,7 +23,6 @@ from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
 
 BOUND_S = 20.0
-FIRST_HEARTBEAT_S = 0.1
 FACTS = tracking_pb2.LANE_FACTS
 TELEMETRY = tracking_pb2.LANE_TELEMETRY
 
@@ -94,24 +92,24 @@ class RememberingState:
 
 
 class HealthRecorder:
-    """Remembers what the ingest tells the health registry."""
+    """Remembers the calls of the ingest to the health registry."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, ...]] = []
+        self.calls: list[tuple[str, ...]] = []
         self.signals: list[tracking_pb2.Signals] = []
 
     def on_hello(self, instance: str, service: str) -> None:
-        self.told.append(("hello", instance, service))
+        self.calls.append(("hello", instance, service))
 
     def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
-        self.told.append(("heartbeat", instance, service))
+        self.calls.append(("heartbeat", instance, service))
         self.signals.append(signals)
 
     def on_goodbye(self, instance: str) -> None:
-        self.told.append(("goodbye", instance))
+        self.calls.append(("goodbye", instance))
 
     def on_closed(self, instance: str) -> None:
-        self.told.append(("closed", instance))
+        self.calls.append(("closed", instance))
 
 
 class Sink:
@@ -190,119 +188,8 @@ async def running(sink: Sink) -> AsyncIterator[Sink]:
         await sink.stop()
 
 
-class RawClient:
-    """Speaks single frames, so that a test can break every rule.
-
-    From its first Hello it sends heartbeats without signals beside them: the server and a test take
-    what time they need.
-    """
-
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            target, options=[("grpc.use_local_subchannel_pool", 1)]
-        )
-        self._call: Any = tracking_pb2_grpc.TrackingServiceStub(self._channel).Stream()
-        self._writing = asyncio.Lock()
-        self._silent = False
-        self._heartbeat_s = FIRST_HEARTBEAT_S
-        self._beating: asyncio.Task[None] | None = None
-
-    async def send(self, **frame: Any) -> None:
-        async with self._writing:
-            await self._call.write(tracking_pb2.ClientFrame(**frame))
-
-    def fall_silent(self) -> None:
-        """Send no more heartbeats."""
-        self._silent = True
-
-    async def hello(
-        self,
-        producer_id: str,
-        epoch: int = 1,
-        *,
-        lane: tracking_pb2.Lane.ValueType = FACTS,
-        **fields: Any,
-    ) -> None:
-        hello = {"schema": 1, "service": "test", "instance": "i-1", **fields}
-        await self.send(
-            hello=tracking_pb2.Hello(lane=lane, producer_id=producer_id, epoch=epoch, **hello)
-        )
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beat())
-
-    async def welcome(
-        self,
-        producer_id: str,
-        epoch: int = 1,
-        *,
-        lane: tracking_pb2.Lane.ValueType = FACTS,
-        **fields: Any,
-    ) -> tracking_pb2.Welcome:
-        await self.hello(producer_id, epoch, lane=lane, **fields)
-        welcome = (await self.expect("welcome")).welcome
-        self._heartbeat_s = welcome.heartbeat_ms / 1000
-        return welcome
-
-    async def batch(
-        self, seq: int, payload: bytes, *, lane: tracking_pb2.Lane.ValueType = FACTS, count: int = 1
-    ) -> None:
-        await self.send(batch=tracking_pb2.Batch(lane=lane, seq=seq, count=count, payload=payload))
-
-    async def read(self) -> Any:
-        """The next frame, or grpc.aio.EOF."""
-        async with asyncio.timeout(BOUND_S):
-            return await self._call.read()
-
-    async def expect(self, kind: str) -> tracking_pb2.ServerFrame:
-        """The next frame of a kind; others are passed over."""
-        while True:
-            frame = await self.read()
-            assert frame is not grpc.aio.EOF, f"the stream ended before a {kind}"
-            assert isinstance(frame, tracking_pb2.ServerFrame)
-            if frame.WhichOneof("frame") == kind:
-                return frame
-
-    async def acked(self, seq: int, *, applied: bool = False) -> tracking_pb2.Ack:
-        """The first ack that covers a batch."""
-        while True:
-            ack = (await self.expect("ack")).ack
-            if (ack.applied_seq if applied else ack.durable_seq) >= seq:
-                return ack
-
-    async def ended(self) -> None:
-        """Wait for the server to end the stream."""
-        while await self.read() is not grpc.aio.EOF:
-            pass
-
-    async def half_close(self) -> None:
-        self.fall_silent()
-        await self._call.done_writing()
-
-    async def _beat(self) -> None:
-        with contextlib.suppress(grpc.aio.BaseError, asyncio.InvalidStateError):
-            while not self._silent:
-                await self.send(heartbeat=tracking_pb2.ClientHeartbeat())
-                await asyncio.sleep(self._heartbeat_s)
-
-    async def close(self) -> None:
-        if self._beating is not None:
-            self._beating.cancel()
-            await asyncio.gather(self._beating, return_exceptions=True)
-        self._call.cancel()
-        await self._channel.close()
-
-
-@asynccontextmanager
-async def raw_client(target: str) -> AsyncIterator[RawClient]:
-    client = RawClient(target)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
 class ListSource:
-    """A producer whose batches are given; it keeps them all, so that every resume point works."""
+    """A producer of given batches; it keeps them all, so that every resume point works."""
 
     def __init__(self, producer_id: str = "relay", epoch: int = 1) -> None:
         self.lane: tracking_pb2.Lane.ValueType = FACTS

@@ -1,5 +1,5 @@
-"""A database server that a test may kill and start again, held by a process of its own: to start
-one means to fork, which a process with gRPC's threads in it does not survive.
+"""A database server that a test may kill and start again. A separate process holds it: to start it
+is to fork, which a process with gRPC's threads does not survive.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def own_postgres() -> Iterator[OwnPostgres]:
 
 
 def hold() -> None:
-    """Do as standard input says, until it ends."""
+    """Carry out the commands of standard input until it ends."""
     from servicekit import binaries
     from servicekit.devstack import PostgresServer
 

@@ -44,14 +44,14 @@ class Service:
         self._serving: Any = health_pb2_grpc.HealthStub(self.channel)
 
     async def serving(self, name: str) -> bool:
-        """What grpc.health.v1 says of a service."""
+        """Whether grpc.health.v1 reports a service as serving."""
         answer = await self._serving.Check(health_pb2.HealthCheckRequest(service=name))
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 @contextlib.asynccontextmanager
 async def running(dsn: str, **variables: str) -> AsyncIterator[Service]:
-    """A service on the database at dsn, without dwell unless told."""
+    """A service on the database at dsn, without dwell unless a variable sets it."""
     environ = {
         "METRICS_DATABASE_URL": dsn,
         "METRICS_PORT": "0",
@@ -121,7 +121,7 @@ class Facts:
 
 
 class Producer:
-    """A booking_service as far as metrics_service sees it."""
+    """A booking_service as metrics_service sees it."""
 
     def __init__(self, service: Service, instance: str = "booking-1") -> None:
         self.facts = Facts()
@@ -142,8 +142,8 @@ class Producer:
     async def __aexit__(self, *_: object) -> None:
         await self.stream.stop(BOUND_S)
 
-    def says(self, result: Probe.Result.ValueType) -> None:
-        """The probe's result from now on, and at once."""
+    def report(self, result: Probe.Result.ValueType) -> None:
+        """Report a probe's result now and from now on."""
         self.signals = Signals(probe=Probe(result=result))
         self.stream.beat()
 

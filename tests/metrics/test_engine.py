@@ -19,11 +19,11 @@ from tests.metrics.delivery_pair import (
     RememberingState,
     Sink,
     events,
-    raw_client,
     remember,
     running,
     until,
 )
+from tests.metrics.raw_client import raw_client
 
 
 async def fill(log: EventLog, *names: str, start: int = 1) -> None:
@@ -56,7 +56,7 @@ async def test_records_appended_and_never_folded_are_folded_after_a_crash(
         assert sink.state.payloads("relay") == [events("a"), events("b")]
 
 
-async def test_what_was_folded_after_the_checkpoint_is_folded_again_once(
+async def test_records_after_the_checkpoint_are_folded_again_once(
     metrics_dsn: str,
 ) -> None:
     first = Sink(metrics_dsn, checkpoint_interval_s=3_600)
@@ -151,7 +151,9 @@ async def test_checkpoints_come_by_number_of_events_and_by_time(metrics_dsn: str
     await side.close()
 
 
-async def test_an_old_worker_that_writes_a_checkpoint_fails_for_good(metrics_dsn: str) -> None:
+async def test_an_outdated_process_that_writes_a_checkpoint_fails_for_good(
+    metrics_dsn: str,
+) -> None:
     sink = Sink(metrics_dsn, checkpoint_interval_s=0.05, tick_s=0.05)
     await sink.start()
     try:
@@ -177,7 +179,7 @@ async def test_records_that_do_not_fit_in_memory_are_read_from_the_log(
         assert positions == list(range(1, len(positions) + 1))
 
 
-async def test_records_handed_over_twice_are_folded_once(metrics_dsn: str) -> None:
+async def test_records_received_twice_are_folded_once(metrics_dsn: str) -> None:
     async with running(Sink(metrics_dsn)) as sink:
         await fill(sink.log, "a", "b")
         await until(lambda: len(sink.state.batches) == 2)
@@ -200,7 +202,7 @@ async def test_listeners_are_called_once_records_are_folded(metrics_dsn: str) ->
         assert positions[0] > seen
 
 
-async def test_a_state_that_fails_stops_the_engine_and_says_so(
+async def test_a_state_that_fails_stops_the_engine_and_is_its_failure(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

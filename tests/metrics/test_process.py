@@ -179,7 +179,7 @@ async def test_a_port_in_use_is_one_line(metrics_dsn: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "names", "says"),
+    ("variables", "names", "text"),
     [
         ({}, "METRICS_DATABASE_URL", "postgresql://"),
         ({"METRICS_DATABASE_URL": "mysql://me:secret@x/y"}, "mysql://***@x/y", "postgresql://"),
@@ -191,7 +191,7 @@ async def test_a_port_in_use_is_one_line(metrics_dsn: str) -> None:
     ],
 )
 def test_a_settings_mistake_is_one_line_with_what_is_allowed(
-    variables: dict[str, str], names: str, says: str
+    variables: dict[str, str], names: str, text: str
 ) -> None:
     if variables:
         variables = {"METRICS_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x", **variables}
@@ -199,7 +199,7 @@ def test_a_settings_mistake_is_one_line_with_what_is_allowed(
         MetricsSettings.load(variables)
     line = one_line(str(raised.value))
     assert names in line
-    assert says in line
+    assert text in line
     assert "secret" not in line
 
 
@@ -210,13 +210,13 @@ async def test_a_settings_mistake_stops_the_process_before_anything_starts(comma
     assert one_line(end.err) == "METRICS_PROT is not a setting; did you mean METRICS_PORT?"
 
 
-async def test_good_settings_are_said_to_be_good() -> None:
+async def test_good_settings_are_reported_as_good() -> None:
     end = await ended("check-config", METRICS_DATABASE_URL="postgresql://me@127.0.0.1:1/x")
     assert (end.status, end.err) == (0, "")
     assert "50052" in end.out
 
 
-async def test_a_database_that_is_not_there_is_one_line() -> None:
+async def test_an_unreachable_database_is_one_line() -> None:
     end = await ended(
         "serve",
         METRICS_DATABASE_URL=f"postgresql://me:secret@127.0.0.1:{free_port()}/metrics",
@@ -243,7 +243,7 @@ async def test_a_database_without_tables_is_one_line(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["health", "watch"])
-async def test_a_service_that_is_not_there_is_one_line(command: str) -> None:
+async def test_an_unreachable_service_is_one_line(command: str) -> None:
     port = str(free_port())
     end = await ended(command, "--port", port)
     assert end.status == 1

@@ -78,7 +78,7 @@ def test_a_message_holds_nothing_but_the_verdict(endpoint: Endpoint) -> None:
     assert not {"exception", "stacktrace", "threads", "user", "request", "modules"} & set(event)
 
 
-def test_a_stuck_receiver_costs_its_callers_nothing_and_a_bounded_queue(
+def test_a_stuck_receiver_never_blocks_callers_and_its_queue_is_bounded(
     endpoint: Endpoint,
 ) -> None:
     endpoint.release.clear()
@@ -94,7 +94,7 @@ def test_a_stuck_receiver_costs_its_callers_nothing_and_a_bounded_queue(
     assert 1 <= endpoint.events.qsize() <= 101
 
 
-def test_an_unreachable_receiver_is_no_failure() -> None:
+def test_an_unreachable_receiver_fails_nothing() -> None:
     notifier = SentryNotifier("http://key@127.0.0.1:1/1")
     DatabaseAlert(notifier).observe(verdict(DatabaseHealth.UNHEALTHY))
     notifier.close(2.0)

@@ -92,7 +92,7 @@ def test_reads_and_writes_of_every_kind_are_reported(watch: Watch) -> None:
     ]
 
 
-def test_a_notice_says_what_how_long_the_limit_and_a_trace(watch: Watch) -> None:
+def test_a_notice_names_the_operation_the_time_the_limit_and_a_trace(watch: Watch) -> None:
     event = watch.log.queries([900 * MS, 1_234 * MS, 1_111 * MS], fingerprint=2)
     event.query_timings.traces.add(index=1, trace_id=bytes(range(16)))
     watch.log.append(event)
@@ -224,7 +224,7 @@ def test_an_operation_that_became_slower_is_reported_once_and_so_is_its_end(watc
     ("day_ms", "now_ms", "reported"),
     [(20, 68, 0), (20, 72, 1), (100, 195, 0), (100, 206, 1), (1, 45, 0)],
 )
-def test_it_takes_both_twice_as_slow_and_fifty_ms_slower(
+def test_a_regression_is_both_twice_as_slow_and_fifty_ms_slower(
     watch: Watch, day_ms: int, now_ms: int, reported: int
 ) -> None:
     a_day(watch, day_ms * MS)

@@ -70,7 +70,7 @@ def test_every_figure_is_readable(response: StreamMetricsResponse, width: int) -
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_what_is_absent_is_no_number() -> None:
+def test_an_absent_value_is_not_shown_as_a_number() -> None:
     text = shown(StreamMetricsResponse(), 100)
     assert "unknown" in text
     assert "nan" not in text.lower()
@@ -78,7 +78,7 @@ def test_what_is_absent_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_slowest_query_is_one_line_with_who_holds_it_up(
+def test_the_slowest_query_is_one_line_with_its_blocker(
     response: StreamMetricsResponse, width: int
 ) -> None:
     slow = SlowQuery(running=True)

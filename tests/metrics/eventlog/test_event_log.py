@@ -50,7 +50,7 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[EventLog]:
         await log.stop()
 
 
-async def speak(log: EventLog, name: str = "relay", epoch: int = 1) -> Any:
+async def attach(log: EventLog, name: str = "relay", epoch: int = 1) -> Any:
     """Open a producer; returns append(seq, payload)."""
     key = ProducerKey(FACTS, name)
     point = await log.open_producer(key, epoch=epoch, instance="i", service="test", backfill=False)
@@ -74,7 +74,7 @@ async def test_positions_are_dense_over_all_producers_and_one_commit_takes_many(
     commits: list[int] = []
     async with opened(metrics_dsn) as log:
         log.subscribe(lambda records: commits.append(len(records)))
-        one, two = await speak(log, "one"), await speak(log, "two")
+        one, two = await attach(log, "one"), await attach(log, "two")
         commits.clear()
         answers = await asyncio.gather(
             *(append(seq) for seq in range(1, 51) for append in (one, two))
@@ -85,11 +85,11 @@ async def test_positions_are_dense_over_all_producers_and_one_commit_takes_many(
     assert commits == [100]
 
 
-async def test_what_is_handed_out_is_what_is_read_back(metrics_dsn: str) -> None:
+async def test_subscribers_get_the_records_that_are_read_back(metrics_dsn: str) -> None:
     handed: list[LogRecord] = []
     async with opened(metrics_dsn, tick_s=0.05) as log:
         log.subscribe(handed.extend)
-        append = await speak(log)
+        append = await attach(log)
         await asyncio.gather(*(append(seq, bytes([seq])) for seq in range(1, 10)))
         await until(lambda: any(record.kind == "tick" for record in handed))
         stored = await everything(log)
@@ -100,7 +100,7 @@ async def test_what_is_handed_out_is_what_is_read_back(metrics_dsn: str) -> None
 async def test_received_at_never_goes_back_when_the_clock_does(metrics_dsn: str) -> None:
     clock = Clock()
     async with opened(metrics_dsn, now_us=clock) as log:
-        append = await speak(log)
+        append = await attach(log)
         await append(1)
         clock.us -= 5 * DAY_US
         await append(2)
@@ -108,64 +108,64 @@ async def test_received_at_never_goes_back_when_the_clock_does(metrics_dsn: str)
         await append(3)
     clock.us = NOON_US - DAY_US
     async with opened(metrics_dsn, now_us=clock) as log:
-        append = await speak(log)
+        append = await attach(log)
         await append(4)
         times = [record.received_at_us - NOON_US for record in await everything(log)]
     assert times == [0, 0, 1, 1]
 
 
-async def test_a_clock_that_jumps_over_the_days_made_ahead_finds_a_partition(
+async def test_a_clock_that_jumps_past_the_created_days_finds_a_partition(
     metrics_dsn: str,
 ) -> None:
     clock = Clock()
     async with opened(metrics_dsn, now_us=clock) as log:
-        append = await speak(log)
+        append = await attach(log)
         await append(1)
         clock.us += 400 * DAY_US
         assert (await append(2)).position == 2
 
 
-async def test_every_refusal_says_why_and_stores_nothing(metrics_dsn: str) -> None:
+async def test_every_refusal_gives_its_reason_and_stores_nothing(metrics_dsn: str) -> None:
     async with opened(metrics_dsn) as log:
-        append = await speak(log)
+        append = await attach(log)
         with pytest.raises(GapError) as gap:
             await append(2)
         assert gap.value.next_seq == 1
         assert (await append(1)).position == 1
         again = await append(1)
         assert (again.position, again.durable_seq) == (None, 1)
-        newer = await speak(log, epoch=2)
+        newer = await attach(log, epoch=2)
         with pytest.raises(FencedError):
             await append(2)
         with pytest.raises(FencedError):
-            await speak(log, epoch=1)
+            await attach(log, epoch=1)
         assert (await newer(2)).position == 2
         assert [record.epoch for record in await everything(log)] == [1, 2]
 
 
-async def test_a_newer_stream_of_the_same_epoch_silences_the_older(metrics_dsn: str) -> None:
+async def test_a_newer_stream_of_the_same_epoch_fences_the_older(metrics_dsn: str) -> None:
     async with opened(metrics_dsn) as log:
-        older, newer = await speak(log), await speak(log)
+        older, newer = await attach(log), await attach(log)
         with pytest.raises(FencedError):
             await older(1)
         assert (await newer(1)).position == 1
 
 
-async def test_a_second_process_stands_by_and_goes_on_when_the_first_is_gone(
+async def test_a_second_process_waits_and_takes_over_when_the_first_has_ended(
     metrics_dsn: str,
 ) -> None:
     second = EventLog(metrics_dsn, tick_s=3_600)
     try:
         async with opened(metrics_dsn) as first:
-            append = await speak(first)
+            append = await attach(first)
             await append(1)
             await second.start()
             await asyncio.wait({asyncio.ensure_future(second.wait_leading())}, timeout=0.8)
             assert not second.leading
             with pytest.raises(LogUnavailableError):
-                await speak(second)
+                await attach(second)
         await until(lambda: second.leading)
-        append = await speak(second)
+        append = await attach(second)
         assert (await append(2)).position == 2
     finally:
         await second.stop()
@@ -197,7 +197,7 @@ async def test_a_writer_that_lost_its_connection_is_refused_by_the_epoch_of_the_
     metrics_dsn: str,
 ) -> None:
     async with opened(metrics_dsn) as log:
-        append = await speak(log)
+        append = await attach(log)
         await append(1)
         other = await asyncpg.connect(metrics_dsn)
         await other.execute("UPDATE event_log_head SET writer_epoch = writer_epoch + 1")
@@ -210,7 +210,7 @@ async def test_a_writer_that_lost_its_connection_is_refused_by_the_epoch_of_the_
 
 async def test_a_request_is_never_left_without_an_answer(metrics_dsn: str) -> None:
     async with opened(metrics_dsn) as log:
-        append = await speak(log)
+        append = await attach(log)
         waiting = [append(seq) for seq in range(1, 200)]
         await log.stop()
         done = await asyncio.gather(*waiting, return_exceptions=True)
@@ -222,7 +222,7 @@ async def test_a_request_is_never_left_without_an_answer(metrics_dsn: str) -> No
         assert len(await everything(log)) == len(answered)
 
 
-async def test_a_checkpoint_is_kept_apart_by_rows_and_refused_to_an_old_worker(
+async def test_a_checkpoint_is_changed_by_rows_and_refused_to_an_outdated_process(
     metrics_dsn: str,
 ) -> None:
     async with opened(metrics_dsn) as log:
@@ -257,7 +257,7 @@ async def test_a_checkpoint_is_refused_once_another_process_is_the_writer(
             await log.save_checkpoint(1, 1, [("a", 1, b"x")], [], replace=True)
 
 
-async def test_days_are_made_ahead_and_dropped_after_retention_but_not_before_two_checkpoints(
+async def test_days_are_created_ahead_and_dropped_after_retention_but_not_before_two_checkpoints(
     metrics_dsn: str,
 ) -> None:
     clock = Clock()
@@ -268,7 +268,7 @@ async def test_days_are_made_ahead_and_dropped_after_retention_but_not_before_tw
 
     for day in range(3):
         async with opened(metrics_dsn, now_us=clock) as log:
-            append = await speak(log)
+            append = await attach(log)
             await append(day + 1)
             clock.us += DAY_US
     await until(lambda: True)
@@ -297,7 +297,7 @@ async def test_a_page_is_bounded_in_bytes_and_never_empty_before_the_end(
 ) -> None:
     monkeypatch.setattr("metrics_service.eventlog.event_log.PAGE_BYTES", 1_000)
     async with opened(metrics_dsn) as log:
-        append = await speak(log)
+        append = await attach(log)
         for seq, size in enumerate((10, 5_000, 400, 400, 400), start=1):
             await append(seq, bytes(size))
         assert [record.position for record in await log.read(0)] == [1, 2]
@@ -306,7 +306,7 @@ async def test_a_page_is_bounded_in_bytes_and_never_empty_before_the_end(
         assert await log.read(5) == []
 
 
-async def test_a_log_that_cannot_be_used_says_so_in_one_line(
+async def test_a_log_that_cannot_be_used_is_reported_in_one_line(
     metrics_dsn: str, empty_dsn: str
 ) -> None:
     with pytest.raises(LogNotReadyError, match="is not migrated: run `make migrate`"):

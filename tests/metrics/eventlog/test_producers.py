@@ -272,7 +272,7 @@ async def test_a_plan_that_was_not_committed_leaves_the_producers_as_they_were(
     )
 
 
-async def test_producers_read_anew_keep_their_streams_and_give_others_time(
+async def test_reloaded_producers_keep_their_streams_and_others_get_time_to_reconnect(
     producers: Producers,
 ) -> None:
     token = opened(producers)

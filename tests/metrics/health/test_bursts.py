@@ -212,7 +212,7 @@ def test_a_probe_that_hangs_turns_verdict_and_services_after_five_seconds() -> N
     assert not process.serving.get(DATABASE), "good for a moment is not good"
 
 
-def test_a_process_that_stood_still_does_not_blame_its_probe() -> None:
+def test_a_paused_process_does_not_blame_its_probe() -> None:
     process = Process()
     process.probed()
     process.own.check_age()
@@ -224,7 +224,7 @@ def test_a_process_that_stood_still_does_not_blame_its_probe() -> None:
     assert not process.serving.get(DATABASE)
 
 
-def test_a_stop_that_a_probe_ended_excuses_no_later_one() -> None:
+def test_a_pause_that_a_probe_ended_excuses_no_later_one() -> None:
     process = Process()
     process.probed()
     process.own.check_age()

@@ -1,4 +1,4 @@
-"""Database health over every door, from heartbeats of a real stream and from the service's log."""
+"""Database health over every interface, from heartbeats of a real stream and the service's log."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def endpoint() -> Iterator[Endpoint]:
         yield state
 
 
-async def test_before_anything_reports_the_process_serves_and_the_database_is_unknown(
+async def test_before_any_report_the_process_serves_and_the_database_is_unknown(
     metrics_dsn: str,
 ) -> None:
     async with running(metrics_dsn) as service:
@@ -88,7 +88,7 @@ async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
         assert await service.serving("database")
         assert await http_status(service) == 200
 
-        producer.says(Probe.UNREACHABLE)
+        producer.report(Probe.UNREACHABLE)
         health = await turned(service, DatabaseHealth.UNHEALTHY)
         assert [(each.criterion, each.instance) for each in health.reasons] == [
             ("probe", "booking-1")
@@ -101,7 +101,7 @@ async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
         assert event["level"] == "error"
         assert "booking-1: the database does not answer" in event["message"]
 
-        producer.says(Probe.REACHABLE)
+        producer.report(Probe.REACHABLE)
         await turned(service, DatabaseHealth.HEALTHY)
         assert await service.serving("database")
         assert (await asyncio.to_thread(endpoint.next))["level"] == "info"
@@ -132,7 +132,7 @@ async def test_what_monitoring_costs_a_producer_is_shown_over_rpc_and_http(
         assert instance["monitor"]["looks_skipped"] == 0
 
 
-async def test_a_producer_that_falls_silent_is_stale_and_one_that_leaves_is_forgotten(
+async def test_a_silent_producer_is_stale_and_one_that_leaves_is_forgotten(
     metrics_dsn: str,
 ) -> None:
     async with running(metrics_dsn) as service:
@@ -168,7 +168,7 @@ async def test_a_producer_that_falls_silent_is_stale_and_one_that_leaves_is_forg
         assert (await turned(service, DatabaseHealth.STALE)).instances[0].probe == "reachable"
 
 
-async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() -> None:
+async def test_losing_the_services_own_database_shows_and_recovers_by_itself() -> None:
     with own_postgres() as postgres:
         async with (
             running(postgres.dsn) as service,
@@ -188,8 +188,8 @@ async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() 
             assert await service.serving("")
             assert await http_status(service) == 503
 
-            # Heartbeats are heard and reads are answered all the while.
-            producer.says(Probe.UNREACHABLE)
+            # Heartbeats are received and reads are answered meanwhile.
+            producer.report(Probe.UNREACHABLE)
             await until(
                 lambda: (
                     "probe" in {each.criterion for each in service.server.health.verdict().reasons}
@@ -201,7 +201,7 @@ async def test_the_services_own_database_stopped_shows_and_recovers_by_itself() 
             producer.book(3)
 
             await asyncio.to_thread(postgres.start)
-            producer.says(Probe.REACHABLE)
+            producer.report(Probe.REACHABLE)
             health = await turned(service, DatabaseHealth.HEALTHY)
             assert health.log.writable
             assert await service.serving("database")

@@ -25,7 +25,7 @@ def test_nothing_reported_is_unknown(world: World) -> None:
     assert not health.instances
 
 
-def test_a_hello_alone_says_nothing_of_the_database(world: World) -> None:
+def test_a_hello_alone_leaves_the_database_unknown(world: World) -> None:
     world.registry.on_hello("booking-1", "booking_service")
     health = world.registry.verdict()
     assert health.status == UNKNOWN

@@ -1,4 +1,4 @@
-"""The stream through a bad network and with bad content: once, in order, and it goes on."""
+"""The stream through a bad network and with bad content: each batch once, in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.metrics.delivery_pair import (
     ListSource,
     Sink,
     events,
-    raw_client,
     remember,
     running,
     streaming,
     until,
 )
 from tests.metrics.delivery_proxy import Proxy
+from tests.metrics.raw_client import raw_client
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def payloads(number: int) -> list[bytes]:
     return [events(f"f{index}", *["filler"] * 50) for index in range(number)]
 
 
-async def test_a_peer_that_freezes_is_left_by_both_and_found_again(sink: Sink) -> None:
+async def test_a_frozen_peer_is_disconnected_by_both_ends_and_reconnected(sink: Sink) -> None:
     facts = ListSource()
     async with Proxy(sink.port) as proxy, streaming(proxy.target, facts) as client:
         facts.put(events("a"))
@@ -47,14 +47,14 @@ async def test_a_peer_that_freezes_is_left_by_both_and_found_again(sink: Sink) -
     assert sink.state.payloads("relay") == [events("a"), events("b")]
 
 
-async def test_a_process_that_stood_still_leaves_nobody(sink: Sink) -> None:
+async def test_a_paused_process_ends_no_stream(sink: Sink) -> None:
     facts = ListSource()
     async with streaming(sink.target, facts):
         for number in range(1, 4):
             facts.put(events(str(number)))
             await until(lambda: facts.acked_seq == len(facts.batches))
             if number < 3:
-                # Both ends, for twice as long as either waits to hear of the other.
+                # Both ends, for twice as long as either waits for the other.
                 time.sleep(1.2)  # noqa: ASYNC251
     assert len(facts.opened) == 1
 
@@ -72,7 +72,7 @@ async def test_connections_cut_within_batches_lose_and_repeat_nothing(sink: Sink
     assert sink.state.payloads("relay") == sent
 
 
-async def test_single_bytes_make_no_difference(sink: Sink) -> None:
+async def test_bytes_that_arrive_one_by_one_make_no_difference(sink: Sink) -> None:
     facts, sent = ListSource(), payloads(5)
     async with Proxy(sink.port) as proxy:
         proxy.slice_of = lambda: 1
@@ -83,7 +83,7 @@ async def test_single_bytes_make_no_difference(sink: Sink) -> None:
     assert sink.state.payloads("relay") == sent
 
 
-async def test_a_poison_batch_takes_its_number_is_quarantined_and_the_stream_goes_on(
+async def test_a_poison_batch_is_quarantined_under_its_number_and_the_stream_continues(
     metrics_dsn: str,
 ) -> None:
     async with running(Sink(metrics_dsn)) as sink:

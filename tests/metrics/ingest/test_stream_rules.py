@@ -1,4 +1,4 @@
-"""The sink's end of the stream protocol, rule by rule, spoken to in single frames."""
+"""The server's end of the stream protocol, rule by rule, tested with single frames."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from protos.tracking.v1 import tracking_pb2
-from tests.metrics.delivery_pair import (
-    BOUND_S,
-    TELEMETRY,
-    Sink,
-    events,
-    raw_client,
-    remember,
-    running,
-    until,
-)
+from tests.metrics.delivery_pair import BOUND_S, TELEMETRY, Sink, events, remember, running, until
+from tests.metrics.raw_client import raw_client
 
 
 @pytest.fixture
@@ -42,7 +34,7 @@ async def test_a_new_producer_is_welcomed_at_zero_and_its_batches_are_acked_in_o
         assert sink.state.payloads("relay") == [events("s1"), events("s2"), events("s3")]
 
 
-async def test_a_batch_sent_again_has_no_effect_and_is_acked_again(sink: Sink) -> None:
+async def test_a_resent_batch_has_no_effect_and_is_acked_again(sink: Sink) -> None:
     async with raw_client(sink.target) as client:
         await client.welcome("relay")
         await client.batch(1, events("a"))
@@ -58,7 +50,7 @@ async def test_a_batch_sent_again_has_no_effect_and_is_acked_again(sink: Sink) -
     assert sink.state.payloads("relay") == [events("a"), events("b")]
 
 
-async def test_a_gap_is_refused_once_with_the_number_to_go_on_from(sink: Sink) -> None:
+async def test_a_gap_is_refused_once_with_the_number_to_resume_from(sink: Sink) -> None:
     async with raw_client(sink.target) as client:
         await client.welcome("relay")
         for seq in (1, 3, 4, 5):
@@ -74,7 +66,7 @@ async def test_a_gap_is_refused_once_with_the_number_to_go_on_from(sink: Sink) -
     assert sink.state.payloads("relay") == [events(f"s{seq}") for seq in (1, 2, 3)]
 
 
-async def test_a_higher_epoch_goes_on_with_facts_and_ends_the_older_stream(sink: Sink) -> None:
+async def test_a_higher_epoch_continues_facts_and_ends_the_older_stream(sink: Sink) -> None:
     async with raw_client(sink.target) as older, raw_client(sink.target) as newer:
         await older.welcome("relay", 1)
         await older.batch(1, events("a"))
@@ -96,7 +88,7 @@ async def test_a_higher_epoch_goes_on_with_facts_and_ends_the_older_stream(sink:
     assert sink.state.payloads("relay") == [events("a"), events("b")]
 
 
-async def test_telemetry_begins_anew_with_each_epoch_and_the_lost_one_is_counted(
+async def test_telemetry_starts_again_with_each_epoch_and_the_lost_one_is_counted(
     sink: Sink,
 ) -> None:
     async with raw_client(sink.target) as client:
@@ -113,7 +105,7 @@ async def test_telemetry_begins_anew_with_each_epoch_and_the_lost_one_is_counted
     assert [(end.producer_id, end.epoch, end.seq) for end in ends] == [("i-1", 10, 1)]
 
 
-async def test_goodbye_is_a_clean_end_and_vanishing_is_counted_after_a_while(
+async def test_goodbye_is_a_clean_end_and_a_lost_stream_is_counted_after_a_time(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
@@ -132,7 +124,7 @@ async def test_goodbye_is_a_clean_end_and_vanishing_is_counted_after_a_while(
         ticks = len(sink.state.kinds("tick"))
         await until(lambda: len(sink.state.kinds("tick")) > ticks + 10)
         assert [end.producer_id for end in sink.state.kinds("unclean_end")] == ["rude"]
-    ends = [told for told in sink.health.told if told[0] in ("goodbye", "closed")]
+    ends = [call for call in sink.health.calls if call[0] in ("goodbye", "closed")]
     assert sorted(ends) == [("closed", "rude"), ("goodbye", "polite")]
 
 
@@ -162,7 +154,7 @@ async def test_what_was_not_welcomed_or_is_too_large_is_invalid(
         ({"lane": 7}, tracking_pb2.Nack.INVALID),
     ],
 )
-async def test_a_hello_that_cannot_be_taken_is_refused_and_the_stream_goes_on(
+async def test_an_invalid_hello_is_refused_and_the_stream_continues(
     sink: Sink, fields: dict[str, object], reason: tracking_pb2.Nack.Reason.ValueType
 ) -> None:
     async with raw_client(sink.target) as client:
@@ -171,7 +163,7 @@ async def test_a_hello_that_cannot_be_taken_is_refused_and_the_stream_goes_on(
         assert (await client.welcome("relay")).resume_after == 0
 
 
-async def test_an_unacknowledged_batch_survives_kill_and_is_once_after_a_resend(
+async def test_an_unacknowledged_batch_survives_a_kill_and_is_stored_once_after_a_resend(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
@@ -197,8 +189,8 @@ async def test_signals_reach_health_at_once_and_silence_ends_the_stream(sink: Si
         await client.welcome("relay")
         signals = tracking_pb2.Signals(telemetry_dropped=7)
         await client.send(heartbeat=tracking_pb2.ClientHeartbeat(signals=signals))
-        await until(lambda: any(told.telemetry_dropped == 7 for told in sink.health.signals))
-        client.fall_silent()
+        await until(lambda: any(each.telemetry_dropped == 7 for each in sink.health.signals))
+        client.stop_heartbeats()
         assert (await client.expect("heartbeat")).heartbeat is not None
         await client.ended()
     assert sink.ingest.streams == 0

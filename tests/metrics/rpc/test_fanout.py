@@ -1,4 +1,4 @@
-"""The fan-out: encoded once for all, one slot a reader, the newest wins, and it ends when told."""
+"""The fan-out: one encoding for all readers, a slot of one for each, an end for all on close."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ async def take(reader: Reader) -> bytes:
         return await reader.take()
 
 
-async def test_the_first_frame_is_there_at_once_and_the_next_after_a_change(source: Source) -> None:
+async def test_the_first_frame_is_available_at_once_and_the_next_after_a_change(
+    source: Source,
+) -> None:
     fanout = Fanout(source.encode)
     reader = fanout.join("all", FAST)
     assert await take(reader) == b"all:1"
@@ -129,7 +131,7 @@ async def test_the_last_reader_to_leave_ends_the_work(source: Source) -> None:
     assert source.encoded == encoded
 
 
-async def test_closing_ends_every_reader_and_lets_none_in(source: Source) -> None:
+async def test_closing_ends_every_reader_and_refuses_new_ones(source: Source) -> None:
     fanout = Fanout(source.encode)
     reader = fanout.join("all", FAST)
     await take(reader)
@@ -144,7 +146,7 @@ async def test_closing_ends_every_reader_and_lets_none_in(source: Source) -> Non
         fanout.join("all", FAST)
 
 
-async def test_a_failing_answer_ends_its_readers_with_the_fault(source: Source) -> None:
+async def test_a_failing_answer_ends_its_readers_with_the_error(source: Source) -> None:
     fanout = Fanout(source.encode)
     reader = fanout.join("all", FAST)
     await take(reader)

@@ -46,7 +46,7 @@ async def slow(service: Service) -> list[SlowQuery]:
     return list((await service.metrics.ListSlowQueries(ListSlowQueriesRequest())).queries)
 
 
-async def test_a_blocked_query_is_listed_while_it_runs_and_keeps_its_look_over_a_restart(
+async def test_a_blocked_query_is_listed_while_it_runs_and_keeps_its_observation_over_a_restart(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(view, "CONNECT_TIMEOUT_S", BOUND_S)

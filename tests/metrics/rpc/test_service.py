@@ -1,4 +1,4 @@
-"""The whole service: facts in over the stream, the same figures out of every door."""
+"""The whole service: facts in over the stream, the same figures from every interface."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_the_stream_follows_and_its_last_message_equals_get_metrics(
     assert last.business.confirmed == 15
 
 
-async def test_http_and_rpc_say_the_same_at_one_revision(metrics_dsn: str) -> None:
+async def test_http_and_rpc_answer_the_same_at_one_revision(metrics_dsn: str) -> None:
     async with running(metrics_dsn) as service, Producer(service) as producer:
         producer.book(4)
         await confirmed(service, 4)
@@ -127,7 +127,7 @@ async def test_every_read_answers_over_every_kind_of_window(metrics_dsn: str) ->
         await service.metrics.ListRecentQueries(ListRecentQueriesRequest(include_internal=True))
 
 
-async def test_what_was_folded_is_there_again_after_a_restart(metrics_dsn: str) -> None:
+async def test_a_restart_restores_what_was_folded(metrics_dsn: str) -> None:
     async with running(metrics_dsn) as service, Producer(service) as producer:
         producer.book(6)
         before = await confirmed(service, 6)
@@ -143,7 +143,7 @@ async def test_what_was_folded_is_there_again_after_a_restart(metrics_dsn: str) 
     assert again.business.confirmed == 8
 
 
-async def test_a_second_service_stands_by_and_takes_over(metrics_dsn: str) -> None:
+async def test_a_second_service_waits_and_takes_over(metrics_dsn: str) -> None:
     async with asyncio.timeout(3 * BOUND_S):
         async with running(metrics_dsn) as first:
             async with Producer(first) as producer:

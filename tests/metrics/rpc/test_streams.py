@@ -73,7 +73,7 @@ async def test_the_last_message_equals_get_metrics_at_its_revision() -> None:
         assert latest.snapshot == await metrics.GetMetrics(GetMetricsRequest())
 
 
-async def test_a_busy_state_is_told_at_most_once_an_interval() -> None:
+async def test_a_busy_state_is_sent_at_most_once_an_interval() -> None:
     async with serve() as shell, shell.channel() as (metrics, _):
         loop = asyncio.get_running_loop()
         # Before the first message: from its arrival on, which may be late, it would be too short.
@@ -97,7 +97,7 @@ async def test_a_busy_state_is_told_at_most_once_an_interval() -> None:
         changing.cancel()
         await asyncio.gather(changing, return_exceptions=True)
         assert seen == sorted(seen)
-        assert revision > 20, "the state did change more often than it was told"
+        assert revision > 20, "the state changed more often than it was sent"
         assert elapsed_s >= 4 * 0.2 - 0.05
 
 
@@ -118,7 +118,7 @@ async def test_the_snapshot_is_repeated_while_nothing_changes() -> None:
         assert [(await within(stream)).snapshot.revision for _ in range(3)] == [1, 1, 1]
 
 
-async def test_a_reader_that_takes_nothing_is_ended_and_the_others_notice_nothing() -> None:
+async def test_a_reader_that_takes_nothing_is_ended_and_the_others_are_not_affected() -> None:
     async with (
         serve(stall_s=0.5) as shell,
         shell.channel(*SMALL_WINDOWS) as (slow, _),
@@ -148,7 +148,7 @@ async def test_a_reader_that_takes_nothing_is_ended_and_the_others_notice_nothin
         assert (await within(others[0])).snapshot.revision == revision + 1
 
 
-async def test_a_reader_that_takes_not_even_the_first_frame_is_told_why_it_was_ended() -> None:
+async def test_a_reader_that_takes_not_even_the_first_frame_gets_the_reason_for_its_end() -> None:
     async with serve(stall_s=0.2) as shell:
         shell.figures.padding = 2_000_000
         async with shell.channel(*SMALL_WINDOWS) as (slow, _):
@@ -225,7 +225,7 @@ async def test_too_many_readers_are_refused() -> None:
         assert (await within(stream)).snapshot.revision == 2
 
 
-async def test_the_verdict_is_told_first_on_change_and_each_interval() -> None:
+async def test_the_verdict_is_sent_first_on_change_and_each_interval() -> None:
     async with serve() as shell, shell.channel() as (_, health):
         rarely, often = (
             reading(health.WatchDatabaseHealth(WatchDatabaseHealthRequest(interval=interval)))

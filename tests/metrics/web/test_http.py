@@ -1,4 +1,4 @@
-"""The HTTP side over a real socket: statuses, JSON with numbers, and nothing of our inside."""
+"""The HTTP side over a real socket: statuses, JSON with numbers, and no text of an error."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_metrics_are_numbers_of_one_revision() -> None:
         ("POST", "/api/health/database", 405, "Method Not Allowed"),
     ],
 )
-async def test_what_is_not_there_is_said_in_json(
+async def test_an_unknown_path_is_answered_in_json(
     method: str, path: str, expected: int, error: str
 ) -> None:
     async with serving(Answers()) as client:
@@ -113,7 +113,7 @@ async def test_what_is_not_there_is_said_in_json(
     assert answer.json()["error"] == error
 
 
-async def test_a_fault_shows_nothing_of_its_inside() -> None:
+async def test_an_error_is_answered_without_its_text() -> None:
     def broken() -> MetricsSnapshot:
         raise RuntimeError("a secret in an exception")
 
@@ -130,9 +130,9 @@ async def test_a_taken_port_is_one_line() -> None:
     first = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=0)
     port = await first.start()
     second = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=port)
-    with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as told:
+    with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as refused:
         await second.start()
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refused.value)
     await second.stop()
     await first.stop()
 

@@ -22,12 +22,12 @@ from tests.metrics.delivery_pair import (
     ListSource,
     Sink,
     events,
-    raw_client,
     remember,
     running,
     streaming,
     until,
 )
+from tests.metrics.raw_client import raw_client
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_stopping_sends_what_is_buffered_and_says_goodbye(sink: Sink) -> N
     await until(lambda: client.connected)
     emitter.emit(event_pb2.PackageViewed(package_id="p"), session_id="last")
     await client.stop(10)
-    await until(lambda: ("goodbye", "i-1") in sink.health.told)
+    await until(lambda: ("goodbye", "i-1") in sink.health.calls)
     await until(lambda: sink.state.payloads("i-1"))
     assert sessions(sink.state.payloads("i-1")) == ["last"]
     assert not sink.state.kinds("unclean_end")
