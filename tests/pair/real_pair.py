@@ -18,9 +18,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit import binaries
+from tests.sizes import size
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "resort_hotel_bookings.csv.gz"
+ALL_ROWS = 9_999
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
@@ -122,9 +124,9 @@ def running(pair: Pair) -> Iterator[Pair]:
 
 
 def input_file(folder: Path, rows: int) -> Path:
-    """The default file cut to its first `rows`; REPLAY_ROWS is another number of rows, or "all"."""
-    wanted = os.environ.get("REPLAY_ROWS", str(rows))
-    return DATA if wanted == "all" else first_rows(folder, int(wanted))
+    """The default file cut to its first `rows`, to more of them, or whole: see `size`."""
+    wanted = size(rows, ALL_ROWS)
+    return DATA if wanted == ALL_ROWS else first_rows(folder, wanted)
 
 
 def first_rows(folder: Path, rows: int) -> Path:

@@ -23,11 +23,11 @@ from tests.booking.races.clients import (
     left_over,
     patient,
     rows,
-    size,
     until,
     watched,
 )
 from tests.booking.running_service import Shell, after, confirm_of, running, start_of
+from tests.sizes import size
 
 CALLS = size(100, 1000)
 AT_ONCE = 20

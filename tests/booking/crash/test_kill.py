@@ -25,12 +25,14 @@ from tests.booking.races.clients import (
     clients,
     left_over,
     rows,
-    size,
     start_request,
     until,
 )
 from tests.booking.races.copies import Copies, copies_of_the_service
 from tests.booking.running_service import confirm_of
+from tests.sizes import size
+
+pytestmark = pytest.mark.processes
 
 KILLS = size(3, 50)
 CALLERS = 12

@@ -6,7 +6,6 @@ The recount looks at the bookings alone and never trusts the counters that it is
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -84,11 +83,6 @@ INNER JOIN pg_stat_activity AS a ON l.pid = a.pid
 WHERE a.datname = current_database() AND a.application_name LIKE 'booking_service%'
     AND NOT (l.locktype = 'advisory' AND a.application_name = 'booking_service/relay')
 """
-
-
-def size(small: int, full: int) -> int:
-    """How much of something: `full` where TEST_SIZE=full, as `make test-races` sets it."""
-    return full if os.environ.get("TEST_SIZE") == "full" else small
 
 
 @dataclass(frozen=True)

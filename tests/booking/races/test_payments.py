@@ -10,8 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
-from tests.booking.races.clients import DEADLINE_S, patient, reasons, released, rows, size, watched
+from tests.booking.races.clients import DEADLINE_S, patient, reasons, released, rows, watched
 from tests.booking.running_service import Shell, confirm_of, euro
+from tests.sizes import size
 
 Kind = payment_pb2.RecordPaymentRequest
 

@@ -5,7 +5,6 @@ groups, requests that are repeated, callers that give up.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -31,8 +30,9 @@ from booking_service.storage.database import Database
 from tests.booking.scripts.books import Outcome
 from tests.booking.scripts.script import ALONE, DAY, LIMITS, NOW, Planned, Script, summary
 from tests.booking.scripts.steps import NIGHTS, Step, scripts
+from tests.sizes import size
 
-EXAMPLES = 300 if os.environ.get("TEST_SIZE") == "full" else 25
+EXAMPLES = size(25, 300)
 
 # With each step: whether it starts a new group, which copy gets it, and its fate: it is repeated
 # ("r"), its caller cancels after that many turns of the loop, or nothing (".").

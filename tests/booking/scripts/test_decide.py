@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from itertools import pairwise
 
@@ -18,8 +17,9 @@ from booking_service.domain.world import Changes, World
 from tests.booking.scripts.books import days_from
 from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, summary
 from tests.booking.scripts.steps import NIGHTS, Step, scripts
+from tests.sizes import size
 
-EXAMPLES = 2_000 if os.environ.get("TEST_SIZE") == "full" else 150
+EXAMPLES = size(150, 2_000)
 
 
 def new_world(script: Script) -> World:
