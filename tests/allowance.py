@@ -1,4 +1,8 @@
-"""Time limits on a machine that does other things as well: several tests at once, to begin with."""
+"""Time limits on a machine that does other things as well: several tests at once, to begin with.
+
+`make test` judges no seconds: tests that judge them are marked `full` or `timed`, and do so in the
+full tier.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import os
 import threading
 import time
 from types import TracebackType
+
+from tests.sizes import SIZE
 
 TICK_S = 0.02
 LONGEST_TICK_S = 0.25
@@ -17,6 +23,11 @@ def allowed_s(quiet_s: float) -> float:
     """
     waiting, _, _ = os.getloadavg()
     return quiet_s * max(1.0, 2 * waiting / (os.cpu_count() or 1))
+
+
+def in_time(passed: Stopwatch, quiet_s: float) -> bool:
+    """Whether no more has passed than is allowed; true in any case in `make test`."""
+    return SIZE == "small" or passed.s < allowed_s(quiet_s)
 
 
 class Stopwatch:

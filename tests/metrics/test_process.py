@@ -21,7 +21,8 @@ from protos.metrics.v1 import metrics_pb2_grpc
 from protos.metrics.v1.metrics_pb2 import GetMetricsRequest, StreamMetricsRequest
 from servicekit.binaries import free_port
 from servicekit.settings import SettingsError
-from tests.allowance import Stopwatch, allowed_s
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND_S = 30.0
@@ -78,14 +79,13 @@ class Serving:
     def target(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def end(self, number: signal.Signals) -> tuple[int, float, str]:
-        """Send a signal; the exit status, how long it took, and what was logged."""
-        with Stopwatch() as passed:
-            self.child.send_signal(number)
-            async with asyncio.timeout(BOUND_S):
-                _, err = await self.child.communicate()
+    async def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal; the exit status and what was logged."""
+        self.child.send_signal(number)
+        async with asyncio.timeout(BOUND_S):
+            _, err = await self.child.communicate()
         assert self.child.returncode is not None
-        return self.child.returncode, passed.s, err.decode()
+        return self.child.returncode, err.decode()
 
 
 @contextlib.asynccontextmanager
@@ -120,17 +120,17 @@ async def test_a_signal_ends_it_in_order(
     metrics_dsn: str, number: signal.Signals, uvloop: str
 ) -> None:
     async with (
-        serving(metrics_dsn, METRICS_UVLOOP=uvloop) as service,
+        # It does not wait for the stream's end, for which it might wait as long as may be set.
+        serving(metrics_dsn, METRICS_UVLOOP=uvloop, METRICS_DRAIN_TIMEOUT_S="600") as service,
         grpc.aio.insecure_channel(service.target) as channel,
     ):
         stub = metrics_pb2_grpc.MetricsServiceStub(channel)
         stream = aiter(stub.StreamMetrics(StreamMetricsRequest()))
         await anext(stream)
-        status, took_s, err = await service.end(number)
+        status, err = await service.end(number)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await drained(stream)
     assert status == 0
-    assert took_s < allowed_s(5.0)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Traceback" not in err
     assert json.loads(err.strip().splitlines()[-1])["event"] == "service_stopped"
@@ -138,7 +138,7 @@ async def test_a_signal_ends_it_in_order(
 
 async def test_it_starts_again_where_it_was_killed(metrics_dsn: str) -> None:
     async with serving(metrics_dsn) as service:
-        status, _, _ = await service.end(signal.SIGKILL)
+        status, _ = await service.end(signal.SIGKILL)
         assert status == -signal.SIGKILL
     async with serving(metrics_dsn) as service:
         async with grpc.aio.insecure_channel(service.target) as channel:

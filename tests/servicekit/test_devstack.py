@@ -13,7 +13,9 @@ import pytest
 
 from servicekit import devstack
 from servicekit.start import StartError
-from tests.allowance import Stopwatch, allowed_s
+from tests.allowance import Stopwatch, in_time
+
+pytestmark = pytest.mark.processes
 
 BOUND_S = 30.0
 SHOW_URLS = (
@@ -97,6 +99,7 @@ def test_exec_uses_the_server_of_a_running_stack_and_leaves_it(folder: Path) -> 
         assert devstack.PostgresServer(folder / "postgres").running_pid() is not None
 
 
+@pytest.mark.timed
 def test_an_interrupted_exec_lets_the_command_end_and_then_stops_the_server(folder: Path) -> None:
     command = "trap 'echo ended; exit 3' INT; echo up; while :; do sleep 0.05; done"
     with subprocess.Popen(
@@ -111,5 +114,5 @@ def test_an_interrupted_exec_lets_the_command_end_and_then_stops_the_server(fold
             os.killpg(process.pid, signal.SIGINT)
             assert process.stdout.readline() == "ended\n"
             assert process.wait(BOUND_S) == 3
-        assert taken.s < allowed_s(5)
+        assert in_time(taken, 5)
     assert devstack.PostgresServer(folder / "postgres").running_pid() is None

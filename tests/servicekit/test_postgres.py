@@ -19,6 +19,8 @@ from servicekit import postgres as module
 from servicekit.postgres import PostgresServer
 from servicekit.start import StartError
 
+pytestmark = pytest.mark.processes
+
 BOUND_S = 30.0
 
 

@@ -25,13 +25,15 @@ from tests.booking.races.clients import (
     reasons,
     released,
     rows,
-    size,
     soon,
     start_request,
     watched,
 )
 from tests.booking.races.copies import Copies, copies_of_the_service
 from tests.booking.running_service import confirm_of, day
+from tests.sizes import size
+
+pytestmark = pytest.mark.processes
 
 CLIENTS = 20
 NOISE_S = 0.1
@@ -105,6 +107,31 @@ async def test_starts_beside_cancellations_leave_exact_counters(
         )
 
 
+async def test_starts_of_other_packages_go_on_beside_a_locked_one(
+    processes: Copies, callers: list[Client]
+) -> None:
+    locked = await callers[0].package(capacity=1000, days=1)
+    others = [await callers[0].package(capacity=1000, days=1) for _ in range(4)]
+    side = await asyncpg.connect(processes.dsn)
+    try:
+        async with side.transaction():
+            await side.execute("SELECT FROM packages WHERE id::text = $1 FOR UPDATE", locked)
+            waiting = [
+                asyncio.ensure_future(released([partial(caller.start, locked)]))
+                for caller in callers[8:16]
+            ]
+            answers = await released(
+                [partial(caller.start, package) for caller in callers[:8] for package in others]
+            )
+    finally:
+        await side.close()
+    assert reasons(answers) == []
+    # Those of the locked one waited for it, or for as long as the service waits for a lock.
+    refused = reasons([answer for (answer,) in await asyncio.gather(*waiting)])
+    assert set(refused) <= {"OVERLOADED"}
+
+
+@pytest.mark.full
 async def test_a_locked_package_slows_down_nobody_else(
     processes: Copies, callers: list[Client]
 ) -> None:

@@ -9,7 +9,6 @@ import sentry_sdk
 
 from metrics_service.alerts.notify import DatabaseAlert, NullNotifier, SentryNotifier
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
-from tests.allowance import Stopwatch, allowed_s
 from tests.metrics.sentry import BOUND_S, Endpoint, listening
 
 
@@ -84,10 +83,9 @@ def test_a_stuck_receiver_never_blocks_callers_and_its_queue_is_bounded(
     endpoint.release.clear()
     notifier = SentryNotifier(endpoint.dsn)
     unhealthy = verdict(DatabaseHealth.UNHEALTHY, "x")
-    with Stopwatch() as passed:
-        for _ in range(1000):
-            notifier.send_unhealthy(unhealthy)
-    assert passed.s < allowed_s(2.0)
+    # Would one of them wait for the receiver, it would wait for ever: it is released afterwards.
+    for _ in range(1000):
+        notifier.send_unhealthy(unhealthy)
     endpoint.release.set()
     notifier.close(BOUND_S)
     # The queue, and the one that was on its way when it filled.

@@ -87,6 +87,7 @@ def test_init_outside_an_event_loop_says_what_to_do_and_sets_nothing() -> None:
     assert client.flow.emitter is emitter
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("views", "close", "said"),
     [

@@ -25,7 +25,7 @@ from protos.tracking.v1.tracking_pb2 import (
     Probe,
     Signals,
 )
-from tests.allowance import Stopwatch, allowed_s
+from tests.allowance import Stopwatch, in_time
 from tests.metrics.own_postgres import own_postgres
 from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
 from tests.metrics.sentry import Endpoint, listening
@@ -75,6 +75,7 @@ async def test_before_any_report_the_process_serves_and_the_database_is_unknown(
         assert await http_status(service) == 503
 
 
+@pytest.mark.processes
 async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
     metrics_dsn: str, endpoint: Endpoint
 ) -> None:
@@ -168,6 +169,8 @@ async def test_a_silent_producer_is_stale_and_one_that_leaves_is_forgotten(
         assert (await turned(service, DatabaseHealth.STALE)).instances[0].probe == "reachable"
 
 
+@pytest.mark.processes
+@pytest.mark.timed
 async def test_losing_the_services_own_database_shows_and_recovers_by_itself() -> None:
     with own_postgres() as postgres:
         async with (
@@ -181,7 +184,7 @@ async def test_losing_the_services_own_database_shows_and_recovers_by_itself() -
             await asyncio.to_thread(postgres.kill)
             with Stopwatch() as passed:
                 health = await turned(service, DatabaseHealth.UNHEALTHY)
-            assert passed.s < allowed_s(2.0)
+            assert in_time(passed, 2.0)
             assert [each.criterion for each in health.reasons] == ["log"]
             assert not health.log.writable
             assert not await service.serving("database")

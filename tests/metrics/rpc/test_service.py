@@ -24,7 +24,6 @@ from protos.metrics.v1.metrics_pb2 import (
     StreamMetricsRequest,
     StreamMetricsResponse,
 )
-from tests.allowance import Stopwatch, allowed_s
 from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
 
 FAST = StreamMetricsRequest(interval=Duration(nanos=100_000_000))
@@ -170,7 +169,7 @@ async def test_a_second_service_waits_and_takes_over(metrics_dsn: str) -> None:
 
 
 async def test_draining_ends_streams_and_sends_producers_elsewhere(metrics_dsn: str) -> None:
-    async with running(metrics_dsn) as service:
+    async with running(metrics_dsn, METRICS_DRAIN_TIMEOUT_S="600") as service:
         producer = Producer(service)
         await producer.stream.start()
         await until(lambda: service.server.ingest.streams, "the producer's stream")
@@ -178,16 +177,14 @@ async def test_draining_ends_streams_and_sends_producers_elsewhere(metrics_dsn: 
         await anext(stream)
         assert await service.serving("metrics.v1.MetricsService")
         codes = []
-        with Stopwatch() as passed:
+        async with asyncio.timeout(BOUND_S):
             stopping = asyncio.create_task(service.server.stop())
             try:
-                async with asyncio.timeout(BOUND_S):
-                    async for _ in stream:
-                        pass
+                async for _ in stream:
+                    pass
             except grpc.aio.AioRpcError as error:
                 codes.append(error.code())
             await stopping
-        assert passed.s < allowed_s(5.0)
         await producer.stream.stop(0.1)
     assert codes == [grpc.StatusCode.UNAVAILABLE]
 

@@ -15,7 +15,6 @@ from metrics_service.client.stream.client import StreamClient
 from metrics_service.client.telemetry.emitter import Emitter
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.postgres import PostgresServer
-from tests.allowance import Stopwatch
 from tests.metrics.delivery_pair import (
     BOUND_S,
     TELEMETRY,
@@ -97,9 +96,8 @@ async def test_stopping_without_a_server_takes_no_longer_than_it_may() -> None:
     client = StreamClient("127.0.0.1:1", service="test", instance="i-1")
     client.add_lane(Emitter("test", instance="i-1"))
     await client.start()
-    with Stopwatch() as passed:
+    async with asyncio.timeout(BOUND_S):
         await client.stop(0.1)
-    assert passed.s < 5
 
 
 async def test_a_sink_killed_again_and_again_has_every_batch_once(

@@ -110,7 +110,7 @@ async def test_the_cancellation_takes_from_the_time_out_of_the_query_that_waits_
     following = sink.user[-1]
     assert following.outcome is Outcome.TIMEOUT
     assert following.record.cancel_wait_us > 90_000
-    assert following.record.execute_us < 50_000
+    assert following.record.execute_us < following.record.cancel_wait_us
 
 
 async def test_a_backend_killed_in_mid_query_is_one_connection_lost(
