@@ -12,10 +12,12 @@ PY := $(BIN)/python
 MADE := .venv/made.stamp
 RUN := .venv/running.stamp
 DEV := .venv/development.stamp
-# The whole size of what `make test` runs a part of takes minutes.
+# Tests of full size take minutes.
 LONG := --timeout=900 --session-timeout=1800
-# One process more than there are cores: some tests wait for programs to start and to end.
-PARALLEL = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist worksteal
+# One process more than there are cores, since some tests wait for programs to start and to end. The
+# tests are handed out one by one, which keeps their order: the pure ones first, see tests/tiers.py.
+PARALLEL = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') \
+	--dist load --maxschedchunk 1
 MONITOR_TESTS = tests/metrics/client tests/metrics/measure tests/metrics/health tests/metrics/alerts \
 	tests/metrics/state/queries tests/metrics/rpc/test_queries.py tests/booking/monitoring \
 	tests/servicekit/test_query_counts.py tests/pair/test_canary.py tests/pair/test_health_processes.py \
@@ -52,21 +54,21 @@ run: $(RUN) ## Start both services and replay real bookings into them (SPEED= da
 	@exec $(PY) -m booking_service.demo run $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
 .PHONY: test
-test: $(DEV) ## Run all tests (ARGS= what pytest takes)
-	@$(PY) -m pytest $(PARALLEL) $(ARGS)
+test: $(DEV) ## Run the tests, those without a database or a process first (ARGS= options of pytest)
+	@$(PY) -m pytest $(PARALLEL) -m "not full" $(ARGS)
 
-##@ Look at the running pair
+##@ Observe the running pair
 
 .PHONY: watch
 watch: $(RUN) ## Live view: funnel, queries, health
 	@$(PY) -m metrics_service watch $(ARGS)
 
 .PHONY: health
-health: $(RUN) ## Ask GET /api/health/database
+health: $(RUN) ## Print GET /api/health/database
 	@$(PY) -m metrics_service health $(ARGS)
 
 .PHONY: metrics
-metrics: $(RUN) ## Ask GET /api/metrics/bookings
+metrics: $(RUN) ## Print GET /api/metrics/bookings
 	@$(PY) -m metrics_service metrics $(ARGS)
 
 .PHONY: replay
@@ -85,7 +87,7 @@ migrate: $(RUN) ## Apply the migrations of both services
 	@$(WITH_DATABASES) $(PY) -m servicekit.migrations metrics
 
 .PHONY: rollback
-rollback: $(RUN) ## Take back the booking database's newest migration
+rollback: $(RUN) ## Revert the newest migration of the booking database
 	@$(WITH_DATABASES) $(PY) -m booking_service rollback
 
 .PHONY: indexes-down
@@ -100,6 +102,28 @@ indexes-up: $(RUN) ## Create the fifteen indexes
 verify-indexes: $(RUN) ## Show each index: present, valid, size, scans, query served
 	@$(WITH_DATABASES) $(PY) -m booking_service verify-indexes
 
+##@ Test
+
+.PHONY: test-fast
+test-fast: $(DEV) ## The tests that need neither a database nor a process
+	@$(PY) -m pytest $(PARALLEL) -m "not db and not processes and not full" $(ARGS)
+
+.PHONY: test-full
+test-full: $(DEV) ## What make test leaves out, each group within its time (ARGS= names of groups)
+	@$(PY) -m tests.full_tier $(ARGS)
+
+.PHONY: test-db-performance
+test-db-performance: $(DEV) ## Tests of the query plans and indexes
+	@$(PY) -m pytest tests/booking/plans $(ARGS)
+
+.PHONY: test-db-monitor
+test-db-monitor: $(DEV) ## Tests of query tracking and database health
+	@$(PY) -m pytest $(MONITOR_TESTS) $(PARALLEL) -m "not full" $(ARGS)
+
+.PHONY: test-booking-metrics
+test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics
+	@$(PY) -m pytest $(METRICS_TESTS) $(addprefix --ignore ,$(MONITOR_TESTS)) $(PARALLEL) -m "not full" $(ARGS)
+
 ##@ Check
 
 .PHONY: lint
@@ -112,7 +136,7 @@ types: $(DEV) ## mypy --strict
 	@$(BIN)/mypy $(SOURCES)
 
 .PHONY: architecture
-architecture: $(DEV) ## import-linter: who may import whom
+architecture: $(DEV) ## import-linter: the import contracts
 	@PYTHONPATH=. $(BIN)/lint-imports
 
 .PHONY: structure
@@ -120,7 +144,7 @@ structure: $(DEV) ## Rooms and arrows of each package, longest file and function
 	@$(PY) -m tests.structure $(ARGS)
 
 .PHONY: check-generated
-check-generated: $(DEV) ## The committed generated code is what the .proto files give
+check-generated: $(DEV) ## The committed generated code matches the .proto files
 	@rm -rf build/generated && mkdir -p build/generated
 	@$(PROTOC) --python_out=build/generated --grpc_python_out=build/generated \
 		--mypy_out=quiet:build/generated --mypy_grpc_out=quiet:build/generated $(PROTOS)
@@ -128,64 +152,54 @@ check-generated: $(DEV) ## The committed generated code is what the .proto files
 		&& echo "generated code is current"
 
 .PHONY: check-protos
-check-protos: build/image.binpb ## buf: style, and nothing broken since the baseline
+check-protos: build/image.binpb ## buf: style, and compatibility with the baseline
 	@$(BIN)/buf lint $< --config protos/buf.yaml --path protos
 	@$(BIN)/buf breaking $< --config protos/buf.yaml --path protos --against protos/baseline.binpb
 	@echo "protos are clean and compatible"
 
 .PHONY: check-migrations
-check-migrations: $(DEV) ## squawk: what would lock or break a live database
+check-migrations: $(DEV) ## squawk: nothing locks or breaks a live database
 	@rm -rf build/migrations
 	@for file in $(MIGRATIONS); do mkdir -p "build/$$(dirname "$$file")"; \
 		awk '/^-- migrate:down/ {exit} {print}' "$$file" > "build/$$file"; done
 	@$(BIN)/squawk $(addprefix build/,$(MIGRATIONS))
 
 .PHONY: ci
-ci: ## Everything CI runs
+ci: ## Run what CI runs: tests, checks, the full tier
 	@bash .ci/run
 
-.PHONY: test-db-performance
-test-db-performance: $(DEV) ## Tests of the query plans and indexes only
-	@$(PY) -m pytest tests/booking/plans $(ARGS)
-
-.PHONY: test-db-monitor
-test-db-monitor: $(DEV) ## Tests of query tracking and database health only
-	@$(PY) -m pytest $(MONITOR_TESTS) $(PARALLEL) $(ARGS)
-
-.PHONY: test-booking-metrics
-test-booking-metrics: $(DEV) ## Tests of the funnel and the booking metrics only
-	@$(PY) -m pytest $(METRICS_TESTS) $(addprefix --ignore ,$(MONITOR_TESTS)) $(PARALLEL) $(ARGS)
+##@ By hand: full size, minutes each
 
 .PHONY: test-races
-test-races: $(DEV) ## The races at full size: contention, holds, payments (make test runs a part)
+test-races: $(DEV) ## The races: contention, holds, payments
 	@TEST_SIZE=full $(PY) -m pytest tests/booking/races $(LONG) $(ARGS)
 
 .PHONY: test-crash
-test-crash: $(DEV) ## 50 kills with -9 and 1,000 cancelled RPCs (make test runs a part)
+test-crash: $(DEV) ## 50 kills with -9 and 1,000 cancelled RPCs
 	@TEST_SIZE=full $(PY) -m pytest tests/booking/crash $(LONG) $(ARGS)
 
 .PHONY: test-scripts
-test-scripts: $(DEV) ## Random scripts against model and database at full size (make test runs a part)
+test-scripts: $(DEV) ## Random scripts against the model and the database
 	@TEST_SIZE=full $(PY) -m pytest tests/booking/scripts $(LONG) $(ARGS)
 
 .PHONY: test-replay
-test-replay: $(DEV) ## Replay all 9,999 bookings, with both services killed in the middle (minutes)
-	@REPLAY_ROWS=all $(PY) -m pytest tests/pair/test_replay_totals.py $(LONG) $(ARGS)
+test-replay: $(DEV) ## Replay all 9,999 bookings and kill both services in the middle
+	@TEST_SIZE=full $(PY) -m pytest tests/pair/test_replay_totals.py $(LONG) $(ARGS)
 
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one
 	@$(PY) -m tests.bench.holds $(ARGS)
 
 .PHONY: bench-tracking
-bench-tracking: $(DEV) ## Microseconds that timing adds to a query, beside OpenTelemetry and Sentry
+bench-tracking: $(DEV) ## Microseconds that timing adds to a query, compared with OpenTelemetry and Sentry
 	@$(PY) -m tests.bench.tracking $(ARGS)
 
 .PHONY: bench-sketch
-bench-sketch: $(DEV) ## Microseconds a sample of a percentile sketch
+bench-sketch: $(DEV) ## Microseconds per sample of a percentile sketch
 	@$(PY) -m tests.bench.sketch $(ARGS)
 
 .PHONY: bench-indexes
-bench-indexes: $(DEV) ## What the fifteen indexes are worth on 1,000,000 bookings (minutes; ARGS="--rows N")
+bench-indexes: $(DEV) ## Read and write times with and without the fifteen indexes (ARGS="--rows N")
 	@$(PY) -m tests.bench.indexes $(ARGS)
 
 ##@ Maintain
@@ -195,11 +209,11 @@ proto: $(DEV) ## Generate the Python code of the .proto files
 	@$(PROTOC) --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
 
 .PHONY: proto-baseline
-proto-baseline: $(DEV) ## Make the present contract the one that must not be broken
+proto-baseline: $(DEV) ## Make the present contract the baseline of check-protos
 	@$(PROTOC) --include_imports --descriptor_set_out=protos/baseline.binpb $(PROTOS)
 
 .PHONY: format
-format: $(DEV) ## Let ruff put imports and format right
+format: $(DEV) ## Fix imports and format with ruff
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -209,12 +223,12 @@ docs: $(DEV) ## Write docs/settings.md from the settings classes
 		metrics_service=metrics_service.config:MetricsSettings > docs/settings.md
 
 .PHONY: lock
-lock: $(DEV) ## Resolve both lock files anew
+lock: $(DEV) ## Resolve both lock files again
 	@$(call compile,requirements/running.txt,--upgrade)
 	@$(call compile,requirements/development.txt,--upgrade --group dev --constraint requirements/running.txt)
 
 .PHONY: clean
-clean: ## Remove the virtual environment and what was built
+clean: ## Remove the virtual environment and build/
 	@rm -rf .venv build
 
 define compile

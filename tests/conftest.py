@@ -18,17 +18,22 @@ from hypothesis import HealthCheck, settings
 
 from servicekit import binaries
 from servicekit.devstack import PostgresServer
+from tests.sizes import SIZE
+
+pytest_plugins = ["tests.tiers"]
 
 # Servers are started as children by a process that already runs gRPC, whose own handling of forks
 # can crash them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Else sentry_sdk asks git for it.
+os.environ.setdefault("SENTRY_RELEASE", "tests")
 
 # How long an example takes says how busy the machine is. A run at full size looks for new examples;
 # any other tries the same ones each time, so that it fails for what has changed alone.
 settings.register_profile(
     "tests",
     deadline=None,
-    derandomize=os.environ.get("TEST_SIZE") != "full",
+    derandomize=SIZE != "full",
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -13,6 +13,8 @@ import pytest
 
 from tests.docs.snippets import ROOT, blocks_of
 
+pytestmark = pytest.mark.processes
+
 DOCUMENT: Final = "docs/adding.md"
 CHANGES: Final = ["An RPC", "A field", "An error", "A metric", "An index"]
 STEP: Final = re.compile(r"^\d+\. `([^`]+)`: \S", re.MULTILINE)

@@ -64,11 +64,13 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.processes
 def test_imports_run_one_way(copy: Path) -> None:
     done = lint_imports(copy)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
@@ -142,6 +144,7 @@ def test_a_planted_violation_is_found(copy: Path, module: str, line: str, contra
     assert re.search(rf"{contract}.* BROKEN", done.stdout), done.stdout
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("package", ["booking_service", "metrics_service", "metrics_service/state"])
 def test_a_module_that_no_layer_names_is_found(copy: Path, package: str) -> None:
     path = copy / package / "unnamed.py"

@@ -1,4 +1,4 @@
-"""The targets that run a part of the tests run what belongs to it, and all of that."""
+"""Every target that runs a part of the tests runs all that belongs to it, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,29 +10,52 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import MARKERS
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMED_OR_JUDGED = re.compile(
-    r"^from (metrics_service\.client\.(tracked|health|inspector|normalise|statements)"
-    r"|metrics_service\.alerts|booking_service\.(probe|health))\b",
+    r"^from (metrics_service\.(client\.(tracked|health|inspector|queries)|alerts|health)"
+    r"|booking_service\.monitoring)\b",
     re.MULTILINE,
 )
 # Timing is their means, not what they are about.
-OTHERS = {"tests/booking/storage/test_database.py"}
+OTHERS = {
+    "tests/booking/group_commit/test_query_counts.py",
+    "tests/booking/storage/test_database.py",
+    "tests/docs/test_tracking_guide.py",
+    "tests/servicekit/test_faults.py",
+}
+SELECTION = re.compile(r" -[mk] (\"[^\"]*\"|\S+)")
 
 # What a make leaves to the makes below it.
 OF_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"}
 
 
+pytestmark = pytest.mark.processes
+
+
 @cache
-def named(target: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The files and folders that a target runs and those it leaves out, without running it."""
+def command_of(target: str) -> str:
+    """The command of a target, without running it."""
     # Not with the options of the make that runs the tests.
     environ = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     done = subprocess.run(
         ["make", "-n", target], cwd=ROOT, env=environ, check=True, capture_output=True, text=True
     )
-    ignored = frozenset(re.findall(r"--ignore (tests/\S+)", done.stdout))
-    return frozenset(re.findall(r"(?<!--ignore )\btests/\S+", done.stdout)), ignored
+    # Before it come those that install what development needs, where that has changed.
+    return done.stdout.splitlines()[-1]
+
+
+def named(target: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The files and folders that a target runs and those it leaves out."""
+    command = command_of(target)
+    ignored = frozenset(re.findall(r"--ignore (tests/\S+)", command))
+    return frozenset(re.findall(r"(?<!--ignore )\btests/\S+", command)), ignored
+
+
+def targets_of_tests() -> list[str]:
+    """Every target that runs tests."""
+    return re.findall(r"^(test[a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 def files_below(names: frozenset[str]) -> set[str]:
@@ -53,6 +76,22 @@ def test_target_names_what_exists(target: str) -> None:
     run, ignored = named(target)
     assert run
     assert [name for name in run | ignored if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("target", targets_of_tests())
+def test_targets_select_by_paths_and_marks(target: str) -> None:
+    command = command_of(target)
+    assert not set("*?[") & set(command)
+    for expression in SELECTION.findall(command):
+        words = set(re.findall(r"\w+", expression))
+        assert words <= {"and", "not", "pytest", "tests", "full_tier", *MARKERS}, expression
+
+
+def test_a_word_is_no_selection() -> None:
+    assert SELECTION.findall('pytest tests -k "health and not slow" -m db') == [
+        '"health and not slow"',
+        "db",
+    ]
 
 
 def test_monitoring_has_every_test_of_what_times_queries_and_judges_health() -> None:

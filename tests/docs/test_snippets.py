@@ -236,6 +236,8 @@ def test_every_block_is_run_or_drawn(document: str) -> None:
             assert not re.search(r"^(\$|make|curl|grpcurl|python|pip) ", block.text, re.M), block
 
 
+@pytest.mark.db
+@pytest.mark.processes
 @pytest.mark.parametrize(("block", "line"), COMMANDS, ids=str)
 def test_a_command_prints_what_is_promised(block: Block, line: str, request: Any) -> None:
     if line in NOT_RUN:
@@ -291,6 +293,7 @@ def block_with(word: str) -> Block:
     return block
 
 
+@pytest.mark.processes
 def test_the_booking_script_prints_the_booking(pair: Pair, tmp_path: Path) -> None:
     output = run_script(block_with("StartBooking"), pair, tmp_path)
     assert "state: HELD" in output
@@ -314,6 +317,7 @@ def timed_by(pair: Pair, run: Callable[[], str], expected: Mapping[str, int]) ->
     raise AssertionError(f"{counts_of_scripts(pair)} after {before}, not {expected} more")
 
 
+@pytest.mark.processes
 def test_the_script_of_a_service_of_ones_own_times_its_query(
     pair: Pair, empty_dsn: str, tmp_path: Path
 ) -> None:
@@ -326,6 +330,7 @@ def test_the_script_of_a_service_of_ones_own_times_its_query(
     assert re.search(r"^\d+ tables$", output, re.MULTILINE)
 
 
+@pytest.mark.processes
 def test_the_script_of_the_tracking_guide_times_every_query(
     pair: Pair, postgres: PostgresServer, tmp_path: Path
 ) -> None:

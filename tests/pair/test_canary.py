@@ -46,6 +46,7 @@ PAGES = ("/", "/api/health/database", "/api/metrics/bookings", "/metrics", "/now
 Outputs = list[tuple[str, bytes]]
 
 
+@pytest.mark.processes
 async def test_no_value_of_a_query_gets_out(
     booking_dsn: str,
     metrics_dsn: str,

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import grpc
+import pytest
 
 from metrics_service.client.stream.client import StreamClient
 from metrics_service.client.telemetry.emitter import Emitter
@@ -17,6 +18,8 @@ from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.tracking.v1 import event_pb2
 from tests.metrics.delivery_pair import ListSource
 from tests.pair.real_pair import Pair
+
+pytestmark = pytest.mark.processes
 
 KILLS = 5
 BOOKINGS = 4_000

@@ -41,7 +41,7 @@ SETTINGS = {
     # A sweep that waits for the lock would be taken for one of the reads that do.
     "BOOKING_SWEEP_INTERVAL_S": "3600",
 }
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
 
 @dataclass

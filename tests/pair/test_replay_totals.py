@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -25,11 +24,12 @@ from booking_service.demo.screen import Following, Screen
 from booking_service.demo.session import Order, replay_file
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from tests.pair.real_pair import Pair, first_rows, input_file, running
+from tests.sizes import SIZE
 
 ROWS = 120
 # Read once, so that a second replay is of the same days.
 TODAY = datetime.now(UTC).date()
-pytestmark = pytest.mark.timeout(1200 if os.environ.get("REPLAY_ROWS") else 120)
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120 if SIZE == "small" else 1200)]
 
 
 @pytest.fixture

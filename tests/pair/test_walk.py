@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+import pytest
+
 from booking_service.storage.clock import DatabaseClock
 from tests.booking.running_service import FIRST_DAY, day, running
 
@@ -104,6 +106,7 @@ def traced(tracer: Tracer) -> Iterator[None]:
         sys.setprofile(None)
 
 
+@pytest.mark.processes
 async def test_a_start_goes_the_way_that_the_document_says(booking_dsn: str) -> None:
     expected = documented()
     async with running(booking_dsn) as shell:

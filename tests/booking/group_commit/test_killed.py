@@ -16,6 +16,8 @@ from booking_service.domain.commands import CompleteBooking, ExpireHolds, Record
 from tests.booking.group_commit.harness import PRICE, Harness, drift, reasons, record
 from tests.booking.seed import eventually
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[3]
 WAITS = """
 SELECT count(*) FROM pg_stat_activity

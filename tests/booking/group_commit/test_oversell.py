@@ -62,6 +62,7 @@ async def test_of_two_who_want_the_last_seat_one_is_confirmed(
     assert await drift(harness.dsn) == 0
 
 
+@pytest.mark.processes
 async def test_twenty_starts_at_two_copies_never_take_more_than_ten_seats(
     harness: Harness,
 ) -> None:

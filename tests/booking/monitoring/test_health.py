@@ -20,6 +20,8 @@ from servicekit.postgres import PostgresServer
 from tests.booking.running_service import Shell, refusal_of, running, start_of
 from tests.booking.seed import eventually
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[3]
 SERVICES = (
     "booking.v1.CatalogService",

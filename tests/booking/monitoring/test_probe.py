@@ -102,6 +102,7 @@ async def test_server_that_does_not_answer_in_time_is_unreachable(
     await blocker.close()
 
 
+@pytest.mark.processes
 async def test_stopped_server_shows_and_recovers_by_itself(tmp_path: Path) -> None:
     server = PostgresServer(tmp_path / "data", durable=False)
     server.start()

@@ -163,6 +163,7 @@ def test_index_being_built_is_left_alone(dsn: str) -> None:
     assert asyncio.run(during_a_build()) == ([], True)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "command", ["migrate", "rollback", "indexes-down", "indexes-up", "verify-indexes"]
 )
