@@ -62,72 +62,78 @@ async def two_copies(dsn: str, **settings: str) -> AsyncIterator[tuple[Shell, Sh
 async def test_confirm_against_the_sweeper_and_the_next_buyer_at_the_instant_of_expiry(
     booking_dsn: str,
 ) -> None:
-    """The last seat has one owner: who paid, or the next one, and then the money is due back."""
+    """The last unit has one owner: the payer, or the next buyer and then the money is due back."""
     chance = random.Random(17)
     seen: Counter[str] = Counter()
     async with two_copies(booking_dsn) as (one, other, clock), watched(booking_dsn):
         package = await one.package(capacity=1, days=1)
-        # Not the first, which prepares its statements, nor one in which the machine stood still.
+        # The median leaves out the first sweep, which prepares its statements, and slow ones.
         sweep_s = median([await timed(one.server.sweeper.sweep) for _ in range(9)])
         rounds = size(60, 1000)
         for number in range(10 * rounds):
-            # Who wins is chance: on until each has.
+            # Each race is won by chance: they go on until each side has won one.
             if number >= rounds and len(seen) == 2 and "sweeper" in await enders(booking_dsn):
                 break
             pending = await one.completed(package.id, end_date=None, user_id="first")
             expiry = pending.hold_expire_time.ToDatetime(UTC)
             # The copies read the clock five to ten times: some before the hold ends, some after.
             clock.time = expiry - chance.randint(0, 8) * TICK
-            copies = [one, other]
-            chance.shuffle(copies)
-            paid = confirm_of(pending)
-            buyer = chance.choice(copies)
-            # A sweep takes several statements before it locks anything; the others come meanwhile.
-            calls: list[Any] = [
-                delayed(
-                    chance.uniform(0, 2 * sweep_s),
-                    partial(copies[0].booking.ConfirmBooking, paid, timeout=DEADLINE_S),
-                ),
-                copies[1].server.sweeper.sweep,
-                delayed(
-                    chance.uniform(0, 2 * sweep_s),
-                    partial(buyer.held, package.id, end_date=None, user_id="next"),
-                ),
-            ]
-            order = [0, 1, 2]
-            chance.shuffle(order)
-            answers = dict(zip(order, await released([calls[n] for n in order]), strict=True))
-            became = await one.booking.GetBooking(
-                booking_pb2.GetBookingRequest(booking_id=pending.id)
-            )
-            (payment,) = await rows(
-                booking_dsn,
-                "SELECT p.state, (SELECT count(*) FROM refunds AS r WHERE r.payment_id = p.id) "
-                "AS refunds FROM payments AS p WHERE p.booking_id::text = $1",
-                pending.id,
-            )
-            confirmed, following = answers[0], answers[2]
-            if isinstance(confirmed, booking_pb2.Booking):
-                assert confirmed.state == became.state == booking_pb2.Booking.CONFIRMED
-                assert tuple(payment) == ("CAPTURED", 0)
-                assert reasons([following]) == ["SOLD_OUT"]
-                seen["confirmed"] += 1
-                await one.booking.CancelBooking(
-                    booking_pb2.CancelBookingRequest(booking_id=pending.id)
-                )
-            else:
-                assert reasons([confirmed]) == ["HOLD_EXPIRED"]
-                assert became.state == booking_pb2.Booking.EXPIRED
-                assert tuple(payment) == ("REFUND_DUE", 1)
-                assert isinstance(following, booking_pb2.Booking)
-                seen["expired"] += 1
-                await one.booking.AbandonBooking(
-                    booking_pb2.AbandonBookingRequest(booking_id=following.id)
-                )
+            confirmed, following = await race_at_expiry(pending, [one, other], chance, sweep_s)
+            seen[await outcome_of(one, booking_dsn, pending, confirmed, following)] += 1
             clock.time = expiry + timedelta(hours=1)
     # It was a race: each side won some, the sweeper too.
     assert min(seen["confirmed"], seen["expired"]) > 0, seen
     assert "sweeper" in await enders(booking_dsn)
+
+
+async def race_at_expiry(
+    pending: booking_pb2.Booking, copies: list[Shell], chance: random.Random, sweep_s: float
+) -> tuple[Any, Any]:
+    """Confirm, sweep and start at about the same time; gives the answers to confirm and start."""
+    chance.shuffle(copies)
+    paid = confirm_of(pending)
+    buyer = chance.choice(copies)
+    # A sweep takes several statements before it locks anything; the others arrive meanwhile.
+    calls: list[Any] = [
+        delayed(
+            chance.uniform(0, 2 * sweep_s),
+            partial(copies[0].booking.ConfirmBooking, paid, timeout=DEADLINE_S),
+        ),
+        copies[1].server.sweeper.sweep,
+        delayed(
+            chance.uniform(0, 2 * sweep_s),
+            partial(buyer.held, pending.package_id, end_date=None, user_id="next"),
+        ),
+    ]
+    order = [0, 1, 2]
+    chance.shuffle(order)
+    answers = dict(zip(order, await released([calls[n] for n in order]), strict=True))
+    return answers[0], answers[2]
+
+
+async def outcome_of(
+    shell: Shell, dsn: str, pending: booking_pb2.Booking, confirmed: Any, following: Any
+) -> str:
+    """Check that exactly one side got the unit, give it back, and say how the hold ended."""
+    became = await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=pending.id))
+    (payment,) = await rows(
+        dsn,
+        "SELECT p.state, (SELECT count(*) FROM refunds AS r WHERE r.payment_id = p.id) "
+        "AS refunds FROM payments AS p WHERE p.booking_id::text = $1",
+        pending.id,
+    )
+    if isinstance(confirmed, booking_pb2.Booking):
+        assert confirmed.state == became.state == booking_pb2.Booking.CONFIRMED
+        assert tuple(payment) == ("CAPTURED", 0)
+        assert reasons([following]) == ["SOLD_OUT"]
+        await shell.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=pending.id))
+        return "confirmed"
+    assert reasons([confirmed]) == ["HOLD_EXPIRED"]
+    assert became.state == booking_pb2.Booking.EXPIRED
+    assert tuple(payment) == ("REFUND_DUE", 1)
+    assert isinstance(following, booking_pb2.Booking)
+    await shell.booking.AbandonBooking(booking_pb2.AbandonBookingRequest(booking_id=following.id))
+    return "expired"
 
 
 async def test_limits_of_a_user_hold_whatever_copy_is_asked(booking_dsn: str) -> None:
