@@ -43,7 +43,7 @@ async def lock_packages(
 
 
 async def lock_users(connection: Connection, user_ids: Iterable[str]) -> None:
-    """Lock users against their other starts, of whatever package."""
+    """Lock users, so that their starts of any package run one after another."""
     keys = sorted({_advisory_key(user_id) for user_id in user_ids})
     if keys:
         await connection.execute(_USERS.lock, keys)

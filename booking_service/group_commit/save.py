@@ -41,7 +41,7 @@ class Origin:
 
 
 async def save(connection: Connection, changes: Changes, stored: World) -> None:
-    """Write changes; `stored` says which rows exist."""
+    """Write changes; `stored` holds the rows that exist."""
     await write_all(connection, _VENDORS.create, sorted(changes.vendors.values(), key=_id), _plain)
     packages = sorted(changes.packages.values(), key=_id)
     new = [package for package in packages if package.id not in stored.packages]

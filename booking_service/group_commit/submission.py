@@ -1,4 +1,4 @@
-"""One command on its way: a `Submission` says who asks for what, a `PendingSubmission` who waits.
+"""A command on its way: the `Submission` with its caller, and the `PendingSubmission` that waits.
 
 Every pending submission is answered exactly once.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 from uuid import UUID
 
 from booking_service.domain.commands import (
@@ -23,7 +24,7 @@ from booking_service.group_commit.idempotency import RequestKey
 from booking_service.group_commit.save import Origin
 from metrics_service.client.host import QueryCount, count_queries
 
-Outcome = Answer | Refusal | Exception
+Outcome: TypeAlias = Answer | Refusal | Exception
 
 
 @dataclass(slots=True, eq=False)

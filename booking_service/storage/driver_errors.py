@@ -13,7 +13,7 @@ import asyncpg
 
 from servicekit.errors import UNAVAILABLE, ApiError
 
-# What the driver says of a mistake in this code, with the class it uses for a closed connection.
+# Texts of mistakes in this code, which the driver raises as the class of a closed connection.
 _OUR_FAULTS: Final = ("another operation is in progress", "the server expects")
 
 

@@ -35,7 +35,7 @@ CREATE TABLE packages (
 COMMENT ON COLUMN packages.cancellation_policy IS
 'Tiers as [[before_s, refund_basis_points], ...], longest before first.';
 
--- The only truth about seats. The CHECK is the second guard behind the package lock.
+-- The only record of free units. The CHECK is the second guard after the package lock.
 CREATE TABLE package_days (
     package_id uuid NOT NULL REFERENCES packages (id),
     day date NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE payments (
     CONSTRAINT payments_provider_key UNIQUE (provider, payment_id)
 );
 
--- What providers said, each once.
+-- Payment events of providers, each once.
 CREATE TABLE payment_events (
     provider text NOT NULL,
     payment_id text NOT NULL,

@@ -7,8 +7,8 @@ ALTER TABLE segment ADD COLUMN ack_time timestamptz;
 ALTER TABLE outbox ALTER COLUMN events SET STORAGE EXTERNAL;
 ALTER TABLE segment ALTER COLUMN batch SET STORAGE EXTERNAL;
 
--- TRUNCATE takes no parameters. It waits for everybody who looks up an answer, and they for it:
--- better to give up soon and try again.
+-- TRUNCATE takes no parameters. It waits for all that read an answer, and they wait for it; so it
+-- gives up soon and is tried again.
 CREATE FUNCTION empty_idempotency_slot(slot integer) RETURNS void
 LANGUAGE plpgsql SET lock_timeout = '100ms' AS $$
 BEGIN

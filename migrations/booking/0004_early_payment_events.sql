@@ -1,6 +1,6 @@
 -- migrate:up
 
--- What a provider said of bookings that were not known yet; applied when one is.
+-- Payment events of bookings that do not exist yet; applied once they do.
 CREATE TABLE early_payment_events (
     booking_id uuid NOT NULL,
     provider text NOT NULL,

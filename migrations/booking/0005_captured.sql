@@ -1,6 +1,6 @@
 -- migrate:up
 
--- What was captured for a stay: its price may change afterwards.
+-- The amount captured for a stay, whose price may change afterwards.
 ALTER TABLE bookings ADD COLUMN captured_minor bigint NOT NULL DEFAULT 0;
 UPDATE bookings SET captured_minor = price_minor WHERE confirm_time IS NOT NULL;
 

@@ -11,8 +11,8 @@ WHERE booking_id = $1 AND version > $2
 ORDER BY version
 LIMIT $3;
 
--- Sums are numeric, which is exact however many bookings there are. What a booking could not take
--- is in neither of its sums.
+-- Sums are numeric, and so exact for any number of bookings. A payment that its booking could not
+-- accept is in neither sum.
 -- $1 first instant, $2 first instant after, $3 vendor (null: any)
 -- name: bookings.revenue
 SELECT
@@ -31,7 +31,8 @@ ORDER BY currency;
 
 -- Lists, newest first. In all of them: $1 states (empty: any), $2 and $3 the stay's dates
 -- [from, until), $4 earliest first day that can reach $2, $5 and $6 the last row seen, $7 limit.
--- What a list is found by is a plain equality or range, so that no plan can miss its index.
+-- The condition on the indexed columns is a plain equality or range, so that every plan can use the
+-- index.
 
 -- $8 user
 -- name: bookings.get_user_bookings

@@ -1,4 +1,4 @@
--- The database's clock. The only statement that reads one: every other takes the time as a
--- parameter, and inside a transaction it runs after the locks are held.
+-- The only statement that reads a clock: all others take the time as a parameter. In a transaction
+-- it runs after the locks are held.
 -- name: clock.now internal
 SELECT clock_timestamp();

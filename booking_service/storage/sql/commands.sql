@@ -1,5 +1,5 @@
--- What a group of commands locks, loads and writes; every array is sorted by key before it is
--- sent, so that two copies of the service touch rows in one order.
+-- What a group of commands locks, loads and writes. Every array is sorted by key before it is sent,
+-- so that all processes touch rows in one order.
 
 -- $1 milliseconds
 -- name: commands.set_lock_timeout internal
@@ -33,7 +33,7 @@ ORDER BY id;
 -- name: users.lock
 SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k;
 
--- $1 package ids; what is missing from packages.lock_free and here does not exist
+-- $1 package ids; those in neither packages.lock_free nor this result do not exist
 -- name: packages.existing
 SELECT id FROM packages WHERE id = ANY($1::uuid[]);
 
@@ -140,7 +140,7 @@ SELECT {profile}
 FROM user_profiles
 WHERE user_id = ANY($1::text[]);
 
--- Every day of a package, counted anew from its bookings beside what is stored.
+-- Every day of a package: the stored counts, and the counts according to its bookings.
 -- $1 package ids
 -- name: inventory.recount
 WITH taken AS (
@@ -212,7 +212,7 @@ WHERE p.id = w.id;
 INSERT INTO package_days (package_id, day, capacity, held, confirmed)
 SELECT * FROM unnest($1::uuid[], $2::date[], $3::int[], $4::int[], $5::int[]);
 
--- As differences, so that the CHECK sees what is really there.
+-- Counts are changed by differences, so that the CHECK applies to the stored values.
 -- $1 package ids, $2 days, $3 more capacity, $4 more held, $5 more confirmed
 -- name: inventory.change
 UPDATE package_days AS d

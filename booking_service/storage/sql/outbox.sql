@@ -7,9 +7,9 @@ SET epoch = epoch + 1
 RETURNING epoch, producer_id, acked_seq, low_water_id;
 
 -- Moves outbox rows into the segment with the next number, or nothing if $1 is not the epoch.
--- The lock on relay comes before any row is deleted, and only what was deleted is sealed: of two
--- relays at once the second finds the rows gone, and numbers stay dense. An idle poll locks
--- nothing and writes nothing.
+-- The relay row is locked before any outbox row is deleted, and only deleted rows are sealed: of two
+-- concurrent relays the second finds the rows gone, and numbers stay dense. A poll of an empty outbox
+-- locks and writes nothing.
 -- $1 epoch, $2 low-water mark of ids, $3 bytes, $4 rows, $5 now
 -- name: outbox.seal internal
 WITH me AS (
@@ -115,7 +115,7 @@ SELECT (
 )::bigint AS facts
 FROM relay;
 
--- The newest acknowledged segment stays: a sink's resume point is compared with it.
+-- The newest acknowledged segment is kept, to be compared with the sink's resume point.
 -- $1 epoch, $2 acknowledged before, $3 limit
 -- name: outbox.drop_acknowledged internal
 DELETE FROM segment

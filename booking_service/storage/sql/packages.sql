@@ -15,7 +15,7 @@ WHERE
 ORDER BY create_time DESC, id DESC
 LIMIT $5;
 
--- Days with a capacity; a lapsed hold that nobody has expired yet is not held.
+-- Days with a capacity; a lapsed hold does not count as held, even before it is expired.
 -- $1 package, $2 first day, $3 first day after, $4 now
 -- name: packages.check_availability
 WITH lapsed AS (
@@ -41,9 +41,9 @@ FROM package_days AS d
 WHERE d.package_id = $1 AND d.day >= $2 AND d.day < $3
 ORDER BY d.day;
 
--- One order for all: sort_key is ascending, whatever it stands for. OFFSET 0 keeps the look at the
--- days outside, so that it follows the order and ends with the page; and the lapsed holds of a day
--- are looked for only when it is short without them.
+-- All orders are by ascending sort_key. OFFSET 0 keeps the check of the days outside the subquery,
+-- so that days are checked in that order, and only until the page is full. The lapsed holds of a day
+-- are read only if it has too little capacity without them.
 -- $1 location, $2 type, $3 first day, $4 first day after, $5 units a day, $6 party, $7 currency,
 -- $8 least price, $9 greatest price, $10 now, $11 order, $12 and $13 the last row seen, $14 limit
 -- name: packages.search

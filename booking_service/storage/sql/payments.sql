@@ -22,8 +22,8 @@ WHERE state = 'FAILED' AND (next_retry_time, id) > ($1::timestamptz, $2::uuid)
 ORDER BY next_retry_time, id
 LIMIT $3;
 
--- What is due, and whether its booking still waits for money: whoever claims it under the lock
--- ends the retries of those whose booking does not.
+-- Payments whose retry is due, and whether their booking still awaits a payment. Claiming a payment,
+-- under the package lock, ends the retries of one that is no longer awaited.
 -- $1 now, $2 limit
 -- name: payments.find_due
 SELECT
@@ -53,7 +53,7 @@ FROM unnest(
 ) AS w ({early_payment})
 ON CONFLICT DO NOTHING;
 
--- Those whose booking has come, in the order in which they were said.
+-- Events whose booking exists now, in the order in which they arrived.
 -- $1 limit
 -- name: early_payments.matched internal
 SELECT {e.early_payment}

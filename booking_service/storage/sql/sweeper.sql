@@ -7,9 +7,9 @@ GROUP BY package_id
 ORDER BY min(hold_expire_time)
 LIMIT $2;
 
--- Packages with a confirmed stay whose end date has come somewhere on earth; whether it has come
--- where the package is depends on its time zone.
--- $1 the latest date it is anywhere, $2 limit
+-- Packages with a confirmed stay whose end date has been reached in some time zone; the caller checks
+-- it in the package's own.
+-- $1 the latest current date of all time zones, $2 limit
 -- name: sweeper.ended_packages internal
 SELECT b.package_id, p.time_zone, min(b.end_date) AS end_date
 FROM bookings AS b
