@@ -7,38 +7,29 @@ is neither there nor in NOT_RUN fails, and so does a block of another language.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
 
-import grpc
 import pytest
 
-from booking_service.demo import messages
-from booking_service.storage.sql import QUERIES
-from protos.booking.v1 import catalog_pb2, catalog_pb2_grpc
-from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.devstack import PostgresServer
 from tests.docs import grpcurl
+from tests.docs.snippet_runner import (
+    BOUND_S,
+    counts_of_scripts,
+    here,
+    run_line,
+    run_script,
+    serving,
+)
 from tests.docs.snippets import DOCUMENTS, ROOT, Block, blocks, blocks_of
-from tests.pair.real_pair import Pair, running, serves
-
-BOUND_S: Final = 30.0
-pytestmark = pytest.mark.timeout(120)
+from tests.pair.real_pair import Pair
 
 # No code: what they show is not run.
 DRAWINGS: Final = {"text", "mermaid"}
@@ -110,124 +101,6 @@ COMMANDS: Final = [
 ]
 
 
-@pytest.fixture(scope="module")
-def pair(
-    postgres: PostgresServer,
-    booking_template: str,
-    metrics_template: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Pair]:
-    """Both services, healthy, with one package on sale."""
-    names = {"snippets_booking": booking_template, "snippets_metrics": metrics_template}
-    dsns = [postgres.create_database(name, template=each) for name, each in names.items()]
-    with running(Pair(dsns[0], dsns[1], tmp_path_factory.mktemp("logs"))) as pair:
-        put_on_sale(pair)
-        until(lambda: serves(pair.booking, "database"))
-        until(lambda: get(f"http://{pair.http}/api/health/database")[0] == 200)
-        until(lambda: query_counts(pair)["packages.create"] == 1)
-        yield pair
-    for name in names:
-        postgres.drop_database(name)
-
-
-def put_on_sale(pair: Pair) -> None:
-    """A room for the days that the README books."""
-    first = datetime.now(UTC).date() + timedelta(days=895)
-    with grpc.insecure_channel(pair.booking) as channel:
-        catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        vendor = catalog.CreateVendor(
-            catalog_pb2.CreateVendorRequest(vendor=catalog_pb2.Vendor(name="Costa"))
-        )
-        package = catalog.CreatePackage(
-            catalog_pb2.CreatePackageRequest(
-                package=catalog_pb2.Package(
-                    vendor_id=vendor.id,
-                    title="Room with a view",
-                    type="hotel_room",
-                    location="Algarve",
-                    time_zone="Europe/Lisbon",
-                    base_price=messages.money(8050),
-                    pricing=catalog_pb2.Package.QUOTED,
-                )
-            )
-        )
-        capacity = catalog_pb2.SetCapacityRequest(package_id=package.id)
-        capacity.ranges.add(
-            start_date=messages.day(first),
-            end_date=messages.day(first + timedelta(days=10)),
-            capacity=10,
-        )
-        catalog.SetCapacity(capacity)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail when it does not within BOUND_S."""
-    give_up = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
-def here(text: str, pair: Pair) -> str:
-    """The text with the addresses of this pair in place of the default ones."""
-    for default, actual in (
-        ("127.0.0.1:50051", pair.booking),
-        ("127.0.0.1:50052", pair.metrics),
-        ("127.0.0.1:8080", pair.http),
-    ):
-        text = text.replace(default, actual)
-    return text
-
-
-def get(url: str) -> tuple[int, str]:
-    """Status and body, whatever the status is."""
-    try:
-        with build_opener(ProxyHandler({})).open(url) as found:
-            return found.status, found.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def run_line(line: str, pair: Pair) -> str:
-    """What a command line prints, in bash where its program is installed."""
-    program, *arguments = shlex.split(line)
-    if program == "grpcurl":
-        return first_output(line) if shutil.which(program) else first_message(arguments)
-    if program == "curl" and not shutil.which(program):
-        return get(f"http://{arguments[-1]}")[1]
-    # With the environment as it is: installing is no part of a test.
-    as_made = "make -o .venv/running.stamp -o .venv/development.stamp"
-    done = subprocess.run(
-        ["bash", "-c", re.sub(r"^make\b", as_made, line)],
-        cwd=ROOT,
-        env={**pair.environ, "PY": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def first_message(arguments: list[str]) -> str:
-    return next(grpcurl.outputs(grpcurl.parse(arguments)))
-
-
-def first_output(line: str) -> str:
-    """All that an installed grpcurl prints, or the first message of a stream."""
-    output = ""
-    with subprocess.Popen(shlex.split(line), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        for more in process.stdout:
-            output += more
-            with contextlib.suppress(ValueError):
-                json.loads(output)
-                break
-        process.kill()
-    return output
-
-
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_block_is_run_or_drawn(document: str) -> None:
     for block in blocks_of(document):
@@ -236,69 +109,87 @@ def test_every_block_is_run_or_drawn(document: str) -> None:
             assert not re.search(r"^(\$|make|curl|grpcurl|python|pip) ", block.text, re.M), block
 
 
-@pytest.mark.db
-@pytest.mark.processes
-@pytest.mark.parametrize(("block", "line"), COMMANDS, ids=str)
-def test_a_command_prints_what_is_promised(block: Block, line: str, request: Any) -> None:
-    if line in NOT_RUN:
-        # As make understands it, with what it would run.
-        done = subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, capture_output=True)
-        assert done.returncode == 0
-        assert done.stdout
-        return
-    assert line in PROMISES, f"{block}: say in PROMISES what it prints, or in NOT_RUN why not"
-    pair: Pair = request.getfixturevalue("pair")
-    output = run_line(here(line, pair), pair)
-    assert PROMISES[line](output), output
-
-
-def test_promises_are_of_lines_that_are_there() -> None:
+def test_every_command_has_a_promise_or_a_reason_not_to_run() -> None:
     assert {*PROMISES, *NOT_RUN} == {line for _, line in COMMANDS}
 
 
-def run_script(block: Block, pair: Pair, folder: Path, **environ: str) -> str:
-    """What a Python block prints as a script of its own, in a folder of its own."""
-    script = folder / "example.py"
-    script.write_text(here(block.text, pair))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=folder,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{block}: {done.stderr}"
-    assert done.stderr == "", block
-    return done.stdout
-
-
-def query_counts(pair: Pair) -> Counter[str]:
-    """How often each operation ran, as metrics_service has it."""
-    with grpc.insecure_channel(pair.metrics) as channel:
-        stub = metrics_pb2_grpc.MetricsServiceStub(channel)
-        stats = stub.GetQueryStats(metrics_pb2.GetQueryStatsRequest())
-    return Counter({each.operation: each.total for each in stats.groups})
-
-
-def counts_of_scripts(pair: Pair) -> Counter[str]:
-    """The same without the statements of booking_service."""
-    counts = query_counts(pair)
-    return Counter({name: counts[name] for name in counts if name not in QUERIES})
-
-
-def block_with(word: str) -> Block:
-    (block,) = (each for each in blocks("python") if word in each.text)
-    return block
+def test_every_python_block_has_a_check() -> None:
+    assert {check_of(block) for block in blocks("python")} == set(SCRIPTS.values())
 
 
 @pytest.mark.processes
-def test_the_booking_script_prints_the_booking(pair: Pair, tmp_path: Path) -> None:
-    output = run_script(block_with("StartBooking"), pair, tmp_path)
+@pytest.mark.timeout(240)
+def test_each_snippet_keeps_its_promise(
+    booking_dsn: str,
+    metrics_dsn: str,
+    postgres: PostgresServer,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
+) -> None:
+    with serving(booking_dsn, metrics_dsn, tmp_path) as pair:
+        for block, line in COMMANDS:
+            if line in PROMISES:
+                with subtests.test(f"{block}: {line}"):
+                    output = run_line(here(line, pair), pair)
+                    assert PROMISES[line](output), output
+        for block in blocks("python"):
+            with subtests.test(str(block)):
+                check_of(block)(block, pair, tmp_path, postgres)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("line", NOT_RUN)
+def test_a_command_that_is_not_run_is_one_that_make_knows(line: str) -> None:
+    done = subprocess.run(["make", "-n", *line.split()[1:]], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def booking_script(block: Block, pair: Pair, folder: Path, _: PostgresServer) -> None:
+    """It prints the booking that it has made."""
+    output = run_script(block, pair, folder)
     assert "state: HELD" in output
     assert 'user_id: "ada"' in output
     assert 'session_id: "my-session"' in output
+
+
+def embedding_script(block: Block, pair: Pair, folder: Path, postgres: PostgresServer) -> None:
+    """Its query and its operation are timed."""
+    dsn = postgres.create_database("snippets_own")
+    output = timed_by(
+        pair,
+        lambda: run_script(block, pair, folder, DATABASE_URL=dsn),
+        {"sql.select": 1, "reports.nightly": 1},
+    )
+    assert re.search(r"^\d+ tables$", output, re.MULTILINE)
+
+
+def tracking_script(block: Block, pair: Pair, folder: Path, postgres: PostgresServer) -> None:
+    """Every query is timed, under the names that its comments give."""
+
+    def run() -> str:
+        postgres.drop_database("snippets_hotels")
+        dsn = postgres.create_database("snippets_hotels")
+        postgres.psql("snippets_hotels", "CREATE TABLE hotels (name text, is_open boolean)")
+        postgres.psql("snippets_hotels", "CREATE TABLE openings (time timestamptz DEFAULT now())")
+        return run_script(block, pair, folder, DATABASE_URL=dsn, METRICS_TARGET=pair.metrics)
+
+    output = timed_by(pair, run, {"sql.insert": 1, "hotels.open": 1, "hotels.count": 1})
+    assert output.splitlines()[-1] == "1"
+
+
+# By a text that only this block has.
+SCRIPTS: Final[Mapping[str, Callable[[Block, Pair, Path, PostgresServer], None]]] = {
+    "StartBooking": booking_script,
+    "nightly": embedding_script,
+    "hotels": tracking_script,
+}
+
+
+def check_of(block: Block) -> Callable[[Block, Pair, Path, PostgresServer], None]:
+    """What runs a Python block and checks its output."""
+    (check,) = (check for word, check in SCRIPTS.items() if word in block.text)
+    return check
 
 
 def timed_by(pair: Pair, run: Callable[[], str], expected: Mapping[str, int]) -> str:
@@ -317,45 +208,6 @@ def timed_by(pair: Pair, run: Callable[[], str], expected: Mapping[str, int]) ->
     raise AssertionError(f"{counts_of_scripts(pair)} after {before}, not {expected} more")
 
 
-@pytest.mark.processes
-def test_the_script_of_a_service_of_ones_own_times_its_query(
-    pair: Pair, empty_dsn: str, tmp_path: Path
-) -> None:
-    block = block_with("nightly")
-    output = timed_by(
-        pair,
-        lambda: run_script(block, pair, tmp_path, DATABASE_URL=empty_dsn),
-        {"sql.select": 1, "reports.nightly": 1},
-    )
-    assert re.search(r"^\d+ tables$", output, re.MULTILINE)
-
-
-@pytest.mark.processes
-def test_the_script_of_the_tracking_guide_times_every_query(
-    pair: Pair, postgres: PostgresServer, tmp_path: Path
-) -> None:
-    tables = (
-        "CREATE TABLE hotels (name text, is_open boolean);"
-        "CREATE TABLE openings (time timestamptz DEFAULT now())"
-    )
-
-    def run() -> str:
-        postgres.drop_database("snippets_hotels")
-        dsn = postgres.create_database("snippets_hotels")
-        postgres.psql("snippets_hotels", tables)
-        environ = {"DATABASE_URL": dsn, "METRICS_TARGET": pair.metrics}
-        return run_script(block_with("hotels"), pair, tmp_path, **environ)
-
-    output = timed_by(pair, run, {"sql.insert": 1, "hotels.open": 1, "hotels.count": 1})
-    assert output.splitlines()[-1] == "1"
-    postgres.drop_database("snippets_hotels")
-
-
-def test_every_python_block_is_run_by_a_test() -> None:
-    run = {block_with(word) for word in ("StartBooking", "nightly", "hotels")}
-    assert run == set(blocks("python"))
-
-
 @pytest.mark.parametrize("block", blocks("sql"), ids=str)
 def test_sql_runs_on_a_migrated_database(
     block: Block, postgres: PostgresServer, booking_template: str
@@ -363,7 +215,7 @@ def test_sql_runs_on_a_migrated_database(
     postgres.create_database("snippets_sql", template=booking_template)
     outputs = []
     settings = ""
-    # Settings go with the statement after them; each other has a transaction of its own.
+    # Settings go with the statement after them; every other statement is one transaction.
     for statement in filter(None, map(str.strip, block.text.split(";"))):
         if statement.startswith("SET "):
             settings += f"{statement};"
