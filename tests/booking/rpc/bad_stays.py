@@ -57,7 +57,7 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("nothing", Batch(), {"requests"}),
     ("101 starts", Batch(requests=[start_of(ID) for _ in range(101)]), {"requests"}),
     (
-        "a request of its own in each",
+        "a request_id in each",
         Batch(
             requests=[
                 start_of(ID, request_id=ID),
