@@ -116,7 +116,7 @@ class SentryNotifier:
         self._send_health("error", "Database unhealthy", health)
 
     def send_recovered(self, health: DatabaseHealth) -> None:
-        """Send an information in the same issue."""
+        """Send an info message in the same issue."""
         self._send_health("info", "Database recovered", health)
 
     def send(self, notice: Notice) -> None:

@@ -28,14 +28,14 @@ class Instance:
     verdict: VerdictHysteresis
     window: HealthWindow
     began_ns: int
-    heard_ns: int
+    last_beat_ns: int
     closed_ns: int | None = None
     signals: tracking_pb2.Signals | None = None
     figures: Figures = field(default_factory=Figures)
 
     def silent_ns(self, now_ns: int) -> int:
         """Return the time since its last heartbeat."""
-        return max(0, now_ns - self.heard_ns)
+        return max(0, now_ns - self.last_beat_ns)
 
     def to_proto(self, now_ns: int) -> InstanceHealth:
         answer = InstanceHealth(

@@ -71,5 +71,5 @@ class Instances:
 
     def _evict(self, now_ns: int) -> bool:
         """Forget the instance with the oldest heartbeat, if it is stale."""
-        oldest = min(self, key=lambda entry: entry.heard_ns)
+        oldest = min(self, key=lambda entry: entry.last_beat_ns)
         return self.is_stale(oldest, now_ns) and self.remove(oldest.name)

@@ -105,7 +105,7 @@ class HealthRegistry:
         entry = self._entry(instance, service)
         if entry is None:
             return
-        entry.heard_ns = self._monotonic_ns()
+        entry.last_beat_ns = self._monotonic_ns()
         entry.closed_ns = None
         entry.signals = signals
         queries, operations = countable(signals)
@@ -134,7 +134,7 @@ class HealthRegistry:
         if unpaused_ns < now_ns:
             self._resumed_ns = now_ns
         for entry in self._instances:
-            entry.heard_ns = shift_by_pause(entry.heard_ns, unpaused_ns, now_ns)
+            entry.last_beat_ns = shift_by_pause(entry.last_beat_ns, unpaused_ns, now_ns)
             self._judge(entry)
         self._judge_combined()
         self._publish()

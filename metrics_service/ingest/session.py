@@ -63,7 +63,7 @@ class Session:
         self._half_closed = False
         self._ending = False
         self._closed = False
-        self._heard_s = asyncio.get_running_loop().time()
+        self._last_frame_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         reader = asyncio.create_task(self._read_frames(), name="tracking stream reader")
@@ -75,7 +75,7 @@ class Session:
             await asyncio.wait({sender})
         finally:
             self._closed = True
-            silent_s = asyncio.get_running_loop().time() - self._heard_s
+            silent_s = asyncio.get_running_loop().time() - self._last_frame_s
             overdue = silent_s > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
             if self._instance and not self._ending and not overdue:
                 # The other end closed it, and it was not ended for missing heartbeats.
@@ -113,7 +113,7 @@ class Session:
 
     async def _read_frames(self) -> None:
         async for frame in self._frames:
-            self._heard_s = asyncio.get_running_loop().time()
+            self._last_frame_s = asyncio.get_running_loop().time()
             match frame.WhichOneof("frame"):
                 case "hello":
                     self._on_hello(frame.hello)
@@ -259,7 +259,7 @@ class Session:
             if finished:
                 return
             now_s = loop.time()
-            if now_s - self._heard_s > silence_s:
+            if now_s - self._last_frame_s > silence_s:
                 log.warning("stream_timed_out", instance=self._instance, service=self._service)
                 return
             if now_s >= beat_s:
@@ -269,8 +269,8 @@ class Session:
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
             handle.cancel()
-            # This process stood still for so long: what was said meanwhile is yet to be read.
-            self._heard_s = shift_by_pause(self._heard_s, beat_s, loop.time())
+            # What arrived during a pause of this process is still to be read.
+            self._last_frame_s = shift_by_pause(self._last_frame_s, beat_s, loop.time())
 
     def _take_frames(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)

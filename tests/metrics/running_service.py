@@ -213,7 +213,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
     """Wait until a condition of this process holds."""
     try:
         async with asyncio.timeout(BOUND_S):
-            while not condition():  # noqa: ASYNC110 - no event tells
+            while not condition():  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"{what} did not come within {BOUND_S} s") from None

@@ -1,4 +1,4 @@
-"""A local endpoint that speaks Sentry's envelope protocol and keeps what it is sent."""
+"""A local endpoint with Sentry's envelope protocol that keeps what it receives."""
 
 from __future__ import annotations
 

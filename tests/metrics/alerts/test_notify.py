@@ -1,4 +1,4 @@
-"""Messages to Sentry, received by a local endpoint that speaks its envelope protocol."""
+"""Messages to Sentry, received by a local endpoint with its envelope protocol."""
 
 from __future__ import annotations
 

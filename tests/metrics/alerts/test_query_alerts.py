@@ -1,4 +1,4 @@
-"""Slow queries of a producer, over the real stream, as messages at an endpoint that speaks Sentry's
+"""Slow queries of a producer, sent over the real stream, as messages at an endpoint with Sentry's
 envelope protocol.
 """
 

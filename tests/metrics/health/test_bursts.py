@@ -1,5 +1,5 @@
-"""Five bad seconds turn the verdict once, whatever was bad in them: in the process that has them,
-and in metrics_service for every instance and for all together.
+"""Five bad seconds of any kind turn the verdict once: in the process that has them, and in
+metrics_service for each instance and for all together.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.metrics.client.recording import Clock
 
 DEFINITION = QueryDefinition(1, "bookings", "create", "")
 BURST = range(10, 15)
-# Every second for a good while, and then until the burst has left the window.
+# Every second at first, then every five until the burst has left the window.
 WATCHED_S = (*range(95), *range(95, 360, 5))
 
 
 @dataclass(frozen=True)
 class Burst:
-    """What goes on in the bad seconds: `queries` a second that end so, and what the probe says;
-    outside of them there are `usual` good queries a second.
+    """The bad seconds: `queries` a second with an outcome, and the result of the probe. All other
+    seconds have `usual` good queries.
     """
 
     name: str
@@ -106,12 +106,12 @@ class Process:
     def probed(self, state: ProbeState = ProbeState.REACHABLE) -> bool:
         return self.own.on_probe(ProbeResult(state, 900, self.clock.monotonic_ns(), 0, ""))
 
-    def pass_s(self, seconds: int, *, looking: bool = True) -> list[bool]:
-        """Whether each look had news; a process that does not look stands still."""
+    def pass_s(self, seconds: int, *, checking: bool = True) -> list[bool]:
+        """Whether each check had news; a process that does not check is paused."""
         news = []
         for _ in range(seconds):
             self.clock.s += 1
-            if looking:
+            if checking:
                 news.append(self.own.check_age())
         return news
 
@@ -216,7 +216,7 @@ def test_a_paused_process_does_not_blame_its_probe() -> None:
     process = Process()
     process.probed()
     process.own.check_age()
-    process.pass_s(3600, looking=False)
+    process.pass_s(3600, checking=False)
     assert process.own.check_age() is False
     assert process.serving.get(DATABASE)
     # From here on it runs, and nothing comes.
@@ -228,7 +228,7 @@ def test_a_pause_that_a_probe_ended_excuses_no_later_one() -> None:
     process = Process()
     process.probed()
     process.own.check_age()
-    process.pass_s(3600, looking=False)
+    process.pass_s(3600, checking=False)
     process.probed()
     assert True in process.pass_s(6)
     assert not process.serving.get(DATABASE)

@@ -1,5 +1,5 @@
-"""What is asked about queries, over the real service: timings and looks in over the stream, the
-same figures out, also after a restart.
+"""Reads about queries, over the real service: timings and observations in over the stream, the same
+figures out, also after a restart.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ async def drained(stream: AsyncIterator[object]) -> None:
 async def until_left(shell: Shell) -> None:
     """Wait until no reader is left."""
     async with asyncio.timeout(BOUND_S):
-        while shell.snapshots.readers or shell.verdicts.readers:  # noqa: ASYNC110 - no event tells
+        while shell.snapshots.readers or shell.verdicts.readers:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
 
 
