@@ -1,4 +1,4 @@
-"""Fixtures of booking_service: a running one over a database of the test's own."""
+"""Fixtures of booking_service: a running service over a fresh database."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.booking.running_service import Shell, running
 
 @pytest.fixture
 async def booking(booking_dsn: str) -> AsyncIterator[Shell]:
-    """A service whose clock stands at NOON until the test moves it."""
+    """A service whose clock is at NOON until the test sets it."""
     async with running(booking_dsn) as shell:
         yield shell

@@ -37,7 +37,7 @@ D = TypeVar("D", bound=Message)
 
 @dataclass
 class Shell:
-    """A running service; its clock stands at NOON until a test moves it."""
+    """A running service; its clock is at NOON until a test sets it."""
 
     server: BookingServer
     clock: SetClock
@@ -96,7 +96,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[Shell]:
             "BOOKING_PORT": "0",
             "BOOKING_METRICS_TARGET": "",
             "BOOKING_TRUST_CALLER_HEADER": "true",
-            # A machine that stands still for a moment is no reason to refuse anything.
+            # A pause of the machine is no reason to refuse anything.
             "BOOKING_QUEUE_WAIT_MAX_MS": "60000",
             **environ,
         }
@@ -136,7 +136,7 @@ def euro(cents: int) -> Money:
 
 
 def package_of(vendor_id: str, **fields: Any) -> catalog_pb2.Package:
-    """A package that is good as it is; `fields` replace some of it."""
+    """A valid package; `fields` replace some of it."""
     good: dict[str, Any] = {
         "vendor_id": vendor_id,
         "title": "Room with a view",
@@ -149,7 +149,7 @@ def package_of(vendor_id: str, **fields: Any) -> catalog_pb2.Package:
 
 
 def start_of(package_id: str, **fields: Any) -> booking_pb2.StartBookingRequest:
-    """A request that is good as it is: one unit, two days from FIRST_DAY."""
+    """A valid request: one unit, two days from FIRST_DAY."""
     good: dict[str, Any] = {
         "package_id": package_id,
         "user_id": "ana",
@@ -160,7 +160,7 @@ def start_of(package_id: str, **fields: Any) -> booking_pb2.StartBookingRequest:
 
 
 def confirm_of(booking: booking_pb2.Booking, **fields: Any) -> booking_pb2.ConfirmBookingRequest:
-    """The payment of a booking's price, with a payment id of its own."""
+    """The payment of a booking's price, with a new payment id."""
     good: dict[str, Any] = {
         "booking_id": booking.id,
         "provider": "stripe",

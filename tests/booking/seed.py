@@ -14,7 +14,7 @@ DAY = date(2026, 5, 1)
 
 
 async def add_package(connection: asyncpg.Connection[asyncpg.Record], **changes: object) -> UUID:
-    """A package of a vendor of its own, on sale, without days."""
+    """A package of a new vendor, on sale, without days."""
     vendor_id = uuid4()
     await connection.execute(
         "INSERT INTO vendors (id, name, version, create_time, update_time)"

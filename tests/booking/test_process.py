@@ -1,4 +1,4 @@
-"""The process as a whole: how it starts, what it says when it cannot, and how it ends."""
+"""The process as a whole: how it starts, what it reports when it cannot, and how it ends."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def serving(dsn: str, **settings: str) -> AsyncIterator[Process]:
 
 
 async def left_in(dsn: str) -> list[str]:
-    """What the service left in the database: its sessions, whatever their state, and locks."""
+    """The sessions, in any state, and locks that the service left in the database."""
     connection = await asyncpg.connect(dsn)
     try:
         sessions = await connection.fetch(
@@ -207,7 +207,7 @@ async def test_a_database_that_is_not_migrated_is_one_line(empty_dsn: str) -> No
     assert "make migrate" in errors
 
 
-async def test_a_database_that_is_not_there_is_one_line_without_the_password() -> None:
+async def test_an_absent_database_is_one_line_without_the_password() -> None:
     address = f"127.0.0.1:{free_port()}"
     status, errors = await ended(
         "serve", BOOKING_DATABASE_URL=f"postgresql://ana:s3cret@{address}/booking"
@@ -302,7 +302,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(booking_dsn: str) 
     assert await gone_from(booking_dsn) == []
 
 
-async def test_a_fault_is_reported_in_full_to_us_and_to_nobody_else(booking_dsn: str) -> None:
+async def test_a_fault_is_logged_in_full_and_hidden_from_the_caller(booking_dsn: str) -> None:
     """The caller gets a correlation id; the text is in the log; Sentry gets no personal data."""
     envelopes: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -342,9 +342,9 @@ async def test_a_fault_is_reported_in_full_to_us_and_to_nobody_else(booking_dsn:
     assert b"find-me" in envelope
     password = urlsplit(booking_dsn).password
     assert password is not None
-    for told in (envelope.decode(), errors):
-        assert "canary" not in told
-        assert password not in told
+    for text in (envelope.decode(), errors):
+        assert "canary" not in text
+        assert password not in text
     assert "find-me" in errors
     assert "42703" in errors
 

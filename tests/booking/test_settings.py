@@ -57,7 +57,7 @@ def test_a_mistake_names_variable_value_and_what_is_allowed(
     assert f"{name}='{value}': {allowed}" in result.output
 
 
-def test_settings_that_are_good_are_called_so(environ: pytest.MonkeyPatch) -> None:
+def test_good_settings_are_confirmed(environ: pytest.MonkeyPatch) -> None:
     environ.setenv("DATABASE_URL", GOOD["BOOKING_DATABASE_URL"])
     result = CliRunner().invoke(app, ["check-config"])
     assert result.exit_code == 0

@@ -1,6 +1,6 @@
 """RPCs that end before they are answered, at any moment of their work: nothing stays taken.
 
-The service runs in this process, so that its pool can be looked at.
+The service runs in this process, so that its pool can be inspected.
 """
 
 from __future__ import annotations

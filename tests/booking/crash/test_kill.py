@@ -44,7 +44,7 @@ NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Load:
-    """Callers that take bookings to some end, and everything they were told."""
+    """Callers that take bookings to an end, and all answers that they got."""
 
     def __init__(self, connected: list[Client], packages: list[str]) -> None:
         self._connected = connected

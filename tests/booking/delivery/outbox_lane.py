@@ -1,4 +1,4 @@
-"""A sink in the place of the tracking stream, and outbox rows without bookings."""
+"""A sink that replaces the tracking stream, and outbox rows without bookings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def facts_of(batches: list[OutBatch]) -> list[tuple[str, int]]:
 
 
 async def append(rows: Rows, *facts: tuple[str, int]) -> int:
-    """One outbox row, as one transaction writes it; gives its id."""
+    """Insert one outbox row, as a transaction does, and return its id."""
     return int(
         await rows.fetchval(
             "INSERT INTO outbox (count, events) VALUES ($1, $2) RETURNING id",
@@ -112,7 +112,7 @@ async def leading(database: Database) -> AsyncIterator[Segments]:
 
 
 async def seal_all(segments: Segments) -> int:
-    """Seals until nothing is left; gives the number of segments."""
+    """Seal until nothing is left, and return the number of segments."""
     sealed = 0
     while (await segments.seal()).seq is not None:
         sealed += 1

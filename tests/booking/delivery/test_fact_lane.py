@@ -1,4 +1,4 @@
-"""The lane of facts: from a resume point on, again and again the same, and never a fork."""
+"""The lane of facts continues at a resume point, repeats segments unchanged, and refuses forks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def database(booking_dsn: str) -> Database:
     return Database(booking_dsn, clock=SetClock(NOW))
 
 
-async def test_what_was_sent_and_not_stored_is_sent_again(database: Database, rows: Rows) -> None:
+async def test_segments_that_were_sent_but_not_stored_are_sent_again(
+    database: Database, rows: Rows
+) -> None:
     async with leading(database) as segments:
         for n in range(3):
             await append(rows, ("a", n + 1))

@@ -1,4 +1,4 @@
-"""The relay: one leads, the others wait; it resumes where the sink is, and never mixes."""
+"""One relay leads and the others wait; it continues at the sink's resume point."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_facts_reach_the_sink_and_are_acknowledged(booking_dsn: str, rows:
     assert copy.relay.facts_pending is None
 
 
-async def test_commit_that_says_nothing_is_found_by_the_poll(booking_dsn: str, rows: Rows) -> None:
+async def test_a_commit_without_a_notice_is_found_by_the_poll(booking_dsn: str, rows: Rows) -> None:
     sink = Sink()
     copy = Relay(booking_dsn, sink)
     copy.relay.start()
@@ -121,7 +121,9 @@ async def test_one_copy_leads_and_another_takes_over_with_a_higher_epoch(
         await copy.relay.stop()
 
 
-async def test_restart_goes_on_where_the_sink_is(booking_dsn: str, rows: Rows) -> None:
+async def test_a_restarted_relay_continues_at_the_sinks_resume_point(
+    booking_dsn: str, rows: Rows
+) -> None:
     sink = Sink()
     first = Relay(booking_dsn, sink)
     first.relay.start()
@@ -245,7 +247,7 @@ async def test_stopped_relay_leaves_no_lock_and_no_session(booking_dsn: str, row
     assert await rows.fetchval(ADVISORY) == 0
 
 
-async def test_fault_of_our_own_does_not_end_the_relay(
+async def test_an_unforeseen_error_does_not_end_the_relay(
     booking_dsn: str, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = Sink()

@@ -1,4 +1,4 @@
-"""Sealing: nothing that was committed is skipped, numbers are dense, and one epoch rules."""
+"""Sealing skips nothing that was committed, numbers densely, and obeys the newest epoch."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def test_many_late_committers_in_any_order_are_all_sealed(
 async def test_open_transaction_does_not_stop_sealing(
     database: Database, rows: Rows, other: Rows
 ) -> None:
-    # It has written, and it looks at an old snapshot.
+    # It has written, and it reads an old snapshot.
     async with other.transaction(isolation="repeatable_read"):
         await append(other, ("open", 1))
         await other.fetch("SELECT count(*) FROM outbox")
@@ -152,9 +152,7 @@ async def test_low_water_mark_rises_past_an_old_snapshot_and_waits_for_a_writer(
     mark = "SELECT low_water_id FROM relay"
 
     async def rises_above(id: int) -> bool:
-        """After one more seal; whoever writes anywhere in the server, an autovacuum too, puts it
-        off.
-        """
+        """Seal once more and check the mark; any writer, even autovacuum, delays it."""
         last = await append(rows, ("a", 1))
         await segments.seal()
         return id < int(await rows.fetchval(mark)) < last
@@ -236,7 +234,7 @@ async def test_two_relays_at_once_give_dense_numbers_and_each_fact_once(
     assert await rows.fetchval("SELECT next_seq FROM relay") == len(batches) + 1
 
 
-async def test_fenced_relay_seals_nothing_and_says_so(database: Database, rows: Rows) -> None:
+async def test_a_fenced_relay_seals_nothing_and_reports_it(database: Database, rows: Rows) -> None:
     async with leading(database) as old:
         await append(rows, ("a", 1))
         assert (await old.seal()).seq == 1

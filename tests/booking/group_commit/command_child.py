@@ -1,4 +1,4 @@
-"""A copy of the service as a process of its own, which carries out one command and says so.
+"""A copy of the service in a separate process, which carries out one command and prints that.
 
 Called with the URL of the database, the time as ISO 8601, and on standard input the pickled
 command. It is started to be killed.

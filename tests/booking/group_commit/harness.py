@@ -1,4 +1,4 @@
-"""A command bus over a database of the test's own, with a clock that the test sets."""
+"""A command bus over a fresh database, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Harness:
 def patient(
     database: Database, *, limits: Limits | None = None, lock_timeout_s: float = 60.0
 ) -> CommandBus:
-    """A bus that refuses nothing because the machine stands still for a moment."""
+    """Make a bus that refuses nothing when the machine pauses for a moment."""
     return CommandBus(database, limits=limits, max_wait_s=60.0, lock_timeout_s=lock_timeout_s)
 
 
@@ -193,7 +193,7 @@ async def copy_of(harness: Harness) -> AsyncIterator[Harness]:
 
 
 async def reasons(outcomes: Iterable[Awaitable[object]]) -> list[str]:
-    """How each ended, all asked for at once: the reason of a refusal, or "OK"."""
+    """Run all at once and return how each ended: the reason of a refusal, or "OK"."""
     ended = await asyncio.gather(*outcomes, return_exceptions=True)
     for outcome in ended:
         if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
@@ -202,7 +202,7 @@ async def reasons(outcomes: Iterable[Awaitable[object]]) -> list[str]:
 
 
 async def drift(dsn: str) -> int:
-    """How many days are not what their bookings make them, counted without the service."""
+    """Count the days that differ from their bookings, without the service."""
     connection = await asyncpg.connect(dsn)
     try:
         count: int = await connection.fetchval(

@@ -134,7 +134,7 @@ async def test_a_seat_is_never_lost_while_stays_move_and_others_wait_for_them(
     assert await owed(harness, stays[0]) == []
 
 
-async def test_a_balance_that_nobody_paid_is_not_given_back(harness: Harness) -> None:
+async def test_an_unpaid_balance_is_not_refunded(harness: Harness) -> None:
     package_id = await harness.package(capacity=1, cancellation_policy=HALF)
     stay = await harness.paid(package_id)
     await moved(harness, move(stay, 0, 2))
@@ -198,7 +198,7 @@ async def test_quoted_stays_are_moved_at_a_quoted_price(harness: Harness) -> Non
         assert await owed(harness, stay) == due
 
 
-async def test_a_package_changes_for_whoever_comes_next_only(harness: Harness) -> None:
+async def test_a_changed_package_applies_only_to_later_bookings(harness: Harness) -> None:
     package_id = await harness.package(capacity=2, nights=1)
     before = await harness.start(package_id)
     policy = CancellationPolicy((Tier(0, 0),))
@@ -212,7 +212,7 @@ async def test_a_package_changes_for_whoever_comes_next_only(harness: Harness) -
     assert after.cancellation_policy == policy
 
 
-async def test_a_date_is_a_day_where_the_package_is_wherever_the_caller_is(
+async def test_a_date_is_a_day_in_the_time_zone_of_the_package(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The 29th begins at 23:00 UTC on the 28th, has 23 hours, and is far off at the caller's.

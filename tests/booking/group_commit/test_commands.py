@@ -118,7 +118,7 @@ async def test_a_lapsed_hold_never_blocks_a_sale(harness: Harness) -> None:
     assert await harness.counters(package_id, DAY + timedelta(days=2)) == (1, 0)
 
 
-async def test_completing_a_lapsed_hold_expires_it_and_a_repeat_says_the_same(
+async def test_completing_a_lapsed_hold_expires_it_and_a_repeat_gets_the_same_answer(
     harness: Harness,
 ) -> None:
     package_id = await harness.package(capacity=1)
@@ -313,7 +313,9 @@ async def test_stays_that_are_over_are_fulfilled(harness: Harness) -> None:
     assert await harness.counters(package_id) == (0, 1)
 
 
-async def test_what_nobody_waits_for_is_dropped_before_its_group(harness: Harness) -> None:
+async def test_a_command_without_a_waiting_caller_is_dropped_before_its_group(
+    harness: Harness,
+) -> None:
     package_id = await harness.package(capacity=5)
     first = asyncio.create_task(harness.start(package_id))
     await asyncio.sleep(0)
@@ -325,7 +327,7 @@ async def test_what_nobody_waits_for_is_dropped_before_its_group(harness: Harnes
     assert (await harness.query("SELECT count(*) FROM bookings"))[0] == 2
 
 
-async def test_a_full_queue_refuses_at_the_door(harness: Harness) -> None:
+async def test_a_full_queue_refuses_new_commands(harness: Harness) -> None:
     bus = CommandBus(harness.database, max_queued=3)
     package_id = await harness.package(capacity=9)
     waiting = [
@@ -339,7 +341,7 @@ async def test_a_full_queue_refuses_at_the_door(harness: Harness) -> None:
     assert await refused(bus.submit(start(package_id), caller="c", rpc="r")) is Reason.OVERLOADED
 
 
-async def test_a_bad_command_hurts_nobody_else(harness: Harness) -> None:
+async def test_a_bad_command_fails_alone(harness: Harness) -> None:
     package_id = await harness.package(capacity=9)
     # A NUL cannot be stored: the whole group fails once, then each is tried alone.
     bad = asyncio.create_task(harness.start(package_id, user_id="a\x00b"))

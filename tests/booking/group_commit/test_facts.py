@@ -1,4 +1,4 @@
-"""What of a booking is told to the metrics, and what stays in it."""
+"""Which parts of a booking are sent to the metrics, and which are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from protos.tracking.v1 import event_pb2
 from tests.booking.domain.test_rules import NOW, PACKAGE, START, world
 
 
-def told(reason: str) -> event_pb2.Event:
+def fact_of(reason: str) -> event_pb2.Event:
     known: World = world()
     assert isinstance(START, StartBooking)
     started = decide(START, known, NOW - timedelta(days=1), Limits()).changes.events[0]
@@ -33,11 +33,11 @@ def told(reason: str) -> event_pb2.Event:
         ("HOLD_EXPIRED", "HOLD_EXPIRED"),
         ("PAYMENT_TIMEOUT_2", "PAYMENT_TIMEOUT_2"),
         ("my plans changed", ""),
-        # Shouted, and with a number that is nobody's business.
+        # In capitals, and with a card number.
         ("CARD 4111 1111 1111 1111", ""),
         ("ÄRGER", ""),
         ("", ""),
     ],
 )
 def test_a_fact_carries_codes_and_no_text_of_people(reason: str, code: str) -> None:
-    assert told(reason).booking.reason == code
+    assert fact_of(reason).booking.reason == code

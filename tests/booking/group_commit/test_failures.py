@@ -1,4 +1,4 @@
-"""Whatever fails at whatever step, a group is carried out as a whole and once, or not at all."""
+"""A group that fails at any step is carried out as a whole and once, or not at all."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Failing(Database):
 
 
 class Steps:
-    """A connection that says when a statement was carried out."""
+    """A connection that reports each statement that was carried out."""
 
     def __init__(self, connection: Any, database: Failing) -> None:
         self._connection = connection
@@ -163,7 +163,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
     for name in ("bookings", "package_days", "booking_events", "payments", "refunds", "outbox"):
         assert before[name] != after[name], name
     database.at = 0
-    # What was answered to nobody is told to whoever asks again, and is not done twice.
+    # A repeat gets the answer that no caller received, and the work is not done twice.
     again = await reasons(
         harness.bus.submit(command, caller="test", rpc="rpc", request_id=request_id)
         for command, request_id in zip(commands, request_ids, strict=True)

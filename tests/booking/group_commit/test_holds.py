@@ -62,7 +62,7 @@ async def test_a_hold_that_is_never_paid_for_stops_blocking_at_its_deadline(
         lambda booking: ExpireHolds(booking.package_id),
     ],
 )
-async def test_a_hold_ends_once_whoever_ends_it(harness: Harness, end: object) -> None:
+async def test_a_hold_ends_once_by_every_way_to_end_it(harness: Harness, end: object) -> None:
     package_id = await harness.package(capacity=2, nights=1)
     booking = await harness.start(package_id)
     await harness.start(package_id)
@@ -70,7 +70,7 @@ async def test_a_hold_ends_once_whoever_ends_it(harness: Harness, end: object) -
     ends = [end(booking), AbandonBooking(booking.id, ""), FailBooking(booking.id, "TIMEOUT")]  # type: ignore[operator] # one of the above
     async with copy_of(harness) as copy:
         await reasons(bus.submit(command) for command in ends * 3 for bus in (harness, copy))
-        # Lapsed: nobody else can end it any more.
+        # Lapsed: nothing else can end it any more.
         assert (await harness.booking(booking.id)).state is State.EXPIRED
     row = await harness.query(
         "SELECT count(*) FROM booking_events WHERE booking_id = $1 AND to_state <> 'HELD'",
@@ -81,7 +81,7 @@ async def test_a_hold_ends_once_whoever_ends_it(harness: Harness, end: object) -
     assert await harness.counters(package_id) == (0, 0)
 
 
-async def test_a_price_is_locked_as_long_as_the_hold_and_no_longer(harness: Harness) -> None:
+async def test_a_price_is_locked_until_the_hold_ends(harness: Harness) -> None:
     package_id = await harness.package(capacity=1, nights=1)
     booking = await harness.start(package_id)
     await harness.submit(UpdatePackage(package_id, {"base_price_minor": PRICE * 2}, ""))
@@ -112,7 +112,7 @@ async def test_an_extension_is_bounded_and_never_shortens_a_hold(harness: Harnes
     assert await harness.counters(package_id) == (0, 0)
 
 
-async def test_a_user_never_has_more_holds_than_allowed_whatever_he_asks_at_once(
+async def test_a_user_never_has_more_holds_than_allowed_by_concurrent_starts(
     harness: Harness,
 ) -> None:
     packages = [await harness.package(capacity=9, nights=1) for _ in range(4)]
@@ -142,7 +142,7 @@ async def test_a_batch_counts_its_own_holds_against_the_limits(harness: Harness)
     assert (await harness.query("SELECT count(*) FROM bookings"))[0] == 0
 
 
-async def test_of_starts_in_one_group_the_second_is_already_held_and_named(
+async def test_the_second_start_of_a_user_in_one_group_is_refused_as_already_held(
     harness: Harness,
 ) -> None:
     package_id = await harness.package(capacity=9)
@@ -214,8 +214,8 @@ async def test_an_expired_booking_is_paid_late_and_again_and_keeps_one_payment(
     assert states == [PaymentState.REFUND_DUE, PaymentState.REFUNDED]
     stay = await harness.booking(booking.id)
     assert (stay.state, stay.captured_minor, stay.refunded_minor) == (State.CONFIRMED, PRICE, 0)
-    told = [event.payment for event in await harness.facts() if event.HasField("payment")]
-    returned = [fact for fact in told if fact.kind == fact.REFUNDED]
+    sent = [event.payment for event in await harness.facts() if event.HasField("payment")]
+    returned = [fact for fact in sent if fact.kind == fact.REFUNDED]
     assert [(fact.amount_minor, fact.confirm_time_us) for fact in returned] == [
         (400, 0),
         (PRICE - 400, 0),

@@ -47,7 +47,7 @@ async def killed_before_its_commit(harness: Harness, command: RecordPayment) -> 
 
     async def waits() -> bool:
         assert child.returncode is None
-        # Seen from a connection of its own: statistics stand still within a transaction.
+        # On a separate connection: statistics do not change within a transaction.
         return bool((await harness.query(WAITS))[0])
 
     async def is_gone() -> bool:
@@ -57,12 +57,12 @@ async def killed_before_its_commit(harness: Harness, command: RecordPayment) -> 
         await eventually(waits, within_s=20.0)
     finally:
         child.kill()
-        told, _ = await talking
+        output, _ = await talking
         await transaction.rollback()
         await outside.close()
-    # Its server process notices when it next speaks to it.
+    # Its server process notices when it next sends to it.
     await eventually(is_gone)
-    assert told == b""
+    assert output == b""
 
 
 @pytest.mark.parametrize("sold_meanwhile", [False, True])

@@ -1,4 +1,4 @@
-"""Packages that somebody else has locked: their commands wait, and nobody else does."""
+"""Commands of a package that another process has locked wait, and no others do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from booking_service.domain.refusal import Reason
 from tests.booking.group_commit.harness import Harness, patient, refused
 
 
-async def test_a_locked_package_holds_up_nobody_else(harness: Harness) -> None:
+async def test_a_locked_package_delays_no_other_package(harness: Harness) -> None:
     await _wait_for_locks(harness, 60.0)
     locked, free = await harness.package(capacity=5), await harness.package(capacity=5)
     async with _locked(harness, locked):
@@ -25,7 +25,7 @@ async def test_a_locked_package_holds_up_nobody_else(harness: Harness) -> None:
     assert (await stuck).state is State.HELD
 
 
-async def test_a_locked_package_holds_up_no_other_that_was_locked(harness: Harness) -> None:
+async def test_a_locked_package_delays_no_other_locked_package(harness: Harness) -> None:
     await _wait_for_locks(harness, 60.0)
     long, short = await harness.package(capacity=5), await harness.package(capacity=5)
     async with _locked(harness, long):
@@ -38,7 +38,7 @@ async def test_a_locked_package_holds_up_no_other_that_was_locked(harness: Harne
     assert (await first).state is State.HELD
 
 
-async def test_a_package_locked_for_long_is_overload(harness: Harness) -> None:
+async def test_a_package_that_stays_locked_is_refused_as_overloaded(harness: Harness) -> None:
     await _wait_for_locks(harness, 0.1)
     package_id = await harness.package(capacity=5)
     async with _locked(harness, package_id):
@@ -47,7 +47,7 @@ async def test_a_package_locked_for_long_is_overload(harness: Harness) -> None:
 
 
 async def _wait_for_locks(harness: Harness, lock_timeout_s: float) -> None:
-    """A bus that waits for a locked package for so long."""
+    """Replace the bus by one with this lock timeout."""
     await harness.bus.stop()
     harness.bus = patient(harness.database, lock_timeout_s=lock_timeout_s)
     harness.bus.start()
@@ -55,7 +55,7 @@ async def _wait_for_locks(harness: Harness, lock_timeout_s: float) -> None:
 
 @asynccontextmanager
 async def _locked(harness: Harness, package_id: UUID) -> AsyncIterator[None]:
-    """A package locked by somebody else."""
+    """A package locked by another session."""
     connection = await asyncpg.connect(harness.dsn)
     try:
         async with connection.transaction():
@@ -66,7 +66,7 @@ async def _locked(harness: Harness, package_id: UUID) -> AsyncIterator[None]:
 
 
 async def _blocked(harness: Harness, sessions: int) -> None:
-    """Returns once so many sessions wait for a lock."""
+    """Return once so many sessions wait for a lock."""
     async with asyncio.timeout(30):
         while True:
             row = await harness.query(

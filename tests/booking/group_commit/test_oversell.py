@@ -36,7 +36,7 @@ from tests.booking.group_commit.harness import (
 
 
 @pytest.mark.parametrize("lapsed", [False, True])
-async def test_of_two_who_want_the_last_seat_one_is_confirmed(
+async def test_of_two_buyers_of_the_last_seat_one_is_confirmed(
     harness: Harness, lapsed: bool
 ) -> None:
     # The first hold is in its last microsecond, or has just lapsed, when both pay.
@@ -94,7 +94,7 @@ async def test_twenty_starts_at_two_copies_never_take_more_than_ten_seats(
 async def test_nothing_but_a_payment_for_held_seats_confirms(harness: Harness) -> None:
     package_id = await harness.package(capacity=1, nights=1)
     booking = await harness.start(package_id)
-    # The form is not filled in; a booking nobody started has no seats at all.
+    # The form is not completed, and a booking that was never started has no seats.
     assert await refused(harness.submit(confirm(booking))) is Reason.INVALID_TRANSITION
     unknown = start(package_id).booking_id
     paid = record(booking, PaymentKind.AUTHORISED, PRICE)
@@ -169,7 +169,7 @@ async def test_a_hundred_starts_beside_a_hundred_cancellations_leave_exact_count
     assert tuple(row) == (30, True)
 
 
-async def test_the_buyer_of_the_last_seat_passes_his_own_checks(harness: Harness) -> None:
+async def test_the_buyer_of_the_last_seat_must_pass_the_other_checks(harness: Harness) -> None:
     package_id = await harness.package(capacity=1, nights=1)
     command, request_id = start(package_id), uuid4()
     booking = await harness.submit(command, request_id=request_id)
@@ -204,7 +204,7 @@ async def test_a_start_that_is_refused_leaves_the_holds_of_others_alone(harness:
     assert await harness.submit(ExpireHolds(package_id)) == 0
 
 
-async def test_money_for_a_booking_that_has_ended_is_due_back_whatever_it_comes_to(
+async def test_a_payment_of_any_amount_for_an_ended_booking_is_due_back(
     harness: Harness,
 ) -> None:
     package_id = await harness.package(capacity=1, nights=1)

@@ -43,7 +43,7 @@ async def payments_of(harness: Harness, booking: Booking) -> list[tuple[str, int
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_an_event_told_ten_times_in_any_order_has_one_effect(
+async def test_an_event_sent_ten_times_in_any_order_takes_effect_once(
     harness: Harness, seed: int
 ) -> None:
     package_id = await harness.package(capacity=1, nights=1)
@@ -64,9 +64,9 @@ async def test_an_event_told_ten_times_in_any_order_has_one_effect(
     stay = await harness.booking(booking.id)
     assert (stay.state, stay.version, stay.refunded_minor) == (State.CONFIRMED, 3, 2)
     assert await payments_of(harness, booking) == [("PARTIALLY_REFUNDED", PRICE, 2)]
-    told = [fact.payment for fact in await harness.facts() if fact.HasField("payment")]
-    assert [fact.kind for fact in told].count(told[0].CAPTURED) == 1
-    assert [fact.kind for fact in told].count(told[0].REFUNDED) == 2
+    sent = [fact.payment for fact in await harness.facts() if fact.HasField("payment")]
+    assert [fact.kind for fact in sent].count(sent[0].CAPTURED) == 1
+    assert [fact.kind for fact in sent].count(sent[0].REFUNDED) == 2
 
 
 async def test_a_late_failure_of_the_first_attempt_changes_nothing_after_the_second_succeeded(
@@ -81,7 +81,7 @@ async def test_a_late_failure_of_the_first_attempt_changes_nothing_after_the_sec
     assert isinstance(failed, Payment)
     assert await harness.booking(booking.id) == before
     assert await harness.counters(package_id) == (0, 1)
-    # And nobody is sent to charge a second time.
+    # And no second charge is asked for.
     due = PaymentToClaim(failed.id, booking.id, package_id)
     harness.clock.advance(timedelta(hours=1))
     assert await harness.submit(ClaimPayments((due,), 60)) == ()
@@ -156,13 +156,13 @@ async def test_refunds_in_parallel_never_exceed_what_was_captured(harness: Harne
             for n in range(4)
             for bus in (harness, copy)
         ]
-        told = await reasons(back)
-    assert (told.count("OK"), told.count("OVER_REFUND")) == (4, 4)
+        ended = await reasons(back)
+    assert (ended.count("OK"), ended.count("OVER_REFUND")) == (4, 4)
     assert await payments_of(harness, booking) == [("PARTIALLY_REFUNDED", PRICE, 8_000)]
 
 
 @pytest.mark.parametrize("currency", ["JPY", "USD", "KWD"])
-async def test_an_amount_is_the_same_wherever_it_is_stored_and_told(
+async def test_an_amount_is_the_same_wherever_it_is_stored_and_sent(
     harness: Harness, currency: str
 ) -> None:
     minor = 9_007_199_254_740_993  # One that no float holds.
@@ -174,11 +174,11 @@ async def test_an_amount_is_the_same_wherever_it_is_stored_and_told(
     assert cancelled.refund_minor == minor
     await harness.submit(record(booking, PaymentKind.REFUNDED, minor, refund_id="re"))
     assert await payments_of(harness, booking) == [("REFUNDED", minor, minor)]
-    told = [fact for fact in await harness.facts() if fact.HasField("payment")]
-    assert [(f.payment.amount_minor, f.payment.currency) for f in told] == [(minor, currency)] * 2
+    sent = [fact for fact in await harness.facts() if fact.HasField("payment")]
+    assert [(f.payment.amount_minor, f.payment.currency) for f in sent] == [(minor, currency)] * 2
 
 
-async def test_a_payment_unlike_the_booking_is_refused_and_leaves_no_trace(
+async def test_a_payment_that_differs_from_the_booking_is_refused_and_stores_nothing(
     harness: Harness,
 ) -> None:
     package_id = await harness.package(capacity=1, nights=1)

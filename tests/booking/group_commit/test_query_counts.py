@@ -23,7 +23,7 @@ def recording(harness: Harness) -> Recording:
 
 
 async def queries_of(*waiting: Awaitable[object]) -> int:
-    """How many queries the RPC counts that waits for these, whatever they end with."""
+    """Count the queries of an RPC that waits for these, however they end."""
     count = count_queries()
     await asyncio.gather(*waiting, return_exceptions=True)
     return count.queries
@@ -34,7 +34,7 @@ async def each_alone(*waiting: Awaitable[object]) -> list[int]:
     return await asyncio.gather(*map(queries_of, waiting))
 
 
-async def test_ten_starts_in_one_group_say_each_the_queries_of_the_group(
+async def test_each_of_ten_starts_in_a_group_counts_the_queries_of_the_group(
     harness: Harness, recording: Recording
 ) -> None:
     package_id = await harness.package(capacity=20)

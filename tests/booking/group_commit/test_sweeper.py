@@ -122,7 +122,7 @@ async def test_stay_ends_when_its_last_day_is_over_where_the_package_is(
     assert await fulfilled_at(end + timedelta(hours=10)) == set(ended)
 
 
-async def test_package_locked_from_outside_is_put_off_and_the_others_are_swept(
+async def test_a_package_locked_from_outside_is_postponed_and_the_others_are_swept(
     copies: list[Copy], rows: Rows, booking_dsn: str
 ) -> None:
     locked, free = await add_package(rows), await add_package(rows)
@@ -165,7 +165,7 @@ async def test_answers_kept_long_enough_are_emptied_before_their_slots_turn(
     assert left == set(slots) - {(idempotency_slot(NOW) + 1) % SLOTS}
 
 
-async def test_looked_up_answers_put_the_emptying_off_and_not_the_sweep(
+async def test_answers_being_read_postpone_the_emptying_and_not_the_sweep(
     copies: list[Copy], rows: Rows, booking_dsn: str
 ) -> None:
     slot = (idempotency_slot(NOW) + 1) % SLOTS

@@ -39,7 +39,7 @@ AT_ONCE = {"BOOKING_HEALTH_UP_AFTER_S": "0", "BOOKING_HEALTH_GAP_S": "0"}
 
 @pytest.fixture
 def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A server of the test's own, on one port, so that it can be stopped and started."""
+    """A separate server on one port, so that it can be stopped and started."""
     base = tmp_path_factory.mktemp("health")
     base.chmod(0o711)
     server = PostgresServer(base / "data", durable=False, port=binaries.free_port())
@@ -119,7 +119,7 @@ async def test_the_process_outlives_its_database_and_recovers_by_itself(
     assert (await watched.held(package.id)).state == booking_pb2.Booking.HELD
 
 
-async def test_a_missing_schema_is_told_from_a_missing_server(booking_dsn: str) -> None:
+async def test_a_missing_schema_is_distinguished_from_a_missing_server(booking_dsn: str) -> None:
     connection = await asyncpg.connect(booking_dsn)
     async with running(booking_dsn) as shell:
         await connection.execute("ALTER TABLE schema_migrations RENAME TO elsewhere")
@@ -127,12 +127,12 @@ async def test_a_missing_schema_is_told_from_a_missing_server(booking_dsn: str) 
             await turned(shell, service, NOT_SERVING)
         assert await status(shell, "") == SERVING
 
-        async def told() -> bool:
+        async def reported() -> bool:
             # A probe that comes too late says UNREACHABLE, for once.
             result = shell.server.probe.result
             return result is not None and result.state is ProbeState.SCHEMA_MISSING
 
-        await eventually(told)
+        await eventually(reported)
         await connection.execute("ALTER TABLE elsewhere RENAME TO schema_migrations")
         for service in SERVICES:
             await turned(shell, service, SERVING)

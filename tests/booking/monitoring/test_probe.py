@@ -1,4 +1,4 @@
-"""The probe tells a dead server, a missing schema and a busy pool apart."""
+"""The probe distinguishes a dead server, a missing schema and a busy pool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.booking.seed import NOW
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stands still for a moment is no dead server here."""
+    """A pause of the machine does not look like a dead server."""
     monkeypatch.setattr(module, "DEADLINE_S", 30.0)
 
 
@@ -40,7 +40,7 @@ async def database(booking_dsn: str) -> AsyncIterator[Database]:
 
 
 async def test_reachable(database: Database) -> None:
-    # Each look at the clock is 1.5 ms after the one before.
+    # Each reading of the clock is 1.5 ms after the one before.
     probe = DatabaseProbe(database, monotonic_ns=partial(next, count(0, 1_500_000)))
     result = await probe.check()
     await probe.stop()

@@ -1,4 +1,4 @@
-"""What the metrics answer of the queries of the booking RPCs: reads run few whatever they list, and
+"""The metrics count the queries of booking RPCs: reads run few for lists of any length, and
 writes those of the transaction that they were committed in.
 """
 
@@ -34,7 +34,7 @@ class Metrics:
         return {each.rpc.rpartition("/")[2]: each for each in answer}
 
 
-async def test_a_read_of_two_queries_says_two_and_a_list_says_one_however_long_it_is(
+async def test_a_read_of_two_queries_counts_two_and_a_list_of_any_length_counts_one(
     booking: Shell,
 ) -> None:
     package = await booking.package(capacity=50)
@@ -60,7 +60,7 @@ async def test_a_read_of_two_queries_says_two_and_a_list_says_one_however_long_i
     assert len(metrics.recording.user) == 5
 
 
-async def test_a_write_says_the_queries_of_its_transaction_however_many_are_in_it(
+async def test_a_write_counts_the_queries_of_its_transaction_in_a_group_of_any_size(
     booking: Shell,
 ) -> None:
     package = await booking.package(capacity=50)

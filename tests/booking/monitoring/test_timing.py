@@ -1,4 +1,4 @@
-"""The service times its own queries, and says in development when it could not."""
+"""The service times its queries, and in development refuses to start if it could not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_start_in_development_is_refused_when_a_kind_of_query_is_not_tim
 
 async def test_a_start_in_development_goes_on_when_all_are_timed(booking_dsn: str) -> None:
     async with running(booking_dsn, BOOKING_DEVELOPMENT="true") as booking:
-        # The check has a tracker of its own.
+        # The check uses a separate tracker.
         labels = {
             each.operation
             for each in booking.server.health.signals(
@@ -81,10 +81,10 @@ async def test_heartbeats_carry_what_the_monitoring_costs(booking_dsn: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("settings", "looks"),
+    ("settings", "inspects"),
     [
         ({"BOOKING_METRICS_TARGET": NOBODY}, True),
-        # There is nobody to tell.
+        # Without metrics_service nothing is captured.
         ({}, False),
         (
             {
@@ -96,11 +96,11 @@ async def test_heartbeats_carry_what_the_monitoring_costs(booking_dsn: str) -> N
         ),
     ],
 )
-async def test_running_queries_are_looked_at_unless_that_is_switched_off(
-    booking_dsn: str, settings: dict[str, str], looks: bool
+async def test_running_queries_are_inspected_unless_that_is_switched_off(
+    booking_dsn: str, settings: dict[str, str], inspects: bool
 ) -> None:
     async with running(booking_dsn, **settings):
-        assert await inspecting() == looks
+        assert await inspecting() == inspects
 
     async def ended() -> bool:
         return not await inspecting()

@@ -35,7 +35,7 @@ LARGE: Final = frozenset(
 
 
 class Plan(NamedTuple):
-    """`index_only` are those of `indexes` whose table is not looked at."""
+    """`index_only` are those of `indexes` whose table is not read."""
 
     indexes: set[str]
     index_only: set[str]

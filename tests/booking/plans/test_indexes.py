@@ -174,7 +174,7 @@ def test_index_being_built_is_left_alone(dsn: str) -> None:
         ("mysql://u:secret@127.0.0.1/booking", 2, "BOOKING_DATABASE_URL"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_a_command_that_fails_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, command: str, url: str, status: int, said: str
 ) -> None:
     monkeypatch.setenv("BOOKING_DATABASE_URL", url)

@@ -1,4 +1,4 @@
-"""No read goes through a large table, whichever plan the server settles on for all parameters."""
+"""No read scans a large table, with any plan that the server settles on for all parameters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMES = 8
 MANY_ROWS = 10_000
 
 
-async def test_no_read_goes_through_a_large_table_however_often_and_mixed(
+async def test_no_read_scans_a_large_table_however_often_and_mixed(
     seeded_dsn: str,
 ) -> None:
     database = Database(seeded_dsn, pool_size=1, clock=SetClock(NOW))
@@ -91,7 +91,7 @@ async def test_no_read_goes_through_a_large_table_however_often_and_mixed(
     assert too_many == {}
 
 
-async def test_page_of_a_search_looks_at_the_days_of_few_packages(
+async def test_a_page_of_a_search_reads_the_days_of_few_packages(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     leave = DAY + timedelta(3)
@@ -101,11 +101,11 @@ async def test_page_of_a_search_looks_at_the_days_of_few_packages(
         *(None, None, DAY, leave, 1, None, None, None, None, NOW, "PRICE_ASC", -(2**63), LEAST, 5),
         options="ANALYZE, FORMAT JSON",
     )
-    looks = [
+    loops = [
         node["Actual Loops"] for node in plan.nodes if node.get("Relation Name") == "package_days"
     ]
     # Every package has room, so five are found among the first five.
-    assert looks == [5]
+    assert loops == [5]
 
 
 async def _rows_read(database: Database) -> int:

@@ -1,6 +1,6 @@
 """What the race and crash tests share: clients that are let go at once, and the recount.
 
-The recount looks at the bookings alone and never trusts the counters that it is held against.
+The recount reads only the bookings and never the counters that it is compared with.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ async def rows(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
 
 @asynccontextmanager
 async def patient(dsn: str, **settings: str) -> AsyncIterator[Shell]:
-    """A copy of the service in this process that does not take a package for locked because the
-    machine stands still for a moment.
-    """
+    """A copy of the service in this process that tolerates pauses of the machine."""
     async with running(dsn, **settings) as shell:
         shell.server.bus.queues.lock_timeout_s = PATIENCE_S
         yield shell
@@ -126,17 +124,17 @@ async def watched(dsn: str) -> AsyncIterator[None]:
     """Audits all the time until the block ends, and fails when one of them was not clean."""
     connection = await asyncpg.connect(dsn)
 
-    async def look() -> Audit:
+    async def observe() -> Audit:
         row = await connection.fetchrow(AUDIT)
         assert row is not None
         return Audit(row["oversold"], row["negative"], row["drift"])
 
     async def watch() -> None:
         while True:
-            seen.append(await look())
+            seen.append(await observe())
             await asyncio.sleep(POLL_S)
 
-    seen = [await look()]
+    seen = [await observe()]
     watching = asyncio.create_task(watch())
     try:
         yield
@@ -176,7 +174,7 @@ async def left_over(dsn: str, *, sessions: bool = False) -> list[str]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> bool:
-    """Whether a condition came to hold within SETTLE_S; returns as soon as it does."""
+    """Whether a condition holds within SETTLE_S; returns as soon as it does."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + SETTLE_S
     while True:
@@ -230,7 +228,7 @@ class Client:
         return package.id
 
     async def start(self, package_id: str, **fields: Any) -> booking_pb2.Booking:
-        """By a user of its own, for one day, unless `fields` say otherwise."""
+        """By a new user, for one day, unless `fields` replace that."""
         return await self.booking.StartBooking(
             start_request(package_id, **fields), timeout=DEADLINE_S
         )
@@ -270,7 +268,7 @@ async def released(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
 
 
 def reasons(answers: Sequence[object]) -> list[str]:
-    """Why those that were refused were."""
+    """The reasons of those that were refused."""
     return [answer.reason for answer in answers if isinstance(answer, Refusal)]
 
 

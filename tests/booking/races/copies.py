@@ -10,13 +10,13 @@ from tests.pair.real_pair import Pair
 
 SETTINGS = {
     "BOOKING_LOG_LEVEL": "warning",
-    # A machine that stands still for a moment is no reason to refuse anything.
+    # A pause of the machine is no reason to refuse anything.
     "BOOKING_QUEUE_WAIT_MAX_MS": "60000",
 }
 
 
 class Copies:
-    """Copies of booking_service on one database, each a process of its own."""
+    """Copies of booking_service on one database, each in its own process."""
 
     def __init__(self, dsn: str, logs: Path, number: int, settings: dict[str, str]) -> None:
         self.dsn = dsn

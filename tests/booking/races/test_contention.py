@@ -37,8 +37,8 @@ pytestmark = pytest.mark.processes
 
 CLIENTS = 20
 NOISE_S = 0.1
-"""What two measurements of one p99 may differ by on a machine that others use as well; without a
-lane of its own for the locked package the difference would be the whole second."""
+"""How far two measurements of one p99 may differ on a shared machine; without a separate queue for
+the locked package the difference would be the whole second."""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ async def test_starts_beside_cancellations_leave_exact_counters(
         ended = [answer for answer in answers[number:] if isinstance(answer, booking_pb2.Booking)]
         assert [booking.state for booking in ended] == [booking_pb2.Booking.CANCELLED] * number
         started = [answer for answer in answers[:number] if isinstance(answer, booking_pb2.Booking)]
-        # Half of them found a seat whatever was cancelled meanwhile.
+        # Half of them found a seat, independent of the cancellations.
         assert len(started) >= number // 2
         assert set(reasons(answers)) <= {"SOLD_OUT"}
         await asyncio.gather(
@@ -132,7 +132,7 @@ async def test_starts_of_other_packages_go_on_beside_a_locked_one(
 
 
 @pytest.mark.full
-async def test_a_locked_package_slows_down_nobody_else(
+async def test_a_locked_package_slows_down_no_other_package(
     processes: Copies, callers: list[Client]
 ) -> None:
     locked = await callers[0].package(capacity=1000, days=1)
@@ -165,7 +165,7 @@ async def test_a_locked_package_slows_down_nobody_else(
         await side.close()
 
 
-async def test_lapsing_holds_send_nobody_away_and_deadlock_nobody(
+async def test_lapsing_holds_refuse_no_buyer_and_cause_no_deadlock(
     processes: Copies, callers: list[Client]
 ) -> None:
     """In each round all holds of the one before have lapsed, and the middle night is full again."""

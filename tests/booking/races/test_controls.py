@@ -1,5 +1,5 @@
-"""The races can see the bugs they are there for: without the package lock, and without the CHECK,
-the same clients and the same recount do find a day that is sold twice.
+"""The race tests can find the bugs they are for: without the package lock, and without the CHECK,
+the same clients and the same recount find a day that is sold twice.
 
 The statements are the service's own but for the one that is left out or replaced.
 """

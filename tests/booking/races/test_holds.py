@@ -136,7 +136,7 @@ async def outcome_of(
     return "expired"
 
 
-async def test_limits_of_a_user_hold_whatever_copy_is_asked(booking_dsn: str) -> None:
+async def test_limits_of_a_user_hold_across_all_copies(booking_dsn: str) -> None:
     limits = {
         "BOOKING_HOLDS_PER_USER_MAX": "3",
         "BOOKING_ONE_HOLD_PER_USER_AND_PACKAGE": "true",
@@ -203,7 +203,7 @@ async def test_one_request_sent_to_both_copies_at_once_is_one_hold(booking_dsn: 
             assert counted["count"] == 1
 
 
-async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_time_to_come_back(
+async def test_two_hundred_starts_of_one_day_are_answered_in_time_or_refused_with_a_retry_delay(
     booking_dsn: str,
 ) -> None:
     seats, number = 60, 200
@@ -229,8 +229,8 @@ async def test_two_hundred_on_one_day_are_answered_in_time_or_refused_with_a_tim
         async def most_are_put_off() -> bool:
             return len(put_off) > number // 2
 
-        # As long as the package is locked nobody is served: the queue fills up, and who finds it
-        # full is refused at once, not when it has room again.
+        # While the package is locked no command ends: the queue fills up, and a command that finds
+        # it full is refused at once, not when it has room again.
         async with shell.server.database.transaction() as side:
             await locks.lock_packages(side, [UUID(package.id)], skip_locked=False)
             buying = asyncio.ensure_future(

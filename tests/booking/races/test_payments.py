@@ -28,7 +28,7 @@ async def test_the_browser_and_ten_provider_events_confirm_a_booking_once(
             paid = confirm_of(pending)
             captured = event_of(paid, Kind.CAPTURED)
             failed = event_of(paid, Kind.FAILED)
-            # A first attempt that failed, told when the second has succeeded.
+            # A first attempt that failed, reported after the second has succeeded.
             failed.payment_id = f"first-{uuid4()}"
             calls: list[Any] = [
                 *(partial(confirm, copy, paid) for copy in (one, other)),
@@ -112,7 +112,7 @@ async def test_refunds_asked_for_at_once_never_exceed_what_was_captured(booking_
                 [partial(refund, copy, payment["id"], part) for copy in (one, other) * 6]
             )
             assert reasons(answers) == ["OVER_REFUND"] * (12 - price // part)
-            # Of what was paid out the provider tells twice, both copies, and of too much as well.
+            # The provider reports each refund to both copies twice, and one that is too large.
             paid_out = [
                 payment_pb2.RecordPaymentRequest(
                     booking_id=booking.id,
@@ -124,10 +124,10 @@ async def test_refunds_asked_for_at_once_never_exceed_what_was_captured(booking_
                 )
                 for n in range(12)
             ]
-            told = await released(
+            reported = await released(
                 [partial(record, copy, event) for event in paid_out for copy in (one, other)]
             )
-            assert set(reasons(told)) == {"OVER_REFUND"}
+            assert set(reasons(reported)) == {"OVER_REFUND"}
             (found,) = await rows(
                 booking_dsn,
                 "SELECT p.state, p.refunded_minor, count(*) FILTER (WHERE r.state = 'COMPLETED') "

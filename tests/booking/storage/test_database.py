@@ -1,4 +1,4 @@
-"""No driver error passes the database's door, every wait is bounded, nothing is left behind."""
+"""No driver error leaves the storage, every wait is bounded, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def call_with(left_s: float) -> Call:
         ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '23514'; END $$", DataRefused, "23514"),
     ],
 )
-async def test_refusals_keep_their_code_and_lose_their_words(
+async def test_refusals_keep_their_code_and_lose_their_text(
     database: Database, statement: str, raised: type[DatabaseError], sqlstate: str
 ) -> None:
     with pytest.raises(raised) as caught:
@@ -256,7 +256,7 @@ async def test_clock_is_the_servers_and_moves_inside_a_transaction(database: Dat
         second = await database.clock.now(connection)
     assert first.tzinfo is not None
     assert first.utcoffset() == timedelta(0)
-    # A clock that somebody sets back moves as well.
+    # Even a clock that is set back moves.
     assert second != first
 
 
