@@ -1,4 +1,4 @@
-"""What the monitoring costs a process, for its heartbeats."""
+"""Sums up what the monitoring costs a process, for its heartbeats."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from protos.tracking.v1 import tracking_pb2
 def monitor_cost(
     tracker: Tracker, emitter: Emitter, inspector: QueryInspector | None = None
 ) -> tracking_pb2.MonitorCost:
-    """The sums over the parts since the process started; bytes are an estimate by the number of
-    entries and the lengths of texts. The sliding window of health is of a fixed size and not in it.
+    """Sum the cost of the parts since the process started. Bytes are estimated from the number of
+    entries and the lengths of texts; the health window has a fixed size and is not included.
     """
     cost = tracker.cost()
     cost.bytes_held += emitter.bytes_held

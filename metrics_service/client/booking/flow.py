@@ -1,5 +1,5 @@
-"""The steps of the booking flow as a front end sees them; telling them never blocks and never
-raises, and what cannot be told is counted.
+"""Reports the steps of the booking flow as a front end sees them. Reporting never blocks or raises;
+steps that cannot be reported are counted.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def _never_raises(
 
 
 class BookingFlow:
-    """Tells the steps of one visitor after the other to an emitter.
+    """Sends the steps of all visitors to an emitter.
 
-    Every step belongs to a session: the one given, else that of the RPC being served, else the
-    user, else one of its own. `not_emitted` counts steps whose arguments made no sense or for which
-    there is no emitter, `refused_keys` metadata that is not taken.
+    Every step belongs to a session: the given one, else that of the RPC being served, else the
+    user, else a new one. `not_emitted` counts steps with invalid arguments or without an emitter,
+    `refused_keys` metadata keys that are not accepted.
     """
 
     def __init__(self, emitter: Emitter | None = None) -> None:
@@ -56,7 +56,7 @@ class BookingFlow:
         session_id: str | None = None,
         at: datetime | None = None,
     ) -> None:
-        """A package was looked at, now or at an aware instant."""
+        """Report that a package was viewed, now or at an aware instant."""
         step = event_pb2.FlowStep(
             step=event_pb2.FlowStep.VIEW, package_id=str(package_id), user_id=str(user_id or "")
         )
@@ -67,7 +67,7 @@ class BookingFlow:
     def track_start(
         self, package_id: str, user_id: str | None, *, session_id: str | None = None
     ) -> None:
-        """A booking was begun."""
+        """Report that a booking was started."""
         step = event_pb2.FlowStep(
             step=event_pb2.FlowStep.START, package_id=str(package_id), user_id=str(user_id or "")
         )
@@ -83,7 +83,7 @@ class BookingFlow:
         *,
         session_id: str | None = None,
     ) -> None:
-        """The form was completed, duration_ms after it was begun."""
+        """Report that the form was completed, duration_ms after the start."""
         step = event_pb2.FlowStep(
             step=event_pb2.FlowStep.COMPLETE,
             package_id=str(package_id),
@@ -102,8 +102,8 @@ class BookingFlow:
         *,
         session_id: str | None = None,
     ) -> None:
-        """The booking was confirmed. Of metadata, amount is an int of minor units and currency an
-        ISO 4217 code; other keys are not taken.
+        """Report that the booking was confirmed. In metadata, amount is an int of minor units and
+        currency an ISO 4217 code; other keys are not accepted.
         """
         given = metadata or {}
         self.refused_keys += len(given.keys() - _CONFIRM_KEYS)
@@ -130,12 +130,13 @@ class BookingFlow:
         kind: str | None = None,
         session_id: str | None = None,
     ) -> None:
-        """A step failed. error is a reason of the catalogue, an ErrorInfo, or what an RPC raised,
-        from which the kind follows; any other is UNKNOWN, of the kind given or "booking".
+        """Report that a step failed. error is a reason of the catalogue, an ErrorInfo, or what an
+        RPC raised, and the kind follows from it; any other is UNKNOWN, of the given kind or
+        "booking".
         """
         reason, known_kind = reason_of(error)
         if kind is not None and kind not in KINDS:
-            raise ValueError("no such kind")
+            raise ValueError("unknown kind")
         step = event_pb2.FlowStep(
             step=event_pb2.FlowStep.ERROR,
             package_id=str(package_id),
@@ -154,7 +155,7 @@ class BookingFlow:
         *,
         session_id: str | None = None,
     ) -> None:
-        """The visitor left, duration_ms after the booking was begun."""
+        """Report that the visitor left, duration_ms after the start."""
         step = event_pb2.FlowStep(
             step=event_pb2.FlowStep.ABANDON,
             package_id=str(package_id),
@@ -189,4 +190,4 @@ def _duration_us(duration_ms: float) -> int:
 def _currency(code: object) -> str:
     if code == "" or (isinstance(code, str) and len(code) == 3 and code.isalpha()):
         return code.upper()
-    raise ValueError("no currency")
+    raise ValueError("not a currency")

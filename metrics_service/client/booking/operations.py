@@ -1,5 +1,5 @@
-"""The operations on bookings and packages by the names that their statistics carry; the ids tell a
-reader what is asked and are never recorded.
+"""Times the operations on bookings and packages under fixed names; the ids document the call and
+are never recorded.
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ Op = Callable[[], Awaitable[T]]
 
 
 class BookingQueries:
-    """Await an op() of the caller's as one operation on bookings, and return what it returns."""
+    """Awaits an op() as one operation on bookings, and returns what it returns."""
 
     @staticmethod
     async def create(op: Op[T]) -> T:
-        """Timed as "bookings.create"."""
+        """Time op as "bookings.create"."""
         return await with_query_tracking(op, model="bookings", operation="create")
 
     @staticmethod
     async def check_availability(package_id: object, op: Op[T]) -> T:
-        """Timed as "bookings.check_availability"."""
+        """Time op as "bookings.check_availability"."""
         del package_id
         return await with_query_tracking(op, model="bookings", operation="check_availability")
 
     @staticmethod
     async def get_user_bookings(user_id: object, op: Op[T]) -> T:
-        """Timed as "bookings.get_user_bookings"."""
+        """Time op as "bookings.get_user_bookings"."""
         del user_id
         return await with_query_tracking(op, model="bookings", operation="get_user_bookings")
 
     @staticmethod
     async def update(booking_id: object, op: Op[T]) -> T:
-        """Timed as "bookings.update"."""
+        """Time op as "bookings.update"."""
         del booking_id
         return await with_query_tracking(op, model="bookings", operation="update")
 
 
 class PackageQueries:
-    """Await an op() of the caller's as one operation on packages, and return what it returns."""
+    """Awaits an op() as one operation on packages, and returns what it returns."""
 
     @staticmethod
     async def get_details(package_id: object, op: Op[T]) -> T:
-        """Timed as "packages.get_details"."""
+        """Time op as "packages.get_details"."""
         del package_id
         return await with_query_tracking(op, model="packages", operation="get_details")
 
     @staticmethod
     async def check_availability(package_id: object, op: Op[T]) -> T:
-        """Timed as "packages.check_availability"."""
+        """Time op as "packages.check_availability"."""
         del package_id
         return await with_query_tracking(op, model="packages", operation="check_availability")
 
     @staticmethod
     async def search(op: Op[T]) -> T:
-        """Timed as "packages.search"."""
+        """Time op as "packages.search"."""
         return await with_query_tracking(op, model="packages", operation="search")

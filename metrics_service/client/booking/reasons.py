@@ -1,5 +1,5 @@
-"""The reasons of the error catalogue as a front end sees them, each with its kind; any other text
-is UNKNOWN and is not kept, since it may carry personal data.
+"""Maps an error to a reason of the catalogue and its kind; any other text becomes UNKNOWN and is
+not kept, since it may contain personal data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ KINDS: Final = ("booking", "payment", "availability")
 _REASONS: Final = {
     "availability": "SOLD_OUT PACKAGE_CLOSED PAST_CUTOFF CAPACITY_BELOW_TAKEN",
     "payment": "PAYMENT_DECLINED AMOUNT_MISMATCH CURRENCY_MISMATCH PAYMENT_ID_REUSED OVER_REFUND",
-    # A caller's mistakes and our own are failures of the booking to the visitor.
+    # To the visitor, mistakes of the caller and of the service are failures of the booking.
     "booking": "PRICE_CHANGED HOLD_LIMIT ALREADY_HELD HOLD_EXPIRED EXTEND_LIMIT INVALID_TRANSITION"
     " NOT_CANCELLABLE FEE_CHANGED NOT_ELIGIBLE PARTY_SIZE QUOTE_REQUIRED REQUEST_ID_REUSED"
     " PAGE_TOKEN_INVALID ETAG_MISMATCH ALREADY_EXISTS CONFLICT INVALID_ARGUMENT NOT_FOUND"
@@ -29,8 +29,8 @@ _DETAILS: Final = "grpc-status-details-bin"
 
 
 def reason_of(error: object) -> tuple[str, str]:
-    """(reason, kind) of an error: a reason of the catalogue, an ErrorInfo, or what an RPC raised;
-    (UNKNOWN, "booking") for anything else.
+    """Return (reason, kind) of an error: a reason of the catalogue, an ErrorInfo, or what an RPC
+    raised; (UNKNOWN, "booking") for anything else.
     """
     text = _text_of(error)
     kind = KIND_BY_REASON.get(text)

@@ -1,5 +1,5 @@
-"""Database health from exact counts over a sliding window: the same judgement for one process and
-for the figures of several, with every reason stated.
+"""Judges database health from exact counts over a sliding window: the same judgement for one
+process and for the combined figures of several, with every reason stated.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Holds a verdict against flapping: a hard failure shows at once, everything else only after it has
-lasted and some time after the turn before. Silence shows at once too, and mends nothing.
+"""Protects a verdict against flapping: a hard failure shows at once, any other change only after it
+has lasted and a minimum time after the previous change. Missing heartbeats also show at once, but
+never improve the status.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _SILENT: Final = frozenset({Status.UNKNOWN, Status.STALE})
 
 
 class VerdictHysteresis:
-    """The status as it is shown, with its reasons, whether they had to show at once, and since when
-    (UTC microseconds).
+    """The status that is shown, its reasons, whether they had to show at once, and since when, in
+    UTC microseconds.
     """
 
     def __init__(
@@ -34,17 +35,17 @@ class VerdictHysteresis:
         self.reasons: tuple[Reason, ...] = ()
         self.hard = False
         self.since_us = self._now_us()
-        # What was shown when it fell silent.
+        # What was shown when heartbeats stopped.
         self._before_silence: Verdict | None = None
-        # The newest turn for the worse or the better.
+        # The newest change for the worse or the better.
         self._turned_ns: int | None = None
         self._worse_since_ns: int | None = None
-        # Since when nothing was worse than each of these, and the newest verdict of each.
+        # Since when no verdict was worse than each of these, and the newest verdict of each.
         self._good_since_ns: dict[Status, int] = {}
         self._newest: dict[Status, Verdict] = {}
 
     def update(self, verdict: Verdict) -> bool:
-        """Take the verdict of now; True when the status or the criteria not met have changed."""
+        """Take the current verdict; return whether the status or the unmet criteria changed."""
         before = self._shown()
         now_ns = self._monotonic_ns()
         self._note(verdict, now_ns)
@@ -72,7 +73,7 @@ class VerdictHysteresis:
                 self._good_since_ns.pop(status, None)
 
     def _silent(self, verdict: Verdict) -> None:
-        """Whether anything is known at all is no matter of degree."""
+        """Show UNKNOWN or STALE, which have no severity."""
         if verdict.status is Status.UNKNOWN:
             self._before_silence = None
         elif self.status not in _SILENT:
@@ -80,7 +81,7 @@ class VerdictHysteresis:
         self._show(verdict)
 
     def _heard(self, verdict: Verdict, now_ns: int) -> None:
-        """Something is known again: at first nothing better than what was shown before."""
+        """Show a verdict after silence: at first nothing better than what was shown before."""
         before = self._before_silence
         if before is not None and _SEVERITY[before.status] >= _SEVERITY[verdict.status]:
             self._show(verdict if before.status is verdict.status else before)

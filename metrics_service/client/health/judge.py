@@ -1,5 +1,5 @@
-"""The criteria of database health and their judgement: a pure function of exact counts, never of a
-percentile that is only an estimate.
+"""Judges database health by its criteria: a pure function of exact counts, never of an estimated
+percentile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_OPERATIONS_IN_REASON: Final = 3
 
 
 class Status(IntEnum):
-    """The numbers are those of metrics.v1.DatabaseHealth.Status."""
+    """Has the numbers of metrics.v1.DatabaseHealth.Status."""
 
     UNKNOWN = 0
     HEALTHY = 1
@@ -25,7 +25,7 @@ class Status(IntEnum):
     STALE = 4
 
     def to_proto(self) -> health_pb2.DatabaseHealth.Status.ValueType:
-        """The same number as the contract's type."""
+        """Convert to the contract's type."""
         return _STATUSES[self]
 
 
@@ -43,19 +43,19 @@ class Criteria:
     """UNHEALTHY: p99 > 2000 ms, or failed > failed_max, or the probe fails. HEALTHY: p95 < 1000 ms
     and p99 < 2000 ms and failed < failed_max and slow <= slow_max. DEGRADED: everything else.
 
-    The limits in milliseconds are those that QueryCounts counts at, and therefore fixed.
-    Percentiles are judged from min_samples on: below a hundred samples the p99 is the maximum.
+    The limits in milliseconds are fixed, since QueryCounts counts at them. Percentiles are judged
+    from min_samples on: below a hundred samples the p99 is the maximum.
     """
 
     failed_max: int = 10
     slow_max: int = 20
     min_samples: int = 100
     worse_after_s: float = 10.0
-    """How long a worse verdict has to hold before it shows; a hard failure shows at once."""
+    """How long a worse verdict must last before it shows; a hard failure shows at once."""
     better_after_s: float = 30.0
-    """How long a better verdict has to hold before it shows."""
+    """How long a better verdict must last before it shows."""
     gap_s: float = 60.0
-    """How long after one turn the next one shows at the earliest, unless it is a hard failure."""
+    """The minimum time between two changes, unless the second is a hard failure."""
     probe_age_max_s: float = 5.0
     """A probe whose newest result is older than this counts as failing."""
 
@@ -74,8 +74,8 @@ class OperationFigures:
 class Figures:
     """Counts over the window, without cancelled, misuse and internal queries.
 
-    The percentiles are of execute time, within 1%, None without samples. operations are those that
-    were slow or failed, worst first.
+    The percentiles are of the execute time, within 1%, None without samples. operations are those
+    that were slow or failed, worst first.
     """
 
     samples: int = 0
@@ -91,7 +91,7 @@ class Figures:
     operations: tuple[OperationFigures, ...] = ()
 
     def to_proto(self) -> health_pb2.HealthFigures:
-        """As the contract shows them."""
+        """Convert to the contract's message."""
         return health_pb2.HealthFigures(
             samples=self.samples,
             failed=self.failed,
@@ -114,7 +114,7 @@ class Reason:
     message: str
 
     def to_proto(self, instance: str = "") -> health_pb2.HealthReason:
-        """As the contract shows it."""
+        """Convert to the contract's message."""
         return health_pb2.HealthReason(
             criterion=self.criterion,
             value=self.value,
@@ -128,7 +128,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """hard says that it must show at once: the probe fails, or too many queries failed."""
+    """A judgement; hard means that it must show at once: the probe or too many queries failed."""
 
     status: Status
     reasons: tuple[Reason, ...] = ()
@@ -141,7 +141,7 @@ DEFAULT: Final = Criteria()
 def judge(
     figures: Figures, probe: tracking_pb2.Probe | None, criteria: Criteria = DEFAULT
 ) -> Verdict:
-    """The verdict on these figures now. probe None, or without a result, is not judged; one whose
+    """Judge these figures now. A probe that is None or has no result is not judged; one whose
     result is too old has failed.
     """
     bad: list[Reason] = []
@@ -200,7 +200,7 @@ def _probe_reason(probe: tracking_pb2.Probe | None, criteria: Criteria) -> Reaso
     elif probe.result != tracking_pb2.Probe.REACHABLE:
         message = "the database does not answer"
     elif age_s > criteria.probe_age_max_s:
-        message = f"the probe has not looked for {age_s:.1f} s"
+        message = f"the newest result of the probe is {age_s:.1f} s old"
         return Reason("probe", age_s, criteria.probe_age_max_s, 1, (), message)
     else:
         return None
@@ -210,7 +210,7 @@ def _probe_reason(probe: tracking_pb2.Probe | None, criteria: Criteria) -> Reaso
 def _percentile_reason(
     figures: Figures, criterion: str, estimate: float | None, threshold_ms: int
 ) -> Reason:
-    # The estimate may lie up to 1% on the wrong side of what the counts say exactly.
+    # The estimate may be up to 1% on the wrong side of the limit; the counts are exact.
     value_ms = max(estimate or 0.0, float(threshold_ms))
     message = (
         f"{criterion.removesuffix('_ms')} is {value_ms:.0f} ms, limit {threshold_ms} ms, "

@@ -1,5 +1,5 @@
-"""The last five minutes of queries as exact counts, in slots, so that memory and the cost of a
-query do not depend on the load.
+"""Counts the queries of the last five minutes exactly, in slots, so that neither memory nor the
+cost of a query depends on the load.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _NOT_COUNTED: Final = frozenset({Outcome.CANCELLED, Outcome.MISUSE})
 
 
 class HealthWindow:
-    """Takes single records (it is a QuerySink) or the counts of a heartbeat, and gives the figures
-    of the last WINDOW_S.
+    """Takes single records (it is a QuerySink) or the counts of a heartbeat, and returns the
+    figures of the last WINDOW_S.
 
-    What is older than the window is out; what lies in the slot that begins there is too. Whether
-    failed and slow exceed their limits is exact to the event, by the times of the newest ones.
+    A slot leaves the window as a whole. Whether failed and slow exceed their limits is exact to the
+    event, by the times of the newest ones.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class HealthWindow:
     ) -> None:
         self._monotonic_ns = monotonic_ns
         self._slots: deque[_Slot] = deque()
-        # All slots but the newest together; None when there are others now.
+        # The sum of all slots except the newest; None when it is outdated.
         self._older: _Slot | None = None
         self._slot_end_ns = 0
         self._failed_ns: deque[int] = deque(maxlen=criteria.failed_max + 1)
         self._slow_ns: deque[int] = deque(maxlen=criteria.slow_max + 1)
         self._beat = _Slot(0)
-        # Execute times on their way into the newest slot and the beat.
+        # Execute times that are not yet added to the newest slot and the beat.
         self._pending_us: list[int] = []
 
     def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
@@ -78,7 +78,7 @@ class HealthWindow:
         counts: tracking_pb2.QueryCounts,
         operations: Iterable[tracking_pb2.OperationCounts] = (),
     ) -> None:
-        """Count what a heartbeat that came now says; its queries are taken to have ended now."""
+        """Count the queries of a heartbeat that arrived now, as if they had ended now."""
         now_ns = self._monotonic_ns()
         slot = self._slots[-1] if now_ns < self._slot_end_ns else self._new_slot(now_ns)
         self._failed_ns.extend([now_ns] * min(counts.failed, self._failed_ns.maxlen or 0))
@@ -91,7 +91,7 @@ class HealthWindow:
         slot.at_least_2000ms += counts.at_least_2000ms
         slot.over_2000ms += counts.over_2000ms
         if counts.HasField("execute_us"):
-            # A malformed sketch costs the display something, and the verdict nothing.
+            # A malformed sketch affects the percentiles that are shown, not the verdict.
             with contextlib.suppress(ValueError):
                 slot.sketch.merge(Sketch.from_proto(counts.execute_us))
         for operation in operations:
@@ -100,7 +100,7 @@ class HealthWindow:
             )
 
     def figures(self) -> Figures:
-        """The figures of the window that ends now."""
+        """Return the figures of the window that ends now."""
         now_ns = self._monotonic_ns()
         self._expire(now_ns)
         self._flush()
@@ -122,7 +122,7 @@ class HealthWindow:
         )
 
     def beat(self) -> tuple[tracking_pb2.QueryCounts, list[tracking_pb2.OperationCounts]]:
-        """The counts since the last beat, for a heartbeat."""
+        """Return the counts since the last call, for a heartbeat."""
         self._flush()
         beat, self._beat = self._beat, _Slot(0)
         counts = tracking_pb2.QueryCounts(
@@ -149,7 +149,7 @@ class HealthWindow:
     def _add_exceptional(
         self, record: QueryRecord, definition: QueryDefinition, now_ns: int
     ) -> None:
-        """Count a query that may be failed or slow as that."""
+        """Count a query as failed or slow if it was."""
         execute_us = record.execute_us
         failed = is_failed(record.outcome, record.sqlstate)
         slow = execute_us > SLOW_US
@@ -162,7 +162,7 @@ class HealthWindow:
             self._beat.add_exceptional(definition.label, failed, execute_us)
 
     def _whole(self) -> _Slot:
-        """All slots together. Only the newest still grows."""
+        """Sum all slots. Only the newest still grows."""
         if self._older is None:
             self._older = _Slot(0)
             for slot in islice(self._slots, max(0, len(self._slots) - 1)):
@@ -201,7 +201,7 @@ class HealthWindow:
         self._pending_us.clear()
 
     def _exact(self, newest_ns: deque[int], counted: int, now_ns: int) -> int:
-        """How many of the newest events lie in the window; beyond those that are kept, by slots."""
+        """Count the newest events in the window; use the slots if more than the kept ones are."""
         first_ns = now_ns - WINDOW_S * 1_000_000_000
         inside = sum(1 for event_ns in newest_ns if event_ns > first_ns)
         return max(inside, counted) if inside == newest_ns.maxlen else inside
@@ -237,7 +237,7 @@ class _Slot:
         self.operations: dict[str, list[int]] = {}
 
     def add_exceptional(self, operation: str, failed: bool, execute_us: int) -> None:
-        """Count what a failed or slow query adds to its being one."""
+        """Count a failed or slow query, except in total, which counts every query."""
         self.failed += failed
         self.over_500ms += execute_us > SLOW_US
         self.at_least_1000ms += execute_us >= CRITICAL_US
@@ -247,7 +247,7 @@ class _Slot:
         self.add_operation(operation, 1, int(failed), int(execute_us > SLOW_US))
 
     def add_operation(self, operation: str, total: int, failed: int, slow: int) -> None:
-        """Count for one operation; beyond MAX_OPERATIONS for all others together."""
+        """Count for one operation; beyond MAX_OPERATIONS, for OTHER_OPERATIONS."""
         counts = self.operations.get(operation)
         if counts is None:
             if len(self.operations) >= MAX_OPERATIONS:
@@ -271,7 +271,7 @@ class _Slot:
             self.add_operation(operation, total, failed, slow)
 
     def worst(self) -> list[OperationFigures]:
-        """Operations by failures, then by slowness."""
+        """Sort the operations by failed, then by slow queries, most first."""
         return sorted(
             (OperationFigures(name, *counts) for name, counts in self.operations.items()),
             key=lambda figures: (figures.failed, figures.slow),

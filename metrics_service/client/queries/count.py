@@ -1,5 +1,5 @@
-"""How many queries a piece of work runs, in whichever of its tasks, and those of a transaction that
-it shares with others.
+"""Counts the queries that a piece of work runs, in all of its tasks, and those of a transaction
+that it shares with other work.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from contextvars import ContextVar
 
 
 class QueryCount:
-    """Queries of one piece of work, without internal ones. The parts of an operation count, and not
-    the operation, so that a query in a loop shows.
+    """The queries of one piece of work, without internal ones. The parts of an operation count
+    instead of the operation, so that a query in a loop shows.
     """
 
     __slots__ = ("_shared", "own")
@@ -21,27 +21,27 @@ class QueryCount:
 
     @property
     def queries(self) -> int:
-        """Its own, and all of the work that it shares, each once."""
+        """Its own queries, and those of all work that it shares, each once."""
         return self.own + sum(count.own for count in self._shared)
 
     def share(self, counts: Iterable[QueryCount]) -> None:
-        """Count what was run for this work and others together."""
+        """Count the queries that were run for this work and other work together."""
         self._shared.update(counts)
 
 
 current_query_count: ContextVar[QueryCount | None] = ContextVar("current_query_count", default=None)
-"""What the queries of this context count in."""
+"""The count of this context."""
 
 
 def count_queries() -> QueryCount:
-    """A new count, of what this context and the tasks it starts run from now on."""
+    """Start a new count of what this context and the tasks it starts run from now on."""
     count = QueryCount()
     current_query_count.set(count)
     return count
 
 
 def share_queries(counts: Iterable[QueryCount]) -> None:
-    """Add work that another task did for this context, if it counts."""
+    """Add work that another task did for this context, if this context counts."""
     count = current_query_count.get()
     if count is not None:
         count.share(counts)

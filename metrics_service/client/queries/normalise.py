@@ -1,5 +1,5 @@
-"""Statement text to normalised text and fingerprint; no literal of the statement survives, in the
-text or in an error, and the work is bounded whatever the statement's length.
+"""Normalises a statement to a text and a fingerprint. No literal of the statement remains in the
+text or in an error, and the work is bounded for statements of any length.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from metrics_service.client.queries.record import MAX_TEXT_BYTES, fingerprint_of
 
 try:
     import postgast
-except ImportError:  # the extra is not installed: lexical masking alone
+except ImportError:  # the extra is not installed: only lexical masking
     postgast = None
 
 MAX_PARSED_CHARS: Final = 16_384
-"""Longer statements are not parsed (a megabyte would take 13 ms), but masked at their start."""
+"""Longer statements are not parsed (a megabyte would take 13 ms); only their start is masked."""
 
 MAX_COMMENTS: Final = 64
-"""With more openings of comments a statement is not parsed: nested, they take quadratic time."""
+"""A statement that opens more comments is not parsed: nested ones take quadratic time."""
 
 MAX_OVERLONG_CHARS: Final = 1024
-"""How much of those is kept; they are masked anew at each execution, so it has to be cheap."""
+"""How much of an overlong statement is kept; it is masked at each execution and must be cheap."""
 
 
 class Normalised(NamedTuple):
@@ -34,10 +34,10 @@ class Normalised(NamedTuple):
 
 
 def normalise(statement: str) -> Normalised:
-    """The normalised form of a statement; never raises.
+    """Normalise a statement; never raises.
 
-    Literals become placeholders and comments go. What is not SELECT, INSERT, UPDATE, DELETE, MERGE
-    or COPY keeps only its command.
+    Literals become placeholders and comments are removed. Of statements other than SELECT, INSERT,
+    UPDATE, DELETE, MERGE and COPY only the command is kept.
     """
     try:
         if postgast is not None and _is_parsed(statement):
@@ -46,12 +46,12 @@ def normalise(statement: str) -> Normalised:
                 return parsed
         return _lexical(statement)
     except Exception:
-        # Neither the statement nor a parser's words about it may get out of here.
+        # Neither the statement nor the parser's message about it may leave this function.
         return UNREADABLE
 
 
 def masked(text: str) -> str:
-    """Any text in the lexical form of SQL, such as a condition in a plan, without its literals."""
+    """Mask the literals of any text in the lexical form of SQL, such as a condition in a plan."""
     return "".join((" " if spaced else "") + word for spaced, word in _words(text))
 
 
@@ -76,7 +76,7 @@ _MODIFIERS: Final = frozenset(
 
 
 def _is_parsed(statement: str) -> bool:
-    """Whether it is cheap to parse, and means the same to every server."""
+    """Whether parsing is cheap and the statement has the same meaning for every server."""
     if len(statement) > MAX_PARSED_CHARS or statement.count("/*") > MAX_COMMENTS:
         return False
     return "\\'" not in statement or not any(
@@ -85,7 +85,7 @@ def _is_parsed(statement: str) -> bool:
 
 
 def _parsed(statement: str) -> Normalised | None:
-    """By PostgreSQL's own parser; None where it cannot parse."""
+    """Normalise by PostgreSQL's own parser; None if it cannot parse."""
     try:
         text: str = postgast.normalize(statement)
         fingerprint: int = postgast.fingerprint(statement).fingerprint
@@ -109,7 +109,7 @@ def _parsed(statement: str) -> Normalised | None:
         spaced = bool(words) and (words[-1][1] == "" or token.start > end)
         end = token.end
         if token.token in comments:
-            # Stands for the blank that a comment is.
+            # A comment counts as a blank.
             words.append((False, ""))
         elif token.token in literals:
             words.append((spaced, "?"))
@@ -122,7 +122,7 @@ def _parsed(statement: str) -> Normalised | None:
 
 
 def _lexical(statement: str) -> Normalised:
-    """Without a parser: masks by the lexical rules of PostgreSQL, from the start of the text."""
+    """Normalise without a parser, by the lexical rules of PostgreSQL."""
     kept = MAX_TEXT_BYTES if len(statement) <= MAX_PARSED_CHARS else MAX_OVERLONG_CHARS
     words = [*_words(statement[:kept])]
     operation, text, _ = _compose(words)
@@ -133,8 +133,8 @@ def _lexical(statement: str) -> Normalised:
 
 
 def _compose(words: list[tuple[bool, str]]) -> tuple[str, str, bool]:
-    """The command of the first statement, the text with the other commands cut down, and whether
-    every statement was kept whole.
+    """Return the command of the first statement, the text, in which some statements are reduced to
+    their command, and whether every statement was kept whole.
     """
     operation = ""
     whole = True
@@ -165,12 +165,12 @@ def _statements(words: list[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]
 
 
 def _command(statement: list[tuple[bool, str]]) -> tuple[str, str]:
-    """("select", "SELECT") or, for definitions, ("create", "CREATE INDEX")."""
+    """Return ("select", "SELECT") or, for definitions, ("create", "CREATE INDEX")."""
     first = statement[0][1].lower()
     if first in _SELECTS or first[0] == "(":
         return _main_command(statement), "SELECT"
     if first not in _COMMANDS:
-        # Not SQL, so it may be anything.
+        # Not SQL: it may be anything.
         return "unreadable", "?"
     if first in _OBJECT_COMMANDS:
         for _, word in statement[1:5]:
@@ -180,7 +180,7 @@ def _command(statement: list[tuple[bool, str]]) -> tuple[str, str]:
 
 
 def _main_command(statement: list[tuple[bool, str]]) -> str:
-    """What a WITH does in the end: the first command outside any parentheses."""
+    """Return the main command of a WITH: the first command outside parentheses."""
     depth = 0
     for _, word in statement:
         depth += word.count("(") - word.count(")")
@@ -190,14 +190,14 @@ def _main_command(statement: list[tuple[bool, str]]) -> str:
 
 
 def _truncate(text: str) -> str:
-    """At most MAX_TEXT_BYTES of UTF-8, cut between characters."""
+    """Cut the text to MAX_TEXT_BYTES of UTF-8, between characters."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= MAX_TEXT_BYTES:
         return raw.decode()
     return raw[: MAX_TEXT_BYTES - 3].decode("utf-8", "ignore") + "..."
 
 
-# As PostgreSQL, which takes every character that is not ASCII for a letter.
+# As in PostgreSQL, every character that is not ASCII is a letter.
 _TOKEN: Final = re.compile(
     r"""
       (?P<space>[ \t\n\r\f\v]+)
@@ -218,10 +218,10 @@ _BLOCK: Final = re.compile(r"/\*|\*/")
 
 
 def _words(text: str) -> Iterator[tuple[bool, str]]:
-    """Tokens of the text with their literals masked, each with whether a blank came before."""
+    """Yield the tokens with literals masked, each with whether a blank precedes it."""
     for spaced, kind, word in _tokens(text):
         if kind == "string" and _has_two_ends(word):
-            # Nothing after it is sure to be none of it.
+            # Everything after it may belong to it.
             yield spaced, "?"
             return
         unclosed = kind == "quoted" and (len(word) < 2 or not word.endswith('"'))
@@ -229,13 +229,13 @@ def _words(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def _has_two_ends(string: str) -> bool:
-    """Whether a session without standard_conforming_strings reads on where others see its end."""
+    """Whether its end depends on standard_conforming_strings."""
     return "\\'" in string and string[0] not in "eE"
 
 
 def _tokens(text: str) -> Iterator[tuple[bool, str, str]]:
-    """(whether a blank came before, the kind, the text) of each token but comments; of dollar
-    quotes only the opening.
+    """Yield (whether a blank precedes it, its kind, its text) of each token except comments; of
+    dollar quotes only the opening.
     """
     position = 0
     spaced = False
@@ -261,7 +261,7 @@ def _tokens(text: str) -> Iterator[tuple[bool, str, str]]:
 
 
 def _end_of_block(text: str, position: int) -> int:
-    """Where a comment ends; PostgreSQL's nest. The end of the text where it is not closed."""
+    """Return where a comment, which may nest, ends: the end of the text if it is not closed."""
     depth = 1
     while depth:
         match = _BLOCK.search(text, position)

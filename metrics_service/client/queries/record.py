@@ -1,5 +1,5 @@
-"""What is kept of one query that ended: durations, counts and codes, never an argument,
-a literal, an exception or a frame.
+"""Defines what is kept of a query that ended: durations, counts and codes, never an argument, a
+literal, an exception or a frame.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Final, Protocol
 from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
 
 MAX_TEXT_BYTES: Final = 2048
-"""Longest normalised statement that a definition carries, in UTF-8 bytes."""
+"""The longest normalised statement of a definition, in UTF-8 bytes."""
 
 TraceIdProvider = Callable[[], bytes | None]
-"""Gives the 16 bytes of the current trace, or None outside one."""
+"""Returns the 16 bytes of the current trace, or None outside one."""
 
 current_trace_id: ContextVar[bytes | None] = ContextVar("current_trace_id", default=None)
-"""Set by whoever reads a traceparent; the default TraceIdProvider reads it."""
+"""Set by code that reads a traceparent; the default TraceIdProvider reads it."""
 
 
 class Outcome(IntEnum):
-    """How a query ended; the numbers are those of tracking.v1.QueryOutcome."""
+    """How a query ended; has the numbers of tracking.v1.QueryOutcome."""
 
     OK = 1
     ERROR = 2
@@ -43,7 +43,7 @@ class QueryRecord:
     clock. batch_size is the number of argument sets of an executemany and 0 otherwise. trace_id is
     16 bytes or None. internal marks what the driver, the pool or a poll ran for itself, and the
     parts of a wrapped operation: counted apart from the user's queries. capture_id is that of the
-    looks at it while it ran, 0 where there were none.
+    observations of the query while it ran, 0 without one.
     """
 
     fingerprint: int
@@ -63,7 +63,7 @@ class QueryRecord:
 
 @dataclass(frozen=True, slots=True)
 class QueryDefinition:
-    """What a fingerprint stands for.
+    """The name or normal form of a fingerprint.
 
     text is normalised, without any literal, at most MAX_TEXT_BYTES, and empty for a named query.
     """
@@ -75,21 +75,21 @@ class QueryDefinition:
 
     @property
     def label(self) -> str:
-        """Such as "bookings.check_availability"; the operation alone where there is no model."""
+        """Such as "bookings.check_availability"; only the operation if there is no model."""
         return f"{self.model}.{self.operation}" if self.model else self.operation
 
 
 class QuerySink(Protocol):
-    """Takes the records of queries. Called in the event loop's thread, in order of completion."""
+    """Takes the records of queries, in the event loop's thread and in order of completion."""
 
     def record_query(self, record: QueryRecord, definition: QueryDefinition) -> None:
-        """Take one record, which other sinks get too: must not change it, block or raise."""
+        """Take one record, which other sinks also get: must not change it, block or raise."""
 
 
 class NamedQuery(str):
-    """A statement with the name its timings carry; runs like any str on a TrackedConnection.
+    """A statement with the name of its timings; runs like any str on a TrackedConnection.
 
-    `internal` marks statements that serve the service itself, such as polls and probes.
+    `internal` marks statements that the service runs for itself, such as polls and probes.
     """
 
     __slots__ = ("definition", "internal", "model", "operation", "session_state", "sql")
@@ -117,15 +117,15 @@ class NamedQuery(str):
 
 
 def named_definition(model: str, operation: str) -> QueryDefinition:
-    """The definition of a name: its fingerprint depends on model and operation alone."""
+    """Return the definition of a name; its fingerprint depends only on model and operation."""
     return QueryDefinition(fingerprint_of(f"name:{model}.{operation}"), model, operation, "")
 
 
 def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
     """Whether a query counts as failed for database health (not: whether it raised).
 
-    Connection lost, time-out, and the SQLSTATE classes 08 connection, 53 resources, 57
-    intervention, 58 system and XX internal. A query cancelled by its caller has its own outcome.
+    Failed are a lost connection, a timeout, and errors of FAILED_SQLSTATE_CLASSES. A query that its
+    caller cancelled has its own outcome.
     """
     if outcome is Outcome.ERROR:
         return sqlstate is not None and sqlstate[:2] in FAILED_SQLSTATE_CLASSES
@@ -135,8 +135,8 @@ def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
 def leaves_session_state(text: str) -> bool:
     """Whether a statement may outlive its transaction in the session: a setting, a role, a
     listener, a cursor, a prepared statement, a temporary table, an advisory lock, a random seed, or
-    a block whose content is not looked at. Errs on the side of yes; what functions and triggers do
-    that it calls by their own names is not seen.
+    a block whose content is not parsed. May return True without need; what functions and triggers
+    of the application do is not detected.
     """
     text = text.lower()
     if _STATE_COMMAND.match(text) or (";" in text and _LATER_STATE_COMMAND.search(text)):
@@ -145,13 +145,13 @@ def leaves_session_state(text: str) -> bool:
 
 
 def fingerprint_of(text: str) -> int:
-    """64 bits of BLAKE2b of the text: the same in every process and version; never 0."""
+    """Return 64 bits of BLAKE2b of the text: the same in every process and version; never 0."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") or 1
 
 
-# At the start of a statement, after any comments; of nested and open ones nothing is known. LOCAL
-# and TRANSACTION are such only before another word: local.tenant is a setting of the session.
+# At the start of a statement, after any comments; nested and unclosed comments always match. LOCAL
+# and TRANSACTION are keywords only before another word: local.tenant is a setting of the session.
 _COMMAND: Final = (
     r"(?:\s|--[^\n\r]*[\n\r]|/\*(?:(?!/\*|\*/).)*\*/)*+"
     r"(?:/\*|--|(?:set(?![ \t\n\r\f\v]+(?:local|transaction)[ \t\n\r\f\v]+[a-z_\"])"
@@ -160,7 +160,7 @@ _COMMAND: Final = (
 _STATE_COMMAND: Final = re.compile(_COMMAND, re.DOTALL)
 _LATER_STATE_COMMAND: Final = re.compile(f";{_COMMAND}", re.DOTALL)
 
-# Looked for one by one first, which is much faster. Any name may be written as U&"...".
+# Searched one by one first, which is much faster. Any name may be written as U&"...".
 _STATE_NAMES: Final = (
     *("declare", "temp", "pg_settings", "set_config", "advisory_", "setseed", 'u&"'),
 )

@@ -1,4 +1,4 @@
-"""Which definition a statement's timings go to: names as they are, other texts by their normal
+"""Maps a statement to the definition of its timings: a name as it is, any other text by its normal
 form, in tables whose size does not depend on what an application sends.
 """
 
@@ -29,15 +29,15 @@ class Statement:
 
 
 def driver_statement(model: str, operation: str) -> Statement:
-    """What the driver or the pool does for itself: always internal."""
+    """Make a statement that the driver or the pool runs for itself: always internal."""
     return Statement(named_definition(model, operation), True, False)
 
 
 ENTRY_BYTES: Final = 500
-"""About what an entry of the tables takes beside its texts."""
+"""The approximate memory of an entry of the tables without its texts."""
 
 OTHER: Final = named_definition("sql", "other")
-"""Collects the fingerprints that found no place."""
+"""Collects the fingerprints that have no entry."""
 
 ACQUIRE: Final = driver_statement("pool", "acquire")
 CONNECT: Final = driver_statement("pool", "connect")
@@ -51,14 +51,14 @@ UNTRACKED: Final = driver_statement("driver", "untracked")
 
 
 def set_up_by(query: str) -> Statement:
-    """How to record a query of the pool's setup=, whose session state ends with its caller's."""
+    """Return how to record a query of the pool's setup=; its session state ends at the release."""
     return _SET_UP_WITH_STATE if _may_leave_session_state(query) else SET_UP
 
 
 def _may_leave_session_state(query: str) -> bool:
     if isinstance(query, NamedQuery):
         return query.session_state
-    # Too long to search each time; the reset after it is the safe side.
+    # Too long to search each time; a reset too many is safe.
     return len(query) > MAX_PARSED_CHARS or leaves_session_state(query)
 
 
@@ -66,9 +66,9 @@ _SET_UP_WITH_STATE: Final = Statement(INITIALISE.definition, True, True)
 
 
 class Fingerprints:
-    """At most `limit` definitions. When it is full, a newcomer counts as OTHER until it is seen a
-    second time, and then takes the place of the one unused for longest: a flood of statements that
-    are each seen once displaces nothing.
+    """Holds at most `limit` definitions. When it is full, a new one counts as OTHER until its
+    second use, and then replaces the least recently used: a flood of statements that are each used
+    once evicts nothing.
     """
 
     def __init__(self, limit: int = 500) -> None:
@@ -79,7 +79,7 @@ class Fingerprints:
         self.others = 0
 
     def admit(self, definition: QueryDefinition) -> QueryDefinition:
-        """The definition to record under: the one known by this fingerprint, or OTHER."""
+        """Return the definition to record under: the known one of this fingerprint, or OTHER."""
         fingerprint = definition.fingerprint
         if self.touch(fingerprint):
             return self._known[fingerprint]
@@ -97,7 +97,7 @@ class Fingerprints:
         return definition
 
     def touch(self, fingerprint: int) -> bool:
-        """Note a use of a fingerprint; False where it has no place."""
+        """Mark a fingerprint as used; False if it has no entry."""
         try:
             self._known.move_to_end(fingerprint)
         except KeyError:
@@ -109,7 +109,7 @@ class Fingerprints:
 
 
 class StatementTable:
-    """Statements by their text; parameterised statements are normalised once."""
+    """Holds statements by their text; parameterised statements are normalised once."""
 
     def __init__(
         self, *, max_fingerprints: int = 500, max_texts: int = 1000, max_chars: int = 2_000_000
@@ -122,11 +122,11 @@ class StatementTable:
         self._operations: OrderedDict[tuple[str, str, str], QueryDefinition] = OrderedDict()
 
     def statement(self, text: str) -> Statement:
-        """How to record one execution of a text; ask again for the next, which may by then have a
-        place of its own.
+        """Return how to record one execution of a text. The next execution may be recorded
+        differently, once the text has an entry.
         """
         if len(text) > MAX_PARSED_CHARS:
-            # Too long to hash or to search each time; the reset after it is the safe side.
+            # Too long to hash or to search each time; a reset too many is safe.
             return self._admitted(self._new(text))
         known = self._texts.get(text)
         if known is not None:
@@ -145,8 +145,8 @@ class StatementTable:
         return self._admitted(statement)
 
     def operation(self, model: str, operation: str, query: str) -> QueryDefinition:
-        """The definition of an operation that a caller names; query is SQL or empty, and is kept
-        normalised.
+        """Return the definition of an operation that a caller names; query is SQL or empty, and is
+        kept normalised.
         """
         if isinstance(query, NamedQuery):
             query = ""
@@ -166,12 +166,12 @@ class StatementTable:
         return self.fingerprints.admit(known)
 
     def __len__(self) -> int:
-        """Texts that are remembered."""
+        """Return the number of remembered texts."""
         return len(self._texts)
 
     @property
     def bytes_held(self) -> int:
-        """About what the tables take: each text once as it is and once normalised."""
+        """The approximate memory of the tables: each text once as it is and once normalised."""
         entries = len(self._texts) + len(self._operations) + len(self.fingerprints)
         return 2 * self._chars + ENTRY_BYTES * entries
 

@@ -42,7 +42,7 @@ def test_a_probe_that_hangs_while_the_process_beats_is_unhealthy(world: World) -
     hung.probe.age_ms = 6_000
     health = world.beat(hung)
     assert (health.status, criteria(health)) == (UNHEALTHY, [("probe", "booking-1")])
-    assert health.reasons[0].message == "the probe has not looked for 6.0 s"
+    assert health.reasons[0].message == "the newest result of the probe is 6.0 s old"
 
 
 def test_silence_shows_without_a_tick(world: World) -> None:

@@ -127,7 +127,7 @@ def test_how_long_the_probe_has_not_looked_is_told() -> None:
     (reason,) = verdict.reasons
     assert verdict.hard
     assert (reason.criterion, reason.value, reason.threshold) == ("probe", 7.3, 5.0)
-    assert reason.message == "the probe has not looked for 7.3 s"
+    assert reason.message == "the newest result of the probe is 7.3 s old"
 
 
 def test_reasons_name_value_threshold_samples_and_the_worst_operations(
