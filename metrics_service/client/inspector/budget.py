@@ -39,12 +39,12 @@ class Budget:
         return True
 
     def took(self, spent_ns: int) -> None:
-        """The observation was answered after so long."""
+        """Record that the observation was answered after spent_ns."""
         self._failures = 0
         self._resume_ns = self._monotonic_ns() + SHARE * spent_ns
 
     def failed(self) -> None:
-        """The observation was not answered."""
+        """Record that the observation was not answered."""
         pause_ns = min(BACKOFF_NS << min(self._failures, 10), MAX_BACKOFF_NS)
         self._failures += 1
         self._resume_ns = self._monotonic_ns() + pause_ns

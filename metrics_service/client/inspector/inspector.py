@@ -149,8 +149,8 @@ class QueryInspector:
             await self._request(self._plan)
 
     def _due(self) -> tuple[list[tuple[RunningConnection, RunningQuery]], bool]:
-        """The queries to observe now, and whether one of them has become due since the last call;
-        each is due again when it has run for twice as long.
+        """Return the queries to observe now, and whether one of them has become due since the last
+        call; each is due again when it has run for twice as long.
         """
         now_ns = self._tracker.monotonic_ns()
         more = False
@@ -276,5 +276,5 @@ _BUSY: Final = frozenset({"55P03", "57014"})
 
 
 def _pid(connection: RunningConnection) -> int:
-    """The server process, 0 if there is none."""
+    """Return the process id of the backend, 0 if there is none."""
     return 0 if connection.is_closed() else connection.get_server_pid()

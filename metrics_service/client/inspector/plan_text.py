@@ -80,5 +80,5 @@ def _title(node: Mapping[str, Any]) -> str:
 
 
 def _name(text: str) -> str:
-    """An identifier, on one line."""
+    """Put an identifier on one line."""
     return " ".join(text.split())

@@ -1,5 +1,5 @@
-"""The client's end of the tracking stream: one connection at a time carries all lanes and the
-heartbeats of a process, and is made anew for as long as the process lives.
+"""Keeps a tracking stream to metrics_service: one connection at a time carries all lanes and the
+heartbeats of a process, and is re-established for as long as the process lives.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MAX_RECONNECT_S: Final = 5.0
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
-    # Without it a frozen peer is noticed after a minute, whatever the other two say.
+    # Without it a frozen peer is detected only after a minute, despite the other two.
     ("grpc.http2.ping_timeout_ms", 2_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # Waiting between attempts is done here, with jitter; a shared subchannel would add its own.
+    # The delay between attempts is made here, with jitter; a shared subchannel would add another.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
@@ -46,8 +46,8 @@ CHANNEL_OPTIONS: Final = (
 class StreamClient:
     """Streams the lanes of one process to metrics_service at target, such as "127.0.0.1:50052".
 
-    signals is asked for each heartbeat and must not block. Nothing here ever fails its caller:
-    while the server is away, sources keep what they have.
+    signals is called for each heartbeat and must not block. Nothing here raises to its caller:
+    while the server is unreachable, sources keep their batches.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class StreamClient:
 
     @property
     def connected(self) -> bool:
-        """The server has answered on the present connection."""
+        """Whether the server has answered on the current connection."""
         return self._connection is not None and self._connection.heard
 
     def add_lane(self, source: LaneSource) -> None:
-        """Send the batches of a source, from now on until it is removed, fenced or forked."""
+        """Send the batches of a source until it is removed, fenced or forked."""
         if source not in self._sources:
             self._sources.append(source)
             if self._connection is not None:
@@ -87,20 +87,20 @@ class StreamClient:
                 self._connection.remove(source)
 
     def beat(self) -> None:
-        """Send a heartbeat now, since the signals have changed."""
+        """Send a heartbeat now, because the signals have changed."""
         if self._connection is not None:
             self._connection.beat()
 
     async def start(self) -> None:
-        """Begin to connect; does not wait for the server."""
+        """Start connecting; does not wait for the server."""
         self.start_soon()
 
     def start_soon(self) -> None:
-        """The same for a caller that cannot await."""
+        """Start, from a caller that cannot await."""
         self._task = asyncio.create_task(self._run(), name="tracking stream")
 
     async def stop(self, drain_timeout_s: float) -> None:
-        """Let the sources send what they have, say Goodbye, and end within the time given."""
+        """Let the sources send what they hold, send Goodbye, and end within the given time."""
         if self._task is None:
             return
         for source in self._sources:
@@ -116,7 +116,7 @@ class StreamClient:
         self._task = None
         if self._sources:
             left = [source.producer_id for source in self._sources]
-            log.warning("stream.not_drained", producers=left)
+            log.warning("stream_not_drained", producers=left)
 
     async def _run(self) -> None:
         failures = 0
@@ -143,12 +143,12 @@ class StreamClient:
             if connection.welcomed and not connection.drained:
                 failures = 0
             if failures == 0:
-                log.warning("stream.lost", target=self._target, reason=reason)
+                log.warning("stream_lost", target=self._target, reason=reason)
             limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
-            await self._pause(random.uniform(0, limit_s))  # noqa: S311 - jitter
+            await self._delay(random.uniform(0, limit_s))  # noqa: S311 - jitter
 
-    async def _pause(self, seconds: float) -> None:
+    async def _delay(self, seconds: float) -> None:
         if self._stopping.is_set():
             await asyncio.sleep(seconds)
             return
@@ -159,4 +159,4 @@ class StreamClient:
     def _lane_ended(self, source: LaneSource, end: LaneEnd) -> None:
         if source in self._sources:
             self._sources.remove(source)
-        log.info("lane.ended", producer=source.producer_id, end=end.value)
+        log.info("lane_ended", producer=source.producer_id, end=end.value)

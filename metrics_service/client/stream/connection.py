@@ -1,4 +1,6 @@
-"""One connection of the tracking stream: who was not heard of for three heartbeats is gone."""
+"""Runs one connection of the tracking stream, and ends it when the server is silent for
+MISSED_HEARTBEATS heartbeats.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from servicekit.pauses import shift_by_pause
 log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 1.0
-"""Until the server says another."""
+"""The interval until the server sets another."""
 
 MAX_OUT_FRAMES: Final = 16
 DRAIN_TIMEOUT_S: Final = 5.0
@@ -31,7 +33,7 @@ Call = Any
 
 
 class Connection:
-    """Runs the lanes over one call. Reading, writing and waiting are tasks of their own, since
+    """Runs the lanes over one call. Reading, writing and waiting are separate tasks, since
     cancelling a read or a write of grpc.aio cancels the whole call.
     """
 
@@ -53,7 +55,7 @@ class Connection:
         self._instance = instance
         self._signals = signals
         self._on_lane_end = on_lane_end
-        self._pumps: dict[int, LaneSender] = {}
+        self._senders: dict[int, LaneSender] = {}
         self._tasks: dict[LaneSender, asyncio.Task[None]] = {}
         self._out: deque[tracking_pb2.ClientFrame] = deque()
         self._wake = asyncio.Event()
@@ -68,20 +70,20 @@ class Connection:
         self._heard_s = asyncio.get_running_loop().time()
 
     def add(self, source: LaneSource) -> None:
-        """Begin a lane."""
-        pump = LaneSender(source, self._send, service=self._service, instance=self._instance)
-        former = self._pumps.get(source.lane)
+        """Start a lane."""
+        sender = LaneSender(source, self._send, service=self._service, instance=self._instance)
+        former = self._senders.get(source.lane)
         if former is not None:
             self.remove(former.source)
-        self._pumps[source.lane] = pump
-        self._tasks[pump] = asyncio.create_task(self._run_lane(pump), name="tracking lane")
+        self._senders[source.lane] = sender
+        self._tasks[sender] = asyncio.create_task(self._run_lane(sender), name="tracking lane")
 
     def remove(self, source: LaneSource) -> None:
         """End a lane at once."""
-        pump = self._pumps.get(source.lane)
-        if pump is not None and pump.source is source:
-            del self._pumps[source.lane]
-            self._tasks[pump].cancel()
+        sender = self._senders.get(source.lane)
+        if sender is not None and sender.source is source:
+            del self._senders[source.lane]
+            self._tasks[sender].cancel()
 
     def beat(self) -> None:
         """Send a heartbeat before anything else."""
@@ -89,12 +91,12 @@ class Connection:
         self._wake.set()
 
     def finish(self) -> None:
-        """When every lane has ended: Goodbye."""
+        """Send Goodbye once every lane has ended."""
         self._finishing.set()
         self._lane_ended.set()
 
     async def run(self) -> str:
-        """Work until the connection ends; returns why, in a line."""
+        """Run until the connection ends; return the reason in one line."""
         work = [
             asyncio.create_task(self._read(), name="tracking stream reader"),
             asyncio.create_task(self._write(), name="tracking stream writer"),
@@ -102,7 +104,7 @@ class Connection:
         ]
         ends = [
             asyncio.create_task(self._drain(), name="tracking stream drain"),
-            asyncio.create_task(self._say_goodbye(), name="tracking stream goodbye"),
+            asyncio.create_task(self._send_goodbye(), name="tracking stream goodbye"),
         ]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -114,21 +116,21 @@ class Connection:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_lane(self, pump: LaneSender) -> None:
+    async def _run_lane(self, sender: LaneSender) -> None:
         try:
-            end = await pump.run()
-            if self._pumps.get(pump.source.lane) is pump:
-                del self._pumps[pump.source.lane]
-            self._on_lane_end(pump.source, end)
+            end = await sender.run()
+            if self._senders.get(sender.source.lane) is sender:
+                del self._senders[sender.source.lane]
+            self._on_lane_end(sender.source, end)
         except Exception as error:
-            # Its source cannot go on, say because its database is away: it adds the lane again.
-            if self._pumps.get(pump.source.lane) is pump:
-                del self._pumps[pump.source.lane]
+            # Its source cannot go on, for example without its database: it adds the lane again.
+            if self._senders.get(sender.source.lane) is sender:
+                del self._senders[sender.source.lane]
             log.warning(
-                "stream.lane_failed", producer=pump.source.producer_id, error=type(error).__name__
+                "lane_failed", producer=sender.source.producer_id, error=type(error).__name__
             )
         finally:
-            self._tasks.pop(pump, None)
+            self._tasks.pop(sender, None)
             self._lane_ended.set()
 
     async def _send(self, frame: tracking_pb2.ClientFrame) -> None:
@@ -159,7 +161,7 @@ class Connection:
         try:
             signals = self._signals()
         except Exception:
-            log.exception("stream.signals_failed")
+            log.exception("signals_failed")
             signals = tracking_pb2.Signals()
         return tracking_pb2.ClientFrame(heartbeat=tracking_pb2.ClientHeartbeat(signals=signals))
 
@@ -170,29 +172,29 @@ class Connection:
                 return "the server ended the stream"
             self.heard = True
             self._heard_s = asyncio.get_running_loop().time()
-            self._take(frame)
+            self._handle(frame)
 
-    def _take(self, frame: tracking_pb2.ServerFrame) -> None:
+    def _handle(self, frame: tracking_pb2.ServerFrame) -> None:
         match frame.WhichOneof("frame"):
             case "welcome":
                 if not self.welcomed:
                     self.welcomed = True
-                    log.info("stream.connected", instance=self._instance)
+                    log.info("stream_connected", instance=self._instance)
                 heartbeat_s = frame.welcome.heartbeat_ms / 1_000
                 if heartbeat_s > 0 and heartbeat_s != self._heartbeat_s:
                     self._heartbeat_s = heartbeat_s
                     self._pace_changed.set()
-                if pump := self._pumps.get(frame.welcome.lane):
-                    pump.on_welcome(frame.welcome)
+                if sender := self._senders.get(frame.welcome.lane):
+                    sender.on_welcome(frame.welcome)
             case "ack":
-                if pump := self._pumps.get(frame.ack.lane):
-                    pump.on_ack(frame.ack.durable_seq)
+                if sender := self._senders.get(frame.ack.lane):
+                    sender.on_ack(frame.ack.durable_seq)
             case "nack":
-                if pump := self._pumps.get(frame.nack.lane):
-                    pump.on_nack(frame.nack)
+                if sender := self._senders.get(frame.nack.lane):
+                    sender.on_nack(frame.nack)
             case "credit":
-                for pump in self._pumps.values():
-                    pump.on_credit(frame.credit.credit_bytes)
+                for sender in self._senders.values():
+                    sender.on_credit(frame.credit.credit_bytes)
             case "drain":
                 self._draining.set()
 
@@ -211,23 +213,23 @@ class Connection:
             self._heard_s = shift_by_pause(self._heard_s, beat_s, now_s)
             silent_s = now_s - self._heard_s
             if silent_s > MISSED_HEARTBEATS * self._heartbeat_s:
-                return f"nothing heard for {silent_s:.1f} s"
+                return f"no frame received for {silent_s:.1f} s"
 
     async def _drain(self) -> None:
-        """The server goes away: what was sent is waited for, and nothing more is sent."""
+        """Stop sending when the server drains, and wait for what was sent to be acknowledged."""
         await self._draining.wait()
         self.drained = True
-        pumps = list(self._pumps.values())
-        for pump in pumps:
-            pump.halt()
+        senders = list(self._senders.values())
+        for sender in senders:
+            sender.halt()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                for pump in pumps:
-                    await pump.idle.wait()
+                for sender in senders:
+                    await sender.idle.wait()
         self._closing = True
         self._wake.set()
 
-    async def _say_goodbye(self) -> None:
+    async def _send_goodbye(self) -> None:
         await self._finishing.wait()
         while self._tasks:
             self._lane_ended.clear()

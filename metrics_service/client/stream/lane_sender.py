@@ -1,5 +1,5 @@
-"""One lane of one tracking stream at the client's end: batches are sent in order within the
-credit, and after any refusal again from where the server stands.
+"""Sends one lane of a tracking stream: batches go out in order within the credit, and after a
+refusal again from the server's resume point.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
 
 
 class LaneEnd(Enum):
-    """Why a lane has nothing more to do on any stream."""
+    """Why a lane has ended for every stream."""
 
     DRAINED = "drained"
     FENCED = "fenced"
@@ -34,7 +34,7 @@ class LaneEnd(Enum):
 
 
 class LaneSender:
-    """Moves the batches of a source into a stream. The stream tells it what the server answers."""
+    """Sends the batches of a source into a stream, which passes it the answers of the server."""
 
     def __init__(self, source: LaneSource, send: Send, *, service: str, instance: str) -> None:
         self.source = source
@@ -54,8 +54,8 @@ class LaneSender:
         self._ack = asyncio.Event()
 
     async def run(self) -> LaneEnd:
-        """Send until the source ends, is fenced or forked; every other trouble is waited out."""
-        acker = asyncio.create_task(self._tell_source(), name="tracking lane acks")
+        """Send until the source ends, is fenced or forked; retry after every other failure."""
+        acker = asyncio.create_task(self._acknowledge_source(), name="tracking lane acks")
         failures = 0
         try:
             while True:
@@ -65,11 +65,11 @@ class LaneSender:
                 except NewEpoch:
                     continue
                 except ForkError as fork:
-                    log.critical("lane.fork", producer=self.source.producer_id, reason=str(fork))
+                    log.critical("lane_forked", producer=self.source.producer_id, reason=str(fork))
                     return LaneEnd.FORKED
                 except Exception:
                     failures += 1
-                    log.exception("lane.source_failed", producer=self.source.producer_id)
+                    log.exception("lane_source_failed", producer=self.source.producer_id)
                     limit_s = min(MAX_SOURCE_RETRY_S, 0.1 * 2 ** min(failures, 10))
                     await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
                     continue
@@ -82,25 +82,25 @@ class LaneSender:
             await asyncio.gather(acker, return_exceptions=True)
 
     def halt(self) -> None:
-        """Send no further batch; idle is set when all that was sent is acknowledged."""
+        """Send no further batch; idle is set when all sent batches are acknowledged."""
         self._halted = True
 
     def on_welcome(self, welcome: tracking_pb2.Welcome) -> None:
-        """The server has stored batches up to resume_after."""
+        """Take the server's Welcome: it has stored batches up to resume_after."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(welcome)
 
     def on_nack(self, nack: tracking_pb2.Nack) -> None:
-        """The server refuses the lane, or a batch of it."""
+        """Take the server's refusal of the lane, or of a batch of it."""
         if self._nacked is not None and not self._nacked.done():
             self._nacked.set_result(nack)
         elif self._answer is not None and not self._answer.done() and nack.seq == 0:
             self._answer.set_result(nack)
 
     def on_ack(self, seq: int) -> None:
-        """The server has made batches up to seq durable."""
+        """Take the server's acknowledgement: batches up to seq are durable."""
         if self._nacked is None:
-            # Of before the Hello that is on its way; its Welcome will say it again.
+            # From before the last Hello; its Welcome will repeat it.
             return
         while self._in_flight and self._in_flight[0][0] <= seq:
             self._outstanding_bytes -= self._in_flight.popleft()[1]
@@ -112,12 +112,12 @@ class LaneSender:
         self._room.set()
 
     def on_credit(self, credit_bytes: int) -> None:
-        """The server changes how much may be unacknowledged."""
+        """Take a new limit of unacknowledged bytes."""
         self._credit_bytes = credit_bytes
         self._room.set()
 
     async def _run_once(self) -> LaneEnd | None:
-        """Open the lane and send until it ends or has to be opened again."""
+        """Open the lane and send until it ends or must be opened again."""
         loop = asyncio.get_running_loop()
         self._nacked = None
         self._answer = loop.create_future()
@@ -185,7 +185,7 @@ class LaneSender:
             )
 
     async def _refused(self, nack: tracking_pb2.Nack) -> LaneEnd | None:
-        """What a refusal means: go back at once, later, or not at all."""
+        """Wait as the refusal requires; return an end if the lane must not be opened again."""
         match nack.reason:
             case tracking_pb2.Nack.FENCED:
                 return LaneEnd.FENCED
@@ -196,7 +196,7 @@ class LaneSender:
                 await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter
             case reason:
                 log.error(
-                    "lane.refused",
+                    "lane_refused",
                     producer=self.source.producer_id,
                     seq=nack.seq,
                     reason=tracking_pb2.Nack.Reason.Name(reason),
@@ -204,12 +204,12 @@ class LaneSender:
                 await asyncio.sleep(REFUSED_RETRY_S)
         return None
 
-    async def _tell_source(self) -> None:
-        """Hand acknowledgements to the source, the newest where several came meanwhile."""
+    async def _acknowledge_source(self) -> None:
+        """Pass acknowledgements to the source, only the newest if several have arrived."""
         while True:
             await self._ack.wait()
             self._ack.clear()
             try:
                 await self.source.acked(self._acked_seq)
             except Exception:
-                log.exception("lane.source_failed", producer=self.source.producer_id)
+                log.exception("lane_source_failed", producer=self.source.producer_id)

@@ -1,5 +1,5 @@
-"""What a lane of the tracking stream needs from whoever numbers its batches: a batch keeps its
-number and its bytes until it is acknowledged.
+"""Defines what a lane of the tracking stream needs from the source of its batches: a batch keeps
+its number and its bytes until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from protos.tracking.v1 import tracking_pb2
 
 @dataclass(frozen=True, slots=True)
 class OutBatch:
-    """One batch on its way: seq is its number, count the events in payload, and payload a
+    """A batch to send: seq is its number, count the number of events in payload, and payload a
     serialised EventList.
     """
 
@@ -22,13 +22,13 @@ class OutBatch:
 
 
 class ForkError(Exception):
-    """The server holds another batch at the resume point than this producer kept: one of the two
-    databases was restored from an older copy, and their batches must not be mixed.
+    """The server's batch at the resume point differs from the producer's: one of the two databases
+    was restored from an older copy, and their batches must not be mixed.
     """
 
 
 class NewEpoch(Exception):  # noqa: N818 - the source asks for another Hello; nothing failed
-    """The source has taken a new epoch while it was opened: say Hello again with it."""
+    """The source has started a new epoch while it was opened: send Hello again with it."""
 
 
 class LaneDrained(Exception):  # noqa: N818 - the end of the lane, as StopAsyncIteration is
@@ -38,9 +38,9 @@ class LaneDrained(Exception):  # noqa: N818 - the end of the lane, as StopAsyncI
 class LaneSource(Protocol):
     """The batches of one producer, in order.
 
-    The stream calls open once after each Welcome and then next, again and again, from one task at
-    a time; acked may be called meanwhile. A call of next may be cancelled, and must then lose
-    nothing: after another open the same batches come again.
+    The stream calls open once after each Welcome and then next repeatedly, from one task at a time;
+    acked may be called meanwhile. A call of next may be cancelled and must then lose nothing: after
+    another open it returns the same batches again.
     """
 
     @property
@@ -53,24 +53,26 @@ class LaneSource(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Read before each Hello."""
+        """The epoch for the next Hello."""
 
     async def open(self, resume_after: int, batch_hash: bytes) -> None:
-        """Make next() go on with batch resume_after + 1.
+        """Continue with batch resume_after + 1 at the next call of next().
 
         The server has stored every batch up to resume_after, and batch_hash is the SHA-256 of that
         batch's payload (empty for none); acked follows. Raises ForkError where the batch kept under
-        that number has another hash or cannot be there, NewEpoch to begin anew.
+        that number has another hash or cannot exist, NewEpoch to start again.
         """
 
     async def next(self) -> OutBatch:
         """Wait for the next batch. Raises LaneDrained after drain() when none is left."""
 
     async def acked(self, seq: int) -> None:
-        """All batches up to seq are durable. Numbers never fall."""
+        """Forget the batches up to seq, which are durable. seq never decreases."""
 
     async def fenced(self) -> None:
-        """A newer epoch has taken over; the stream drops this lane until it is added again."""
+        """Note that a newer epoch has taken over; the stream drops this lane until it is added
+        again.
+        """
 
     def drain(self) -> None:
-        """The process ends: next() gives at once what waits, and then raises LaneDrained."""
+        """Have next() return at once what waits, and then raise LaneDrained: the process ends."""

@@ -1,4 +1,4 @@
-"""Query records as the columns of tracking.v1.QueryTimings; every column has one entry a query."""
+"""Encodes query records as the columns of tracking.v1.QueryTimings, one entry per query in each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from protos.tracking.v1 import event_pb2
 
 
 def timings_of(records: Sequence[QueryRecord], offset_us: int) -> event_pb2.QueryTimings:
-    """The records, at least one, as columns; starts are moved by offset_us, the database's clock
-    minus the process's.
+    """Encode the records, at least one, as columns; starts are shifted by offset_us, the database's
+    clock minus the process's.
     """
     fingerprints: dict[int, int] = {}
     sqlstates: dict[str, int] = {}
@@ -52,7 +52,7 @@ def timings_of(records: Sequence[QueryRecord], offset_us: int) -> event_pb2.Quer
 
 
 def definitions_of(definitions: Iterable[QueryDefinition]) -> event_pb2.QueryDefinitions:
-    """What the fingerprints stand for."""
+    """Encode the definitions of fingerprints."""
     return event_pb2.QueryDefinitions(
         definitions=[
             event_pb2.QueryDefinition(

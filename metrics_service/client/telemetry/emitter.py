@@ -1,5 +1,5 @@
-"""The telemetry of one process: a bounded buffer that never blocks its callers and never raises,
-sealed into numbered batches; whatever it has to drop it counts, and says so to the server.
+"""Buffers the telemetry of one process within bounds and seals it into numbered batches. It never
+blocks its callers or raises; what it drops is counted and reported to the server.
 """
 
 from __future__ import annotations
@@ -16,30 +16,28 @@ from metrics_service.client.queries.record import QueryDefinition, QueryRecord
 from metrics_service.client.stream.source import LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry.envelope import Body, envelope
 from metrics_service.client.telemetry.query_buffer import Observation, TimingBuffer
+from metrics_service.client.telemetry.rpc_tally import RpcTally
 from metrics_service.client.telemetry.unacked import UnackedBatches
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.clock import wall_us
 
 MAX_EVENTS: Final = 20_000
-"""Events that wait at most; beyond it the oldest is dropped and counted."""
+"""The most events that wait; beyond it the oldest is dropped and counted."""
 
 MAX_BATCH_EVENTS: Final = 500
-"""Events and timings in one batch."""
+"""The most events and timings in one batch."""
 
 MAX_BATCH_BYTES: Final = 256 * 1024
-"""Bytes of events in one batch, as far as they are of ordinary size."""
+"""The most bytes of events in one batch, if they have ordinary sizes."""
 
 EVENT_BYTES: Final = 500
-"""About what an event takes that waits."""
+"""The approximate memory of an event that waits."""
 
 MAX_UNACKED: Final = 64
-"""Sealed batches kept for sending again; while so many are unacknowledged none is sealed."""
-
-MAX_METHODS: Final = 256
-"""RPC methods that are tallied apart."""
+"""The most unacknowledged batches; while there are so many, none is sealed."""
 
 FLUSH_INTERVAL_S: Final = 1.0
-"""How long an event waits for company at most."""
+"""The longest that an event waits for others to share its batch."""
 
 
 def _instance_name() -> str:
@@ -47,11 +45,11 @@ def _instance_name() -> str:
 
 
 class Emitter:
-    """Buffers telemetry and gives it to the stream as LANE_TELEMETRY.
+    """Buffers telemetry and passes it to the stream as LANE_TELEMETRY.
 
-    To be called from the event loop's thread. A message handed in belongs to the emitter: do not
-    change it afterwards. Times are UTC microseconds by the process's clock, moved to the
-    database's by the offset that the probe measures.
+    Call it only in the event loop's thread, and do not change a message after passing it. Times are
+    UTC microseconds by the process's clock, shifted to the database's clock by the offset that the
+    probe measures.
     """
 
     def __init__(
@@ -71,18 +69,16 @@ class Emitter:
         self._epoch = now_us()
         self._events: deque[tuple[int, str, Body]] = deque()
         self._timings = TimingBuffer()
-        self._tally: dict[tuple[str, bool], list[int]] = {}
-        self._told_events = 0
-        self._told_timings = 0
+        self._tally = RpcTally()
+        self._reported_events = 0
+        self._reported_timings = 0
         self._sealed = UnackedBatches()
         self._sent_seq = 0
         self._full = asyncio.Event()
         self._draining = False
 
-    # What the process calls.
-
     def emit(self, body: Body, *, session_id: str = "", time_us: int | None = None) -> None:
-        """Take one event; time_us is when it happened, now where absent."""
+        """Take one event; time_us is when it happened, by default now."""
         try:
             events = self._events
             if len(events) >= MAX_EVENTS:
@@ -104,7 +100,7 @@ class Emitter:
             self._timings.dropped += 1
 
     def add_observation(self, observation: Observation, definition: QueryDefinition) -> None:
-        """Take what was seen of a query that is not timed yet, or its plan (ObservationSink)."""
+        """Take an observation of a running query, or a plan (ObservationSink)."""
         try:
             if not self._timings.add_observation(observation, definition):
                 self.dropped_events += 1
@@ -112,21 +108,14 @@ class Emitter:
             self.dropped_events += 1
 
     def count_rpc(self, rpc: str, *, write: bool, ok: bool, queries: int = 0) -> None:
-        """Count an RPC that ended, and the queries that it ran; rpc is the full method without its
+        """Count an RPC that ended and the queries that it ran; rpc is the full method without its
         leading slash.
         """
-        counts = self._tally.get((rpc, write))
-        if counts is None:
-            if len(self._tally) >= MAX_METHODS:
-                self.dropped_events += 1
-                return
-            counts = self._tally[(rpc, write)] = [0, 0, 0, 0]
-        counts[0 if ok else 1] += 1
-        counts[2] += queries
-        counts[3] = max(counts[3], queries)
+        if not self._tally.add(rpc, write=write, ok=ok, queries=queries):
+            self.dropped_events += 1
 
     def set_clock_offset_us(self, offset_us: int) -> None:
-        """Set the database's clock minus this process's; later stamps are moved by it."""
+        """Set the database's clock minus this process's; later times are shifted by it."""
         self._offset_us = offset_us
 
     @property
@@ -147,16 +136,14 @@ class Emitter:
 
     @property
     def evicted(self) -> int:
-        """Definitions that found no place, since the process started."""
+        """Definitions evicted since the process started."""
         return self._timings.evicted
 
     @property
     def bytes_held(self) -> int:
-        """About what waits, and what is kept for sending again."""
+        """The approximate memory of what waits or is unacknowledged."""
         events = EVENT_BYTES * len(self._events)
         return events + self._timings.bytes_held + self._sealed.bytes_held
-
-    # What the stream calls (LaneSource).
 
     @property
     def lane(self) -> tracking_pb2.Lane.ValueType:
@@ -168,12 +155,12 @@ class Emitter:
 
     @property
     def epoch(self) -> int:
-        """The start of the process, in microseconds; one more each time the server lost it."""
+        """The start of the process in microseconds; greater after each NewEpoch."""
         return self._epoch
 
     async def open(self, resume_after: int, batch_hash: bytes) -> None:
-        """Go on after the server's resume point; NewEpoch where the server does not know what
-        it acknowledged, so that what is kept is sent under new numbers.
+        """Continue after the server's resume point. NewEpoch if the server has lost batches that it
+        acknowledged: the kept ones are then sent under new numbers.
         """
         self._timings.announce_again()
         if not self._sealed.continues(resume_after, batch_hash):
@@ -183,8 +170,8 @@ class Emitter:
         self._sent_seq = resume_after
 
     async def next(self) -> OutBatch:
-        """The next batch: one sent before, or a new one once 500 events wait or the oldest has
-        waited for the flush interval.
+        """Return the next batch: one sent before, or a new one once MAX_BATCH_EVENTS wait or the
+        flush interval has passed.
         """
         while True:
             batch = self._sealed.after(self._sent_seq)
@@ -207,23 +194,21 @@ class Emitter:
             self._full.set()
 
     async def fenced(self) -> None:
-        """Only a process with the same instance name can cause it; there is nothing to save."""
+        """Do nothing: only a process with the same instance name can cause this."""
 
     def drain(self) -> None:
         self._draining = True
         self._full.set()
 
-    # Helpers.
-
     def _begin_epoch(self) -> None:
-        """Number what is kept anew, after the texts of all fingerprints."""
+        """Renumber the kept batches, after the texts of all fingerprints."""
         self._epoch = max(self._epoch + 1, self._now_us())
         self._sent_seq = 0
         parts = [
             _list_of([envelope(self._stamp_us(), "", definitions)])
             for definitions in self._timings.definitions()
         ]
-        self._sealed = self._sealed.again(parts)
+        self._sealed = self._sealed.renumbered(parts)
 
     def _has_room(self) -> bool:
         return len(self._sealed) < MAX_UNACKED
@@ -236,25 +221,31 @@ class Emitter:
             self._events
             or self._timings
             or self._tally
-            or self.dropped_events > self._told_events
-            or self.dropped_timings > self._told_timings
+            or self.dropped_events > self._reported_events
+            or self.dropped_timings > self._reported_timings
         )
 
     def _seal(self) -> None:
-        """Move what waits, up to the bounds of a batch, into the next numbered batch."""
+        """Seal what waits, up to the bounds of a batch, into the next numbered batch."""
         now_us = self._stamp_us()
         sealed: list[event_pb2.Event] = []
-        if self.dropped_events > self._told_events or self.dropped_timings > self._told_timings:
+        if (
+            self.dropped_events > self._reported_events
+            or self.dropped_timings > self._reported_timings
+        ):
             loss = event_pb2.TelemetryLoss(
-                dropped_events=self.dropped_events - self._told_events,
-                dropped_timings=self.dropped_timings - self._told_timings,
+                dropped_events=self.dropped_events - self._reported_events,
+                dropped_timings=self.dropped_timings - self._reported_timings,
             )
-            self._told_events, self._told_timings = self.dropped_events, self.dropped_timings
+            self._reported_events, self._reported_timings = (
+                self.dropped_events,
+                self.dropped_timings,
+            )
             sealed.append(envelope(now_us, "", loss))
         items = 0
         if self._tally:
             items += 1
-            sealed.append(envelope(now_us, "", self._take_tally()))
+            sealed.append(envelope(now_us, "", self._tally.take()))
         taken, size, timings = self._timings.take(
             MAX_BATCH_EVENTS, MAX_BATCH_BYTES, self._offset_us
         )
@@ -277,27 +268,10 @@ class Emitter:
         if sealed:
             self._sealed.add(*_list_of(sealed), items=items)
 
-    def _take_tally(self) -> event_pb2.RpcTally:
-        tally = event_pb2.RpcTally(
-            entries=[
-                event_pb2.RpcTally.Entry(
-                    rpc=rpc,
-                    write=write,
-                    ok=ok,
-                    refused=refused,
-                    queries=queries,
-                    queries_max=queries_max,
-                )
-                for (rpc, write), (ok, refused, queries, queries_max) in self._tally.items()
-            ]
-        )
-        self._tally.clear()
-        return tally
-
     def _stamp_us(self) -> int:
         return self._now_us() + self._offset_us
 
 
 def _list_of(events: list[event_pb2.Event]) -> tuple[int, bytes]:
-    """(count, payload) of a batch."""
+    """Return (count, payload) of a batch."""
     return len(events), event_pb2.EventList(events=events).SerializeToString()

@@ -1,4 +1,4 @@
-"""Telemetry events and their envelope."""
+"""Puts telemetry events into their envelope."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Body = (
 
 
 def envelope(time_us: int, session_id: str, body: Body) -> event_pb2.Event:
-    """An event with an id of its own; time_us is of the database's clock."""
+    """Make an event with a random id; time_us is by the database's clock."""
     event = event_pb2.Event(event_id=os.urandom(16), time_us=time_us, session_id=session_id)
     getattr(event, _FIELDS[type(body)]).CopyFrom(body)
     return event

@@ -1,4 +1,4 @@
-"""Sealed batches of telemetry: each keeps its number and its bytes until it is acknowledged."""
+"""Keeps sealed batches of telemetry with their numbers and bytes until they are acknowledged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Kept(NamedTuple):
 
 
 class UnackedBatches:
-    """The batches of one epoch that are not acknowledged, numbered from 1 without a gap."""
+    """The unacknowledged batches of one epoch, numbered from 1 without gaps."""
 
     def __init__(self) -> None:
         self._kept: deque[_Kept] = deque()
@@ -29,41 +29,41 @@ class UnackedBatches:
 
     @property
     def bytes_held(self) -> int:
-        """What the payloads take."""
+        """The memory of the payloads."""
         return sum(len(kept.batch.payload) for kept in self._kept)
 
     @property
     def items(self) -> int:
-        """Events and timings that a caller has handed in, over all batches."""
+        """The events and timings in all batches."""
         return sum(kept.items for kept in self._kept)
 
     def add(self, count: int, payload: bytes, *, items: int = 0) -> None:
-        """Give the next number to a batch of `count` events, which carry `items` events and timings
-        of the process.
+        """Give the next number to a batch of `count` events on the wire, which carry `items` events
+        and timings of the process.
         """
         self._kept.append(_Kept(OutBatch(self._next_seq, count, payload), items))
         self._next_seq += 1
 
     def after(self, seq: int) -> OutBatch | None:
-        """The first batch with a greater number."""
+        """Return the first batch with a greater number."""
         return next((kept.batch for kept in self._kept if kept.batch.seq > seq), None)
 
     def acked(self, seq: int) -> None:
-        """All batches up to seq are durable."""
+        """Forget the batches up to seq, which are durable."""
         while self._kept and self._kept[0].batch.seq <= seq:
             batch = self._kept.popleft().batch
             self._acked_seq, self._acked_hash = batch.seq, _hash(batch)
 
     def continues(self, resume_after: int, batch_hash: bytes) -> bool:
-        """Whether the batches from resume_after on are here, and those before it the same."""
+        """Whether the batch at resume_after is the same and those after it are kept."""
         if resume_after == self._acked_seq:
             return batch_hash == self._acked_hash
         return any(
             batch.seq == resume_after and batch_hash == _hash(batch) for batch, _ in self._kept
         )
 
-    def again(self, first: Iterable[tuple[int, bytes]]) -> UnackedBatches:
-        """What another epoch begins with: these (count, payload), and then what is kept."""
+    def renumbered(self, first: Iterable[tuple[int, bytes]]) -> UnackedBatches:
+        """Return the batches of a new epoch: these (count, payload), then the kept ones."""
         anew = UnackedBatches()
         for count, payload in first:
             anew.add(count, payload)

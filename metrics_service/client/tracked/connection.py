@@ -1,5 +1,5 @@
-"""A connection that times what it runs; asyncpg's own code does the running."""
-# The signatures with a time-out are asyncpg's.
+"""A connection that times its queries, which asyncpg's own code runs."""
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -
 
 class TrackedConnection(CopyingConnection, SessionConnection):
     """Records each query once it has ended. Without a tracker it is a plain connection that also
-    takes NamedQuery.
+    accepts a NamedQuery.
     """
 
     __slots__ = (
@@ -66,16 +66,16 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         self.tracker: Tracker | None = None
         # The user's query that is with the server now.
         self.running: QueryTimer | None = None
-        # On whose behalf the driver itself is working now.
+        # The statement that the driver's own queries are recorded under now.
         self._driver: Statement | None = None
-        # What acquiring took, until the first query takes it over.
+        # The timing of the acquire, until the first query takes it over.
         self._acquired: Timing | None = None
         self._introspect_ns = 0
 
     def track(self, tracker: Tracker, *, reset_on_release: bool = True) -> None:
         """Send records to this tracker. Without reset_on_release the reset query is sent only after
-        a statement that may have left something in the session; open transactions are rolled back
-        and listeners removed in any case.
+        a statement that may have left something in the session; open transactions are always rolled
+        back and listeners removed.
         """
         self.tracker = self._session.tracker = tracker
         tracker.connections.add(self)
@@ -84,7 +84,6 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         self.add_termination_listener(self._session.ended)
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """As asyncpg's."""
         if args:
             return await super().execute(query, *args, timeout=timeout)
         self._check_open()
@@ -103,18 +102,17 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         timeout: float | None = None,
         record_class: Any = None,
     ) -> Any:
-        """As asyncpg's."""
         self._check_open()
         sql = _plain(query)
         return TrackedCursorFactory(self, sql, None, args, prefetch, timeout, record_class, query)
 
     def acquired(self, timing: Timing) -> None:
-        """What acquiring this connection took; the first query of a user takes it over."""
+        """Keep the timing of the acquire for the first query of a user."""
         self._acquired = timing
 
     @contextlib.contextmanager
     def driving(self, statement: Statement) -> Iterator[None]:
-        """Queries inside are the driver's own, in the name of this statement, and internal."""
+        """Record the queries inside as the driver's own, under this statement, and internal."""
         before, self._driver = self._driver, statement
         try:
             yield
@@ -122,7 +120,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
             self._driver = before
 
     def statement(self, query: str) -> Any:
-        """How to record a query: a Statement, or the NamedQuery, which has the same attributes."""
+        """Return how to record a query: a Statement or the NamedQuery, which has its attributes."""
         driver = self._driver
         if driver is not None:
             if driver is statements.INITIALISE and may_last(query):
@@ -144,37 +142,34 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         internal: bool = False,
         batch_size: Callable[[], int] | None = None,
     ) -> Any:
-        """Await run(what is left of timeout) and record it; returns and raises what run does.
+        """Await run(remaining timeout) and record it; return and raise what run does.
 
-        rows counts the rows in a result. part_of collects the timing of a part of something that is
-        recorded by itself. internal is for what counts as internal unless it fails.
+        rows counts the rows in a result. part_of collects the timing of a part of something that
+        has its own record. internal queries count as the user's if they fail.
         """
         tracker = self.tracker
         if tracker is None:
             return await run(timeout)
         sampled = not tracker.records & SAMPLE_MASK
-        entered_ns = perf_counter_ns() if sampled else 0
-        overhead_ns = 0
+        entered_ns, overhead_ns = perf_counter_ns() if sampled else 0, 0
         if statement.session_state:
             self._session_state = True
         driven = statement.internal or self._driver is not None
-        internal = driven or internal
-        timing = None if internal else self._acquired
+        timing = None if driven or internal else self._acquired
         if timing is None:
             timing = Timing()
         else:
             self._acquired = None
         introspected_ns = self._introspect_ns
-        timer = QueryTimer(tracker, statement, timing, internal)
+        timer = QueryTimer(tracker, statement, timing, driven or internal)
         session = self._session
         session.busy += 1
         try:
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
                 timeout = await self._settled(protocol, timeout, timing, tracker)
-                # A wait like this, and a pause within it, is no cost of the timing.
-                sampled = False
-            # A prepare of the user's is internal, and may wait for a lock as long as its query.
+                sampled = False  # this wait is no cost of the timing
+            # A user's prepare is internal, but may wait for a lock as long as its query.
             if not driven and session.busy == 1:
                 timer.trace_id = tracker.trace_id()
                 self.running = timer
@@ -197,7 +192,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
                 tracker.sample(overhead_ns + perf_counter_ns() - returned_ns)
         return result
 
-    # No coroutine of its own: what it would await is returned.
+    # Not a coroutine: it returns what it would await.
     def _execute(self, query: str, args: Any, limit: int, timeout: Any, **how: Any) -> Any:
         sql = _plain(query)
         return self.timed(
@@ -251,7 +246,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
     async def _settled(
         self, protocol: Any, timeout: Any, timing: Timing, tracker: Tracker
     ) -> float | None:
-        """Waits until an earlier query is cancelled, and takes that off the time-out."""
+        """Wait until an earlier query is cancelled; return the remaining timeout."""
         begun_ns = tracker.monotonic_ns()
         try:
             left = await protocol._wait_for_cancellation(protocol._get_timeout(timeout))

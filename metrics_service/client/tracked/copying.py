@@ -1,5 +1,5 @@
 """COPY on a connection that times what it runs: in, out, of records and of a query."""
-# The signatures with a time-out are asyncpg's.
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class CopyingConnection(internals.Connection):
         ) -> Any: ...
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
-        """As asyncpg's. The arguments that asyncpg writes into the statement are not in its text
-        here.
+        """Copy from a query. Its recorded text is without the arguments that asyncpg writes into
+        the statement.
         """
         named = isinstance(query, NamedQuery)
         statement = self.statement(query if named else f"COPY ({query}) TO STDOUT")
@@ -53,7 +53,6 @@ class CopyingConnection(internals.Connection):
         timeout: float | None = None,
         where: str | None = None,
     ) -> str:
-        """As asyncpg's."""
         names = None if columns is None else list(columns)
         table = ".".join(_quoted(name) for name in (schema_name, table_name) if name)
         listed = f"({', '.join(_quoted(name) for name in names)})" if names else ""
@@ -61,7 +60,7 @@ class CopyingConnection(internals.Connection):
         statement = self.statement(f"COPY {table}{listed} FROM STDIN{condition}")
         run = super().copy_records_to_table
 
-        # Its own introspection fails together with it, so that is never another failure.
+        # A failure of its introspection is also its own failure, so it is not counted twice.
         inside = Statement(statement.definition, True, False)
 
         async def copy(left: float | None) -> str:
@@ -85,7 +84,7 @@ class CopyingConnection(internals.Connection):
 
     async def _copy(self, run: Any, copy_stmt: str, stream: Any, timeout: Any) -> str:
         statement = self.statement(copy_stmt)
-        # Here copy_from_query's own work ends and the copying begins.
+        # The work of copy_from_query ends here and the copying begins.
         before, self._driver = self._driver, None
         try:
             status = await self.timed(

@@ -1,6 +1,4 @@
-"""How many rows and argument sets a call had, read off its results; never raises and looks at no
-value.
-"""
+"""Counts the rows and argument sets of a call from its results; never raises and reads no value."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from typing import Any
 
 
 class Counted:
-    """Argument sets on their way to the driver: `source` goes through unchanged where it knows its
-    size, and is counted as it is read where it does not.
+    """Argument sets for the driver: `source` is unchanged if its size is known, else it is counted
+    as the driver reads it.
     """
 
     __slots__ = ("_read", "_sized", "source")
@@ -21,7 +19,7 @@ class Counted:
         self.source: Any = args if self._sized else self._counting(args)
 
     def count(self) -> int:
-        """How many argument sets there are, or were read."""
+        """Return the number of argument sets, or of those that were read."""
         return len(self.source) if self._sized else self._read
 
     def _counting(self, args: Iterable[Any]) -> Iterator[Any]:
@@ -31,27 +29,27 @@ class Counted:
 
 
 def affected(status: Any) -> int:
-    """Rows of a status line, str or bytes, such as "INSERT 0 5" or "COPY 7"."""
+    """Return the rows of a status line, str or bytes, such as "INSERT 0 5" or "COPY 7"."""
     text = status.decode("ascii", "replace") if isinstance(status, bytes) else str(status)
     count = text[text.rfind(" ") + 1 :]
     return int(count) if count.isdecimal() else 0
 
 
 def status_rows(result: Any) -> int:
-    """Rows of what asyncpg answers when it is asked for the status too: (records, status, ...)."""
+    """Return the rows of asyncpg's result with a status: (records, status, ...)."""
     return affected(result[1])
 
 
 def returned_rows(result: Any) -> int:
-    """Records in a result that may be None."""
+    """Return the number of records in a result that may be None."""
     return 0 if result is None else len(result)
 
 
 def no_rows(_: Any) -> int:
-    """For calls that give none."""
+    """Return 0, for calls without rows."""
     return 0
 
 
 def one_row(result: Any) -> int:
-    """For calls that give a row or None."""
+    """Return the rows of a call that returns a row or None."""
     return 0 if result is None else 1

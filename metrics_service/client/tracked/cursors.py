@@ -1,7 +1,7 @@
-"""Cursors that time each round trip. A cursor counts once, with the sum of its round trips, when it
-has ended; the round trips are its parts.
+"""Times the round trips of cursors. A cursor is recorded once, when it has ended, with the sum of
+its round trips, which are its parts.
 """
-# The signatures with a time-out are asyncpg's.
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -92,17 +92,14 @@ class TrackedCursor(internals.Cursor):
         self._whole = _WholeCursor(self._connection, args[-1])
 
     async def fetch(self, n: int, *, timeout: float | None = None) -> Any:
-        """As asyncpg's."""
         run = super().fetch
         return await self._part("fetch", lambda left: run(n, timeout=left), timeout, len)
 
     async def fetchrow(self, *, timeout: float | None = None) -> Any:
-        """As asyncpg's."""
         run = super().fetchrow
         return await self._part("fetchrow", lambda left: run(timeout=left), timeout, one_row)
 
     async def forward(self, n: int, *, timeout: float | None = None) -> int:
-        """As asyncpg's."""
         run = super().forward
         return int(await self._part("forward", lambda left: run(n, timeout=left), timeout, int))
 
@@ -132,7 +129,7 @@ class TrackedCursor(internals.Cursor):
 
 
 class _WholeCursor:
-    """One cursor as a user sees it: the sum of its round trips, recorded once."""
+    """One cursor: the sum of its round trips, recorded once."""
 
     __slots__ = ("_internal", "_loop", "_open", "_started_us", "_statement", "_sum", "_tracker")
 
@@ -174,7 +171,7 @@ class _WholeCursor:
             raise
 
     def end(self, outcome: Outcome = Outcome.OK, sqlstate: str | None = None) -> None:
-        """Record it, unless it is recorded already."""
+        """Record the cursor, unless it is recorded already."""
         if self._open and self._tracker is not None:
             self._open = False
             definition = self._statement.definition
@@ -183,7 +180,7 @@ class _WholeCursor:
             )
 
     def abandon(self) -> None:
-        """Record a cursor that nobody read to its end, from wherever it is collected."""
+        """Record a cursor that was not read to its end, from the thread that collects it."""
         if not self._open:
             return
         try:

@@ -1,7 +1,7 @@
-"""What asyncpg 0.32 has inside and its type stubs leave out: all that this package leans on beyond
-asyncpg's public interface, in one place.
+"""Declares everything beyond asyncpg's public interface that this package uses of asyncpg 0.32, in
+one place.
 """
-# The signatures with a time-out are asyncpg's.
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations

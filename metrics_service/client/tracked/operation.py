@@ -1,4 +1,4 @@
-"""Operations around queries: the wrapper is what counts, and the queries inside it are its parts,
+"""Times operations around queries: only the operation counts, and the queries inside are its parts,
 so that nothing is counted twice.
 """
 
@@ -25,9 +25,9 @@ def track_query(
 ) -> TrackedOperation:
     """Time a block or a coroutine function as one operation, "model.operation".
 
-    Use as `async with track_query(...)` or as `@track_query(...)`. query is SQL for the reader and
-    is kept without literals. Its execute time is the whole time without the waits for connections
-    of the queries inside. Without a tracker, here or by set_default_tracker, it does nothing.
+    Use as `async with track_query(...)` or as `@track_query(...)`. query is SQL as documentation
+    and is kept without literals. The execute time is the whole time without the waits for
+    connections of the queries inside. Without this tracker or a default tracker, it does nothing.
     """
     return TrackedOperation(operation, model, query, tracker)
 
@@ -46,7 +46,7 @@ async def with_query_tracking(
 
 
 class TrackedOperation:
-    """What track_query gives: usable once as a context manager, or any number of times as a
+    """The result of track_query: usable once as a context manager, or any number of times as a
     decorator of coroutine functions.
     """
 
@@ -100,10 +100,10 @@ class TrackedOperation:
         if error is not None:
             outcome, sqlstate = classify(error, closed=isinstance(error, ConnectionError))
         whole_ns, outcome = tracker.ran(tracker.monotonic_ns() - self._begun_ns, outcome)
-        # Parts may have run side by side, and then their waits add up to more than the whole.
+        # Parts may have run concurrently, and then their waits exceed the whole.
         timing.execute_ns = max(0, whole_ns - waits_ns)
         operation.done = True
-        with contextlib.suppress(ValueError):  # left in another context: done says the same
+        with contextlib.suppress(ValueError):  # left in another context; done has the same effect
             current_operation.reset(self._token)
         definition = tracker.statements.operation(self._model, self._name, self._query)
         internal = self._outer is not None
@@ -112,7 +112,7 @@ class TrackedOperation:
         tracker.emit(definition, self._started_us, timing, outcome, sqlstate, internal)
 
     def __call__(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-        """Fn with each of its calls timed."""
+        """Wrap a coroutine function so that each call is timed."""
 
         @functools.wraps(fn)
         async def tracked(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,5 +1,5 @@
-"""How a query ended, read off its exception and then forgotten: a code leaves here, never the
-exception or its words.
+"""Classifies how a query ended by its exception; only a code is returned, never the exception or
+its text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ENDED_BY_SERVER: Final = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05"
 
 
 def classify(error: BaseException, *, closed: bool) -> tuple[Outcome, str | None]:
-    """Outcome and SQLSTATE of an exception; closed says whether the connection is gone.
+    """Return outcome and SQLSTATE of an exception; closed is whether the connection is gone.
 
     A query that its own caller cancels raises CancelledError; SQLSTATE 57014 is a cancellation by
     the server (statement_timeout, an administrator) and stays an error.
@@ -23,7 +23,7 @@ def classify(error: BaseException, *, closed: bool) -> tuple[Outcome, str | None
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return Outcome.CANCELLED, None
     if isinstance(error, TimeoutError):
-        # With an errno it is the operating system's: no answer from the network.
+        # With an errno it comes from the operating system: the network gave no answer.
         lost = error.errno is not None
         return (Outcome.CONNECTION_LOST if lost else Outcome.TIMEOUT), None
     if isinstance(error, asyncpg.PostgresError):
@@ -42,7 +42,7 @@ def _classify_server_error(
 ) -> tuple[Outcome, str | None]:
     sqlstate = _sqlstate(error)
     if isinstance(error, asyncpg.ConnectionDoesNotExistError):
-        # The server's last words are its cause: "terminated by an administrator" says more.
+        # Its cause is the server's last message, such as "terminated by an administrator".
         cause = error.__cause__
         if isinstance(cause, asyncpg.PostgresError):
             sqlstate = _sqlstate(cause) or sqlstate

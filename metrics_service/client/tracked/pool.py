@@ -1,5 +1,5 @@
-"""A pool that tells the wait for a connection from the query that follows it."""
-# The signatures with a time-out are asyncpg's.
+"""A pool that times the wait for a connection apart from the query that follows it."""
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class TrackedPool(internals.Pool):
     Give either sinks or a tracker; without both it uses the default tracker, which `client.init`
     sets, if there is one when the pool is made. reset_on_release=False saves a round trip for each
     acquire where statements leave nothing in the session; after one that may, of setup= too, the
-    reset is sent all the same. What init= does is done once a connection and made to stay, but like
-    asyncpg's any reset undoes its settings: such belong into server_settings. Further options are
-    those of asyncpg.create_pool.
+    reset is still sent. What init= does is done once per connection and stays, except settings,
+    which any reset undoes, as with asyncpg: use server_settings for them. Further options are those
+    of asyncpg.create_pool.
     """
 
     __slots__ = ("__weakref__", "_reset_on_release", "_waiting", "tracker")
@@ -75,13 +75,13 @@ class TrackedPool(internals.Pool):
 
     @classmethod
     async def create(cls, dsn: str | None = None, **options: Any) -> Self:
-        """A pool that is open; options are the constructor's."""
+        """Make and open a pool; options are the constructor's."""
         pool = cls(dsn, **options)
         await pool
         return pool
 
     def gauges(self) -> tracking_pb2.PoolGauges:
-        """Connections now, and the callers waiting for one."""
+        """Return the current connections, and the callers that wait for one."""
         return tracking_pb2.PoolGauges(
             size=self.get_size(),
             idle=self.get_idle_size(),
@@ -90,22 +90,20 @@ class TrackedPool(internals.Pool):
         )
 
     async def close(self) -> None:
-        """As asyncpg's."""
         try:
             await super().close()
         finally:
             self.tracker.pauses.leave(self)
 
     def terminate(self) -> None:
-        """As asyncpg's."""
         try:
             super().terminate()
         finally:
             self.tracker.pauses.leave(self)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        """As asyncpg's, which takes a task that cannot be cancelled; without it where there is
-        nothing to wait for, and nobody who waits: the task leaves them their turn.
+        """Release without asyncpg's task, which cannot be cancelled, if nothing has to be awaited
+        and no caller waits for a connection; the task would give such callers their turn.
         """
         if self._waiting or not self._at_once(connection):
             await super().release(connection, timeout=timeout)
@@ -114,7 +112,7 @@ class TrackedPool(internals.Pool):
         await connection._holder.release(timeout)
 
     def _at_once(self, connection: Any) -> bool:
-        """Whether asyncpg's holder takes this connection back without waiting for anything."""
+        """Whether asyncpg's holder takes this connection back without awaiting anything."""
         if type(connection) is not internals.PoolConnectionProxy or connection._con is None:
             return False
         holder, released = connection._holder, connection._con
@@ -163,7 +161,7 @@ class TrackedPool(internals.Pool):
             raise
 
     async def _take(self, timing: Timing, timeout: float | None, begun_ns: int) -> Any:
-        """As the inner part of asyncpg's, with the time of each step."""
+        """Acquire as asyncpg does, with the time of each step."""
         tracker = self.tracker
         self._waiting += 1
         try:
@@ -191,7 +189,7 @@ class TrackedPool(internals.Pool):
         return proxy
 
     def _connecting(self, connect: Any, init: Any) -> Any:
-        """Connect and init in one, each with its internal record."""
+        """Wrap connect and init in one call, each with its internal record."""
         tracker = self.tracker
         reset_on_release = self._reset_on_release
 
@@ -211,7 +209,7 @@ async def _initialised(connection: TrackedConnection, init: Any) -> None:
     try:
         await init(connection)
     except BaseException:
-        # In an unknown state, so it is of no use to anybody.
+        # Its state is unknown, so it must not be used.
         connection.terminate()
         raise
 

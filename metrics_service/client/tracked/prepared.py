@@ -1,5 +1,5 @@
-"""Prepared statements that time each execution."""
-# The signatures with a time-out are asyncpg's.
+"""Times each execution of a prepared statement."""
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -23,19 +23,16 @@ class TrackedPreparedStatement(internals.PreparedStatement):
         self._source = source
 
     async def fetch(self, *args: object, timeout: float | None = None) -> Any:
-        """As asyncpg's."""
         run = super().fetch
         return await self._timed("fetch", lambda left: run(*args, timeout=left), timeout, len)
 
     async def fetchval(self, *args: object, column: int = 0, timeout: float | None = None) -> Any:
-        """As asyncpg's."""
         run = super().fetchval
         return await self._timed(
             "fetchval", lambda left: run(*args, column=column, timeout=left), timeout, one_row
         )
 
     async def fetchrow(self, *args: object, timeout: float | None = None) -> Any:
-        """As asyncpg's."""
         run = super().fetchrow
         return await self._timed(
             "fetchrow", lambda left: run(*args, timeout=left), timeout, one_row
@@ -44,7 +41,6 @@ class TrackedPreparedStatement(internals.PreparedStatement):
     async def fetchmany(
         self, args: Iterable[Sequence[object]], *, timeout: float | None = None
     ) -> Any:
-        """As asyncpg's."""
         counted = Counted(args)
         run = super().fetchmany
         return await self._timed(
@@ -58,7 +54,6 @@ class TrackedPreparedStatement(internals.PreparedStatement):
     async def executemany(
         self, args: Iterable[Sequence[object]], *, timeout: float | None = None
     ) -> None:
-        """As asyncpg's."""
         counted = Counted(args)
         run = super().executemany
         await self._timed(
@@ -72,7 +67,6 @@ class TrackedPreparedStatement(internals.PreparedStatement):
     def cursor(
         self, *args: object, prefetch: int | None = None, timeout: float | None = None
     ) -> Any:
-        """As asyncpg's."""
         self._check_conn_validity("cursor")
         return TrackedCursorFactory(
             self._connection,

@@ -1,4 +1,4 @@
-"""What an observer sees of the queries that run now, without the connections that run them."""
+"""What an observer sees of running queries, without importing the connections that run them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RunningQuery(Protocol):
 
     @property
     def timing(self) -> Timing:
-        """What its record will be made of."""
+        """The timing that its record will have."""
 
     @property
     def statement(self) -> Any:
@@ -42,4 +42,4 @@ class RunningConnection(Protocol):
         """Whether there is no server process any more."""
 
     def get_server_pid(self) -> int:
-        """The server process."""
+        """Return the process id of the backend."""

@@ -1,5 +1,5 @@
-"""Runs every way asyncpg has to run a query and compares the records with what they must be, so
-that a version of asyncpg that works differently inside is noticed at once.
+"""Runs a query in every way that asyncpg has and compares the records with the expected ones, so
+that an asyncpg version with other internals is detected at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metrics_service.client.tracked.tracker import Tracker
 
 
 class Seen(NamedTuple):
-    """What is compared of a record."""
+    """The compared part of a record."""
 
     label: str
     rows: int = 0
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One kind of call and the records it must make, in order."""
+    """One kind of call and its expected records, in order."""
 
     name: str
     call: Callable[[TrackedConnection], Awaitable[object]]
@@ -35,8 +35,8 @@ class Check(NamedTuple):
 
 
 async def check_coverage(dsn: str) -> list[str]:
-    """Run every kind of call on a connection of its own, with a temporary table; one line for each
-    that was not recorded as it must be, none when all is well.
+    """Run every kind of call on a new connection, with a temporary table. Return one line for each
+    call that was not recorded as expected.
     """
     sink = _Recording()
     connection = await connect(dsn, tracker=Tracker([sink]))
@@ -51,7 +51,7 @@ async def check_coverage(dsn: str) -> list[str]:
                 wrong.append(f"{check.name}: expected {check.expected}, recorded {sink.seen}")
         await connection.close()
     except BaseException:
-        # Who gives up waiting is not to wait for an orderly end either.
+        # A caller that stops waiting must not wait for an orderly close either.
         connection.terminate()
         raise
     return wrong

@@ -1,5 +1,5 @@
-"""What belongs to the session of a connection: how it ended, and how to take back what is in it."""
-# The signatures with a time-out are asyncpg's.
+"""Tracks the session of a connection: how it ended, and how to undo what was left in it."""
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import Tracker
 
-# A seed cannot be taken back, but replaced.
+# A seed cannot be undone, only replaced.
 TAKE_BACK: Final = """
 RESET SESSION AUTHORIZATION;
 RESET ROLE;
@@ -25,14 +25,14 @@ DISCARD TEMP;
 SELECT pg_catalog.setseed(pg_catalog.date_part('microseconds', clock_timestamp()) / 60000000);
 """
 
-# Those of the driver's own are not from_sql.
+# The driver's own statements are not from_sql.
 PREPARED: Final = """
 SELECT pg_catalog.quote_ident(name) FROM pg_catalog.pg_prepared_statements WHERE from_sql
 """
 
 
 class Session:
-    """What has to be known when a connection ends, without the connection."""
+    """The state that is needed when a connection ends, without the connection."""
 
     __slots__ = ("__weakref__", "busy", "orderly", "tracker")
 
@@ -42,9 +42,7 @@ class Session:
         self.orderly = False
 
     def ended(self, _: object) -> None:
-        """Count a connection that neither side closed in order. A query that it took with it makes
-        its own record.
-        """
+        """Count a connection that was lost. A query that ran on it makes its own record."""
         self.unwatch_pauses()
         tracker = self.tracker
         if tracker is None or self.orderly:
@@ -63,7 +61,7 @@ class Session:
 
 
 class SessionConnection(internals.Connection):
-    """A connection that knows whether something may be left in its session."""
+    """A connection that tracks whether something may be left in its session."""
 
     __slots__ = ("_lasting_state", "_reset_on_release", "_session", "_session_state")
 
@@ -76,14 +74,14 @@ class SessionConnection(internals.Connection):
         super().__init__(*args, **kwargs)
         self._reset_on_release = True
         self._session_state = False
-        # Whether what is taken back beyond asyncpg's reset may be what init= made to stay.
+        # Whether undoing more than asyncpg's reset may undo what init= made to stay.
         self._lasting_state = False
         self._session = Session()
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """As asyncpg's, and internal; at once where there is nothing to reset. What asyncpg's own
-        reset leaves is taken back after it where there may be such; a pool hands no connection on
-        where that failed.
+        """Reset as asyncpg does, as an internal query; return at once if there is nothing to reset.
+        What asyncpg's reset leaves is undone after it if needed; if that fails, the pool replaces
+        the connection.
         """
         if self.clean():
             return
@@ -97,7 +95,7 @@ class SessionConnection(internals.Connection):
             async with asyncio.timeout_at(deadline_s):
                 taken_back = await self._take_back()
         except Exception:
-            # asyncpg would have released it: whatever this is must not reach the caller.
+            # asyncpg would have released it: no failure here may reach the caller.
             taken_back = False
         if taken_back:
             self._session_state = False
@@ -105,7 +103,7 @@ class SessionConnection(internals.Connection):
             self._expire()
 
     def clean(self) -> bool:
-        """Whether it is open and a reset would find nothing to take back."""
+        """Whether it is open and a reset would have nothing to undo."""
         return not (
             self._reset_on_release
             or self._session_state
@@ -117,12 +115,11 @@ class SessionConnection(internals.Connection):
         )
 
     def get_reset_query(self) -> str:
-        """As asyncpg's; empty where nothing can be left to reset."""
+        """Return asyncpg's reset query, or an empty one if nothing can be left to reset."""
         needed = self._reset_on_release or self._session_state
         return super().get_reset_query() if needed else ""
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """As asyncpg's."""
         self._session.orderly = True
         try:
             await super().close(timeout=timeout)
@@ -130,7 +127,6 @@ class SessionConnection(internals.Connection):
             self._session.unwatch_pauses()
 
     def terminate(self) -> None:
-        """As asyncpg's."""
         self._session.orderly = True
         super().terminate()
         self._session.unwatch_pauses()
@@ -140,7 +136,7 @@ class SessionConnection(internals.Connection):
         tracker.pauses.watch(self._session)
 
     async def _take_back(self) -> bool:
-        """Take back what asyncpg's reset leaves; False where what init= made would go with it."""
+        """Undo what asyncpg's reset leaves; False if that would also undo what init= made."""
         if self._lasting_state:
             return False
         with self.driving(statements.TAKE_BACK):
@@ -151,15 +147,15 @@ class SessionConnection(internals.Connection):
         return True
 
     def _expire(self) -> None:
-        """Let its pool replace it, as by expire_connections."""
+        """Have its pool replace it, as expire_connections does."""
         holder = None if self._pool_holder is None else self._pool_holder()
         if holder is not None:
             holder._generation = None
 
 
 def may_last(query: str) -> bool:
-    """Whether a statement of init= may make something that asyncpg's reset leaves, and that taking
-    back what callers left would take away: a role, a temporary object, a prepared statement.
+    """Whether a statement of init= may make something that asyncpg's reset leaves but undoing what
+    callers left would remove: a role, a temporary object, a prepared statement.
     """
     return _LASTING.search(query) is not None
 

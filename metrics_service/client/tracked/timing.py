@@ -51,12 +51,12 @@ class Operation:
 
 
 current_operation: ContextVar[Operation | None] = ContextVar("current_operation", default=None)
-"""The operation whose parts the queries of this context are."""
+"""The operation that the queries of this context are parts of."""
 
 
 def enclosing_operation() -> Operation | None:
-    """The operation that is still open around this code. A task that outlives the operation it was
-    started in is no part of it.
+    """Return the operation that is still open around this code. A task that outlives the operation
+    it was started in is not part of it.
     """
     operation = current_operation.get()
     return None if operation is None or operation.done else operation

@@ -1,6 +1,4 @@
-"""Makes records of what has ended and hands them to the sinks; nothing that goes wrong here
-reaches the query.
-"""
+"""Makes records of ended queries and passes them to the sinks; no failure here reaches a query."""
 
 from __future__ import annotations
 
@@ -26,18 +24,17 @@ from servicekit.clock import wall_us
 from servicekit.pauses import PauseDetector
 
 SAMPLE_MASK: Final = 63
-"""A query is measured for what timing it costs when the records before it end in these bits 0: one
-in 64.
+"""The cost of timing is measured for a query when these bits of the record count are 0: one in 64.
 """
 
 SAMPLES: Final = 64
-"""How many of the newest of those the mean is of."""
+"""How many of the newest measurements the mean includes."""
 
 
 class Tracker:
     """The sinks, the clocks and the statement table that connections, pools and operations share.
 
-    now_us gives UTC microseconds since the epoch and only dates records; durations come from
+    now_us returns UTC microseconds since the epoch and only dates records; durations come from
     monotonic_ns, without the pauses of this process while a pool or connection of the tracker was
     open. on_slow is called with the statement of each query of a user that took longer
     than slow_ns.
@@ -84,7 +81,7 @@ class Tracker:
         self._samples: deque[int] = deque(maxlen=SAMPLES)
 
     def add_sink(self, sink: QuerySink) -> None:
-        """Send the records from now on to this sink too."""
+        """Send records to this sink too from now on."""
         self.sinks = (*self.sinks, sink)
 
     def emit(
@@ -96,7 +93,7 @@ class Tracker:
         sqlstate: str | None,
         internal: bool,
     ) -> None:
-        """Make the record of something that ended. Never raises; a sink that does is counted."""
+        """Make a record of what ended. Never raises; failures of sinks are counted."""
         self.records += 1
         record = QueryRecord(
             definition.fingerprint,
@@ -120,11 +117,11 @@ class Tracker:
                 self.sink_errors += 1
 
     def since(self, begun_ns: int) -> int:
-        """The nanoseconds since begun_ns, without pauses of this process."""
+        """Return the nanoseconds since begun_ns, without pauses of this process."""
         return self.pauses.unpaused_ns(self.monotonic_ns() - begun_ns)
 
     def ran(self, spent_ns: int, outcome: Outcome) -> tuple[int, Outcome]:
-        """The time, without pauses, and the outcome of what ended just now after spent_ns.
+        """Return the time, without pauses, and the outcome of what ended just now after spent_ns.
 
         Timeouts go on during a pause, so one that expires within CATCH_UP_NS after it says nothing
         about the database: this process gave up, and the outcome is CANCELLED. One that expires
@@ -135,7 +132,7 @@ class Tracker:
         return self.pauses.unpaused_ns(spent_ns), outcome
 
     def slow(self, statement: Any) -> None:
-        """A query of this statement took longer than slow_ns. Never raises."""
+        """Call on_slow for a statement that took longer than slow_ns. Never raises."""
         if self.on_slow is None:
             return
         try:
@@ -144,12 +141,12 @@ class Tracker:
             self.sink_errors += 1
 
     def sample(self, overhead_ns: int) -> None:
-        """Timing one query took so long."""
+        """Record how long timing one query took."""
         self._samples.append(overhead_ns)
 
     def cost(self) -> tracking_pb2.MonitorCost:
-        """What the tracker itself costs: the sinks' time is in it, their memory is not. Looking up
-        a statement by its text is not in the time.
+        """Return the cost of the tracker: it includes the time of the sinks but not their memory or
+        the time to find a statement by its text.
         """
         samples = self._samples
         return tracking_pb2.MonitorCost(
@@ -162,13 +159,13 @@ class Tracker:
 
 
 def set_default_tracker(tracker: Tracker | None) -> None:
-    """The tracker of operations that name none; None switches them off."""
+    """Set the tracker of operations and pools without one; None switches them off."""
     global _default
     _default = tracker
 
 
 def default_tracker() -> Tracker | None:
-    """What set_default_tracker was given last."""
+    """Return what set_default_tracker was given last."""
     return _default
 
 
