@@ -24,11 +24,11 @@ ROW = re.compile(r"^\| (?P<asked>.+?) \| (?P<detail>.*?) ?\| (?P<where>.+) \|$",
 def rows() -> list[tuple[str, str]]:
     text = (ROOT / "docs/requirements.md").read_text()
     found = [(row["asked"], row["where"]) for row in ROW.finditer(text)]
-    return [(asked, where) for asked, where in found if asked != "asked"]
+    return [(asked, where) for asked, where in found if asked != "requested"]
 
 
 def claims() -> list[tuple[str, str, str]]:
-    """(what was asked, kind of reference, reference) of every row that claims to be there."""
+    """(what was requested, kind of reference, reference) of every row that claims to be there."""
     return [
         (asked, prefix.strip(), name)
         for asked, where in rows()

@@ -262,7 +262,7 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetBookings(self, request, context):
-        """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+        """Returns bookings in the order of the request. Errors: NOT_FOUND when one is
         missing, naming each in the metadata `missing`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -285,7 +285,8 @@ class BookingServiceServicer:
 
     def ReconcileInventory(self, request, context):
         """Compares the counters of a package's days with a recount of its bookings,
-        under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+        under the package's lock, and repairs them if `repair` is set. Errors:
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

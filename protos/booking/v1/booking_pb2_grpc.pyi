@@ -104,7 +104,7 @@ class BookingServiceStub:
     ABORTED with ETAG_MISMATCH.
     """
     BatchGetBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.BatchGetBookingsRequest, _booking_pb2.BatchGetBookingsResponse]
-    """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+    """Returns bookings in the order of the request. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     ListBookingEvents: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ListBookingEventsRequest, _booking_pb2.ListBookingEventsResponse]
@@ -113,7 +113,8 @@ class BookingServiceStub:
     """Revenue by the time of the first confirmation, per currency."""
     ReconcileInventory: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]
     """Compares the counters of a package's days with a recount of its bookings,
-    under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+    under the package's lock, and repairs them if `repair` is set. Errors:
+    NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -192,7 +193,7 @@ class BookingServiceAsyncStub(BookingServiceStub):
     ABORTED with ETAG_MISMATCH.
     """
     BatchGetBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.BatchGetBookingsRequest, _booking_pb2.BatchGetBookingsResponse]  # type: ignore[assignment]
-    """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+    """Returns bookings in the order of the request. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     ListBookingEvents: _aio.UnaryUnaryMultiCallable[_booking_pb2.ListBookingEventsRequest, _booking_pb2.ListBookingEventsResponse]  # type: ignore[assignment]
@@ -201,7 +202,8 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """Revenue by the time of the first confirmation, per currency."""
     ReconcileInventory: _aio.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]  # type: ignore[assignment]
     """Compares the counters of a package's days with a recount of its bookings,
-    under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+    under the package's lock, and repairs them if `repair` is set. Errors:
+    NOT_FOUND.
     """
 
 class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -361,7 +363,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _booking_pb2.BatchGetBookingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.BatchGetBookingsResponse, _abc.Awaitable[_booking_pb2.BatchGetBookingsResponse]]:
-        """Returns bookings in the order asked for. Errors: NOT_FOUND when one is
+        """Returns bookings in the order of the request. Errors: NOT_FOUND when one is
         missing, naming each in the metadata `missing`.
         """
 
@@ -388,7 +390,8 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.ReconcileInventoryResponse, _abc.Awaitable[_booking_pb2.ReconcileInventoryResponse]]:
         """Compares the counters of a package's days with a recount of its bookings,
-        under the package's lock, and repairs them if asked. Errors: NOT_FOUND.
+        under the package's lock, and repairs them if `repair` is set. Errors:
+        NOT_FOUND.
         """
 
 def add_BookingServiceServicer_to_server(servicer: BookingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

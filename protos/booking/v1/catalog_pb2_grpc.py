@@ -148,7 +148,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetPackages(self, request, context):
-        """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+        """Returns packages in the order of the request. Errors: NOT_FOUND when one is
         missing, naming each in the metadata `missing`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -67,7 +67,7 @@ class CatalogServiceStub:
     StartBooking does. Errors: NOT_FOUND.
     """
     BatchGetPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]
-    """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+    """Returns packages in the order of the request. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     UpdatePackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]
@@ -116,7 +116,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     StartBooking does. Errors: NOT_FOUND.
     """
     BatchGetPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.BatchGetPackagesRequest, _catalog_pb2.BatchGetPackagesResponse]  # type: ignore[assignment]
-    """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+    """Returns packages in the order of the request. Errors: NOT_FOUND when one is
     missing, naming each in the metadata `missing`.
     """
     UpdatePackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdatePackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
@@ -204,7 +204,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.BatchGetPackagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.BatchGetPackagesResponse, _abc.Awaitable[_catalog_pb2.BatchGetPackagesResponse]]:
-        """Returns packages in the order asked for. Errors: NOT_FOUND when one is
+        """Returns packages in the order of the request. Errors: NOT_FOUND when one is
         missing, naming each in the metadata `missing`.
         """
 
