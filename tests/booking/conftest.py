@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.booking.running_service import Shell, running
+from tests.booking.running_service import RunningService, running
 
 
 @pytest.fixture
-async def booking(booking_dsn: str) -> AsyncIterator[Shell]:
+async def booking(booking_dsn: str) -> AsyncIterator[RunningService]:
     """A service whose clock is at NOON until the test sets it."""
-    async with running(booking_dsn) as shell:
-        yield shell
+    async with running(booking_dsn) as service:
+        yield service

@@ -36,7 +36,7 @@ D = TypeVar("D", bound=Message)
 
 
 @dataclass
-class Shell:
+class RunningService:
     """A running service; its clock is at NOON until a test sets it."""
 
     server: BookingServer
@@ -88,7 +88,7 @@ class Shell:
 
 
 @asynccontextmanager
-async def running(dsn: str, **environ: str) -> AsyncIterator[Shell]:
+async def running(dsn: str, **environ: str) -> AsyncIterator[RunningService]:
     """A service over a database, started as the process starts it; `environ` are its settings."""
     settings = BookingSettings.load(
         {
@@ -106,7 +106,7 @@ async def running(dsn: str, **environ: str) -> AsyncIterator[Shell]:
     port = await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Shell(
+            yield RunningService(
                 server,
                 clock,
                 port,

@@ -17,7 +17,7 @@ from metrics_service.state.record import LogRecord
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
 from protos.metrics.v1 import metrics_pb2
 from tests.booking.rpc.payment_calls import Kind, event_of
-from tests.booking.running_service import NOON, Shell, after, refusal_of, running
+from tests.booking.running_service import NOON, RunningService, after, refusal_of, running
 
 DAY = timedelta(1)
 HOUR = timedelta(hours=1)
@@ -30,79 +30,79 @@ HALF_BACK = catalog_pb2.CancellationPolicy(
 
 
 @pytest.fixture
-async def shell(booking_dsn: str) -> AsyncIterator[Shell]:
-    async with running(booking_dsn) as shell:
-        yield shell
+async def service(booking_dsn: str) -> AsyncIterator[RunningService]:
+    async with running(booking_dsn) as service:
+        yield service
 
 
-async def moved(shell: Shell, booking_id: str, days: int) -> booking_pb2.Booking:
-    return await shell.booking.RescheduleBooking(
+async def moved(service: RunningService, booking_id: str, days: int) -> booking_pb2.Booking:
+    return await service.booking.RescheduleBooking(
         booking_pb2.RescheduleBookingRequest(
             booking_id=booking_id, start_date=after(0), end_date=after(days)
         )
     )
 
 
-async def paid_back(shell: Shell, booking: booking_pb2.Booking, amount: Money) -> None:
+async def paid_back(service: RunningService, booking: booking_pb2.Booking, amount: Money) -> None:
     """The provider pays an amount of the booking's first payment back."""
     [first, *_] = (
-        await shell.payment.ListPayments(payment_pb2.ListPaymentsRequest(booking_id=booking.id))
+        await service.payment.ListPayments(payment_pb2.ListPaymentsRequest(booking_id=booking.id))
     ).payments
-    await shell.payment.RecordPayment(
+    await service.payment.RecordPayment(
         event_of(
             booking, Kind.REFUNDED, first.payment_id, amount=amount, refund_id=f"of-{booking.id}"
         )
     )
 
 
-async def first_day(shell: Shell) -> list[booking_pb2.Booking]:
+async def first_day(service: RunningService) -> list[booking_pb2.Booking]:
     """Bookings confirmed at NOON: one as it was started, one moved to a longer stay and paid for,
     one to a longer stay not paid for yet, one to a shorter, one cancelled, and one after its hold
     was extended.
     """
-    package = await shell.package(cancellation_policy=HALF_BACK)
+    package = await service.package(cancellation_policy=HALF_BACK)
     longer, unpaid, shorter, cancelled, *_ = [
-        await shell.confirmed(package.id, user_id=f"user {n}") for n in range(5)
+        await service.confirmed(package.id, user_id=f"user {n}") for n in range(5)
     ]
-    held = await shell.held(package.id, user_id="slow")
-    await shell.booking.ExtendHold(booking_pb2.ExtendHoldRequest(booking_id=held.id))
-    await shell.payment.RecordPayment(event_of(held, Kind.CAPTURED, "slow"))
-    longer = await moved(shell, longer.id, 3)
-    await shell.payment.RecordPayment(
+    held = await service.held(package.id, user_id="slow")
+    await service.booking.ExtendHold(booking_pb2.ExtendHoldRequest(booking_id=held.id))
+    await service.payment.RecordPayment(event_of(held, Kind.CAPTURED, "slow"))
+    longer = await moved(service, longer.id, 3)
+    await service.payment.RecordPayment(
         event_of(longer, Kind.CAPTURED, "balance", amount=longer.balance_due)
     )
-    await moved(shell, unpaid.id, 4)
-    await moved(shell, shorter.id, 1)
+    await moved(service, unpaid.id, 4)
+    await moved(service, shorter.id, 1)
     return [shorter, cancelled]
 
 
-async def second_day(shell: Shell, earlier: list[booking_pb2.Booking]) -> None:
+async def second_day(service: RunningService, earlier: list[booking_pb2.Booking]) -> None:
     """Money of the first day is paid back, other bookings are confirmed, and a payment comes that
     nothing can take.
     """
     shorter, cancelled = earlier
-    yen = await shell.package(base_price=Money(currency_code="JPY", units=5_000))
-    await shell.confirmed(yen.id, quantity=2)
-    euro = await shell.package()
-    await shell.confirmed(euro.id)
-    given_up = await shell.completed(euro.id, user_id="undecided")
-    await shell.booking.AbandonBooking(booking_pb2.AbandonBookingRequest(booking_id=given_up.id))
+    yen = await service.package(base_price=Money(currency_code="JPY", units=5_000))
+    await service.confirmed(yen.id, quantity=2)
+    euro = await service.package()
+    await service.confirmed(euro.id)
+    given_up = await service.completed(euro.id, user_id="undecided")
+    await service.booking.AbandonBooking(booking_pb2.AbandonBookingRequest(booking_id=given_up.id))
     capture = event_of(given_up, Kind.CAPTURED, "late")
-    assert (await refusal_of(shell.payment.RecordPayment(capture))).reason == "INVALID_TRANSITION"
-    await paid_back(shell, given_up, given_up.price)
-    await paid_back(shell, shorter, Money(currency_code="EUR", units=80, nanos=500_000_000))
-    done = await shell.booking.CancelBooking(
+    assert (await refusal_of(service.payment.RecordPayment(capture))).reason == "INVALID_TRANSITION"
+    await paid_back(service, given_up, given_up.price)
+    await paid_back(service, shorter, Money(currency_code="EUR", units=80, nanos=500_000_000))
+    done = await service.booking.CancelBooking(
         booking_pb2.CancelBookingRequest(booking_id=cancelled.id)
     )
-    await paid_back(shell, cancelled, done.refund)
+    await paid_back(service, cancelled, done.refund)
 
 
-async def folded(shell: Shell) -> State:
+async def folded(service: RunningService) -> State:
     """The metrics of all facts, received now."""
     state = State()
-    rows = await shell.server.database.pool.fetch("SELECT events, count FROM outbox ORDER BY id")
+    rows = await service.server.database.pool.fetch("SELECT events, count FROM outbox ORDER BY id")
     for position, row in enumerate(rows, 1):
-        received_us = microseconds(shell.clock.time)
+        received_us = microseconds(service.clock.time)
         record = LogRecord(
             position, received_us, "batch", payload=row["events"], count=row["count"]
         )
@@ -115,11 +115,11 @@ def in_metrics(state: State, window: timedelta | None) -> list[Line]:
     return [_line(each) for each in state.metrics(window_us).business.revenue]
 
 
-async def in_report(shell: Shell, start: datetime, end: datetime) -> list[Line]:
+async def in_report(service: RunningService, start: datetime, end: datetime) -> list[Line]:
     request = booking_pb2.GetRevenueReportRequest()
     request.start_time.FromDatetime(start)
     request.end_time.FromDatetime(end)
-    report = await shell.booking.GetRevenueReport(request)
+    report = await service.booking.GetRevenueReport(request)
     return [
         (line.currency, line.bookings, _minor(line.gross), _minor(line.refunded), _minor(line.net))
         for line in report.lines
@@ -127,23 +127,23 @@ async def in_report(shell: Shell, start: datetime, end: datetime) -> list[Line]:
 
 
 async def test_report_and_metrics_agree_in_every_window_whatever_became_of_a_booking(
-    shell: Shell,
+    service: RunningService,
 ) -> None:
-    earlier = await first_day(shell)
-    shell.clock.time = NOON + DAY
-    await second_day(shell, earlier)
-    shell.clock.time = end = NOON + DAY + timedelta(minutes=10)
+    earlier = await first_day(service)
+    service.clock.time = NOON + DAY
+    await second_day(service, earlier)
+    service.clock.time = end = NOON + DAY + timedelta(minutes=10)
 
-    state = await folded(shell)
+    state = await folded(service)
     assert state.metrics().quality.quarantined_batches == 0
     # 161.00 each for two days; 80.50 more was captured for the longer stay, 80.50 and half of
     # 161.00 were paid back. What could not be taken is no revenue.
     first = [("EUR", 6, 104_650, 16_100, 88_550)]
     second = [("EUR", 1, 16_100, 0, 16_100), ("JPY", 1, 20_000, 0, 20_000)]
     both = [("EUR", 7, 120_750, 16_100, 104_650), ("JPY", 1, 20_000, 0, 20_000)]
-    assert await in_report(shell, NOON, NOON + DAY) == first
-    assert await in_report(shell, NOON + DAY, end) == in_metrics(state, HOUR) == second
-    assert await in_report(shell, NOON, end) == in_metrics(state, None) == both
+    assert await in_report(service, NOON, NOON + DAY) == first
+    assert await in_report(service, NOON + DAY, end) == in_metrics(state, HOUR) == second
+    assert await in_report(service, NOON, end) == in_metrics(state, None) == both
     assert in_metrics(state, timedelta(days=2)) == both
 
 

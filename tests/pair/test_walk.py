@@ -109,15 +109,15 @@ def traced(tracer: Tracer) -> Iterator[None]:
 @pytest.mark.processes
 async def test_a_start_goes_the_way_that_the_document_says(booking_dsn: str) -> None:
     expected = documented()
-    async with running(booking_dsn) as shell:
-        package = await shell.package()
-        database = shell.server.database
+    async with running(booking_dsn) as service:
+        package = await service.package()
+        database = service.server.database
         await database.pool.execute("UPDATE package_days SET day = day + $1::integer", FAR.days)
         database.clock = DatabaseClock()
         tracer = Tracer(files_of(expected))
         start, end = FIRST_DAY + FAR, FIRST_DAY + FAR + timedelta(2)
         with traced(tracer):
-            held = await shell.held(package.id, start_date=day(start), end_date=day(end))
+            held = await service.held(package.id, start_date=day(start), end_date=day(end))
         stored = await database.pool.fetchval("SELECT id::text FROM bookings")
     assert held.id == stored
     assert tracer.walk.steps == expected.steps

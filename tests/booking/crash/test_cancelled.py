@@ -26,7 +26,7 @@ from tests.booking.races.clients import (
     until,
     watched,
 )
-from tests.booking.running_service import Shell, after, confirm_of, running, start_of
+from tests.booking.running_service import RunningService, after, confirm_of, running, start_of
 from tests.sizes import size
 
 CALLS = size(100, 1000)
@@ -44,15 +44,15 @@ Call = Callable[[float | None], Any]
 
 async def test_calls_cancelled_at_random_moments_leave_nothing_behind(booking_dsn: str) -> None:
     chance = random.Random()
-    async with running(booking_dsn) as shell, watched(booking_dsn):
-        package = await shell.package(capacity=100_000)
+    async with running(booking_dsn) as service, watched(booking_dsn):
+        package = await service.package(capacity=100_000)
         starts: list[booking_pb2.StartBookingRequest] = []
-        longest_s = await undisturbed_s(shell, package.id, starts)
+        longest_s = await undisturbed_s(service, package.id, starts)
         ends: Counter[grpc.StatusCode] = Counter()
         cut = 0
         for _ in range(TRIES * CALLS // AT_ONCE):
-            pending = [await shell.completed(package.id, end_date=None) for _ in range(2)]
-            calls = [some_call(shell, package.id, pending, starts, n) for n in range(AT_ONCE)]
+            pending = [await service.completed(package.id, end_date=None) for _ in range(2)]
+            calls = [some_call(service, package.id, pending, starts, n) for n in range(AT_ONCE)]
             chance.shuffle(calls)
             ends.update(
                 await asyncio.gather(
@@ -71,20 +71,22 @@ async def test_calls_cancelled_at_random_moments_leave_nothing_behind(booking_ds
         assert cut >= CALLS
         assert ends[grpc.StatusCode.OK] > 0
 
-        await whole(shell)
+        await whole(service)
         assert await left_over(booking_dsn) == []
         # Each request is carried out once, whether it was before, or only now.
-        answers = [await shell.booking.StartBooking(start, timeout=DEADLINE_S) for start in starts]
+        answers = [
+            await service.booking.StartBooking(start, timeout=DEADLINE_S) for start in starts
+        ]
         made = await rows(booking_dsn, "SELECT id::text FROM bookings WHERE user_id = 'cut short'")
         assert sorted(row["id"] for row in made) == sorted(booking.id for booking in answers)
-        await whole(shell)
+        await whole(service)
 
 
 async def test_a_commit_that_its_caller_did_not_wait_for_is_the_answer_to_the_repeat(
     booking_dsn: str,
 ) -> None:
-    async with patient(booking_dsn) as shell, watched(booking_dsn):
-        package = await shell.package(capacity=10)
+    async with patient(booking_dsn) as service, watched(booking_dsn):
+        package = await service.package(capacity=10)
         start = start_of(package.id, request_id=str(uuid4()))
         side = await asyncpg.connect(booking_dsn)
 
@@ -94,7 +96,7 @@ async def test_a_commit_that_its_caller_did_not_wait_for_is_the_answer_to_the_re
 
         async with side.transaction():
             await side.execute("SELECT FROM packages FOR UPDATE")
-            call = shell.booking.StartBooking(start)
+            call = service.booking.StartBooking(start)
             assert await until(under_way)
             call.cancel()
             assert await call.code() is grpc.StatusCode.CANCELLED
@@ -103,14 +105,14 @@ async def test_a_commit_that_its_caller_did_not_wait_for_is_the_answer_to_the_re
             return bool(await side.fetchval("SELECT count(*) FROM bookings"))
 
         assert await until(committed)
-        again = await shell.booking.StartBooking(start, timeout=DEADLINE_S)
+        again = await service.booking.StartBooking(start, timeout=DEADLINE_S)
         assert [row[0] for row in await side.fetch("SELECT id::text FROM bookings")] == [again.id]
         await side.close()
-        await whole(shell)
+        await whole(service)
 
 
 def some_call(
-    shell: Shell,
+    service: RunningService,
     package_id: str,
     pending: list[booking_pb2.Booking],
     starts: list[booking_pb2.StartBookingRequest],
@@ -121,30 +123,30 @@ def some_call(
     if n < 6:
         start = start_of(package_id, user_id="cut short", request_id=str(uuid4()))
         starts.append(start)
-        return lambda timeout: shell.booking.StartBooking(start, timeout=timeout)
+        return lambda timeout: service.booking.StartBooking(start, timeout=timeout)
     if n < 8:
         paid = confirm_of(booking)
-        return lambda timeout: shell.booking.ConfirmBooking(paid, timeout=timeout)
+        return lambda timeout: service.booking.ConfirmBooking(paid, timeout=timeout)
     if n < 10:
         end = booking_pb2.AbandonBookingRequest(booking_id=booking.id, request_id=str(uuid4()))
-        return lambda timeout: shell.booking.AbandonBooking(end, timeout=timeout)
+        return lambda timeout: service.booking.AbandonBooking(end, timeout=timeout)
     reads: list[Call] = [
-        lambda timeout: shell.booking.GetBooking(
+        lambda timeout: service.booking.GetBooking(
             booking_pb2.GetBookingRequest(booking_id=booking.id), timeout=timeout
         ),
-        lambda timeout: shell.booking.ListBookings(
+        lambda timeout: service.booking.ListBookings(
             booking_pb2.ListBookingsRequest(package_id=package_id), timeout=timeout
         ),
-        lambda timeout: shell.catalog.GetPackage(
+        lambda timeout: service.catalog.GetPackage(
             catalog_pb2.GetPackageRequest(package_id=package_id), timeout=timeout
         ),
-        lambda timeout: shell.catalog.CheckAvailability(
+        lambda timeout: service.catalog.CheckAvailability(
             catalog_pb2.CheckAvailabilityRequest(
                 package_id=package_id, start_date=after(0), end_date=after(5)
             ),
             timeout=timeout,
         ),
-        lambda timeout: shell.catalog.SearchPackages(
+        lambda timeout: service.catalog.SearchPackages(
             catalog_pb2.SearchPackagesRequest(location="Lisbon"), timeout=timeout
         ),
     ]
@@ -165,10 +167,10 @@ async def cut_short(call: Call, after_s: float, chance: random.Random) -> grpc.S
 
 
 async def undisturbed_s(
-    shell: Shell, package_id: str, starts: list[booking_pb2.StartBookingRequest]
+    service: RunningService, package_id: str, starts: list[booking_pb2.StartBookingRequest]
 ) -> float:
     """How long one of AT_ONCE calls takes when it is let end: half of them take longer."""
-    pending = [await shell.completed(package_id, end_date=None) for _ in range(2)]
+    pending = [await service.completed(package_id, end_date=None) for _ in range(2)]
     loop = asyncio.get_running_loop()
     taken_s: list[float] = []
 
@@ -178,14 +180,14 @@ async def undisturbed_s(
         assert code in (grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION), code
         taken_s.append(loop.time() - began)
 
-    calls = [some_call(shell, package_id, pending, starts, n) for n in range(AT_ONCE)]
+    calls = [some_call(service, package_id, pending, starts, n) for n in range(AT_ONCE)]
     await asyncio.gather(*map(one, calls))
     return median(taken_s)
 
 
-async def whole(shell: Shell) -> None:
+async def whole(service: RunningService) -> None:
     """Returns when all connections of the pool are idle, and the next call is answered."""
-    pool = shell.server.database.pool
+    pool = service.server.database.pool
 
     async def idle() -> bool:
         return pool.get_idle_size() == pool.get_size()
@@ -198,4 +200,4 @@ async def whole(shell: Shell) -> None:
             assert await connection.fetchval("SELECT 1") == 1
             assert not connection.is_in_transaction()
             await pool.release(connection)
-    await shell.vendor()
+    await service.vendor()

@@ -17,7 +17,7 @@ from booking_service.monitoring.probe import ProbeState
 from protos.booking.v1 import booking_pb2
 from servicekit import binaries
 from servicekit.postgres import PostgresServer
-from tests.booking.running_service import Shell, refusal_of, running, start_of
+from tests.booking.running_service import RunningService, refusal_of, running, start_of
 from tests.booking.seed import eventually
 
 pytestmark = pytest.mark.processes
@@ -54,24 +54,24 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresS
 
 
 @pytest.fixture
-async def watched(own_postgres: PostgresServer) -> AsyncIterator[Shell]:
-    async with running(own_postgres.dsn("booking"), **AT_ONCE) as shell:
-        yield shell
+async def watched(own_postgres: PostgresServer) -> AsyncIterator[RunningService]:
+    async with running(own_postgres.dsn("booking"), **AT_ONCE) as running_service:
+        yield running_service
 
 
-def stub(shell: Shell) -> Any:
+def stub(running_service: RunningService) -> Any:
     """Its types know the blocking stub alone."""
-    return health_pb2_grpc.HealthStub(shell.channel)
+    return health_pb2_grpc.HealthStub(running_service.channel)
 
 
-async def status(shell: Shell, service: str) -> Any:
+async def status(running_service: RunningService, service: str) -> Any:
     request = health_pb2.HealthCheckRequest(service=service)
-    return (await stub(shell).Check(request)).status
+    return (await stub(running_service).Check(request)).status
 
 
-async def turned(shell: Shell, service: str, wanted: int) -> None:
+async def turned(running_service: RunningService, service: str, wanted: int) -> None:
     """Returns when a service's status is this one."""
-    watch = stub(shell).Watch(health_pb2.HealthCheckRequest(service=service))
+    watch = stub(running_service).Watch(health_pb2.HealthCheckRequest(service=service))
     async with asyncio.timeout(PATIENCE_S):
         async for answer in watch:
             if answer.status == wanted:
@@ -80,17 +80,17 @@ async def turned(shell: Shell, service: str, wanted: int) -> None:
 
 
 async def test_a_service_that_started_serves(booking_dsn: str) -> None:
-    async with running(booking_dsn, **AT_ONCE) as shell:
+    async with running(booking_dsn, **AT_ONCE) as running_service:
         for service in ("", *SERVICES, "database"):
-            await turned(shell, service, SERVING)
+            await turned(running_service, service, SERVING)
         refusal = await refusal_of(
-            stub(shell).Check(health_pb2.HealthCheckRequest(service="unknown"))
+            stub(running_service).Check(health_pb2.HealthCheckRequest(service="unknown"))
         )
     assert refusal.code is grpc.StatusCode.NOT_FOUND
 
 
 async def test_the_process_outlives_its_database_and_recovers_by_itself(
-    watched: Shell, own_postgres: PostgresServer
+    watched: RunningService, own_postgres: PostgresServer
 ) -> None:
     package = await watched.package()
     held = await watched.held(package.id)
@@ -121,35 +121,35 @@ async def test_the_process_outlives_its_database_and_recovers_by_itself(
 
 async def test_a_missing_schema_is_distinguished_from_a_missing_server(booking_dsn: str) -> None:
     connection = await asyncpg.connect(booking_dsn)
-    async with running(booking_dsn) as shell:
+    async with running(booking_dsn) as running_service:
         await connection.execute("ALTER TABLE schema_migrations RENAME TO elsewhere")
         for service in (*SERVICES, "database"):
-            await turned(shell, service, NOT_SERVING)
-        assert await status(shell, "") == SERVING
+            await turned(running_service, service, NOT_SERVING)
+        assert await status(running_service, "") == SERVING
 
         async def reported() -> bool:
             # A probe that comes too late says UNREACHABLE, for once.
-            result = shell.server.probe.result
+            result = running_service.server.probe.result
             return result is not None and result.state is ProbeState.SCHEMA_MISSING
 
         await eventually(reported)
         await connection.execute("ALTER TABLE elsewhere RENAME TO schema_migrations")
         for service in SERVICES:
-            await turned(shell, service, SERVING)
+            await turned(running_service, service, SERVING)
     await connection.close()
 
 
 async def test_nothing_serves_once_the_process_drains(booking_dsn: str) -> None:
-    async with running(booking_dsn, **AT_ONCE) as shell:
+    async with running(booking_dsn, **AT_ONCE) as running_service:
         watches = {
-            service: stub(shell).Watch(health_pb2.HealthCheckRequest(service=service))
+            service: stub(running_service).Watch(health_pb2.HealthCheckRequest(service=service))
             for service in ("", *SERVICES, "database")
         }
         async with asyncio.timeout(PATIENCE_S):
             for watch in watches.values():
                 while (await watch.read()).status != SERVING:
                     pass
-        draining = asyncio.ensure_future(shell.server.stop())
+        draining = asyncio.ensure_future(running_service.server.stop())
         for watch in watches.values():
             assert (await watch.read()).status == NOT_SERVING
         await draining

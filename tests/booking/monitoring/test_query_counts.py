@@ -8,7 +8,7 @@ import asyncio
 
 from protos.booking.v1 import booking_pb2, catalog_pb2
 from protos.metrics.v1 import metrics_pb2
-from tests.booking.running_service import Shell, after, refusal_of, start_of
+from tests.booking.running_service import RunningService, after, refusal_of, start_of
 from tests.metrics.client.recording import Recording
 from tests.metrics.state.log import Log
 
@@ -18,10 +18,10 @@ class Metrics:
     them.
     """
 
-    def __init__(self, shell: Shell) -> None:
-        self._emitter = shell.server.emitter
+    def __init__(self, service: RunningService) -> None:
+        self._emitter = service.server.emitter
         self.recording = Recording()
-        shell.server.database.tracker.add_sink(self.recording)
+        service.server.database.tracker.add_sink(self.recording)
 
     async def rpcs(self) -> dict[str, metrics_pb2.RpcQueries]:
         self._emitter.drain()
@@ -35,7 +35,7 @@ class Metrics:
 
 
 async def test_a_read_of_two_queries_counts_two_and_a_list_of_any_length_counts_one(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package(capacity=50)
     await asyncio.gather(*(booking.held(package.id, user_id=f"u{n}") for n in range(20)))
@@ -61,7 +61,7 @@ async def test_a_read_of_two_queries_counts_two_and_a_list_of_any_length_counts_
 
 
 async def test_a_write_counts_the_queries_of_its_transaction_in_a_group_of_any_size(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package(capacity=50)
     metrics = Metrics(booking)

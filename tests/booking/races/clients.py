@@ -23,7 +23,14 @@ from protos.booking.v1 import (
     catalog_pb2_grpc,
     payment_pb2_grpc,
 )
-from tests.booking.running_service import Refusal, Shell, day, package_of, running, start_of
+from tests.booking.running_service import (
+    Refusal,
+    RunningService,
+    day,
+    package_of,
+    running,
+    start_of,
+)
 
 DEADLINE_S = 10.0
 SETTLE_S = 10.0
@@ -112,11 +119,11 @@ async def rows(dsn: str, sql: str, *args: object) -> list[asyncpg.Record]:
 
 
 @asynccontextmanager
-async def patient(dsn: str, **settings: str) -> AsyncIterator[Shell]:
+async def patient(dsn: str, **settings: str) -> AsyncIterator[RunningService]:
     """A copy of the service in this process that tolerates pauses of the machine."""
-    async with running(dsn, **settings) as shell:
-        shell.server.bus.queues.lock_timeout_s = PATIENCE_S
-        yield shell
+    async with running(dsn, **settings) as service:
+        service.server.bus.queues.lock_timeout_s = PATIENCE_S
+        yield service
 
 
 @asynccontextmanager

@@ -31,7 +31,14 @@ from tests.booking.races.clients import (
     until,
     watched,
 )
-from tests.booking.running_service import NOON, Refusal, Shell, confirm_of, running, start_of
+from tests.booking.running_service import (
+    NOON,
+    Refusal,
+    RunningService,
+    confirm_of,
+    running,
+    start_of,
+)
 from tests.sizes import size
 
 TICK = timedelta(microseconds=1)
@@ -51,7 +58,9 @@ class TickingClock:
 
 
 @asynccontextmanager
-async def two_copies(dsn: str, **settings: str) -> AsyncIterator[tuple[Shell, Shell, TickingClock]]:
+async def two_copies(
+    dsn: str, **settings: str
+) -> AsyncIterator[tuple[RunningService, RunningService, TickingClock]]:
     clock = TickingClock()
     settings = NO_SWEEPS | settings
     async with patient(dsn, **settings) as one, patient(dsn, **settings) as other:
@@ -87,7 +96,10 @@ async def test_confirm_against_the_sweeper_and_the_next_buyer_at_the_instant_of_
 
 
 async def race_at_expiry(
-    pending: booking_pb2.Booking, copies: list[Shell], chance: random.Random, sweep_s: float
+    pending: booking_pb2.Booking,
+    copies: list[RunningService],
+    chance: random.Random,
+    sweep_s: float,
 ) -> tuple[Any, Any]:
     """Confirm, sweep and start at about the same time; gives the answers to confirm and start."""
     chance.shuffle(copies)
@@ -112,10 +124,10 @@ async def race_at_expiry(
 
 
 async def outcome_of(
-    shell: Shell, dsn: str, pending: booking_pb2.Booking, confirmed: Any, following: Any
+    service: RunningService, dsn: str, pending: booking_pb2.Booking, confirmed: Any, following: Any
 ) -> str:
     """Check that exactly one side got the unit, give it back, and say how the hold ended."""
-    became = await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=pending.id))
+    became = await service.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=pending.id))
     (payment,) = await rows(
         dsn,
         "SELECT p.state, (SELECT count(*) FROM refunds AS r WHERE r.payment_id = p.id) "
@@ -126,13 +138,13 @@ async def outcome_of(
         assert confirmed.state == became.state == booking_pb2.Booking.CONFIRMED
         assert tuple(payment) == ("CAPTURED", 0)
         assert reasons([following]) == ["SOLD_OUT"]
-        await shell.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=pending.id))
+        await service.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=pending.id))
         return "confirmed"
     assert reasons([confirmed]) == ["HOLD_EXPIRED"]
     assert became.state == booking_pb2.Booking.EXPIRED
     assert tuple(payment) == ("REFUND_DUE", 1)
     assert isinstance(following, booking_pb2.Booking)
-    await shell.booking.AbandonBooking(booking_pb2.AbandonBookingRequest(booking_id=following.id))
+    await service.booking.AbandonBooking(booking_pb2.AbandonBookingRequest(booking_id=following.id))
     return "expired"
 
 
@@ -163,8 +175,8 @@ async def test_limits_of_a_user_hold_across_all_copies(booking_dsn: str) -> None
 
 async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_dsn: str) -> None:
     limit = {"BOOKING_HOLDS_PER_USER_MAX": "3"}
-    async with patient(booking_dsn, **limit) as shell:
-        package = await shell.package(capacity=10)
+    async with patient(booking_dsn, **limit) as service:
+        package = await service.package(capacity=10)
 
         async def waits() -> bool:
             return bool(
@@ -174,9 +186,9 @@ async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_
                 )
             )
 
-        async with shell.server.database.transaction() as side:
+        async with service.server.database.transaction() as side:
             await locks.lock_users(side, ["ana"])
-            starting = asyncio.ensure_future(shell.held(package.id, user_id="ana"))
+            starting = asyncio.ensure_future(service.held(package.id, user_id="ana"))
             assert await until(waits)
             assert not starting.done()
         assert (await starting).state == booking_pb2.Booking.HELD
@@ -207,15 +219,15 @@ async def test_two_hundred_starts_of_one_day_are_answered_in_time_or_refused_wit
     booking_dsn: str,
 ) -> None:
     seats, number = 60, 200
-    async with running(booking_dsn, BOOKING_QUEUE_MAX="20") as shell, watched(booking_dsn):
-        package = await shell.package(capacity=seats, days=1)
+    async with running(booking_dsn, BOOKING_QUEUE_MAX="20") as service, watched(booking_dsn):
+        package = await service.package(capacity=seats, days=1)
         put_off: set[int] = set()
 
         async def buy(buyer: int) -> booking_pb2.Booking | Refusal:
             request = start_of(package.id, end_date=None, request_id=str(uuid4()))
             for _ in range(100):
                 try:
-                    return await shell.booking.StartBooking(request, timeout=DEADLINE_S)
+                    return await service.booking.StartBooking(request, timeout=DEADLINE_S)
                 except grpc.aio.AioRpcError as error:
                     refusal = Refusal(error)
                 if refusal.reason != "OVERLOADED":
@@ -231,7 +243,7 @@ async def test_two_hundred_starts_of_one_day_are_answered_in_time_or_refused_wit
 
         # While the package is locked no command ends: the queue fills up, and a command that finds
         # it full is refused at once, not when it has room again.
-        async with shell.server.database.transaction() as side:
+        async with service.server.database.transaction() as side:
             await locks.lock_packages(side, [UUID(package.id)], skip_locked=False)
             buying = asyncio.ensure_future(
                 released([partial(buy, buyer) for buyer in range(number)])

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
 from tests.booking.races.clients import DEADLINE_S, patient, reasons, released, rows, watched
-from tests.booking.running_service import Shell, confirm_of, euro
+from tests.booking.running_service import RunningService, confirm_of, euro
 from tests.sizes import size
 
 Kind = payment_pb2.RecordPaymentRequest
@@ -150,22 +150,22 @@ def event_of(paid: booking_pb2.ConfirmBookingRequest, kind: Any) -> Kind:
     )
 
 
-async def confirm(shell: Shell, paid: booking_pb2.ConfirmBookingRequest) -> Any:
-    return await shell.booking.ConfirmBooking(paid, timeout=DEADLINE_S)
+async def confirm(service: RunningService, paid: booking_pb2.ConfirmBookingRequest) -> Any:
+    return await service.booking.ConfirmBooking(paid, timeout=DEADLINE_S)
 
 
-async def record(shell: Shell, event: Kind) -> Any:
-    return await shell.payment.RecordPayment(event, timeout=DEADLINE_S)
+async def record(service: RunningService, event: Kind) -> Any:
+    return await service.payment.RecordPayment(event, timeout=DEADLINE_S)
 
 
-async def cancel(shell: Shell, booking_id: str) -> Any:
-    return await shell.booking.CancelBooking(
+async def cancel(service: RunningService, booking_id: str) -> Any:
+    return await service.booking.CancelBooking(
         booking_pb2.CancelBookingRequest(booking_id=booking_id), timeout=DEADLINE_S
     )
 
 
-async def refund(shell: Shell, payment_row_id: str, cents: int) -> Any:
-    return await shell.payment.RefundPayment(
+async def refund(service: RunningService, payment_row_id: str, cents: int) -> Any:
+    return await service.payment.RefundPayment(
         payment_pb2.RefundPaymentRequest(id=payment_row_id, amount=euro(cents)),
         timeout=DEADLINE_S,
     )

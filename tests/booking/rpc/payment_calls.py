@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from protos.booking.v1 import booking_pb2, payment_pb2
-from tests.booking.running_service import Shell
+from tests.booking.running_service import RunningService
 
 Kind = payment_pb2.RecordPaymentRequest
 State = payment_pb2.Payment
@@ -27,28 +27,28 @@ def event_of(
 
 
 async def failed(
-    shell: Shell, package_id: str, payment_id: str, **fields: Any
+    service: RunningService, package_id: str, payment_id: str, **fields: Any
 ) -> payment_pb2.Payment:
     """A payment of a new booking that waits for it, which failed a second ago."""
-    pending = await shell.completed(package_id, **fields)
-    payment = await shell.payment.RecordPayment(
+    pending = await service.completed(package_id, **fields)
+    payment = await service.payment.RecordPayment(
         event_of(pending, Kind.FAILED, payment_id, failure_code="do_not_honour")
     )
-    shell.clock.advance(timedelta(seconds=1))
+    service.clock.advance(timedelta(seconds=1))
     return payment
 
 
-async def payments_of(shell: Shell, booking_id: str) -> list[payment_pb2.Payment]:
+async def payments_of(service: RunningService, booking_id: str) -> list[payment_pb2.Payment]:
     request = payment_pb2.ListPaymentsRequest(booking_id=booking_id)
-    return list((await shell.payment.ListPayments(request)).payments)
+    return list((await service.payment.ListPayments(request)).payments)
 
 
-async def booking_of(shell: Shell, booking_id: str) -> booking_pb2.Booking:
-    return await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
+async def booking_of(service: RunningService, booking_id: str) -> booking_pb2.Booking:
+    return await service.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
 
 
-async def claim(shell: Shell, **fields: Any) -> list[str]:
+async def claim(service: RunningService, **fields: Any) -> list[str]:
     """The provider's ids of the payments that are handed out."""
     request = payment_pb2.ClaimFailedPaymentsRequest(**fields)
-    answer = await shell.payment.ClaimFailedPayments(request)
+    answer = await service.payment.ClaimFailedPayments(request)
     return [payment.payment_id for payment in answer.payments]

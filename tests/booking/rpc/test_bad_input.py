@@ -16,7 +16,7 @@ from google.type.money_pb2 import Money
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from tests.booking.rpc import bad_bookings, bad_catalog, bad_payments, bad_reviews, bad_stays
 from tests.booking.rpc.bad_catalog import capacity, run
-from tests.booking.running_service import Shell, refusal_of, running
+from tests.booking.running_service import RunningService, refusal_of, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,15 +24,21 @@ ID = str(uuid4())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shell(shared_dsn: str) -> AsyncIterator[Shell]:
+async def running_service(shared_dsn: str) -> AsyncIterator[RunningService]:
     async with running(shared_dsn) as service:
         yield service
 
 
-def rpc_of(shell: Shell, request: Message) -> Any:
+def rpc_of(running_service: RunningService, request: Message) -> Any:
     """The method that takes a request, found by its name."""
     method = type(request).__name__.removesuffix("Request")
-    for stub in (shell.catalog, shell.booking, shell.payment, shell.review, shell.profile):
+    for stub in (
+        running_service.catalog,
+        running_service.booking,
+        running_service.payment,
+        running_service.review,
+        running_service.profile,
+    ):
         if hasattr(stub, method):
             return getattr(stub, method)
     raise AssertionError(method)
@@ -111,9 +117,9 @@ def with_field(request: Message, path: str, value: Any) -> Message:
     ],
 )
 async def test_exactly_the_bad_fields_are_named(
-    shell: Shell, request_: Message, fields: set[str]
+    running_service: RunningService, request_: Message, fields: set[str]
 ) -> None:
-    refusal = await refusal_of(rpc_of(shell, request_)(request_))
+    refusal = await refusal_of(rpc_of(running_service, request_)(request_))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.reason == "INVALID_ARGUMENT"
     assert refusal.fields == fields
@@ -124,10 +130,12 @@ async def test_exactly_the_bad_fields_are_named(
     [pytest.param(r, f, id=f"{type(r).__name__}.{f}") for r, f in UUID_FIELDS],
 )
 async def test_an_id_is_a_uuid_in_canonical_form(
-    shell: Shell, request_: Message, field: str
+    running_service: RunningService, request_: Message, field: str
 ) -> None:
     for what, text in BAD_UUIDS.items():
-        refusal = await refusal_of(rpc_of(shell, request_)(with_field(request_, field, text)))
+        refusal = await refusal_of(
+            rpc_of(running_service, request_)(with_field(request_, field, text))
+        )
         assert (what, refusal.fields) == (what, {field})
 
 
@@ -135,9 +143,13 @@ async def test_an_id_is_a_uuid_in_canonical_form(
     ("request_", "field"),
     [pytest.param(r, f, id=f"{type(r).__name__}.{f}") for r, f in DATE_FIELDS],
 )
-async def test_a_date_is_a_day_of_the_calendar(shell: Shell, request_: Message, field: str) -> None:
+async def test_a_date_is_a_day_of_the_calendar(
+    running_service: RunningService, request_: Message, field: str
+) -> None:
     for what, date in BAD_DATES.items():
-        refusal = await refusal_of(rpc_of(shell, request_)(with_field(request_, field, date)))
+        refusal = await refusal_of(
+            rpc_of(running_service, request_)(with_field(request_, field, date))
+        )
         assert (what, refusal.fields) == (what, {field})
 
 
@@ -146,17 +158,21 @@ async def test_a_date_is_a_day_of_the_calendar(shell: Shell, request_: Message, 
     [pytest.param(r, f, id=f"{type(r).__name__}.{f}") for r, f in MONEY_FIELDS],
 )
 async def test_an_amount_is_exact_in_its_currency(
-    shell: Shell, request_: Message, field: str
+    running_service: RunningService, request_: Message, field: str
 ) -> None:
     for what, (amount, part) in BAD_MONEY.items():
-        refusal = await refusal_of(rpc_of(shell, request_)(with_field(request_, field, amount)))
+        refusal = await refusal_of(
+            rpc_of(running_service, request_)(with_field(request_, field, amount))
+        )
         assert (what, refusal.fields) == (what, {f"{field}{part}"})
 
 
-async def test_a_refusal_too_large_for_a_trailer_is_cut_and_marked(shell: Shell) -> None:
+async def test_a_refusal_too_large_for_a_trailer_is_cut_and_marked(
+    running_service: RunningService,
+) -> None:
     """GRPC drops an answer with metadata beyond 8 kB, and the caller would not see the reason."""
     bad = [run(Date(year=2026, month=13, day=1), units=-1) for _ in range(3660)]
-    refusal = await refusal_of(shell.catalog.SetCapacity(capacity(*bad)))
+    refusal = await refusal_of(running_service.catalog.SetCapacity(capacity(*bad)))
     assert refusal.reason == "INVALID_ARGUMENT"
     assert {"ranges[0].start_date", "ranges[0].capacity", "..."} <= refusal.fields
 

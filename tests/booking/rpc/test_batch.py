@@ -10,7 +10,7 @@ import grpc
 from google.rpc import error_details_pb2
 
 from protos.booking.v1 import booking_pb2
-from tests.booking.running_service import FIRST_DAY, Shell, after, refusal_of, start_of
+from tests.booking.running_service import FIRST_DAY, RunningService, after, refusal_of, start_of
 
 Batch = booking_pb2.BatchStartBookingsRequest
 State = booking_pb2.Booking.State
@@ -26,12 +26,12 @@ def reason_of(result: Any) -> str:
     return str(info.reason)
 
 
-async def listed(shell: Shell) -> Any:
-    return (await shell.booking.ListBookings(booking_pb2.ListBookingsRequest())).bookings
+async def listed(service: RunningService) -> Any:
+    return (await service.booking.ListBookings(booking_pb2.ListBookingsRequest())).bookings
 
 
 async def test_the_second_line_of_a_batch_does_not_get_the_seats_of_the_first(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     """3 + 3 of one day with 5 seats."""
     package = await booking.package(capacity=5)
@@ -44,7 +44,7 @@ async def test_the_second_line_of_a_batch_does_not_get_the_seats_of_the_first(
     assert [each.id for each in await listed(booking)] == [first.booking.id]
 
 
-async def test_all_or_nothing_takes_nothing_and_names_the_line(booking: Shell) -> None:
+async def test_all_or_nothing_takes_nothing_and_names_the_line(booking: RunningService) -> None:
     package = await booking.package(capacity=5)
     line = start_of(package.id, quantity=3)
     request = Batch(requests=[line, line], all_or_nothing=True, request_id=str(uuid4()))
@@ -56,7 +56,7 @@ async def test_all_or_nothing_takes_nothing_and_names_the_line(booking: Shell) -
 
 
 async def test_all_of_a_batch_over_several_packages_start_together_and_once(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     one, other = await booking.package(capacity=1), await booking.package(capacity=1)
     request = Batch(
@@ -78,7 +78,7 @@ async def test_all_of_a_batch_over_several_packages_start_together_and_once(
     }
 
 
-async def test_each_line_is_answered_for_itself_with_all_details(booking: Shell) -> None:
+async def test_each_line_is_answered_for_itself_with_all_details(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     missing = str(uuid4())
     answer = await booking.booking.BatchStartBookings(
@@ -95,7 +95,7 @@ async def test_each_line_is_answered_for_itself_with_all_details(booking: Shell)
 
 
 async def test_a_repeated_batch_starts_nothing_twice_and_tries_refused_lines_anew(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package(capacity=1)
     other = await booking.held(package.id, start_date=after(5), end_date=after(6))
@@ -115,7 +115,7 @@ async def test_a_repeated_batch_starts_nothing_twice_and_tries_refused_lines_ane
     assert len(await listed(booking)) == 3
 
 
-async def test_a_batch_cannot_come_again_with_other_content(booking: Shell) -> None:
+async def test_a_batch_cannot_come_again_with_other_content(booking: RunningService) -> None:
     package = await booking.package()
     request = Batch(requests=[start_of(package.id)] * 2, request_id=str(uuid4()))
     await booking.booking.BatchStartBookings(request)
@@ -125,7 +125,7 @@ async def test_a_batch_cannot_come_again_with_other_content(booking: Shell) -> N
     assert len(await listed(booking)) == 2
 
 
-async def test_a_hundred_lines_take_each_seat_once(booking: Shell) -> None:
+async def test_a_hundred_lines_take_each_seat_once(booking: RunningService) -> None:
     package = await booking.package(capacity=40)
     answer = await booking.booking.BatchStartBookings(
         Batch(requests=[start_of(package.id) for _ in range(100)])

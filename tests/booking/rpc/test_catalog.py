@@ -16,7 +16,7 @@ from protos.booking.v1 import catalog_pb2
 from tests.booking.running_service import (
     FIRST_DAY,
     NOON,
-    Shell,
+    RunningService,
     after,
     day,
     euro,
@@ -29,7 +29,7 @@ Search = catalog_pb2.SearchPackagesRequest
 Tier = catalog_pb2.CancellationPolicy.Tier
 
 
-async def test_a_vendor_is_created_with_id_times_and_etag(booking: Shell) -> None:
+async def test_a_vendor_is_created_with_id_times_and_etag(booking: RunningService) -> None:
     vendor = await booking.vendor()
     assert vendor.name == "Costa Tours"
     assert len(vendor.id) == 36
@@ -38,7 +38,7 @@ async def test_a_vendor_is_created_with_id_times_and_etag(booking: Shell) -> Non
     assert vendor.etag
 
 
-async def test_an_id_of_the_creators_choice_is_taken_once(booking: Shell) -> None:
+async def test_an_id_of_the_creators_choice_is_taken_once(booking: RunningService) -> None:
     vendor_id, package_id = str(uuid4()), str(uuid4())
     request = catalog_pb2.CreateVendorRequest(
         vendor=catalog_pb2.Vendor(name="Costa Tours"), vendor_id=vendor_id
@@ -57,7 +57,7 @@ async def test_an_id_of_the_creators_choice_is_taken_once(booking: Shell) -> Non
     assert refusal.resource == ("package", package_id)
 
 
-async def test_what_a_package_leaves_unset_has_its_default(booking: Shell) -> None:
+async def test_what_a_package_leaves_unset_has_its_default(booking: RunningService) -> None:
     package = await booking.package()
     assert package.status == catalog_pb2.Package.ACTIVE
     assert package.pricing == catalog_pb2.Package.PER_UNIT_DAY
@@ -69,7 +69,7 @@ async def test_what_a_package_leaves_unset_has_its_default(booking: Shell) -> No
     assert list(package.cancellation_policy.tiers) == []
 
 
-async def test_a_package_comes_back_as_it_was_described(booking: Shell) -> None:
+async def test_a_package_comes_back_as_it_was_described(booking: RunningService) -> None:
     vendor = await booking.vendor()
     described = package_of(
         vendor.id,
@@ -100,7 +100,7 @@ async def test_a_package_comes_back_as_it_was_described(booking: Shell) -> None:
     assert got == described
 
 
-async def test_a_price_comes_back_exactly(booking: Shell) -> None:
+async def test_a_price_comes_back_exactly(booking: RunningService) -> None:
     for price in (
         Money(currency_code="EUR", units=80, nanos=500_000_000),
         Money(currency_code="EUR", nanos=10_000_000),
@@ -115,7 +115,7 @@ async def test_a_price_comes_back_exactly(booking: Shell) -> None:
         assert (await booking.catalog.GetPackage(request)).base_price == price
 
 
-async def test_capacity_is_set_for_all_days_of_all_ranges(booking: Shell) -> None:
+async def test_capacity_is_set_for_all_days_of_all_ranges(booking: RunningService) -> None:
     package = await booking.package(days=0 + 1, capacity=1)
     answer = await booking.catalog.SetCapacity(
         catalog_pb2.SetCapacityRequest(
@@ -135,7 +135,9 @@ async def test_capacity_is_set_for_all_days_of_all_ranges(booking: Shell) -> Non
     assert [each.capacity for each in seats.days] == [4, 4, 0, 0, 0, 7]
 
 
-async def test_capacity_below_what_is_taken_is_refused_with_the_days(booking: Shell) -> None:
+async def test_capacity_below_what_is_taken_is_refused_with_the_days(
+    booking: RunningService,
+) -> None:
     package = await booking.package(capacity=5)
     await booking.held(package.id, quantity=3)
     request = catalog_pb2.SetCapacityRequest(
@@ -155,7 +157,7 @@ async def test_capacity_below_what_is_taken_is_refused_with_the_days(booking: Sh
     assert [each.capacity for each in seats.days] == [5, 5, 5]
 
 
-async def test_availability_counts_each_day(booking: Shell) -> None:
+async def test_availability_counts_each_day(booking: RunningService) -> None:
     package = await booking.package(capacity=3, days=3)
     await booking.held(package.id, quantity=2, end_date=after(1))
     request = catalog_pb2.CheckAvailabilityRequest(
@@ -171,7 +173,7 @@ async def test_availability_counts_each_day(booking: Shell) -> None:
     assert (seats.available, seats.reason) == (True, "")
 
 
-async def test_a_lapsed_hold_is_not_taken(booking: Shell) -> None:
+async def test_a_lapsed_hold_is_not_taken(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     await booking.held(package.id)
     booking.clock.advance(timedelta(minutes=16))
@@ -181,7 +183,9 @@ async def test_a_lapsed_hold_is_not_taken(booking: Shell) -> None:
     assert seats.days[0].taken == 0
 
 
-async def test_availability_gives_the_reason_of_what_cannot_be_booked(booking: Shell) -> None:
+async def test_availability_gives_the_reason_of_what_cannot_be_booked(
+    booking: RunningService,
+) -> None:
     closed = await booking.package(status=catalog_pb2.Package.CLOSED)
     later = await booking.package(bookable_from=after(3))
     past = await booking.package(cutoff=Duration(seconds=200 * 86400))
@@ -201,7 +205,7 @@ async def test_availability_gives_the_reason_of_what_cannot_be_booked(booking: S
         )
 
 
-async def test_search_finds_by_every_filter(booking: Shell) -> None:
+async def test_search_finds_by_every_filter(booking: RunningService) -> None:
     wanted = await booking.package(location="Porto", type="city_tour", base_price=euro(500))
     await booking.package(location="Porto", type="hotel_room", base_price=euro(500))
     await booking.package(location="Faro", type="city_tour", base_price=euro(500))
@@ -232,7 +236,7 @@ async def test_search_finds_by_every_filter(booking: Shell) -> None:
     assert answer.next_page_token == ""
 
 
-async def test_search_pages_hold_each_package_once_in_order(booking: Shell) -> None:
+async def test_search_pages_hold_each_package_once_in_order(booking: RunningService) -> None:
     for cents in (300, 100, 200, 100, 200):
         await booking.package(base_price=euro(cents))
         booking.clock.advance(timedelta(seconds=1))
@@ -255,7 +259,7 @@ async def test_search_pages_hold_each_package_once_in_order(booking: Shell) -> N
         assert [key(each) for each in found] == sorted(key(each) for each in found)
 
 
-async def test_a_page_token_belongs_to_its_filter_and_order(booking: Shell) -> None:
+async def test_a_page_token_belongs_to_its_filter_and_order(booking: RunningService) -> None:
     for _ in range(3):
         await booking.package()
     request = Search(location="Lisbon", page_size=1)
@@ -279,7 +283,7 @@ async def test_a_page_token_belongs_to_its_filter_and_order(booking: Shell) -> N
         assert refusal.fields == {"page_token"}
 
 
-async def test_page_sizes_have_a_default_and_a_maximum(booking: Shell) -> None:
+async def test_page_sizes_have_a_default_and_a_maximum(booking: RunningService) -> None:
     vendor = await booking.vendor()
     for _ in range(201):
         await booking.catalog.CreatePackage(
@@ -290,7 +294,7 @@ async def test_page_sizes_have_a_default_and_a_maximum(booking: Shell) -> None:
         assert len(answer.packages) == count
 
 
-async def test_a_date_keeps_its_day_in_the_packages_time_zone(booking: Shell) -> None:
+async def test_a_date_keeps_its_day_in_the_packages_time_zone(booking: RunningService) -> None:
     """The night on which clocks go forward, asked for from anywhere."""
     package = await booking.package(time_zone="Europe/Berlin", days=1)
     night = Date(year=2026, month=3, day=29)
@@ -304,7 +308,9 @@ async def test_a_date_keeps_its_day_in_the_packages_time_zone(booking: Shell) ->
     assert held.end_date == Date(year=2026, month=3, day=30)
 
 
-async def test_selling_ends_when_the_day_begins_where_the_package_is(booking: Shell) -> None:
+async def test_selling_ends_when_the_day_begins_where_the_package_is(
+    booking: RunningService,
+) -> None:
     """At NOON in UTC it is already the next day in Auckland, and not yet in Lisbon."""
     next_day = day(NOON.date() + timedelta(days=1))
     for zone, available in (("Pacific/Auckland", False), ("Europe/Lisbon", True)):

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
-from tests.booking.running_service import NOON, Shell, after, confirm_of, euro, refusal_of
+from tests.booking.running_service import NOON, RunningService, after, confirm_of, euro, refusal_of
 
 State = booking_pb2.Booking.State
 Events = booking_pb2.ListBookingEventsRequest
@@ -24,7 +24,7 @@ FULL_REFUND = catalog_pb2.CancellationPolicy(
 )
 
 
-async def test_bookings_come_in_the_order_asked_for(booking: Shell) -> None:
+async def test_bookings_come_in_the_order_asked_for(booking: RunningService) -> None:
     package = await booking.package()
     stays = [await booking.held(package.id) for _ in range(4)]
     wanted = [stays[n] for n in (2, 0, 3)]
@@ -32,7 +32,7 @@ async def test_bookings_come_in_the_order_asked_for(booking: Shell) -> None:
     assert list(answer.bookings) == wanted
 
 
-async def test_all_bookings_that_are_missing_are_named(booking: Shell) -> None:
+async def test_all_bookings_that_are_missing_are_named(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     missing = [str(uuid4()) for _ in range(99)]
@@ -44,7 +44,9 @@ async def test_all_bookings_that_are_missing_are_named(booking: Shell) -> None:
     assert refusal.resource == ("booking", missing[0])
 
 
-async def test_events_list_each_transition_and_its_caller_page_by_page(booking: Shell) -> None:
+async def test_events_list_each_transition_and_its_caller_page_by_page(
+    booking: RunningService,
+) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     pending = await booking.completed(package.id)
     booking.clock.advance(timedelta(minutes=3))
@@ -69,7 +71,7 @@ async def test_events_list_each_transition_and_its_caller_page_by_page(booking: 
     assert last.next_page_token == ""
 
 
-async def test_a_page_token_of_events_belongs_to_its_booking(booking: Shell) -> None:
+async def test_a_page_token_of_events_belongs_to_its_booking(booking: RunningService) -> None:
     package = await booking.package()
     one, other = await booking.completed(package.id), await booking.completed(package.id)
     first = await booking.booking.ListBookingEvents(Events(booking_id=one.id, page_size=1))
@@ -88,8 +90,10 @@ def report(start: datetime, end: datetime, vendor_id: str = "") -> Any:
     return request
 
 
-async def lines(shell: Shell, *range_: Any) -> dict[str, tuple[int, Money, Money, Money]]:
-    answer = await shell.booking.GetRevenueReport(report(*range_))
+async def lines(
+    service: RunningService, *range_: Any
+) -> dict[str, tuple[int, Money, Money, Money]]:
+    answer = await service.booking.GetRevenueReport(report(*range_))
     assert [line.currency for line in answer.lines] == sorted(
         line.currency for line in answer.lines
     )
@@ -98,7 +102,9 @@ async def lines(shell: Shell, *range_: Any) -> dict[str, tuple[int, Money, Money
     }
 
 
-async def test_revenue_is_what_was_captured_less_what_was_paid_back(booking: Shell) -> None:
+async def test_revenue_is_what_was_captured_less_what_was_paid_back(
+    booking: RunningService,
+) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     paid, cancelled, moved = [await booking.confirmed(package.id) for _ in range(3)]
     await booking.held(package.id)
@@ -137,7 +143,7 @@ async def test_revenue_is_what_was_captured_less_what_was_paid_back(booking: She
     assert paid.price == euro(16_100)
 
 
-async def test_money_that_was_not_accepted_is_no_revenue(booking: Shell) -> None:
+async def test_money_that_was_not_accepted_is_no_revenue(booking: RunningService) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     refusal = await refusal_of(booking.booking.ConfirmBooking(confirm_of(confirmed)))
@@ -146,7 +152,9 @@ async def test_money_that_was_not_accepted_is_no_revenue(booking: Shell) -> None
     assert (await lines(booking, *day))["EUR"] == (1, euro(16_100), euro(0), euro(16_100))
 
 
-async def test_revenue_is_by_currency_and_vendor_and_half_open_in_time(booking: Shell) -> None:
+async def test_revenue_is_by_currency_and_vendor_and_half_open_in_time(
+    booking: RunningService,
+) -> None:
     yen = Money(currency_code="JPY", units=12_345)
     dinar = Money(currency_code="KWD", units=1, nanos=234_000_000)
     in_yen, in_dinar = [await booking.package(base_price=price) for price in (yen, dinar)]
@@ -171,7 +179,7 @@ async def test_revenue_is_by_currency_and_vendor_and_half_open_in_time(booking: 
 
 
 async def test_a_bound_below_a_microsecond_still_separates_before_from_after(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
@@ -191,7 +199,7 @@ async def test_a_bound_below_a_microsecond_still_separates_before_from_after(
     assert len(answer.lines) == 1
 
 
-async def test_counters_that_agree_are_left_alone(booking: Shell) -> None:
+async def test_counters_that_agree_are_left_alone(booking: RunningService) -> None:
     package = await booking.package(capacity=5, days=4)
     await booking.held(package.id)
     await booking.confirmed(package.id)
@@ -199,7 +207,7 @@ async def test_counters_that_agree_are_left_alone(booking: Shell) -> None:
     assert (answer.days, list(answer.drifts), answer.repaired) == (4, [], False)
 
 
-async def test_a_planted_drift_is_found_and_repaired(booking: Shell) -> None:
+async def test_a_planted_drift_is_found_and_repaired(booking: RunningService) -> None:
     package = await booking.package(capacity=5, days=3)
     await booking.held(package.id, quantity=2)
     connection = await booking.server.database.connect("test")

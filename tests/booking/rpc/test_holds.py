@@ -9,7 +9,15 @@ from uuid import uuid4
 import grpc
 
 from protos.booking.v1 import booking_pb2, catalog_pb2
-from tests.booking.running_service import NOON, Shell, after, euro, refusal_of, running, start_of
+from tests.booking.running_service import (
+    NOON,
+    RunningService,
+    after,
+    euro,
+    refusal_of,
+    running,
+    start_of,
+)
 
 State = booking_pb2.Booking.State
 Extend = booking_pb2.ExtendHoldRequest
@@ -18,14 +26,14 @@ Complete = booking_pb2.CompleteBookingRequest
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def free(shell: Shell, package_id: str) -> int:
-    seats = await shell.catalog.CheckAvailability(
+async def free(service: RunningService, package_id: str) -> int:
+    seats = await service.catalog.CheckAvailability(
         catalog_pb2.CheckAvailabilityRequest(package_id=package_id, start_date=after(0))
     )
     return int(seats.days[0].free)
 
 
-async def test_an_extended_hold_has_its_full_time_again(booking: Shell) -> None:
+async def test_an_extended_hold_has_its_full_time_again(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     booking.clock.advance(timedelta(minutes=10))
@@ -40,7 +48,7 @@ async def test_an_extended_hold_has_its_full_time_again(booking: Shell) -> None:
     assert (again.state, again.extensions) == (State.PENDING_PAYMENT, 2)
 
 
-async def test_a_hold_is_extended_only_so_often(booking: Shell) -> None:
+async def test_a_hold_is_extended_only_so_often(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     for _ in range(3):
@@ -51,7 +59,7 @@ async def test_a_hold_is_extended_only_so_often(booking: Shell) -> None:
     assert refusal.resource == ("booking", held.id)
 
 
-async def test_a_lapsed_hold_cannot_be_extended(booking: Shell) -> None:
+async def test_a_lapsed_hold_cannot_be_extended(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     booking.clock.advance(timedelta(minutes=16))
@@ -60,7 +68,7 @@ async def test_a_lapsed_hold_cannot_be_extended(booking: Shell) -> None:
     assert await free(booking, package.id) == 1
 
 
-async def test_a_confirmed_booking_is_no_hold(booking: Shell) -> None:
+async def test_a_confirmed_booking_is_no_hold(booking: RunningService) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     for call in (
@@ -72,7 +80,9 @@ async def test_a_confirmed_booking_is_no_hold(booking: Shell) -> None:
         assert refusal.metadata["state"] == "CONFIRMED"
 
 
-async def test_a_failed_booking_frees_its_seats_and_keeps_the_reason(booking: Shell) -> None:
+async def test_a_failed_booking_frees_its_seats_and_keeps_the_reason(
+    booking: RunningService,
+) -> None:
     package = await booking.package(capacity=1)
     pending = await booking.completed(package.id)
     failure = Fail(booking_id=pending.id, reason="PAYMENT_TIMEOUT")
@@ -89,7 +99,7 @@ async def test_a_failed_booking_frees_its_seats_and_keeps_the_reason(booking: Sh
     assert list(listed.bookings) == [failed]
 
 
-async def test_a_quote_names_the_price_and_takes_nothing(booking: Shell) -> None:
+async def test_a_quote_names_the_price_and_takes_nothing(booking: RunningService) -> None:
     package = await booking.package(capacity=2)
     request = start_of(package.id, quantity=2, validate_only=True, request_id=str(uuid4()))
     quote = await booking.booking.StartBooking(request)
@@ -107,7 +117,7 @@ async def test_a_quote_names_the_price_and_takes_nothing(booking: Shell) -> None
     assert await free(booking, package.id) == 0
 
 
-async def test_a_quote_is_refused_as_the_booking_would_be(booking: Shell) -> None:
+async def test_a_quote_is_refused_as_the_booking_would_be(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     for request, reason in (

@@ -13,7 +13,7 @@ from protos.booking.v1 import booking_pb2, catalog_pb2
 from tests.booking.running_service import (
     FIRST_DAY,
     NOON,
-    Shell,
+    RunningService,
     after,
     confirm_of,
     euro,
@@ -37,7 +37,7 @@ MOMENT = timedelta(milliseconds=1)
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_a_hold_carries_what_it_was_started_with(booking: Shell) -> None:
+async def test_a_hold_carries_what_it_was_started_with(booking: RunningService) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     booking_id = str(uuid4())
     request = start_of(
@@ -66,7 +66,7 @@ async def test_a_hold_carries_what_it_was_started_with(booking: Shell) -> None:
     assert got == held
 
 
-async def test_a_booking_goes_from_hold_to_confirmed(booking: Shell) -> None:
+async def test_a_booking_goes_from_hold_to_confirmed(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     booking.clock.advance(timedelta(minutes=2))
@@ -83,7 +83,7 @@ async def test_a_booking_goes_from_hold_to_confirmed(booking: Shell) -> None:
     assert len({held.etag, pending.etag, confirmed.etag}) == 3
 
 
-async def test_a_cancellation_gives_seats_and_money_back(booking: Shell) -> None:
+async def test_a_cancellation_gives_seats_and_money_back(booking: RunningService) -> None:
     package = await booking.package(capacity=1, cancellation_policy=FULL_REFUND)
     confirmed = await booking.confirmed(package.id)
     cancelled = await booking.booking.CancelBooking(Cancel(booking_id=confirmed.id, reason="rain"))
@@ -95,7 +95,7 @@ async def test_a_cancellation_gives_seats_and_money_back(booking: Shell) -> None
     assert (await booking.held(package.id, user_id="ben")).state == State.HELD
 
 
-async def test_an_abandoned_hold_frees_its_seats(booking: Shell) -> None:
+async def test_an_abandoned_hold_frees_its_seats(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     ended = await booking.booking.AbandonBooking(Abandon(booking_id=held.id, reason="dear"))
@@ -104,7 +104,7 @@ async def test_an_abandoned_hold_frees_its_seats(booking: Shell) -> None:
     assert (await booking.held(package.id)).state == State.HELD
 
 
-async def test_a_repeated_transition_returns_the_booking_unchanged(booking: Shell) -> None:
+async def test_a_repeated_transition_returns_the_booking_unchanged(booking: RunningService) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     pending = await booking.completed(package.id)
     again = await booking.booking.CompleteBooking(Complete(booking_id=pending.id))
@@ -120,7 +120,7 @@ async def test_a_repeated_transition_returns_the_booking_unchanged(booking: Shel
     assert await booking.booking.AbandonBooking(Abandon(booking_id=abandoned.id)) == abandoned
 
 
-async def test_another_transition_is_refused_with_the_state(booking: Shell) -> None:
+async def test_another_transition_is_refused_with_the_state(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     confirmed = await booking.confirmed(package.id)
@@ -143,7 +143,7 @@ async def test_another_transition_is_refused_with_the_state(booking: Shell) -> N
         assert (violation.type, violation.subject) == ("INVALID_TRANSITION", booking_id)
 
 
-async def test_sold_out_names_the_days_and_what_is_free(booking: Shell) -> None:
+async def test_sold_out_names_the_days_and_what_is_free(booking: RunningService) -> None:
     package = await booking.package(capacity=3, days=3)
     await booking.held(package.id, start_date=after(1), end_date=after(2), quantity=2)
     refusal = await refusal_of(booking.held(package.id, end_date=after(4), quantity=2))
@@ -153,7 +153,7 @@ async def test_sold_out_names_the_days_and_what_is_free(booking: Shell) -> None:
     assert refusal.precondition.type == "SOLD_OUT"
 
 
-async def test_sold_out_for_a_year_fits_into_a_trailer(booking: Shell) -> None:
+async def test_sold_out_for_a_year_fits_into_a_trailer(booking: RunningService) -> None:
     package = await booking.package(capacity=1, days=1)
     refusal = await refusal_of(booking.held(package.id, end_date=after(366)))
     assert refusal.reason == "SOLD_OUT"
@@ -161,7 +161,7 @@ async def test_sold_out_for_a_year_fits_into_a_trailer(booking: Shell) -> None:
     assert len(listed) + int(refusal.metadata["days_omitted"]) == 365
 
 
-async def test_a_hold_that_ran_out_of_time_is_refused_as_expired(booking: Shell) -> None:
+async def test_a_hold_that_ran_out_of_time_is_refused_as_expired(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     booking.clock.advance(timedelta(minutes=15) + MOMENT)
@@ -172,7 +172,7 @@ async def test_a_hold_that_ran_out_of_time_is_refused_as_expired(booking: Shell)
     assert (ended.state, ended.end_reason) == (State.EXPIRED, "HOLD_EXPIRED")
 
 
-async def test_what_does_not_fit_the_package_is_refused(booking: Shell) -> None:
+async def test_what_does_not_fit_the_package_is_refused(booking: RunningService) -> None:
     package = await booking.package(min_party_size=2, max_party_size=3)
     quoted = await booking.package(pricing=QUOTED)
     dollars = booking_pb2.Quote(price=Money(currency_code="USD", units=161))
@@ -197,7 +197,7 @@ async def test_what_does_not_fit_the_package_is_refused(booking: Shell) -> None:
         assert refusal.metadata.items() >= metadata.items()
 
 
-async def test_a_quote_sets_price_and_policy(booking: Shell) -> None:
+async def test_a_quote_sets_price_and_policy(booking: RunningService) -> None:
     package = await booking.package(pricing=QUOTED)
     quote = booking_pb2.Quote(price=euro(12_345), cancellation_policy=FULL_REFUND)
     held = await booking.held(package.id, quote=quote)
@@ -205,7 +205,7 @@ async def test_a_quote_sets_price_and_policy(booking: Shell) -> None:
     assert held.cancellation_policy == FULL_REFUND
 
 
-async def test_a_payment_of_another_amount_is_refused(booking: Shell) -> None:
+async def test_a_payment_of_another_amount_is_refused(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     for amount, reason in (
@@ -218,7 +218,7 @@ async def test_a_payment_of_another_amount_is_refused(booking: Shell) -> None:
         assert (refusal.code, refusal.reason) == (PRECONDITION, reason)
 
 
-async def test_a_stay_that_is_over_cannot_be_cancelled(booking: Shell) -> None:
+async def test_a_stay_that_is_over_cannot_be_cancelled(booking: RunningService) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     booking.clock.time = NOON + timedelta(days=365)
@@ -250,7 +250,7 @@ async def test_a_user_holds_as_many_as_the_setting_says(booking_dsn: str) -> Non
         assert refusal.metadata["limit"] == "2"
 
 
-async def test_a_booking_id_is_unique_for_ever(booking: Shell) -> None:
+async def test_a_booking_id_is_unique_for_ever(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     await booking.booking.AbandonBooking(Abandon(booking_id=held.id))
@@ -259,7 +259,7 @@ async def test_a_booking_id_is_unique_for_ever(booking: Shell) -> None:
     assert refusal.resource == ("booking", held.id)
 
 
-async def test_a_list_holds_each_booking_once_newest_first(booking: Shell) -> None:
+async def test_a_list_holds_each_booking_once_newest_first(booking: RunningService) -> None:
     """25 with one create_time, in pages of 10, while others are made."""
     package = await booking.package(capacity=100)
     made = {(await booking.held(package.id)).id for _ in range(25)}
@@ -280,7 +280,7 @@ async def test_a_list_holds_each_booking_once_newest_first(booking: Shell) -> No
     assert set(found) == made | {newest.id}
 
 
-async def test_a_list_is_filtered_by_every_field(booking: Shell) -> None:
+async def test_a_list_is_filtered_by_every_field(booking: RunningService) -> None:
     package, other = await booking.package(), await booking.package()
     early = await booking.held(package.id, end_date=after(1))
     late = await booking.held(package.id, start_date=after(4), end_date=after(6))
@@ -308,7 +308,7 @@ async def test_a_list_is_filtered_by_every_field(booking: Shell) -> None:
     assert await listed(start_date=after(6)) == set()
 
 
-async def test_a_list_token_belongs_to_its_filter(booking: Shell) -> None:
+async def test_a_list_token_belongs_to_its_filter(booking: RunningService) -> None:
     package = await booking.package()
     for _ in range(2):
         await booking.held(package.id)

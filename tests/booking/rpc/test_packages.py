@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
 from protos.booking.v1 import booking_pb2, catalog_pb2
-from tests.booking.running_service import Shell, after, euro, package_of, refusal_of
+from tests.booking.running_service import RunningService, after, euro, package_of, refusal_of
 
 Package = catalog_pb2.Package
 OfVendor = catalog_pb2.ListVendorPackagesRequest
@@ -25,11 +25,11 @@ def update(package: Any, *paths: str, **fields: Any) -> catalog_pb2.UpdatePackag
     )
 
 
-async def stored(shell: Shell, package: Any) -> Any:
-    return await shell.catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id=package.id))
+async def stored(service: RunningService, package: Any) -> Any:
+    return await service.catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id=package.id))
 
 
-async def test_exactly_the_named_fields_change(booking: Shell) -> None:
+async def test_exactly_the_named_fields_change(booking: RunningService) -> None:
     package = await booking.package(max_party_size=4, bookable_until=after(90))
     booking.clock.advance(timedelta(minutes=1))
     changed = await booking.catalog.UpdatePackage(
@@ -56,7 +56,7 @@ async def test_exactly_the_named_fields_change(booking: Shell) -> None:
     assert changed == package
 
 
-async def test_every_field_that_can_change_does(booking: Shell) -> None:
+async def test_every_field_that_can_change_does(booking: RunningService) -> None:
     package = await booking.package()
     wanted = package_of(
         package.vendor_id,
@@ -92,7 +92,7 @@ async def test_every_field_that_can_change_does(booking: Shell) -> None:
     assert (tier.before.seconds, tier.refund_basis_points) == (0, 1)
 
 
-async def test_a_named_field_that_is_unset_has_its_default_again(booking: Shell) -> None:
+async def test_a_named_field_that_is_unset_has_its_default_again(booking: RunningService) -> None:
     package = await booking.package(
         bookable_from=after(0), max_party_size=4, hold_ttl=Duration(seconds=60)
     )
@@ -103,7 +103,7 @@ async def test_a_named_field_that_is_unset_has_its_default_again(booking: Shell)
     assert (changed.max_party_size, changed.hold_ttl.seconds) == (1000, 900)
 
 
-async def test_what_is_booked_keeps_its_price_and_policy(booking: Shell) -> None:
+async def test_what_is_booked_keeps_its_price_and_policy(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     await booking.catalog.UpdatePackage(update(package, "base_price", base_price=euro(1)))
@@ -112,13 +112,15 @@ async def test_what_is_booked_keeps_its_price_and_policy(booking: Shell) -> None
     assert (await booking.held(package.id)).price == euro(2)
 
 
-async def test_an_update_that_changes_nothing_returns_the_package_unchanged(booking: Shell) -> None:
+async def test_an_update_that_changes_nothing_returns_the_package_unchanged(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     request = update(package, "title", title=package.title)
     assert await booking.catalog.UpdatePackage(request) == package
 
 
-async def test_an_etag_guards_a_package(booking: Shell) -> None:
+async def test_an_etag_guards_a_package(booking: RunningService) -> None:
     package = await booking.package()
     changed = await booking.catalog.UpdatePackage(
         update(package, "title", title="One", etag=package.etag)
@@ -131,7 +133,7 @@ async def test_an_etag_guards_a_package(booking: Shell) -> None:
     assert await stored(booking, package) == changed
 
 
-async def test_the_currency_of_a_package_never_changes(booking: Shell) -> None:
+async def test_the_currency_of_a_package_never_changes(booking: RunningService) -> None:
     package = await booking.package()
     dollars = Money(currency_code="USD", units=1)
     refusal = await refusal_of(
@@ -142,7 +144,7 @@ async def test_the_currency_of_a_package_never_changes(booking: Shell) -> None:
     assert await stored(booking, package) == package
 
 
-async def test_a_field_that_contradicts_what_is_stored_is_refused(booking: Shell) -> None:
+async def test_a_field_that_contradicts_what_is_stored_is_refused(booking: RunningService) -> None:
     package = await booking.package(
         bookable_from=after(0), bookable_until=after(9), min_party_size=2, max_party_size=4
     )
@@ -161,14 +163,14 @@ async def test_a_field_that_contradicts_what_is_stored_is_refused(booking: Shell
     assert await stored(booking, package) == package
 
 
-async def test_a_closed_package_sells_nothing(booking: Shell) -> None:
+async def test_a_closed_package_sells_nothing(booking: RunningService) -> None:
     package = await booking.package()
     await booking.catalog.UpdatePackage(update(package, "status", status=Package.CLOSED))
     assert (await refusal_of(booking.held(package.id))).reason == "PACKAGE_CLOSED"
 
 
 async def test_packages_come_in_the_order_asked_for_or_all_missing_are_named(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     one, other = await booking.package(), await booking.package()
     answer = await booking.catalog.BatchGetPackages(Many(package_ids=[other.id, one.id]))
@@ -181,7 +183,9 @@ async def test_packages_come_in_the_order_asked_for_or_all_missing_are_named(
     assert refusal.metadata["missing"].split(",") == missing
 
 
-async def test_a_vendors_packages_are_listed_once_each_newest_first(booking: Shell) -> None:
+async def test_a_vendors_packages_are_listed_once_each_newest_first(
+    booking: RunningService,
+) -> None:
     """25 of one instant and some older ones, while others are added."""
     vendor = await booking.vendor()
 
@@ -207,7 +211,7 @@ async def test_a_vendors_packages_are_listed_once_each_newest_first(booking: She
     assert sorted(found[25:]) == sorted(old)
 
 
-async def test_a_vendors_packages_are_filtered_by_status(booking: Shell) -> None:
+async def test_a_vendors_packages_are_filtered_by_status(booking: RunningService) -> None:
     package = await booking.package(status=Package.CLOSED)
     for statuses, count in (([], 1), ([Package.CLOSED], 1), ([Package.ACTIVE], 0)):
         request = OfVendor(vendor_id=package.vendor_id, statuses=statuses)

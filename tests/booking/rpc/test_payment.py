@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.type.money_pb2 import Money
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
-from tests.booking.running_service import Shell, confirm_of, euro, refusal_of
+from tests.booking.running_service import RunningService, confirm_of, euro, refusal_of
 
 Kind = payment_pb2.RecordPaymentRequest
 PaymentState = payment_pb2.Payment
@@ -35,12 +35,12 @@ def record_of(
     return payment_pb2.RecordPaymentRequest(**(good | fields))
 
 
-async def state_of(shell: Shell, booking_id: str) -> Any:
+async def state_of(service: RunningService, booking_id: str) -> Any:
     request = booking_pb2.GetBookingRequest(booking_id=booking_id)
-    return (await shell.booking.GetBooking(request)).state
+    return (await service.booking.GetBooking(request)).state
 
 
-async def test_a_captured_payment_confirms_the_booking(booking: Shell) -> None:
+async def test_a_captured_payment_confirms_the_booking(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     payment = await booking.payment.RecordPayment(record_of(pending, Kind.CAPTURED))
@@ -52,7 +52,9 @@ async def test_a_captured_payment_confirms_the_booking(booking: Shell) -> None:
     assert await state_of(booking, pending.id) == State.CONFIRMED
 
 
-async def test_reports_of_the_caller_and_the_provider_have_one_effect(booking: Shell) -> None:
+async def test_reports_of_the_caller_and_the_provider_have_one_effect(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     confirmation = confirm_of(pending, payment_id="pay-1")
@@ -62,7 +64,7 @@ async def test_reports_of_the_caller_and_the_provider_have_one_effect(booking: S
     assert await booking.booking.ConfirmBooking(confirmation) == confirmed
 
 
-async def test_attempts_change_neither_state_nor_seats(booking: Shell) -> None:
+async def test_attempts_change_neither_state_nor_seats(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     authorised = await booking.payment.RecordPayment(record_of(pending, Kind.AUTHORISED, "pay-1"))
@@ -74,7 +76,7 @@ async def test_attempts_change_neither_state_nor_seats(booking: Shell) -> None:
     assert await state_of(booking, pending.id) == State.PENDING_PAYMENT
 
 
-async def test_a_refund_that_was_paid_shows_on_the_booking(booking: Shell) -> None:
+async def test_a_refund_that_was_paid_shows_on_the_booking(booking: RunningService) -> None:
     package = await booking.package(cancellation_policy=FULL_REFUND)
     pending = await booking.completed(package.id)
     await booking.payment.RecordPayment(record_of(pending, Kind.CAPTURED))
@@ -94,7 +96,7 @@ async def test_a_refund_that_was_paid_shows_on_the_booking(booking: Shell) -> No
     assert got.etag != cancelled.etag
 
 
-async def test_more_than_was_captured_is_never_refunded(booking: Shell) -> None:
+async def test_more_than_was_captured_is_never_refunded(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     await booking.payment.RecordPayment(record_of(pending, Kind.CAPTURED))
@@ -107,7 +109,7 @@ async def test_more_than_was_captured_is_never_refunded(booking: Shell) -> None:
     assert refusal.metadata["refundable_minor"] == "16100"
 
 
-async def test_a_payment_in_another_currency_is_refused(booking: Shell) -> None:
+async def test_a_payment_in_another_currency_is_refused(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     dollars = Money(currency_code="USD", units=161)
@@ -119,7 +121,7 @@ async def test_a_payment_in_another_currency_is_refused(booking: Shell) -> None:
         assert refusal.metadata["currency"] == "EUR"
 
 
-async def test_a_captured_amount_is_the_price(booking: Shell) -> None:
+async def test_a_captured_amount_is_the_price(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     refusal = await refusal_of(
@@ -129,7 +131,7 @@ async def test_a_captured_amount_is_the_price(booking: Shell) -> None:
     assert refusal.metadata["price_minor"] == "16100"
 
 
-async def test_a_payment_pays_one_booking(booking: Shell) -> None:
+async def test_a_payment_pays_one_booking(booking: RunningService) -> None:
     package = await booking.package()
     first = await booking.completed(package.id)
     second = await booking.completed(package.id)
@@ -138,7 +140,7 @@ async def test_a_payment_pays_one_booking(booking: Shell) -> None:
     assert (refusal.code, refusal.reason) == (PRECONDITION, "PAYMENT_ID_REUSED")
 
 
-async def test_a_payment_after_expiry_takes_the_seats_again(booking: Shell) -> None:
+async def test_a_payment_after_expiry_takes_the_seats_again(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     pending = await booking.completed(package.id)
     booking.clock.advance(timedelta(hours=1))
@@ -147,7 +149,7 @@ async def test_a_payment_after_expiry_takes_the_seats_again(booking: Shell) -> N
     assert await state_of(booking, pending.id) == State.CONFIRMED
 
 
-async def test_a_payment_after_expiry_without_room_is_due_back(booking: Shell) -> None:
+async def test_a_payment_after_expiry_without_room_is_due_back(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     pending = await booking.completed(package.id)
     booking.clock.advance(timedelta(hours=1))
@@ -158,7 +160,7 @@ async def test_a_payment_after_expiry_without_room_is_due_back(booking: Shell) -
     assert (await booking.payment.RecordPayment(refund)).state == PaymentState.REFUNDED
 
 
-async def test_a_refund_of_an_unknown_payment_is_not_found(booking: Shell) -> None:
+async def test_a_refund_of_an_unknown_payment_is_not_found(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     payment_id = str(uuid4())
@@ -169,7 +171,7 @@ async def test_a_refund_of_an_unknown_payment_is_not_found(booking: Shell) -> No
     assert refusal.resource == ("payment", f"stripe/{payment_id}")
 
 
-async def test_every_currency_is_paid_exactly(booking: Shell) -> None:
+async def test_every_currency_is_paid_exactly(booking: RunningService) -> None:
     for price in (
         Money(currency_code="JPY", units=12_345),
         Money(currency_code="KWD", units=12, nanos=345_000_000),

@@ -12,26 +12,26 @@ from tests.booking.rpc.payment_calls import (
     failed,
     payments_of,
 )
-from tests.booking.running_service import Shell, after, euro, refusal_of
+from tests.booking.running_service import RunningService, after, euro, refusal_of
 
 NIGHT = 8050
 
 
-async def extended(shell: Shell) -> booking_pb2.Booking:
+async def extended(service: RunningService) -> booking_pb2.Booking:
     """A stay of two nights that was paid for, and then made three."""
-    package = await shell.package()
-    pending = await shell.completed(package.id)
-    await shell.payment.RecordPayment(event_of(pending, Kind.FAILED, "first attempt"))
-    await shell.payment.RecordPayment(event_of(pending, Kind.CAPTURED, "stay"))
+    package = await service.package()
+    pending = await service.completed(package.id)
+    await service.payment.RecordPayment(event_of(pending, Kind.FAILED, "first attempt"))
+    await service.payment.RecordPayment(event_of(pending, Kind.CAPTURED, "stay"))
     request = booking_pb2.RescheduleBookingRequest(
         booking_id=pending.id, start_date=after(1), end_date=after(4)
     )
-    moved = await shell.booking.RescheduleBooking(request)
+    moved = await service.booking.RescheduleBooking(request)
     assert moved.balance_due == euro(NIGHT)
     return moved
 
 
-async def test_the_balance_is_paid_by_a_payment_of_its_own(booking: Shell) -> None:
+async def test_the_balance_is_paid_by_a_payment_of_its_own(booking: RunningService) -> None:
     moved = await extended(booking)
     whole = await refusal_of(booking.payment.RecordPayment(event_of(moved, Kind.CAPTURED, "again")))
     assert whole.reason == "AMOUNT_MISMATCH"
@@ -45,7 +45,7 @@ async def test_the_balance_is_paid_by_a_payment_of_its_own(booking: Shell) -> No
     assert await booking_of(booking, moved.id) == settled
 
 
-async def test_an_old_event_that_comes_again_still_has_one_effect(booking: Shell) -> None:
+async def test_an_old_event_that_comes_again_still_has_one_effect(booking: RunningService) -> None:
     moved = await extended(booking)
     old = event_of(moved, Kind.CAPTURED, "stay", amount=euro(2 * NIGHT))
     assert (await booking.payment.RecordPayment(old)).state == State.CAPTURED
@@ -55,7 +55,7 @@ async def test_an_old_event_that_comes_again_still_has_one_effect(booking: Shell
     assert refusal.reason == "AMOUNT_MISMATCH"
 
 
-async def test_only_a_payment_of_the_balance_is_tried_again(booking: Shell) -> None:
+async def test_only_a_payment_of_the_balance_is_tried_again(booking: RunningService) -> None:
     moved = await extended(booking)
     await booking.payment.RecordPayment(event_of(moved, Kind.FAILED, "balance", amount=euro(NIGHT)))
     await failed(booking, moved.package_id, "of another booking", user_id="ben")

@@ -12,16 +12,16 @@ import grpc
 
 from protos.booking.v1 import booking_pb2, payment_pb2
 from tests.booking.rpc.payment_calls import Kind, State, booking_of, event_of, payments_of
-from tests.booking.running_service import Shell, euro, refusal_of, running
+from tests.booking.running_service import RunningService, euro, refusal_of, running
 from tests.booking.seed import eventually
 
 PRICE = euro(8050 * 2)
 
 
-async def early(shell: Shell, booking_id: str, kind: Any, **fields: Any) -> None:
+async def early(service: RunningService, booking_id: str, kind: Any, **fields: Any) -> None:
     """An event of a booking that is not there."""
     missing = booking_pb2.Booking(id=booking_id, price=PRICE)
-    refusal = await refusal_of(shell.payment.RecordPayment(event_of(missing, kind, **fields)))
+    refusal = await refusal_of(service.payment.RecordPayment(event_of(missing, kind, **fields)))
     assert refusal.code is grpc.StatusCode.NOT_FOUND
     assert refusal.resource == ("booking", booking_id)
 
@@ -39,7 +39,7 @@ async def kept(dsn: str) -> list[tuple[str, str]]:
 
 
 async def test_a_payment_that_came_first_confirms_its_booking(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package(capacity=1)
     booking_id = str(uuid4())
@@ -56,20 +56,22 @@ async def test_a_payment_that_came_first_confirms_its_booking(
 
 
 async def test_a_running_service_applies_it_by_itself(booking_dsn: str) -> None:
-    async with running(booking_dsn, BOOKING_SWEEP_INTERVAL_S="0.1") as shell:
-        package = await shell.package()
+    async with running(booking_dsn, BOOKING_SWEEP_INTERVAL_S="0.1") as service:
+        package = await service.package()
         booking_id = str(uuid4())
-        await early(shell, booking_id, Kind.CAPTURED)
-        await shell.held(package.id, booking_id=booking_id)
+        await early(service, booking_id, Kind.CAPTURED)
+        await service.held(package.id, booking_id=booking_id)
 
         async def confirmed() -> bool:
-            found = await booking_of(shell, booking_id)
+            found = await booking_of(service, booking_id)
             return found.state == booking_pb2.Booking.CONFIRMED
 
         await eventually(confirmed)
 
 
-async def test_copies_that_apply_it_at_once_confirm_once(booking: Shell, booking_dsn: str) -> None:
+async def test_copies_that_apply_it_at_once_confirm_once(
+    booking: RunningService, booking_dsn: str
+) -> None:
     package = await booking.package()
     booking_ids = [str(uuid4()) for _ in range(5)]
     for booking_id in booking_ids:
@@ -93,7 +95,7 @@ async def test_copies_that_apply_it_at_once_confirm_once(booking: Shell, booking
 
 
 async def test_many_deliveries_before_and_after_the_booking_have_one_effect(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     booking_id, request_id = str(uuid4()), str(uuid4())
@@ -112,7 +114,9 @@ async def test_many_deliveries_before_and_after_the_booking_have_one_effect(
     assert await kept(booking_dsn) == []
 
 
-async def test_what_was_paid_and_paid_back_before_the_booking_is_both(booking: Shell) -> None:
+async def test_what_was_paid_and_paid_back_before_the_booking_is_both(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     booking_id = str(uuid4())
     await early(booking, booking_id, Kind.CAPTURED)
@@ -124,7 +128,9 @@ async def test_what_was_paid_and_paid_back_before_the_booking_is_both(booking: S
     assert (payment.state, payment.refunded) == (State.PARTIALLY_REFUNDED, euro(100))
 
 
-async def test_a_hold_that_was_paid_before_it_began_does_not_expire(booking: Shell) -> None:
+async def test_a_hold_that_was_paid_before_it_began_does_not_expire(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     booking_id = str(uuid4())
     await early(booking, booking_id, Kind.CAPTURED)
@@ -135,7 +141,7 @@ async def test_a_hold_that_was_paid_before_it_began_does_not_expire(booking: She
 
 
 async def test_an_event_that_does_not_fit_its_booking_is_kept_with_the_reason(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     booking_id = str(uuid4())
@@ -149,7 +155,7 @@ async def test_an_event_that_does_not_fit_its_booking_is_kept_with_the_reason(
 
 
 async def test_an_event_whose_booking_never_comes_is_kept_for_seven_days(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     await early(booking, str(uuid4()), Kind.CAPTURED)
     booking.clock.advance(timedelta(days=7))
@@ -160,7 +166,9 @@ async def test_an_event_whose_booking_never_comes_is_kept_for_seven_days(
     assert await kept(booking_dsn) == []
 
 
-async def test_a_bad_event_is_refused_and_not_kept(booking: Shell, booking_dsn: str) -> None:
+async def test_a_bad_event_is_refused_and_not_kept(
+    booking: RunningService, booking_dsn: str
+) -> None:
     request = payment_pb2.RecordPaymentRequest(booking_id=str(uuid4()), kind=Kind.CAPTURED)
     refusal = await refusal_of(booking.payment.RecordPayment(request))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT

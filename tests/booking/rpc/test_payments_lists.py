@@ -10,7 +10,7 @@ import grpc
 
 from protos.booking.v1 import payment_pb2
 from tests.booking.rpc.payment_calls import Kind, State, event_of, failed, payments_of
-from tests.booking.running_service import NOON, Shell, refusal_of
+from tests.booking.running_service import NOON, RunningService, refusal_of
 
 List = payment_pb2.ListPaymentsRequest
 ListFailed = payment_pb2.ListFailedPaymentsRequest
@@ -36,7 +36,7 @@ async def add_failed(dsn: str, booking_id: str, name: str, rows: int, minutes: i
         await connection.close()
 
 
-async def test_the_payments_of_a_booking_are_listed_oldest_first(booking: Shell) -> None:
+async def test_the_payments_of_a_booking_are_listed_oldest_first(booking: RunningService) -> None:
     package = await booking.package()
     pending = await booking.completed(package.id)
     await booking.payment.RecordPayment(event_of(pending, Kind.FAILED, "first"))
@@ -53,14 +53,14 @@ async def test_the_payments_of_a_booking_are_listed_oldest_first(booking: Shell)
     assert not second.HasField("next_retry_time")
 
 
-async def test_a_booking_without_payments_has_an_empty_list(booking: Shell) -> None:
+async def test_a_booking_without_payments_has_an_empty_list(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     assert await payments_of(booking, held.id) == []
 
 
 async def test_payments_of_one_instant_are_each_listed_once(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
@@ -78,7 +78,7 @@ async def test_payments_of_one_instant_are_each_listed_once(
 
 
 async def test_failed_payments_are_listed_by_the_time_of_their_next_retry(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
@@ -100,7 +100,9 @@ async def test_failed_payments_are_listed_by_the_time_of_their_next_retry(
     assert times == sorted(times)
 
 
-async def test_only_payments_to_be_tried_again_are_listed_as_failed(booking: Shell) -> None:
+async def test_only_payments_to_be_tried_again_are_listed_as_failed(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     first = await failed(booking, package.id, "open")
     paid = await booking.completed(package.id)
@@ -110,7 +112,9 @@ async def test_only_payments_to_be_tried_again_are_listed_as_failed(booking: She
     assert list(answer.payments) == [first]
 
 
-async def test_a_token_of_another_list_is_refused(booking: Shell, booking_dsn: str) -> None:
+async def test_a_token_of_another_list_is_refused(
+    booking: RunningService, booking_dsn: str
+) -> None:
     package = await booking.package()
     held, other = await booking.held(package.id), await booking.held(package.id)
     await add_failed(booking_dsn, held.id, "a", 3)
@@ -127,7 +131,7 @@ async def test_a_token_of_another_list_is_refused(booking: Shell, booking_dsn: s
 
 
 async def test_a_page_is_fifty_long_unless_asked_and_at_most_two_hundred(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     held = await booking.held(package.id)

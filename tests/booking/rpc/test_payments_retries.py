@@ -17,12 +17,14 @@ from tests.booking.rpc.payment_calls import (
     failed,
     payments_of,
 )
-from tests.booking.running_service import FIRST_DAY, Shell, running
+from tests.booking.running_service import FIRST_DAY, RunningService, running
 
 Claim = payment_pb2.ClaimFailedPaymentsRequest
 
 
-async def test_a_claimed_payment_is_not_handed_out_until_its_lease_is_over(booking: Shell) -> None:
+async def test_a_claimed_payment_is_not_handed_out_until_its_lease_is_over(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     payment = await failed(booking, package.id, "declined")
     answer = await booking.payment.ClaimFailedPayments(Claim(lease=Duration(seconds=60)))
@@ -39,7 +41,7 @@ async def test_a_claimed_payment_is_not_handed_out_until_its_lease_is_over(booki
     assert await claim(booking) == ["declined"]
 
 
-async def test_a_lease_is_five_minutes_unless_asked(booking: Shell) -> None:
+async def test_a_lease_is_five_minutes_unless_asked(booking: RunningService) -> None:
     package = await booking.package()
     await failed(booking, package.id, "declined")
     assert await claim(booking) == ["declined"]
@@ -49,7 +51,9 @@ async def test_a_lease_is_five_minutes_unless_asked(booking: Shell) -> None:
     assert await claim(booking) == ["declined"]
 
 
-async def test_the_longest_due_are_handed_out_first_and_no_more_than_asked(booking: Shell) -> None:
+async def test_the_longest_due_are_handed_out_first_and_no_more_than_asked(
+    booking: RunningService,
+) -> None:
     package = await booking.package(capacity=20)
     names = [f"p{n}" for n in range(12)]
     for name in names:
@@ -59,7 +63,9 @@ async def test_the_longest_due_are_handed_out_first_and_no_more_than_asked(booki
     assert await claim(booking, limit=1000) == ["p11"]
 
 
-async def test_claims_at_once_hand_out_each_payment_once(booking: Shell, booking_dsn: str) -> None:
+async def test_claims_at_once_hand_out_each_payment_once(
+    booking: RunningService, booking_dsn: str
+) -> None:
     """From two copies of the service, of payments of several packages."""
     names = []
     for n in range(4):
@@ -72,7 +78,7 @@ async def test_claims_at_once_hand_out_each_payment_once(booking: Shell, booking
         claimed: list[str] = []
         for _ in range(10):
             answers = await asyncio.gather(
-                *(claim(shell, limit=3) for shell in (booking, other) for _ in range(4))
+                *(claim(service, limit=3) for service in (booking, other) for _ in range(4))
             )
             claimed += [name for answer in answers for name in answer]
             if not any(answers):
@@ -80,7 +86,7 @@ async def test_claims_at_once_hand_out_each_payment_once(booking: Shell, booking
     assert sorted(claimed) == sorted(names)
 
 
-async def test_a_repeated_claim_gets_the_first_answer(booking: Shell) -> None:
+async def test_a_repeated_claim_gets_the_first_answer(booking: RunningService) -> None:
     package = await booking.package()
     await failed(booking, package.id, "one")
     request = Claim(request_id=str(uuid4()))
@@ -95,7 +101,9 @@ async def test_a_repeated_claim_gets_the_first_answer(booking: Shell) -> None:
     assert not (await booking.payment.ClaimFailedPayments(empty)).payments
 
 
-async def test_a_payment_that_could_only_be_paid_back_is_not_tried_again(booking: Shell) -> None:
+async def test_a_payment_that_could_only_be_paid_back_is_not_tried_again(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     paid = await booking.completed(package.id)
     await booking.payment.RecordPayment(event_of(paid, Kind.FAILED, "first attempt"))
@@ -115,7 +123,9 @@ async def test_a_payment_that_could_only_be_paid_back_is_not_tried_again(booking
     assert not first.HasField("next_retry_time")
 
 
-async def test_a_late_failure_of_a_first_attempt_is_not_tried_again(booking: Shell) -> None:
+async def test_a_late_failure_of_a_first_attempt_is_not_tried_again(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     paid = await booking.completed(package.id)
     await booking.payment.RecordPayment(event_of(paid, Kind.CAPTURED, "second attempt"))
@@ -124,7 +134,9 @@ async def test_a_late_failure_of_a_first_attempt_is_not_tried_again(booking: She
     assert await claim(booking) == []
 
 
-async def test_an_expired_booking_is_waited_for_while_its_days_are_on_sale(booking: Shell) -> None:
+async def test_an_expired_booking_is_waited_for_while_its_days_are_on_sale(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     payment = await failed(booking, package.id, "declined")
     booking.clock.advance(timedelta(hours=1))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from protos.booking.v1 import profile_pb2
-from tests.booking.running_service import NOON, Shell, refusal_of
+from tests.booking.running_service import NOON, RunningService, refusal_of
 
 Profile = profile_pb2.UserProfile
 Get = profile_pb2.GetUserProfileRequest
@@ -17,7 +17,7 @@ Update = profile_pb2.UpdateUserProfileRequest
 ANA = Profile(user_id="ana", display_name="Ana", email="ana@example.org", locale="pt-PT")
 
 
-async def test_a_profile_is_created_and_read(booking: Shell) -> None:
+async def test_a_profile_is_created_and_read(booking: RunningService) -> None:
     made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
     assert (made.user_id, made.display_name) == ("ana", "Ana")
     assert (made.email, made.locale) == ("ana@example.org", "pt-PT")
@@ -29,7 +29,7 @@ async def test_a_profile_is_created_and_read(booking: Shell) -> None:
     assert refusal.resource == ("user profile", "ben")
 
 
-async def test_a_profile_is_replaced_as_a_whole(booking: Shell) -> None:
+async def test_a_profile_is_replaced_as_a_whole(booking: RunningService) -> None:
     made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
     booking.clock.advance(timedelta(minutes=1))
     bare = Profile(user_id="ana", display_name="Ana Sousa", etag=made.etag)
@@ -43,7 +43,7 @@ async def test_a_profile_is_replaced_as_a_whole(booking: Shell) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["replaced meanwhile", "never there"])
 async def test_an_etag_that_is_not_the_stored_one_changes_nothing(
-    booking: Shell, known: bool
+    booking: RunningService, known: bool
 ) -> None:
     made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
     user_id = "ana" if known else "ben"
@@ -57,7 +57,7 @@ async def test_an_etag_that_is_not_the_stored_one_changes_nothing(
         assert found.display_name == "Ana"
 
 
-async def test_of_changes_at_once_with_one_etag_one_is_made(booking: Shell) -> None:
+async def test_of_changes_at_once_with_one_etag_one_is_made(booking: RunningService) -> None:
     made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
     outcomes = await asyncio.gather(
         *(
@@ -72,7 +72,7 @@ async def test_of_changes_at_once_with_one_etag_one_is_made(booking: Shell) -> N
     assert await booking.profile.GetUserProfile(Get(user_id="ana")) == changed
 
 
-async def test_profiles_created_at_once_are_one(booking: Shell) -> None:
+async def test_profiles_created_at_once_are_one(booking: RunningService) -> None:
     made = await asyncio.gather(
         *(booking.profile.UpdateUserProfile(Update(profile=ANA)) for _ in range(10))
     )
@@ -80,7 +80,7 @@ async def test_profiles_created_at_once_are_one(booking: Shell) -> None:
     assert len({each.etag for each in made}) == 10
 
 
-async def test_times_and_etags_go_on_when_the_clock_goes_back(booking: Shell) -> None:
+async def test_times_and_etags_go_on_when_the_clock_goes_back(booking: RunningService) -> None:
     made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
     booking.clock.advance(timedelta(hours=-1))
     later = await booking.profile.UpdateUserProfile(Update(profile=ANA))
@@ -88,7 +88,7 @@ async def test_times_and_etags_go_on_when_the_clock_goes_back(booking: Shell) ->
 
 
 @pytest.mark.parametrize("locale", ["en", "pt-BR", "zh-Hant-TW", "de-CH-1901", "x-klingon", ""])
-async def test_language_tags_are_taken(booking: Shell, locale: str) -> None:
+async def test_language_tags_are_taken(booking: RunningService, locale: str) -> None:
     profile = Profile(user_id="ana", display_name="Ana", locale=locale)
     made = await booking.profile.UpdateUserProfile(Update(profile=profile))
     assert made.locale == locale

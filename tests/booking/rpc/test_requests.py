@@ -14,7 +14,7 @@ from metrics_service.client.stream.source import LaneDrained
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from protos.tracking.v1 import event_pb2
 from tests.booking.running_service import (
-    Shell,
+    RunningService,
     after,
     confirm_of,
     euro,
@@ -82,23 +82,31 @@ UNKNOWN: list[tuple[Message, str]] = [
 ]
 
 
-def rpc_of(shell: Shell, request: Message) -> Any:
+def rpc_of(service: RunningService, request: Message) -> Any:
     method = type(request).__name__.removesuffix("Request")
-    for stub in (shell.catalog, shell.booking, shell.payment, shell.review, shell.profile):
+    for stub in (
+        service.catalog,
+        service.booking,
+        service.payment,
+        service.review,
+        service.profile,
+    ):
         if hasattr(stub, method):
             return getattr(stub, method)
     raise AssertionError(method)
 
 
-async def changes_of(shell: Shell) -> list[Message]:
+async def changes_of(service: RunningService) -> list[Message]:
     """A request of each kind that changes something and can be carried out now."""
-    package = await shell.package(capacity=100)
-    held, pending, paid = [await shell.held(package.id) for _ in range(3)]
+    package = await service.package(capacity=100)
+    held, pending, paid = [await service.held(package.id) for _ in range(3)]
     for each in (pending, paid):
-        await shell.booking.CompleteBooking(booking_pb2.CompleteBookingRequest(booking_id=each.id))
-    await shell.booking.ConfirmBooking(confirm_of(paid))
-    doomed, failing = [await shell.held(package.id) for _ in range(2)]
-    stayed = await shell.confirmed(package.id)
+        await service.booking.CompleteBooking(
+            booking_pb2.CompleteBookingRequest(booking_id=each.id)
+        )
+    await service.booking.ConfirmBooking(confirm_of(paid))
+    doomed, failing = [await service.held(package.id) for _ in range(2)]
+    stayed = await service.confirmed(package.id)
     return [
         catalog_pb2.CreateVendorRequest(vendor=catalog_pb2.Vendor(name="Sol")),
         catalog_pb2.CreatePackageRequest(package=package_of(package.vendor_id)),
@@ -129,7 +137,7 @@ async def changes_of(shell: Shell) -> list[Message]:
         booking_pb2.FailBookingRequest(booking_id=failing.id, reason="TIMEOUT"),
         booking_pb2.RescheduleBookingRequest(booking_id=stayed.id, start_date=after(5)),
         booking_pb2.ReconcileInventoryRequest(package_id=package.id),
-        payment_pb2.RefundPaymentRequest(id=await payment_of(shell, stayed), amount=euro(1)),
+        payment_pb2.RefundPaymentRequest(id=await payment_of(service, stayed), amount=euro(1)),
         payment_pb2.ClaimFailedPaymentsRequest(limit=1),
         review_pb2.CreateReviewRequest(booking_id=stayed.id, rating=5),
         profile_pb2.UpdateUserProfileRequest(
@@ -138,23 +146,23 @@ async def changes_of(shell: Shell) -> list[Message]:
     ]
 
 
-async def payment_of(shell: Shell, booking: booking_pb2.Booking) -> str:
+async def payment_of(service: RunningService, booking: booking_pb2.Booking) -> str:
     """The id of a booking's only payment."""
-    listed = await shell.payment.ListPayments(
+    listed = await service.payment.ListPayments(
         payment_pb2.ListPaymentsRequest(booking_id=booking.id)
     )
     (payment,) = listed.payments
     return payment.id
 
 
-async def test_an_unknown_id_is_not_found_by_name(booking: Shell) -> None:
+async def test_an_unknown_id_is_not_found_by_name(booking: RunningService) -> None:
     for request, kind in UNKNOWN:
         refusal = await refusal_of(rpc_of(booking, request)(request))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
         assert refusal.resource == (kind, ID)
 
 
-async def test_a_repeat_gets_the_first_answer(booking: Shell) -> None:
+async def test_a_repeat_gets_the_first_answer(booking: RunningService) -> None:
     for change in await changes_of(booking):
         change.request_id = str(uuid4())  # type: ignore[attr-defined] # they all have one
         rpc = rpc_of(booking, change)
@@ -165,7 +173,7 @@ async def test_a_repeat_gets_the_first_answer(booking: Shell) -> None:
 
 
 async def test_requests_that_repeat_each_other_at_once_are_carried_out_once(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package(capacity=3)
     request = start_of(package.id, request_id=str(uuid4()))
@@ -175,7 +183,7 @@ async def test_requests_that_repeat_each_other_at_once_are_carried_out_once(
     assert len(listed.bookings) == 1
 
 
-async def test_a_request_id_with_other_content_is_refused(booking: Shell) -> None:
+async def test_a_request_id_with_other_content_is_refused(booking: RunningService) -> None:
     others: dict[type[Message], dict[str, Any]] = {
         catalog_pb2.CreateVendorRequest: {"vendor": catalog_pb2.Vendor(name="Mar")},
         catalog_pb2.CreatePackageRequest: {"package": package_of(ID)},
@@ -218,7 +226,7 @@ async def test_a_request_id_with_other_content_is_refused(booking: Shell) -> Non
         assert refusal.fields == {"request_id"}
 
 
-async def test_request_ids_belong_to_their_caller(booking: Shell) -> None:
+async def test_request_ids_belong_to_their_caller(booking: RunningService) -> None:
     package = await booking.package()
     request = start_of(package.id, request_id=str(uuid4()))
     anas = await booking.booking.StartBooking(request, metadata=[("x-caller", "web")])
@@ -227,7 +235,7 @@ async def test_request_ids_belong_to_their_caller(booking: Shell) -> None:
     assert await booking.booking.StartBooking(request, metadata=[("x-caller", "web")]) == anas
 
 
-async def test_a_refused_request_is_tried_anew(booking: Shell) -> None:
+async def test_a_refused_request_is_tried_anew(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     first = await booking.held(package.id)
     request = start_of(package.id, request_id=str(uuid4()))
@@ -237,9 +245,9 @@ async def test_a_refused_request_is_tried_anew(booking: Shell) -> None:
     assert (await booking.booking.StartBooking(request)).id != first.id
 
 
-async def emitted(shell: Shell) -> list[event_pb2.Event]:
+async def emitted(service: RunningService) -> list[event_pb2.Event]:
     """What the process would send to the metrics, sealed as its last batches are."""
-    emitter = shell.server.emitter
+    emitter = service.server.emitter
     await emitter.open(0, b"")
     emitter.drain()
     events: list[event_pb2.Event] = []
@@ -251,7 +259,7 @@ async def emitted(shell: Shell) -> list[event_pb2.Event]:
         events += event_pb2.EventList.FromString(batch.payload).events
 
 
-async def test_a_package_is_viewed_by_a_session(booking: Shell) -> None:
+async def test_a_package_is_viewed_by_a_session(booking: RunningService) -> None:
     package = await booking.package()
     request = catalog_pb2.GetPackageRequest(package_id=package.id)
     await booking.catalog.GetPackage(request)
@@ -267,7 +275,7 @@ async def test_a_package_is_viewed_by_a_session(booking: Shell) -> None:
     )
 
 
-async def test_refusals_are_reported_with_their_kind(booking: Shell) -> None:
+async def test_refusals_are_reported_with_their_kind(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
     session = [("x-session-id", "visit-1")]
@@ -300,7 +308,7 @@ async def test_refusals_are_reported_with_their_kind(booking: Shell) -> None:
 
 
 async def test_rpcs_are_counted_by_method_and_whether_they_write(
-    booking: Shell,
+    booking: RunningService,
 ) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
@@ -320,7 +328,7 @@ async def test_rpcs_are_counted_by_method_and_whether_they_write(
     }
 
 
-async def test_a_cancelled_call_is_not_reported_as_our_error(booking: Shell) -> None:
+async def test_a_cancelled_call_is_not_reported_as_our_error(booking: RunningService) -> None:
     package = await booking.package()
     connection = await booking.server.database.connect("test")
     try:

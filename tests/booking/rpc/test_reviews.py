@@ -10,7 +10,7 @@ import asyncpg
 import grpc
 
 from protos.booking.v1 import booking_pb2, review_pb2
-from tests.booking.running_service import NOON, Shell, refusal_of
+from tests.booking.running_service import NOON, RunningService, refusal_of
 
 Create = review_pb2.CreateReviewRequest
 List = review_pb2.ListReviewsRequest
@@ -42,13 +42,13 @@ async def add_reviews(dsn: str, booking_id: str, rows: int, rating: int, seconds
         await connection.close()
 
 
-async def pages(shell: Shell, size: int, **fields: object) -> list[review_pb2.Review]:
+async def pages(service: RunningService, size: int, **fields: object) -> list[review_pb2.Review]:
     """Every review of a list, read page by page."""
     seen: list[review_pb2.Review] = []
     token = ""
     for _ in range(50):
         request = List(page_size=size, page_token=token, **fields)  # type: ignore[arg-type] # shorthand
-        answer = await shell.review.ListReviews(request)
+        answer = await service.review.ListReviews(request)
         assert len(answer.reviews) <= size
         seen += answer.reviews
         token = answer.next_page_token
@@ -57,7 +57,7 @@ async def pages(shell: Shell, size: int, **fields: object) -> list[review_pb2.Re
     raise AssertionError("the list does not end")
 
 
-async def test_a_review_names_its_booking_package_and_user(booking: Shell) -> None:
+async def test_a_review_names_its_booking_package_and_user(booking: RunningService) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id, user_id="ana")
     review = await booking.review.CreateReview(
@@ -74,7 +74,7 @@ async def test_a_review_names_its_booking_package_and_user(booking: Shell) -> No
     assert not (await booking.review.ListReviews(List(package_id=str(uuid4())))).reviews
 
 
-async def test_only_a_stay_that_was_paid_for_can_be_reviewed(booking: Shell) -> None:
+async def test_only_a_stay_that_was_paid_for_can_be_reviewed(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
     pending = await booking.completed(package.id)
@@ -89,7 +89,7 @@ async def test_only_a_stay_that_was_paid_for_can_be_reviewed(booking: Shell) -> 
         assert refusal.resource == ("booking", each.id)
 
 
-async def test_a_stay_that_is_over_can_be_reviewed(booking: Shell) -> None:
+async def test_a_stay_that_is_over_can_be_reviewed(booking: RunningService) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id)
     booking.clock.advance(timedelta(days=120))
@@ -100,7 +100,7 @@ async def test_a_stay_that_is_over_can_be_reviewed(booking: Shell) -> None:
     assert review.rating == 1
 
 
-async def test_a_booking_is_reviewed_once_however_many_ask(booking: Shell) -> None:
+async def test_a_booking_is_reviewed_once_however_many_ask(booking: RunningService) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id)
     outcomes = await asyncio.gather(
@@ -119,7 +119,7 @@ async def test_a_booking_is_reviewed_once_however_many_ask(booking: Shell) -> No
 
 
 async def test_reviews_of_one_instant_are_each_listed_once(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id)
@@ -129,7 +129,7 @@ async def test_reviews_of_one_instant_are_each_listed_once(
         assert len({review.id for review in seen}) == len(seen) == 25
 
 
-async def test_reviews_are_listed_newest_first(booking: Shell, booking_dsn: str) -> None:
+async def test_reviews_are_listed_newest_first(booking: RunningService, booking_dsn: str) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id)
     for seconds, rating in ((2, 1), (0, 5), (1, 3)):
@@ -140,7 +140,7 @@ async def test_reviews_are_listed_newest_first(booking: Shell, booking_dsn: str)
 
 
 async def test_reviews_of_a_package_are_found_by_their_rating(
-    booking: Shell, booking_dsn: str
+    booking: RunningService, booking_dsn: str
 ) -> None:
     package, other = await booking.package(), await booking.package()
     for each in (package, other):
@@ -152,7 +152,9 @@ async def test_reviews_of_a_package_are_found_by_their_rating(
     assert {review.package_id for review in seen} == {package.id}
 
 
-async def test_a_token_of_another_rating_is_refused(booking: Shell, booking_dsn: str) -> None:
+async def test_a_token_of_another_rating_is_refused(
+    booking: RunningService, booking_dsn: str
+) -> None:
     package = await booking.package()
     stayed = await booking.confirmed(package.id)
     await add_reviews(booking_dsn, stayed.id, 3, 5)

@@ -14,7 +14,7 @@ from google.type.money_pb2 import Money
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
 from tests.booking.running_service import (
     FIRST_DAY,
-    Shell,
+    RunningService,
     after,
     confirm_of,
     euro,
@@ -49,8 +49,8 @@ def moving(booking: booking_pb2.Booking, first: int, until: int, **fields: Any) 
     return booking_pb2.RescheduleBookingRequest(**(good | fields))
 
 
-async def taken(shell: Shell, package_id: str, days: int = 10) -> list[int]:
-    seats = await shell.catalog.CheckAvailability(
+async def taken(service: RunningService, package_id: str, days: int = 10) -> list[int]:
+    seats = await service.catalog.CheckAvailability(
         catalog_pb2.CheckAvailabilityRequest(
             package_id=package_id, start_date=after(0), end_date=after(days)
         )
@@ -58,11 +58,13 @@ async def taken(shell: Shell, package_id: str, days: int = 10) -> list[int]:
     return [day.taken for day in seats.days]
 
 
-async def got(shell: Shell, booking_id: str) -> booking_pb2.Booking:
-    return await shell.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
+async def got(service: RunningService, booking_id: str) -> booking_pb2.Booking:
+    return await service.booking.GetBooking(booking_pb2.GetBookingRequest(booking_id=booking_id))
 
 
-async def test_a_preview_gives_the_refund_and_until_when_it_is_valid(booking: Shell) -> None:
+async def test_a_preview_gives_the_refund_and_until_when_it_is_valid(
+    booking: RunningService,
+) -> None:
     package = await booking.package(cancellation_policy=TIERS)
     confirmed = await booking.confirmed(package.id)
     begins = booking.clock.time.replace(
@@ -86,7 +88,7 @@ async def test_a_preview_gives_the_refund_and_until_when_it_is_valid(booking: Sh
     assert await got(booking, confirmed.id) == confirmed
 
 
-async def test_tiers_that_give_the_same_are_one(booking: Shell) -> None:
+async def test_tiers_that_give_the_same_are_one(booking: RunningService) -> None:
     policy = catalog_pb2.CancellationPolicy(
         tiers=[
             Tier(before=Duration(seconds=60 * DAY_S), refund_basis_points=10_000),
@@ -101,7 +103,7 @@ async def test_tiers_that_give_the_same_are_one(booking: Shell) -> None:
     assert preview.valid_until.ToDatetime(UTC).hour == 23
 
 
-async def test_a_cancellation_is_bound_to_its_preview(booking: Shell) -> None:
+async def test_a_cancellation_is_bound_to_its_preview(booking: RunningService) -> None:
     package = await booking.package(cancellation_policy=TIERS)
     confirmed = await booking.confirmed(package.id)
     preview = await booking.booking.PreviewCancellation(Preview(booking_id=confirmed.id))
@@ -123,7 +125,9 @@ async def test_a_cancellation_is_bound_to_its_preview(booking: Shell) -> None:
     assert not after_all.HasField("valid_until")
 
 
-async def test_only_a_confirmed_stay_that_is_not_over_has_a_preview(booking: Shell) -> None:
+async def test_only_a_confirmed_stay_that_is_not_over_has_a_preview(
+    booking: RunningService,
+) -> None:
     package = await booking.package()
     held, confirmed = await booking.held(package.id), await booking.confirmed(package.id)
     refusal = await refusal_of(booking.booking.PreviewCancellation(Preview(booking_id=held.id)))
@@ -137,7 +141,9 @@ async def test_only_a_confirmed_stay_that_is_not_over_has_a_preview(booking: She
         assert (await refusal_of(call)).reason == "NOT_CANCELLABLE"
 
 
-async def test_validate_only_answers_the_cancelled_booking_and_keeps_it(booking: Shell) -> None:
+async def test_validate_only_answers_the_cancelled_booking_and_keeps_it(
+    booking: RunningService,
+) -> None:
     package = await booking.package(cancellation_policy=TIERS)
     confirmed = await booking.confirmed(package.id)
     request = Cancel(booking_id=confirmed.id, reason="rain", validate_only=True)
@@ -148,7 +154,7 @@ async def test_validate_only_answers_the_cancelled_booking_and_keeps_it(booking:
     assert (await taken(booking, package.id))[:3] == [1, 1, 0]
 
 
-async def test_an_etag_guards_against_what_others_changed(booking: Shell) -> None:
+async def test_an_etag_guards_against_what_others_changed(booking: RunningService) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     moved = await booking.booking.RescheduleBooking(moving(confirmed, 1, 3, etag=confirmed.etag))
@@ -167,7 +173,9 @@ async def test_an_etag_guards_against_what_others_changed(booking: Shell) -> Non
     assert cancelled.state == State.CANCELLED
 
 
-async def test_a_longer_stay_keeps_the_days_in_both_and_leaves_a_balance(booking: Shell) -> None:
+async def test_a_longer_stay_keeps_the_days_in_both_and_leaves_a_balance(
+    booking: RunningService,
+) -> None:
     package = await booking.package(capacity=1)
     confirmed = await booking.confirmed(package.id)
     # Its own day 1 is no obstacle.
@@ -192,7 +200,7 @@ async def test_a_longer_stay_keeps_the_days_in_both_and_leaves_a_balance(booking
     assert not paid.HasField("balance_due")
 
 
-async def test_a_shorter_stay_gives_the_difference_back(booking: Shell) -> None:
+async def test_a_shorter_stay_gives_the_difference_back(booking: RunningService) -> None:
     package = await booking.package()
     confirmed = await booking.confirmed(package.id)
     preview = await booking.booking.PreviewReschedule(moving(confirmed, 5, 6))
@@ -210,7 +218,7 @@ async def test_a_shorter_stay_gives_the_difference_back(booking: Shell) -> None:
     assert refusal.metadata["refundable_minor"] == "8050"
 
 
-async def test_a_seat_is_not_lost_when_the_new_days_are_sold_out(booking: Shell) -> None:
+async def test_a_seat_is_not_lost_when_the_new_days_are_sold_out(booking: RunningService) -> None:
     package = await booking.package(capacity=1, days=4)
     confirmed = await booking.confirmed(package.id)
     await booking.held(package.id, user_id="ben", start_date=after(2), end_date=after(3))
@@ -222,7 +230,7 @@ async def test_a_seat_is_not_lost_when_the_new_days_are_sold_out(booking: Shell)
     assert await taken(booking, package.id, 4) == [1, 1, 1, 0]
 
 
-async def test_two_changes_to_one_free_day_succeed_once(booking: Shell) -> None:
+async def test_two_changes_to_one_free_day_succeed_once(booking: RunningService) -> None:
     package = await booking.package(capacity=1, days=3)
     stays = [
         await booking.confirmed(package.id, start_date=after(n), end_date=after(n + 1))
@@ -240,7 +248,7 @@ async def test_two_changes_to_one_free_day_succeed_once(booking: Shell) -> None:
     assert sorted(await taken(booking, package.id, 3)) == [0, 1, 1]
 
 
-async def test_a_quoted_stay_is_moved_at_a_quoted_price(booking: Shell) -> None:
+async def test_a_quoted_stay_is_moved_at_a_quoted_price(booking: RunningService) -> None:
     package = await booking.package(pricing=catalog_pb2.Package.QUOTED)
     quote = booking_pb2.Quote(price=euro(10_000))
     held = await booking.booking.StartBooking(start_of(package.id, quote=quote))
