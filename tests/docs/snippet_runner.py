@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from tests.docs.snippets import ROOT, Block
 from tests.pair.real_pair import Pair, running, serves
 
 BOUND_S: Final = 30.0
+OF_MAKE: Final = frozenset({"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"})
 
 
 @contextlib.contextmanager
@@ -103,6 +104,11 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+def without_make(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what a make leaves to the makes below it, such as the one that runs the tests."""
+    return {name: value for name, value in environ.items() if name not in OF_MAKE}
+
+
 def run_line(line: str, pair: Pair) -> str:
     """What a command line prints, in bash where its program is installed."""
     program, *arguments = shlex.split(line)
@@ -111,11 +117,13 @@ def run_line(line: str, pair: Pair) -> str:
     if program == "curl" and not shutil.which(program):
         return get(f"http://{arguments[-1]}")[1]
     # With the environment as it is: installing is no part of a test.
-    as_made = "make -o .venv/running.stamp -o .venv/development.stamp"
+    made = (
+        f"make -o .venv/running.stamp -o .venv/development.stamp PY={shlex.quote(sys.executable)}"
+    )
     done = subprocess.run(
-        ["bash", "-c", re.sub(r"^make\b", as_made, line)],
+        ["bash", "-c", re.sub(r"^make\b", made, line)],
         cwd=ROOT,
-        env={**pair.environ, "PY": sys.executable},
+        env={**without_make(pair.environ), "no_proxy": "127.0.0.1"},
         capture_output=True,
         text=True,
         timeout=BOUND_S,
