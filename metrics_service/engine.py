@@ -107,6 +107,10 @@ class Engine:
         """The position of the last folded record."""
         return self.state.position
 
+    def current_state(self) -> State:
+        """Return the state; start() may replace it by a restored one."""
+        return self.state
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call listener after records were folded; several records may share one call."""
         self._listeners.append(listener)

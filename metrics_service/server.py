@@ -68,12 +68,12 @@ class MetricsServer:
             heartbeat_s=heartbeat_s,
             allow_backfill=settings.allow_backfill,
         )
-        self.snapshots = metrics.snapshots(lambda: self.engine.state, self.health.verdict)
+        self.snapshots = metrics.snapshots(self.engine.current_state, self.health.verdict)
         self.verdicts = health.verdicts(self.health.verdict)
         self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
-        self._slow_queries = SlowQueryAlert(lambda: self.engine.state, self.notifier)
-        self._regressions = RegressionAlert(lambda: self.engine.state, self.notifier)
+        self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
+        self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
         self.grpc = GrpcServer(settings, domain=DOMAIN)
         self._http = HttpServer(
             create_app(lambda: self.engine.state.metrics(None), self.health.verdict),
@@ -133,7 +133,7 @@ class MetricsServer:
         register.add_tracking(tracking.TrackingService(self.ingest), server)
         register.add_metrics(
             metrics.MetricsService(
-                lambda: self.engine.state,
+                self.engine.current_state,
                 self.snapshots,
                 stall_s=settings.stream_stall_s,
                 repeat_s=settings.stream_repeat_s,

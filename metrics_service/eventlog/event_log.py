@@ -72,12 +72,10 @@ class EventLog:
         self._retention_days = retention_days
         self._producers = Producers(unclean_after_s)
         self._checkpoints = CheckpointStore(dsn)
-        self._on_records: Callable[[list[LogRecord]], None] | None = None
         self._maintenance = BackgroundTask("event log maintenance")
         self._writer = Writer(
             dsn,
             self._producers,
-            self._pass_on,
             now_us=now_us,
             monotonic_s=monotonic_s,
             tick_s=tick_s,
@@ -113,7 +111,7 @@ class EventLog:
         """Call on_records with the records of each commit, in order, and with an empty list when
         this process becomes the writer and the log may hold records that it has not passed on.
         """
-        self._on_records = on_records
+        self._writer.on_records = on_records
 
     # A request is queued at once; its future has the answer after the commit.
 
@@ -172,10 +170,6 @@ class EventLog:
             replace=replace,
             writer_epoch=self._writer.epoch,
         )
-
-    def _pass_on(self, records: list[LogRecord]) -> None:
-        if self._on_records is not None:
-            self._on_records(records)
 
     async def _maintain(self) -> None:
         while True:

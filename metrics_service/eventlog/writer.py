@@ -47,15 +47,14 @@ T = TypeVar("T")
 
 class Writer:
     """Holds the lead by a session advisory lock on the connection it writes with, so that it never
-    has only one of the two, and takes the lead again by itself. on_records gets the records of each
-    commit, and an empty list when the lead was taken and the log may hold others.
+    has only one of the two, and takes the lead again by itself. `on_records` gets the records of
+    each commit, and an empty list when the lead was taken and the log may hold others.
     """
 
     def __init__(
         self,
         dsn: str,
         producers: Producers,
-        on_records: Callable[[list[LogRecord]], None],
         *,
         now_us: Callable[[], int],
         monotonic_s: Callable[[], float],
@@ -66,7 +65,7 @@ class Writer:
         self.leading = asyncio.Event()
         self._dsn = dsn
         self._producers = producers
-        self._on_records = on_records
+        self.on_records: Callable[[list[LogRecord]], None] = _discard
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._tick_s = tick_s
@@ -162,7 +161,7 @@ class Writer:
         self._last_append_s = self._monotonic_s()
         self.leading.set()
         log.info("log_lead_taken", writer_epoch=self.epoch, position=self.last_position)
-        self._on_records([])
+        self.on_records([])
 
     async def _write_until_stopped(self, connection: asyncpg.Connection[Any]) -> None:
         while True:
@@ -194,7 +193,7 @@ class Writer:
         self._producers.committed(plan)
         if plan.rows:
             self._last_append_s = self._monotonic_s()
-            self._on_records(
+            self.on_records(
                 [
                     rows.written_record(row, position, self._received_at)
                     for position, row in enumerate(plan.rows, start=first)
@@ -252,6 +251,10 @@ class Writer:
         while self._queue:
             _refuse(self._queue.popleft(), LogUnavailableError("the log cannot be written now"))
         self._queued_bytes = 0
+
+
+def _discard(records: list[LogRecord]) -> None:
+    """Nothing is subscribed."""
 
 
 def _answer(plan: Plan, first: int) -> None:

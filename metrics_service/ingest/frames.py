@@ -46,18 +46,6 @@ def welcome_frame(lane: int, point: ResumePoint, terms: Terms) -> tracking_pb2.S
     )
 
 
-def ack_frame(lane: int, durable_seq: int, applied_seq: int) -> tracking_pb2.ServerFrame:
-    """Acknowledge the batches of a lane up to the newest stored and folded ones."""
-    return tracking_pb2.ServerFrame(
-        ack=tracking_pb2.Ack(
-            lane=tracking_pb2.Lane.ValueType(lane),
-            durable_seq=durable_seq,
-            durability=tracking_pb2.Ack.FSYNC,
-            applied_seq=applied_seq,
-        )
-    )
-
-
 def nack_frame(
     lane: int, seq: int, reason: tracking_pb2.Nack.Reason.ValueType
 ) -> tracking_pb2.ServerFrame:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
-from metrics_service.ingest.frames import ack_frame
 from protos.tracking.v1 import tracking_pb2
 
 MAX_APPLYING: Final = 1_024
@@ -58,7 +57,14 @@ class ServerLane:
         if not self.token or reached == self._acked:
             return None
         self._acked = reached
-        return ack_frame(self.key.lane, *reached)
+        return tracking_pb2.ServerFrame(
+            ack=tracking_pb2.Ack(
+                lane=tracking_pb2.Lane.ValueType(self.key.lane),
+                durable_seq=self.durable_seq,
+                durability=tracking_pb2.Ack.FSYNC,
+                applied_seq=self.applied_seq,
+            )
+        )
 
     def _wait_for(self, position: int, seq: int) -> None:
         if len(self._applying) >= MAX_APPLYING:
