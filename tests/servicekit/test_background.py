@@ -1,4 +1,4 @@
-"""A background task runs once, ends when told, and keeps its failure to itself."""
+"""A background task runs once, ends on request, and raises nothing when it has failed."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def run_devstack(folder: Path, *arguments: str, **environ: str) -> subprocess.Co
     )
 
 
-def test_both_databases_are_there_and_keep_their_data(folder: Path) -> None:
+def test_both_databases_exist_and_keep_their_data(folder: Path) -> None:
     with devstack.databases(folder, {}) as urls:
         assert set(urls) == {"BOOKING_DATABASE_URL", "METRICS_DATABASE_URL"}
         server = devstack.PostgresServer(folder / "postgres")

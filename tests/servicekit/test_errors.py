@@ -56,7 +56,7 @@ def test_a_delay_becomes_retry_info() -> None:
     assert info.retry_delay.ToMilliseconds() == 250  # type: ignore[attr-defined]  # no types
 
 
-def test_a_failed_precondition_says_which() -> None:
+def test_a_failed_precondition_names_its_subject() -> None:
     error = ApiError(SOLD_OUT, "no room", resource=("package", "p-1"))
     (failure,) = detail(error, details.PreconditionFailure)
     (violation,) = failure.violations  # type: ignore[attr-defined]  # no types

@@ -1,4 +1,4 @@
-"""What is told of a fault has none of the database driver's words, which quote values."""
+"""No log or Sentry event has the text of the database driver's errors, which quotes values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Call = Callable[[Connection, str], Awaitable[object]]
 
 
 class WordyError(Exception):
-    """An error with words of its own."""
+    """An error with a text."""
 
 
 async def _unique(connection: Connection, value: str) -> None:
@@ -133,7 +133,7 @@ def log() -> Iterator[None]:
 
 @pytest.mark.usefixtures("log")
 @pytest.mark.parametrize(("fail", "code"), CASES)
-async def test_a_fault_of_the_driver_is_told_without_its_words(
+async def test_a_fault_of_the_driver_is_logged_without_its_text(
     empty_dsn: str,
     sent: queue.Queue[bytes],
     capsys: pytest.CaptureFixture[str],
@@ -169,7 +169,7 @@ async def test_a_fault_of_the_driver_is_told_without_its_words(
 
 
 @pytest.mark.usefixtures("log")
-def test_other_faults_are_told_in_full(
+def test_other_faults_are_logged_in_full(
     sent: queue.Queue[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -181,11 +181,11 @@ def test_other_faults_are_told_in_full(
     assert b"in so many words" in sent.get_nowait()
     line = json.loads(capsys.readouterr().err)
     assert "WordyError: in so many words" in line["exception"]
-    assert "test_other_faults_are_told_in_full" in line["exception"]
+    assert "test_other_faults_are_logged_in_full" in line["exception"]
 
 
 @pytest.mark.usefixtures("log")
-async def test_a_fault_of_ours_in_a_transaction_is_told_in_full(
+async def test_a_fault_of_the_service_in_a_transaction_is_logged_in_full(
     empty_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with asyncpg.create_pool(empty_dsn, min_size=1) as pool:

@@ -160,7 +160,7 @@ async def test_all_violations_arrive_in_one_answer() -> None:
 
 
 @pytest.mark.parametrize("request_", [b"fault", b"stray"])
-async def test_an_unforeseen_error_shows_a_correlation_id_and_no_text(
+async def test_an_unexpected_error_shows_a_correlation_id_and_no_text(
     request_: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with running() as stack:
@@ -231,7 +231,7 @@ async def test_a_call_that_its_client_leaves_is_cancelled_and_counts_as_no_error
     )
 
 
-async def test_a_deadline_that_passes_is_told_from_a_client_that_leaves(
+async def test_an_expired_deadline_is_distinguished_from_a_client_that_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The client, whose clock began to run before the call was sent, gives up first; however late
@@ -288,7 +288,7 @@ async def test_a_caller_header_that_is_not_trusted_and_bad_headers_are_dropped()
     assert first.request_id != second.request_id
 
 
-async def test_a_hook_that_raises_hurts_no_call() -> None:
+async def test_a_callback_that_raises_changes_no_call() -> None:
     async with running() as stack:
 
         def broken(_end: RpcEnd) -> None:

@@ -26,7 +26,7 @@ async def test_what_arrived_during_a_pause_is_not_late() -> None:
     assert await pause_tolerant_timeout(0.3, soon()) == "answer"
 
 
-async def test_what_does_not_come_is_cancelled() -> None:
+async def test_work_that_takes_too_long_is_cancelled() -> None:
     ended = asyncio.Event()
 
     async def never() -> None:

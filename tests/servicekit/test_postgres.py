@@ -44,7 +44,7 @@ def test_a_durable_server_keeps_what_was_committed_before_a_crash(data_dir: Path
         server.stop()
 
 
-def test_a_server_that_stands_still_is_ended_all_the_same(
+def test_a_server_that_is_stopped_by_a_signal_is_still_ended(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = PostgresServer(data_dir)
@@ -60,7 +60,7 @@ def test_a_server_that_stands_still_is_ended_all_the_same(
         os.kill(pid, 0)
 
 
-def test_a_stale_pid_file_is_no_obstacle(data_dir: Path) -> None:
+def test_a_stale_pid_file_does_no_harm(data_dir: Path) -> None:
     server = PostgresServer(data_dir, durable=False)
     server.start()
     server.stop()
@@ -168,7 +168,7 @@ def test_programs_that_the_account_cannot_run_are_copied_beside_the_data(
         server.stop()
 
 
-def test_a_folder_with_a_bad_migration_says_which_and_why(
+def test_a_bad_migration_is_named_with_its_error(
     postgres: PostgresServer, empty_dsn: str, tmp_path: Path
 ) -> None:
     database = empty_dsn.rsplit("/", 1)[1].split("?")[0]
@@ -178,7 +178,7 @@ def test_a_folder_with_a_bad_migration_says_which_and_why(
         postgres.migrate(database, tmp_path)
 
 
-async def test_every_test_has_a_database_of_its_own(empty_dsn: str) -> None:
+async def test_every_test_has_its_own_database(empty_dsn: str) -> None:
     connection = await asyncpg.connect(empty_dsn)
     try:
         assert await connection.fetchval("SHOW fsync") == "off"

@@ -164,14 +164,14 @@ async def running(dsn: str) -> AsyncIterator[Stack]:
         ("nothing_of_its_own", 0),
     ],
 )
-async def test_an_rpc_says_how_many_queries_it_ran(
+async def test_an_rpc_counts_the_queries_it_ran(
     stack: Stack, request_text: str, queries: int
 ) -> None:
     await stack.do(request_text)
     assert await stack.queries() == queries
 
 
-async def test_rpcs_side_by_side_count_each_their_own(stack: Stack) -> None:
+async def test_concurrent_rpcs_count_their_own_queries(stack: Stack) -> None:
     sizes = [1, 2, 4, 8, 16]
     await asyncio.gather(*(stack.do(f"for_each {size}") for size in sizes))
     assert sorted([await stack.queries() for _ in sizes]) == [size + 1 for size in sizes]

@@ -63,7 +63,7 @@ async def test_the_process_and_its_services_serve_once_started() -> None:
         assert raised.value.code() is StatusCode.NOT_FOUND
 
 
-async def test_a_watcher_is_told_every_change_and_the_drain() -> None:
+async def test_a_watcher_gets_every_change_and_the_drain() -> None:
     server = make()
     async with running(server) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
@@ -125,7 +125,7 @@ async def test_two_servers_never_share_a_port() -> None:
 
 
 class Slow:
-    """A unary method that ends when told to."""
+    """A unary method that ends when the test sets its event."""
 
     def __init__(self, server: GrpcServer) -> None:
         self.entered = asyncio.Event()
@@ -232,7 +232,7 @@ async def test_with_mutual_tls_the_certificate_names_the_caller(tmp_path: Path) 
     assert callers == ["desk.example.test"]
 
 
-async def test_a_tls_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+async def test_a_missing_tls_file_is_one_line(tmp_path: Path) -> None:
     missing = str(tmp_path / "cert.pem")
     with pytest.raises(StartError, match=r"cert.pem: No such file"):
         await make(TEST_TLS_CERT=missing, TEST_TLS_KEY=missing).start([])

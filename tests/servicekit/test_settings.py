@@ -72,7 +72,7 @@ def test_the_preferred_of_two_variables_wins() -> None:
         ("SHOP_RATIO", "1.0", "must be a number above 0 below 1"),
     ],
 )
-def test_a_bad_value_says_what_is_allowed(name: str, value: str, allowed: str) -> None:
+def test_a_bad_value_is_refused_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
     assert refused(**{name: value}) == f"{name}={value!r}: {allowed}"
 
 

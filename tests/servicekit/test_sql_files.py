@@ -20,13 +20,13 @@ from servicekit.sql_files import Statement, StatementGroup, read_statements
     ],
     ids=["twice", "no model", "no semicolon", "empty", "two statements"],
 )
-def test_malformed_file_is_refused_by_name(tmp_path: Path, text: str, wrong: str) -> None:
+def test_a_malformed_file_is_refused_by_name(tmp_path: Path, text: str, wrong: str) -> None:
     (tmp_path / "some.sql").write_text(text)
     with pytest.raises(ValueError, match=f"some.sql: {wrong}"):
         read_statements(tmp_path)
 
 
-def test_name_that_occurs_in_two_files_is_refused(tmp_path: Path) -> None:
+def test_a_name_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("one.sql", "two.sql"):
         (tmp_path / name).write_text("-- name: a.b\nSELECT 1;\n")
     with pytest.raises(ValueError, match=r"two\.sql: a\.b"):

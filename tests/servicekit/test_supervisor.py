@@ -1,4 +1,4 @@
-"""Child processes: waited for until they serve, ended in order and in time, whatever they do."""
+"""Child processes are awaited until they serve, and always end in order and in time."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ async def test_a_child_is_waited_for_until_it_serves_and_drains_at_the_end(
             os.kill(pid, 0)
 
 
-async def test_a_child_that_cannot_start_is_one_line_with_its_own_words(tmp_path: Path) -> None:
+async def test_a_child_that_cannot_start_is_one_line_with_its_last_message(tmp_path: Path) -> None:
     child = replace(service("wrong", free_port()), environ={"CHILD_PROT": "1"})
     async with Supervisor(tmp_path) as supervisor:
         with pytest.raises(StartError, match=r"wrong ended with status 2: CHILD_PROT is not a"):
             await supervisor.start(child)
 
 
-async def test_a_taken_port_is_one_line_and_not_mistaken_for_our_child(tmp_path: Path) -> None:
+async def test_a_taken_port_is_one_line_and_not_mistaken_for_the_child(tmp_path: Path) -> None:
     port = free_port()
     async with Supervisor(tmp_path) as supervisor:
         await supervisor.start(service("first", port))
@@ -86,7 +86,7 @@ async def test_a_taken_port_is_one_line_and_not_mistaken_for_our_child(tmp_path:
             await supervisor.start(service("second", port))
 
 
-async def test_a_child_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
+async def test_a_child_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
     async with Supervisor(tmp_path) as supervisor:
         await supervisor.start(service("steady", free_port()))
         await supervisor.start(service("fragile", free_port()))
@@ -111,7 +111,7 @@ async def test_a_child_that_ignores_sigterm_is_killed_in_time(
         os.kill(pid, 0)
 
 
-async def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
+async def test_the_log_of_the_previous_run_is_kept(tmp_path: Path) -> None:
     for word in ("first", "second"):
         async with Supervisor(tmp_path) as supervisor:
             await supervisor.start(Child("speaker", ["sh", "-c", f"echo {word}"]))
@@ -166,7 +166,7 @@ def test_make_returns_the_status_of_a_recipe_that_handled_ctrl_c(tmp_path: Path)
     assert "status 0" in shown
 
 
-def test_without_a_terminal_signals_stay_with_whoever_sends_them() -> None:
+def test_without_a_terminal_the_process_group_stays_the_same() -> None:
     program = (
         "import os\n"
         "from servicekit.terminal import own_interrupts\n"

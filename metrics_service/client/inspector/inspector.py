@@ -128,7 +128,7 @@ class QueryInspector:
         self._task.start(self._run())
 
     async def stop(self) -> None:
-        """End at once, whatever the server does."""
+        """End at once, without waiting for the server."""
         self._tracker.on_slow = None
         await self._task.stop()
         self._drop()

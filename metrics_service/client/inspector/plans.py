@@ -2,7 +2,7 @@
 planned without values for its parameters and never executed.
 """
 
-# The signatures with a time-out are asyncpg's.
+# The signatures with a timeout are asyncpg's.
 # ruff: noqa: ASYNC109
 
 from __future__ import annotations

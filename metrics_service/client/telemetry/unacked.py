@@ -64,12 +64,12 @@ class UnackedBatches:
 
     def renumbered(self, first: Iterable[tuple[int, bytes]]) -> UnackedBatches:
         """Return the batches of a new epoch: these (count, payload), then the kept ones."""
-        anew = UnackedBatches()
+        renumbered = UnackedBatches()
         for count, payload in first:
-            anew.add(count, payload)
+            renumbered.add(count, payload)
         for batch, items in self._kept:
-            anew.add(batch.count, batch.payload, items=items)
-        return anew
+            renumbered.add(batch.count, batch.payload, items=items)
+        return renumbered
 
 
 def _hash(batch: OutBatch) -> bytes:

@@ -31,7 +31,7 @@ from metrics_service.client.tracked.session import SessionConnection, may_last
 from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import SAMPLE_MASK, Tracker, default_tracker
 
-# Bound once: super() is looked up anew each time.
+# Bound once, since super() costs a look-up at each call.
 _execute: Final[Any] = internals.Connection._execute
 
 

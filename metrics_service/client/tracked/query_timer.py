@@ -14,7 +14,7 @@ from metrics_service.client.tracked.timing import Timing, enclosing_operation
 from metrics_service.client.tracked.tracker import Tracker
 from servicekit.pauses import MIN_PAUSE_NS
 
-# Bound once: a member of an Enum is looked up anew each time.
+# Bound once, since a member of an Enum costs a look-up at each use.
 _OK: Final = Outcome.OK
 
 

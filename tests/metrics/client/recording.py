@@ -1,4 +1,4 @@
-"""A sink that keeps what it is given, for tests to look at."""
+"""A sink that keeps its records, for tests to check."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Clock:
 
 
 def never_paused() -> PauseDetector:
-    """Of a process that never stands still: the test's does, on a busy machine."""
+    """A detector that finds no pause: on a busy machine, the test's process has some."""
     return PauseDetector(lambda: 0)
 
 

@@ -67,7 +67,7 @@ async def test_a_connection_made_after_init_uses_the_default_tracker(
     assert telemetry.emitter.unsent > 0
 
 
-async def test_a_pool_with_sinks_of_its_own_sends_nothing_to_the_default_tracker(
+async def test_a_pool_with_sinks_sends_nothing_to_the_default_tracker(
     empty_dsn: str, telemetry: Instrumentation
 ) -> None:
     for sinks in ([Recording()], []):
@@ -76,7 +76,7 @@ async def test_a_pool_with_sinks_of_its_own_sends_nothing_to_the_default_tracker
     assert telemetry.emitter.unsent == 0
 
 
-def test_init_outside_an_event_loop_says_what_to_do_and_sets_nothing() -> None:
+def test_init_outside_an_event_loop_is_refused_with_a_hint_and_sets_nothing() -> None:
     tracker, emitter = client.default_tracker(), client.flow.emitter
     with pytest.raises(RuntimeError) as refused:
         client.init(NOWHERE, service="hotels")
@@ -107,7 +107,7 @@ def test_init_outside_an_event_loop_says_what_to_do_and_sets_nothing() -> None:
         ),
     ],
 )
-def test_a_script_that_ends_without_close_says_how_much_was_lost(
+def test_a_script_that_ends_without_close_reports_how_much_was_lost(
     views: int, close: bool, said: str
 ) -> None:
     script = f"""

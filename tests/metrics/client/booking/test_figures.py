@@ -24,7 +24,7 @@ async def sink(metrics_dsn: str) -> AsyncIterator[Sink]:
 
 
 async def figures(sink: Sink, calls: Callable[[], None]) -> metrics_pb2.MetricsSnapshot:
-    """The metrics after all that the calls have told was folded in."""
+    """The metrics after all steps of the calls are folded in."""
     calls()
     emitter = flow.emitter
     assert emitter is not None
@@ -50,7 +50,7 @@ async def test_the_steps_of_one_visitor_fill_the_funnel(sink: Sink) -> None:
     assert (funnel.entered, funnel.converted) == (1, 1)
 
 
-async def test_who_leaves_is_abandoned(sink: Sink) -> None:
+async def test_a_visitor_who_leaves_counts_as_abandoned(sink: Sink) -> None:
     def leave() -> None:
         flow.track_view("p", "u")
         flow.track_start("p", "u")

@@ -37,7 +37,7 @@ def flow(emitter: Emitter) -> BookingFlow:
     return BookingFlow(emitter)
 
 
-async def test_every_step_carries_what_it_was_given(flow: BookingFlow, emitter: Emitter) -> None:
+async def test_every_step_carries_its_arguments(flow: BookingFlow, emitter: Emitter) -> None:
     flow.track_view("p", "u", at=datetime(1970, 1, 1, 0, 0, 1, 7, tzinfo=UTC))
     flow.track_start("p", "u")
     flow.track_complete("p", "u", "b", 1500.25)
@@ -70,7 +70,7 @@ async def test_every_step_carries_what_it_was_given(flow: BookingFlow, emitter: 
     ]
 
 
-async def test_the_session_is_the_given_else_the_calls_else_the_users_else_its_own(
+async def test_the_session_is_the_given_one_else_the_calls_else_the_user_else_new(
     flow: BookingFlow, emitter: Emitter
 ) -> None:
     token = current_call.set(Call("m", "r", "c", "from-call", None))
@@ -111,7 +111,7 @@ class RpcError(Exception):
         (None, None, ("UNKNOWN", "booking")),
     ],
 )
-async def test_an_error_is_told_by_its_reason_and_never_by_its_text(
+async def test_an_error_is_sent_by_its_reason_and_never_by_its_text(
     flow: BookingFlow,
     emitter: Emitter,
     error: object,
@@ -132,7 +132,7 @@ def test_the_reasons_and_kinds_are_those_of_the_catalogue_of_bookings() -> None:
     assert KIND_BY_REASON.keys() == booking_errors.CATALOGUE.keys()
 
 
-async def test_metadata_that_is_not_taken_is_counted_and_the_step_is_told(
+async def test_refused_metadata_is_counted_and_the_step_is_sent(
     flow: BookingFlow, emitter: Emitter
 ) -> None:
     flow.track_confirm("b", "u", {"amount": 1, "currency": "EUR", "email": "jo@example.org"})
@@ -141,7 +141,7 @@ async def test_metadata_that_is_not_taken_is_counted_and_the_step_is_told(
     assert b"jo@" not in event.SerializeToString()
 
 
-def test_nothing_raises_and_what_cannot_be_told_is_counted(flow: BookingFlow) -> None:
+def test_nothing_raises_and_steps_that_cannot_be_sent_are_counted(flow: BookingFlow) -> None:
     flow.track_complete("p", "u", "b", float("nan"))
     flow.track_abandon("p", "u", -1)
     flow.track_confirm("b", "u", {"amount": 249.9})
@@ -154,7 +154,7 @@ def test_nothing_raises_and_what_cannot_be_told_is_counted(flow: BookingFlow) ->
     assert flow.not_emitted == 9
 
 
-async def test_the_flow_of_the_process_tells_nothing_before_init_and_after_close() -> None:
+async def test_the_flow_of_the_process_sends_nothing_before_init_and_after_close() -> None:
     flow = client_module.flow
     before = flow.not_emitted
     flow.track_view("p")

@@ -28,7 +28,7 @@ def test_no_samples_have_no_percentiles_and_are_healthy(window: HealthWindow) ->
     assert judge(figures, None) == Verdict(Status.HEALTHY)
 
 
-def test_the_eleventh_failure_of_five_minutes_tips_it_and_one_of_300_s_ago_is_out(
+def test_the_eleventh_failure_in_five_minutes_is_unhealthy_and_one_of_300_s_ago_is_out(
     window: HealthWindow, clock: Clock
 ) -> None:
     clock.s = 1004.9
@@ -102,7 +102,7 @@ def test_verdicts_agree_with_sorting_all_samples(seed: int) -> None:
     assert judge(given, None, Criteria(slow_max=10**6)).status is expected
 
 
-def test_a_failing_probe_is_unhealthy_at_once_whatever_the_figures() -> None:
+def test_a_failing_probe_is_unhealthy_at_once_with_any_figures() -> None:
     for result in (tracking_pb2.Probe.UNREACHABLE, tracking_pb2.Probe.SCHEMA_MISSING):
         verdict = judge(Figures(), tracking_pb2.Probe(result=result))
         assert (verdict.status, verdict.hard) == (Status.UNHEALTHY, True)
@@ -112,16 +112,14 @@ def test_a_failing_probe_is_unhealthy_at_once_whatever_the_figures() -> None:
 
 
 @pytest.mark.parametrize(("age_ms", "status"), [(5000, Status.HEALTHY), (5001, Status.UNHEALTHY)])
-def test_a_probe_that_has_not_looked_for_five_seconds_has_failed(
-    age_ms: int, status: Status
-) -> None:
+def test_a_probe_without_a_result_for_five_seconds_has_failed(age_ms: int, status: Status) -> None:
     probe = tracking_pb2.Probe(result=tracking_pb2.Probe.REACHABLE, age_ms=age_ms)
     assert judge(Figures(), probe).status is status
     patient = judge(Figures(), probe, Criteria(probe_age_max_s=10.0))
     assert patient.status is Status.HEALTHY
 
 
-def test_how_long_the_probe_has_not_looked_is_told() -> None:
+def test_the_reason_states_the_age_of_the_newest_probe_result() -> None:
     probe = tracking_pb2.Probe(result=tracking_pb2.Probe.REACHABLE, age_ms=7_300)
     verdict = judge(Figures(), probe)
     (reason,) = verdict.reasons
@@ -151,7 +149,7 @@ def test_reasons_name_value_threshold_samples_and_the_worst_operations(
     assert (shown.instance, shown.message) == ("one", "21 slow of 33 queries, limit 20")
 
 
-def test_a_value_that_is_shown_never_contradicts_its_verdict(window: HealthWindow) -> None:
+def test_a_shown_value_never_contradicts_its_verdict(window: HealthWindow) -> None:
     (reason,) = (
         reason
         for reason in judge(feed(window, *[2_000_001] * 100), None).reasons
@@ -160,7 +158,7 @@ def test_a_value_that_is_shown_never_contradicts_its_verdict(window: HealthWindo
     assert reason.value >= reason.threshold
 
 
-def test_statuses_are_the_contract_s() -> None:
+def test_statuses_have_the_numbers_of_the_contract() -> None:
     for status in Status:
         name = "STATUS_UNSPECIFIED" if status is Status.UNKNOWN else status.name
         assert health_pb2.DatabaseHealth.Status.Value(name) == status.to_proto()

@@ -83,7 +83,7 @@ def test_failures_beyond_the_limit_are_still_counted(window: HealthWindow) -> No
     assert window.figures().failed == 40
 
 
-def test_beats_add_up_to_what_was_counted_directly(clock: Clock) -> None:
+def test_beats_add_up_to_the_direct_counts(clock: Clock) -> None:
     chance = random.Random(7)
     windows = [HealthWindow(monotonic_ns=clock.monotonic_ns) for _ in range(3)]
     direct = HealthWindow(monotonic_ns=clock.monotonic_ns)
@@ -103,9 +103,7 @@ def test_beats_add_up_to_what_was_counted_directly(clock: Clock) -> None:
     assert merged.figures().samples == 3000
 
 
-def test_figures_asked_for_often_are_those_of_a_window_that_is_asked_once(
-    window: HealthWindow, clock: Clock
-) -> None:
+def test_frequent_calls_of_figures_do_not_change_them(window: HealthWindow, clock: Clock) -> None:
     chance = random.Random(5)
     outcomes = [Outcome.OK] * 8 + [Outcome.TIMEOUT, Outcome.CANCELLED]
     fed: list[tuple[float, QueryRecord, QueryDefinition]] = []
@@ -156,7 +154,7 @@ def test_a_malformed_sketch_leaves_the_counts_exact(window: HealthWindow) -> Non
     assert judge(window.figures(), None).status is Status.UNHEALTHY
 
 
-def test_a_beat_is_what_came_since_the_last(window: HealthWindow) -> None:
+def test_a_beat_counts_what_came_since_the_last(window: HealthWindow) -> None:
     feed(window, 600_000, 1)
     counts, operations = window.beat()
     assert (counts.total, counts.over_500ms) == (2, 1)

@@ -171,7 +171,7 @@ async def test_stopping_does_not_wait_for_the_server(
             await inspector.stop()
 
 
-async def test_switched_off_it_never_connects(scene: Scene) -> None:
+async def test_it_never_connects_when_switched_off(scene: Scene) -> None:
     inspector = scene.inspector(running=False, plans=False)
     async with blocked(scene):
         scene.after(60)

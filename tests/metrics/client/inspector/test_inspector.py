@@ -47,7 +47,7 @@ async def test_a_blocked_query_is_observed_with_its_wait_and_the_holder_of_the_l
     assert ended.capture_id == observation.capture_id != 0
 
 
-async def test_at_exactly_the_threshold_nothing_is_asked(
+async def test_a_query_at_exactly_the_threshold_is_not_observed(
     scene: Scene, inspector: QueryInspector
 ) -> None:
     async with blocked(scene):
@@ -133,7 +133,7 @@ async def test_a_prepare_that_waits_for_a_lock_is_observed_as_its_query(
     )
 
 
-async def test_no_literal_of_another_session_gets_out(
+async def test_no_literal_of_another_session_is_sent(
     scene: Scene, inspector: QueryInspector
 ) -> None:
     canary = f"canary{secrets.token_hex(8)}"

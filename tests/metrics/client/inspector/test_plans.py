@@ -62,7 +62,7 @@ def slowly(scene: Scene, s: float = 0.6) -> Iterator[None]:
     scene.tracker.monotonic_ns = former
 
 
-async def test_a_slow_statement_has_its_generic_plan_told(
+async def test_the_generic_plan_of_a_slow_statement_is_captured(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     with slowly(scene):
@@ -96,7 +96,7 @@ async def test_the_plan_of_a_query_that_still_runs_follows_its_observation(
     assert "Index Cond: (id = $1)" in plan.plan
 
 
-async def test_a_query_that_was_not_slow_has_no_plan_taken(
+async def test_no_plan_of_a_query_that_was_not_slow_is_captured(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     with slowly(scene, 0.5):
@@ -105,7 +105,7 @@ async def test_a_query_that_was_not_slow_has_no_plan_taken(
     assert (scene.connects, scene.observations.plans) == (0, [])
 
 
-async def test_a_statement_has_one_plan_taken_in_an_interval(
+async def test_one_plan_of_a_statement_is_captured_per_interval(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     async def slow_again() -> int:
@@ -190,7 +190,7 @@ async def test_nothing_is_ever_executed(
     assert scene.connects == 1
 
 
-async def test_a_statement_that_cannot_be_planned_costs_one_try(
+async def test_a_statement_that_cannot_be_planned_is_tried_once(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     gone = NamedQuery("SELECT * FROM nothing_like_it", model="items", operation="gone")
@@ -220,7 +220,7 @@ async def test_nothing_stays_prepared(
     assert await own.fetchval(prepared) == 0
 
 
-async def test_a_lock_on_the_table_is_not_waited_for_but_tried_again(
+async def test_a_statement_on_a_locked_table_is_tried_again_later(
     scene: Scene, inspector: QueryInspector, connection: TrackedConnection
 ) -> None:
     holder = await asyncpg.connect(scene.dsn)
@@ -241,7 +241,7 @@ async def test_a_lock_on_the_table_is_not_waited_for_but_tried_again(
     assert len(scene.observations.plans) == 1
 
 
-async def test_a_server_too_old_is_asked_nothing(scene: Scene) -> None:
+async def test_a_server_that_is_too_old_gets_no_request(scene: Scene) -> None:
     class Old:
         def get_server_version(self) -> asyncpg.ServerVersion:
             return asyncpg.ServerVersion(15, 4, 0, "final", 0)
@@ -264,7 +264,7 @@ async def test_a_server_too_old_is_asked_nothing(scene: Scene) -> None:
     await inspector.stop()
 
 
-async def test_switched_off_no_plan_is_taken(scene: Scene) -> None:
+async def test_no_plan_is_captured_when_switched_off(scene: Scene) -> None:
     inspector = scene.inspector(plans=False)
     scene.tracker.slow(BY_ID)
     await inspector.observe()

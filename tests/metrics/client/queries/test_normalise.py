@@ -114,7 +114,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("one", "same", "other"), EXPECTED)
-def test_statements_are_one_exactly_where_they_differ_in_values_alone(
+def test_statements_have_one_fingerprint_exactly_if_they_differ_only_in_values(
     one: str, same: bool, other: str
 ) -> None:
     assert (normalise(one).fingerprint == normalise(other).fingerprint) is same
@@ -132,7 +132,7 @@ def test_texts_have_placeholders_for_values(
 
 
 @pytest.mark.parametrize("statement", [statement for statement, _, _ in TEXTS])
-def test_without_the_parser_no_value_is_left_either(
+def test_without_the_parser_no_value_remains_either(
     statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed = normalise(statement)
@@ -152,14 +152,14 @@ def test_without_the_parser_no_value_is_left_either(
         ("SELECT 1 /* a /* nested */ comment */", "SELECT 1"),
     ],
 )
-def test_without_the_parser_values_are_still_put_together(
+def test_without_the_parser_lists_of_values_are_still_merged(
     one: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "postgast", None)
     assert normalise(one).fingerprint == normalise(other).fingerprint
 
 
-def test_nothing_of_a_failing_parser_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_text_of_a_failing_parser_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(statement: str) -> None:
         raise RuntimeError(statement)
 
@@ -188,7 +188,7 @@ def test_ten_thousand_distinct_texts_stay_bounded_and_hot_ones_survive() -> None
     assert fingerprints.evicted == 0
 
 
-def test_a_newcomer_is_other_until_it_is_seen_again() -> None:
+def test_a_new_statement_is_other_until_its_second_use() -> None:
     table = StatementTable(max_fingerprints=2)
     table.statement("SELECT a")
     table.statement("SELECT b")

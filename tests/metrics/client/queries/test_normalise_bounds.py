@@ -215,7 +215,7 @@ def test_threads_may_normalise_at_once() -> None:
     assert wrong == []
 
 
-def test_a_deep_call_stack_is_no_obstacle() -> None:
+def test_a_deep_call_stack_does_no_harm() -> None:
     def deep(depth: int) -> str:
         return deep(depth - 1) if depth else normalise("SELECT ((((1))))").text
 

@@ -1,5 +1,5 @@
-"""The client's end of the tracking stream against a real sink: whatever is cut, killed or refused,
-every batch arrives once and in order.
+"""The client against a real sink: after every cut, kill and refusal, each batch arrives once and in
+order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def sink(metrics_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A port that nobody else is given, not even for a connection, while no sink listens there."""
+    """A port that no other process gets, not even for a connection, while no sink listens there."""
     with socket.socket() as held:
         # So that a server may bind it beside this one, which never listens.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,7 +78,7 @@ async def test_both_lanes_and_the_signals_share_one_stream(sink: Sink) -> None:
     assert sink.health.signals[0].telemetry_dropped == 3
 
 
-async def test_stopping_sends_what_is_buffered_and_says_goodbye(sink: Sink) -> None:
+async def test_stopping_sends_what_is_buffered_and_then_goodbye(sink: Sink) -> None:
     emitter = Emitter("test", instance="i-1", flush_interval_s=60)
     client = StreamClient(sink.target, service="test", instance="i-1")
     client.add_lane(emitter)
@@ -92,7 +92,7 @@ async def test_stopping_sends_what_is_buffered_and_says_goodbye(sink: Sink) -> N
     assert not sink.state.kinds("unclean_end")
 
 
-async def test_stopping_without_a_server_takes_no_longer_than_it_may() -> None:
+async def test_stopping_without_a_server_ends_in_time() -> None:
     client = StreamClient("127.0.0.1:1", service="test", instance="i-1")
     client.add_lane(Emitter("test", instance="i-1"))
     await client.start()
@@ -198,7 +198,7 @@ async def test_a_newer_relay_takes_over_where_the_older_one_stopped(sink: Sink) 
     assert newer.opened[0] == 2
 
 
-async def test_telemetry_begins_anew_when_the_sink_has_lost_its_log(
+async def test_telemetry_starts_a_new_epoch_when_the_sink_has_lost_its_log(
     postgres: PostgresServer,
     metrics_dsn: str,
     metrics_template: str,
@@ -226,7 +226,7 @@ async def test_telemetry_begins_anew_when_the_sink_has_lost_its_log(
     assert emitter.epoch > first_epoch
 
 
-async def test_a_draining_sink_is_left_without_losing_what_was_sent(
+async def test_nothing_is_lost_when_the_sink_drains(
     metrics_dsn: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
@@ -246,7 +246,7 @@ async def test_a_draining_sink_is_left_without_losing_what_was_sent(
             assert sessions(second.state.payloads("relay")) == [f"f{n}" for n in range(51)]
 
 
-async def test_while_the_database_is_away_nothing_is_lost_and_health_goes_on(
+async def test_without_the_database_nothing_is_lost_and_heartbeats_continue(
     postgres: PostgresServer, metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
@@ -276,7 +276,7 @@ async def test_while_the_database_is_away_nothing_is_lost_and_health_goes_on(
         assert not sink.state.kinds("unclean_end")
 
 
-async def test_a_source_that_fails_is_tried_again_and_disturbs_nobody(sink: Sink) -> None:
+async def test_a_source_that_fails_is_retried_and_disturbs_no_other_lane(sink: Sink) -> None:
     facts, telemetry = ListSource(), Emitter("test", instance="i-1", flush_interval_s=0.01)
     facts.put(events("a"))
     failures = 0

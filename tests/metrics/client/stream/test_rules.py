@@ -1,4 +1,4 @@
-"""The client keeps the rules of the tracking stream whatever the server does."""
+"""The client keeps the rules of the tracking stream with any behaviour of the server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_the_client_never_has_more_than_the_credit_unacknowledged() -> Non
     assert len(seen) == 20
 
 
-async def test_a_silent_server_is_left_after_three_heartbeats() -> None:
+async def test_the_connection_ends_after_three_heartbeats_of_silence() -> None:
     async def script(read: Any, write: Any) -> None:
         await read_kind(read, "hello")
         await write(welcome_frame(heartbeat_ms=50))

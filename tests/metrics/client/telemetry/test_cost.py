@@ -1,4 +1,4 @@
-"""The monitoring tells what it costs itself; what was seen of a query goes out after the text of
+"""The monitoring reports its own cost; an observation of a query goes out after the text of
 its fingerprint and before its timing.
 """
 
@@ -143,7 +143,7 @@ async def test_timings_wait_for_observations_that_do_not_fit(
     assert bodies(await source.next()) == ["running_query", "query_timings"]
 
 
-async def test_the_tracker_says_what_timing_a_query_costs(empty_dsn: str) -> None:
+async def test_the_tracker_reports_the_cost_of_timing_a_query(empty_dsn: str) -> None:
     tracker = Tracker([Recording()])
     assert tracker.cost().overhead_ns == 0
     connection = await connect(empty_dsn, tracker=tracker)

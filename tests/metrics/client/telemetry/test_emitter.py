@@ -54,7 +54,7 @@ def bodies(batch: OutBatch) -> list[str | None]:
     return [event.WhichOneof("body") for event in events_of(batch)]
 
 
-async def test_events_keep_their_order_session_and_time_and_have_ids_of_their_own() -> None:
+async def test_events_keep_their_order_session_and_time_and_have_distinct_ids() -> None:
     source = emitter()
     source.emit(VIEW, session_id="a")
     source.emit(VIEW, session_id="b", time_us=77)
@@ -103,7 +103,7 @@ async def test_timings_travel_as_columns_after_the_definition_of_each_fingerprin
     assert bodies(await source.next()) == ["query_definitions", "query_timings"]
 
 
-async def test_a_full_batch_is_given_without_waiting_and_the_rest_after_the_interval() -> None:
+async def test_a_full_batch_is_returned_at_once_and_the_rest_after_the_interval() -> None:
     source = Emitter("test", instance="i-1", flush_interval_s=60)
     await source.open(0, b"")
     waiting = asyncio.create_task(source.next())
@@ -118,7 +118,7 @@ async def test_a_full_batch_is_given_without_waiting_and_the_rest_after_the_inte
         await source.next()
 
 
-async def test_what_does_not_fit_is_dropped_oldest_first_and_said(
+async def test_events_that_do_not_fit_are_dropped_oldest_first_and_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(emitter_module, "MAX_EVENTS", 3)
@@ -159,7 +159,7 @@ async def test_unacknowledged_batches_are_kept_as_they_are_and_no_more_are_seale
     assert (await source.next()).seq == 3
 
 
-async def test_a_resume_point_that_is_not_known_begins_a_new_epoch_with_what_is_kept() -> None:
+async def test_an_unknown_resume_point_starts_a_new_epoch_with_the_kept_batches() -> None:
     source = emitter()
     await source.open(0, b"")
     source.record_query(record(), definition())
@@ -189,7 +189,7 @@ async def test_a_resume_point_that_is_not_known_begins_a_new_epoch_with_what_is_
         await source.open(99, b"beyond")
 
 
-async def test_what_is_not_sent_counts_until_it_is_acknowledged() -> None:
+async def test_events_count_as_unsent_until_they_are_acknowledged() -> None:
     source = emitter()
     source.emit(VIEW)
     source.record_query(record(), definition())
@@ -212,7 +212,7 @@ async def test_what_is_not_sent_counts_until_it_is_acknowledged() -> None:
     assert source.unsent == 0
 
 
-async def test_a_lost_ack_is_made_up_for_by_the_resume_point() -> None:
+async def test_the_resume_point_replaces_a_lost_ack() -> None:
     source = emitter()
     await source.open(0, b"")
     source.emit(VIEW, session_id="a")
@@ -222,7 +222,7 @@ async def test_a_lost_ack_is_made_up_for_by_the_resume_point() -> None:
     assert (await source.next()).seq == 2
 
 
-async def test_rpcs_and_their_queries_are_tallied_by_method_until_they_are_told() -> None:
+async def test_rpcs_and_their_queries_are_tallied_by_method_until_they_are_sent() -> None:
     source = emitter()
     for ok, queries in ((True, 6), (True, 9), (False, 2)):
         source.count_rpc(
@@ -242,7 +242,7 @@ async def test_rpcs_and_their_queries_are_tallied_by_method_until_they_are_told(
     assert [(e.ok, e.queries, e.queries_max) for e in event.rpc_tally.entries] == [(1, 4, 4)]
 
 
-async def test_nothing_raises_and_what_makes_no_sense_is_counted() -> None:
+async def test_nothing_raises_and_invalid_events_are_counted() -> None:
     source = emitter()
     source.emit(object(), session_id="a")  # type: ignore[arg-type]  # the point
     source.emit(VIEW, session_id="b", time_us="soon")  # type: ignore[arg-type]  # the point
@@ -260,7 +260,7 @@ async def test_nothing_raises_and_what_makes_no_sense_is_counted() -> None:
     assert told.dropped_timings + loss.dropped_timings == 2
 
 
-async def test_no_batch_is_larger_than_a_server_takes_whatever_is_put_in() -> None:
+async def test_no_batch_is_larger_than_a_server_accepts() -> None:
     source = emitter()
     await source.open(0, b"")
     source.emit(event_pb2.PackageViewed(package_id="x" * 2_000_000))

@@ -43,7 +43,7 @@ async def test_every_kind_of_call_makes_exactly_its_records(empty_dsn: str) -> N
     assert await check_coverage(empty_dsn) == []
 
 
-async def test_the_self_test_notices_a_call_that_is_not_timed(
+async def test_the_self_test_detects_a_call_that_is_not_timed(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TrackedConnection, "_copy_out", vars(asyncpg.Connection)["_copy_out"])

@@ -175,7 +175,7 @@ async def test_without_a_tracker_an_operation_is_transparent(
     assert [kept.label for kept in sink.user] == ["sql.select"]
 
 
-async def test_a_block_needs_an_operation_of_its_own(tracker: Tracker) -> None:
+async def test_each_block_needs_a_new_operation(tracker: Tracker) -> None:
     operation = track_query("once", tracker=tracker)
     async with operation:
         with pytest.raises(RuntimeError, match="in use already"):

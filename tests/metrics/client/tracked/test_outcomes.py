@@ -1,4 +1,4 @@
-"""How a query ended is told apart, and what one query left behind is not blamed on the next."""
+"""Each outcome of a query is distinguished, and no query is blamed for the one before."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_refused_query_has_its_sqlstate_and_is_not_failed(
     assert window.figures().failed == 0
 
 
-async def test_a_query_cancelled_by_its_caller_leaves_health_alone(
+async def test_a_query_cancelled_by_its_caller_does_not_change_health(
     connection: TrackedConnection, empty_dsn: str, sink: Recording, window: HealthWindow
 ) -> None:
     query = asyncio.create_task(connection.fetch("SELECT pg_sleep(10)"))
@@ -130,7 +130,7 @@ async def test_a_backend_killed_in_mid_query_is_one_connection_lost(
     assert judge(window.figures(), UNREACHABLE).status is Status.UNHEALTHY
 
 
-async def test_a_backend_killed_while_idle_is_noticed_and_is_no_query(
+async def test_a_backend_killed_while_idle_is_detected_and_is_no_query(
     connection: TrackedConnection, empty_dsn: str, sink: Recording
 ) -> None:
     await connection.fetchval("SELECT 1")

@@ -1,4 +1,4 @@
-"""The wait for a connection is told from the query, and nothing of one caller reaches the next."""
+"""The wait for a connection is timed apart from the query, and no caller affects the next."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_only_the_first_query_after_an_acquire_has_its_wait(
     assert second_us == 0
 
 
-async def test_connecting_is_told_from_waiting(empty_dsn: str, sink: Recording) -> None:
+async def test_connecting_is_timed_apart_from_waiting(empty_dsn: str, sink: Recording) -> None:
     clock = Clock()
     tracker = Tracker([sink], monotonic_ns=clock.monotonic_ns, pauses=never_paused())
 
@@ -96,9 +96,7 @@ async def test_an_acquire_time_out_is_counted_and_does_not_cover_the_body(
     assert await single.fetchval("SELECT 1") == 1
 
 
-async def test_a_cancelled_acquire_gives_its_place_back(
-    single: TrackedPool, sink: Recording
-) -> None:
+async def test_a_cancelled_acquire_returns_its_place(single: TrackedPool, sink: Recording) -> None:
     async with single.acquire():
         waiting = asyncio.create_task(single.fetchval("SELECT 1"))
         await asyncio.sleep(0)

@@ -31,7 +31,7 @@ async def releases_at_once(pool: TrackedPool, connection: Any) -> bool:
     return not turns
 
 
-async def test_what_leaves_nothing_is_released_at_once(lean: TrackedPool) -> None:
+async def test_a_connection_without_session_state_is_released_at_once(lean: TrackedPool) -> None:
     connection = await lean.acquire()
     assert await connection.fetchval("SELECT 1") == 1
     assert await releases_at_once(lean, connection)
@@ -41,7 +41,7 @@ async def test_what_leaves_nothing_is_released_at_once(lean: TrackedPool) -> Non
     assert await lean.fetchval("SELECT 1") == 1
 
 
-async def test_whoever_waits_comes_before_the_last_user(lean: TrackedPool) -> None:
+async def test_a_waiting_caller_comes_before_the_last_user(lean: TrackedPool) -> None:
     turns: list[str] = []
 
     async def use(name: str) -> None:
@@ -58,7 +58,9 @@ async def test_whoever_waits_comes_before_the_last_user(lean: TrackedPool) -> No
 
 
 @pytest.mark.parametrize("statement", ["SET work_mem = '7MB'", "BEGIN"])
-async def test_what_leaves_something_is_reset_first(lean: TrackedPool, statement: str) -> None:
+async def test_a_connection_with_session_state_is_reset_first(
+    lean: TrackedPool, statement: str
+) -> None:
     # asyncpg tells the loop of the transaction that was left open.
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     before = await lean.fetchval("SHOW work_mem")
@@ -71,14 +73,14 @@ async def test_what_leaves_something_is_reset_first(lean: TrackedPool, statement
         assert await releases_at_once(lean, connection)
 
 
-async def test_a_listener_is_told_of_and_removed(lean: TrackedPool) -> None:
+async def test_a_listener_is_reported_and_removed(lean: TrackedPool) -> None:
     connection = await lean.acquire()
     connection.add_log_listener(lambda *_: None)
     with pytest.warns(asyncpg.InterfaceWarning, match="active log listener"):
         assert not await releases_at_once(lean, connection)
 
 
-async def test_a_connection_of_before_is_closed(lean: TrackedPool) -> None:
+async def test_an_expired_connection_is_closed(lean: TrackedPool) -> None:
     connection = await lean.acquire()
     pid = connection.get_server_pid()
     await lean.expire_connections()

@@ -56,9 +56,7 @@ async def test_a_release_needs_no_procedural_language(empty_dsn: str, always: bo
 
 
 @EITHER
-async def test_a_session_that_cannot_be_taken_back_is_handed_to_nobody(
-    empty_dsn: str, always: bool
-) -> None:
+async def test_a_session_that_cannot_be_undone_is_not_reused(empty_dsn: str, always: bool) -> None:
     revoked = "REVOKE SELECT ON pg_prepared_statements FROM PUBLIC"
     async with guest_pool(empty_dsn, revoked, always) as pool:
         async with pool.acquire() as connection:
@@ -70,7 +68,7 @@ async def test_a_session_that_cannot_be_taken_back_is_handed_to_nobody(
                 await connection.execute("EXECUTE p")
 
 
-async def test_a_reset_by_hand_that_could_not_take_all_back_leaves_the_connection_to_its_user(
+async def test_a_manual_reset_that_cannot_undo_everything_leaves_the_connection_to_its_user(
     empty_dsn: str,
 ) -> None:
     revoked = "REVOKE SELECT ON pg_prepared_statements FROM PUBLIC"
@@ -83,7 +81,7 @@ async def test_a_reset_by_hand_that_could_not_take_all_back_leaves_the_connectio
         assert await pool.fetchval("SELECT pg_backend_pid()") != pid
 
 
-async def test_a_release_that_runs_out_of_time_on_the_way_is_none_that_fails(
+async def test_a_release_that_times_out_does_not_raise(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def slowly(self: TrackedConnection) -> bool:
@@ -110,7 +108,7 @@ async def test_each_step_of_a_reset_is_internal(empty_dsn: str) -> None:
         assert len(sink.user) == 1
 
 
-async def test_a_reset_takes_back_without_a_pool_too(empty_dsn: str) -> None:
+async def test_a_reset_without_a_pool_undoes_the_session_too(empty_dsn: str) -> None:
     pool = single(empty_dsn)
     connection = await connect(empty_dsn, tracker=pool.tracker)
     try:
@@ -124,7 +122,7 @@ async def test_a_reset_takes_back_without_a_pool_too(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("call", ["execute", "fetch", "prepared", "cursor"])
-async def test_what_a_conditional_setup_set_is_not_the_next_callers(
+async def test_the_next_caller_does_not_get_what_a_conditional_setup_set(
     empty_dsn: str, call: str
 ) -> None:
     tenants = ["a", None]
@@ -151,7 +149,7 @@ async def test_what_a_conditional_setup_set_is_not_the_next_callers(
         assert pool.get_size() == 1
 
 
-async def test_a_setup_that_leaves_nothing_costs_no_reset(empty_dsn: str) -> None:
+async def test_a_setup_that_leaves_nothing_needs_no_reset(empty_dsn: str) -> None:
     sink = Recording()
 
     async def setup(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -180,7 +178,7 @@ async def test_settings_of_init_stay_until_the_first_reset_as_with_asyncpg(empty
 
 
 @EITHER
-async def test_what_init_made_beside_settings_is_there_for_every_caller(
+async def test_every_caller_has_what_init_made_except_settings(
     empty_dsn: str, always: bool
 ) -> None:
     role = f"role{secrets.token_hex(8)}"

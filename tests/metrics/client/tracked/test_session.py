@@ -120,7 +120,7 @@ async def test_each_kind_of_session_state_ends_with_its_caller(
     assert sink.labelled("pool.reset") == []
 
 
-async def test_session_state_is_there_to_be_reset(empty_dsn: str) -> None:
+async def test_session_state_exists_before_the_reset(empty_dsn: str) -> None:
     """The statements do leave what the question sees, so the test above could fail."""
     unseen = []
     for statement in STATEFUL:
@@ -137,7 +137,7 @@ async def test_session_state_is_there_to_be_reset(empty_dsn: str) -> None:
     assert unseen == ["EXPLAIN ANALYZE DECLARE c CURSOR WITH/**/HOLD FOR SELECT 1"]
 
 
-async def test_a_seed_is_not_the_next_callers(lean: TrackedPool) -> None:
+async def test_the_next_caller_does_not_get_the_seed(lean: TrackedPool) -> None:
     async def seeded() -> object:
         await lean.execute("SELECT setseed(0.5)")
         return await lean.fetchval("SELECT random()")
@@ -145,7 +145,7 @@ async def test_a_seed_is_not_the_next_callers(lean: TrackedPool) -> None:
     assert await seeded() != await seeded()
 
 
-async def test_a_listener_is_gone_with_its_caller(lean: TrackedPool) -> None:
+async def test_a_listener_is_removed_with_its_caller(lean: TrackedPool) -> None:
     async with lean.acquire() as connection:
         await connection.add_listener("somewhere", print)
         await connection.remove_listener("somewhere", print)
@@ -156,7 +156,7 @@ async def test_a_listener_is_gone_with_its_caller(lean: TrackedPool) -> None:
     "call",
     ["fetch", "fetchrow", "fetchval", "prepared", "cursor", "copy", "executemany", "named"],
 )
-async def test_session_state_is_noticed_whichever_way_it_is_made(
+async def test_session_state_is_detected_in_every_kind_of_call(
     lean: TrackedPool, sink: Recording, call: str
 ) -> None:
     statement = "SELECT set_config('work_mem', '7MB', $1::text = 'x')"
@@ -179,7 +179,7 @@ async def test_session_state_is_noticed_whichever_way_it_is_made(
     assert await lean.fetchval("SHOW work_mem") == "4MB"
 
 
-async def test_clean_statements_cost_no_reset(lean: TrackedPool, sink: Recording) -> None:
+async def test_clean_statements_need_no_reset(lean: TrackedPool, sink: Recording) -> None:
     before = await lean.fetchval(SESSION)
     sink.clear()
     for _ in range(3):
@@ -311,7 +311,7 @@ def test_statements_of_the_booking_service_need_no_reset() -> None:
 
 
 @pytest.mark.parametrize("unit", ["/*", "--\n", "; ", ";--", ";/*", "/* */", " ", "set_config("])
-def test_looking_for_session_state_takes_linear_time(unit: str) -> None:
+def test_searching_for_session_state_takes_linear_time(unit: str) -> None:
     # A quadratic search of this length would take minutes, and the test's time limit is one.
     leaves_session_state(unit * 300_000)
 
