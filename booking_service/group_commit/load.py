@@ -81,7 +81,7 @@ async def load(
             world, connection.fetch(_BOOKINGS.load_lapsed_overlapping, *_columns(spans, 3), now)
         )
     await _load_sweeps(connection, commands, world, now)
-    await _load_people(connection, commands, world)
+    await _load_reviews_and_profiles(connection, commands, world)
     await _load_days(connection, commands, starts, world)
     await _load_recounts(connection, commands, world)
     return world
@@ -198,7 +198,9 @@ async def _load_sweeps(
         )
 
 
-async def _load_people(connection: Connection, commands: Sequence[Command], world: World) -> None:
+async def _load_reviews_and_profiles(
+    connection: Connection, commands: Sequence[Command], world: World
+) -> None:
     reviewed = {command.booking_id for command in commands if isinstance(command, CreateReview)}
     if reviewed:
         found = await connection.fetch(_REVIEWS.load, sorted(reviewed))

@@ -36,7 +36,7 @@ from booking_service.storage.driver_errors import (
 log = structlog.get_logger()
 
 MAX_ATTEMPTS: Final = 3
-"""How often a group is carried out."""
+"""How often a group is tried."""
 
 USER_LOCK_TIMEOUT_S: Final = 0.05
 """How long the main queue waits for a user's lock; it does not wait for a package at all."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
+from typing import Any
 
 import asyncpg
 import pytest
 
+from booking_service.domain.booking import Booking, Payment, Refund
+from booking_service.domain.package import Package, Vendor
+from booking_service.domain.profile import UserProfile
+from booking_service.domain.review import Review
 from booking_service.storage.sql import QUERIES, SQL_DIR, QueryGroup
 
 CLOCKS = re.compile(
@@ -78,6 +84,24 @@ def test_group_gives_its_statements_and_names_what_is_missing() -> None:
         _ = group.gte
     with pytest.raises(ValueError, match="bokings"):
         QueryGroup("bokings")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("vendors.create", Vendor),
+        ("packages.create", Package),
+        ("bookings.create", Booking),
+        ("payments.save", Payment),
+        ("refunds.save", Refund),
+        ("reviews.create", Review),
+        ("profiles.save", UserProfile),
+    ],
+)
+def test_columns_are_the_fields_of_what_is_written_in_their_order(name: str, written: Any) -> None:
+    inserted = re.match(r"INSERT INTO \w+ \(([^)]*)\)", QUERIES[name].sql)
+    assert inserted is not None
+    assert re.split(r",\s+", inserted[1].strip()) == [field.name for field in fields(written)]
 
 
 def test_every_file_is_loaded() -> None:
