@@ -27,6 +27,9 @@ pytest_plugins = ["tests.tiers"]
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 # Else sentry_sdk asks git for it.
 os.environ.setdefault("SENTRY_RELEASE", "tests")
+# Tests that run make must not hand it the options of the make that runs them.
+for _name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_name, None)
 
 # How long an example takes says how busy the machine is. A run at full size looks for new examples;
 # any other tries the same ones each time, so that it fails for what has changed alone.

@@ -54,7 +54,7 @@ class Outcome:
 _FOLDERS: Final = (
     Group("races", 240, ("tests/booking/races",)),
     Group("crash", 180, ("tests/booking/crash",)),
-    Group("scripts", 180, ("tests/booking/scripts",)),
+    Group("scripts", 180, ("tests/booking/scripts", "tests/metrics/state/test_refold.py")),
     Group("replay", 240, ("tests/pair/test_replay_totals.py",)),
     Group("wheel", 120, ("tests/wheel",)),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from functools import cache
@@ -27,9 +26,6 @@ OTHERS = {
 }
 SELECTION = re.compile(r" -[mk] (\"[^\"]*\"|\S+)")
 
-# What a make leaves to the makes below it.
-OF_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"}
-
 
 pytestmark = pytest.mark.processes
 
@@ -37,10 +33,8 @@ pytestmark = pytest.mark.processes
 @cache
 def command_of(target: str) -> str:
     """The command of a target, without running it."""
-    # Not with the options of the make that runs the tests.
-    environ = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     done = subprocess.run(
-        ["make", "-n", target], cwd=ROOT, env=environ, check=True, capture_output=True, text=True
+        ["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True
     )
     # Before it come those that install what development needs, where that has changed.
     return done.stdout.splitlines()[-1]

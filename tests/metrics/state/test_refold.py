@@ -12,6 +12,7 @@ from metrics_service.state.record import Kind, LogRecord
 from metrics_service.state.series.rings import HOUR_US, MINUTE_US, SECOND_US
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
+from tests.sizes import size
 
 NOW_US = 1_800_000_000 * SECOND_US
 
@@ -190,13 +191,13 @@ def folded(records: list[LogRecord], state: State | None = None) -> State:
     return state
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=size(40, 600), deadline=None)
 @given(logs())
 def test_the_same_log_gives_the_same_bytes(records: list[LogRecord]) -> None:
     assert list(folded(records).dump()) == list(folded(records).dump())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=size(40, 600), deadline=None)
 @given(logs(), st.data())
 def test_a_checkpoint_and_the_rest_of_the_log_are_the_whole_log(
     records: list[LogRecord], data: st.DataObject
@@ -214,7 +215,7 @@ def test_a_checkpoint_and_the_rest_of_the_log_are_the_whole_log(
     assert resumed.slow_queries(slowest) == whole.slow_queries(slowest)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=size(25, 400), deadline=None)
 @given(logs())
 def test_a_reader_changes_nothing_and_sees_consistent_figures(records: list[LogRecord]) -> None:
     state = State()
@@ -243,7 +244,7 @@ def test_a_reader_changes_nothing_and_sees_consistent_figures(records: list[LogR
     assert list(state.dump()) == list(folded(records).dump())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=size(50, 800), deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_no_bytes_can_stop_the_fold(payload: bytes, backfill: bool) -> None:
     state = State()
