@@ -10,10 +10,9 @@ import asyncio
 import time
 from typing import Any, Final
 
-import sentry_sdk
 import structlog
 
-from metrics_service.alerts.notify import DatabaseAlert, SentryNotifier, create_notifier
+from metrics_service.alerts.notify import DatabaseAlert, create_notifier, report_faults
 from metrics_service.alerts.regressions import RegressionAlert
 from metrics_service.alerts.slow_queries import SlowQueryAlert
 from metrics_service.client.host import Criteria
@@ -22,7 +21,9 @@ from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc import health, metrics, register, tracking
+from metrics_service.rpc.health import verdicts
+from metrics_service.rpc.metrics import snapshots
+from metrics_service.rpc.register import SERVICES, add_servicers
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
@@ -68,8 +69,8 @@ class MetricsServer:
             heartbeat_s=heartbeat_s,
             allow_backfill=settings.allow_backfill,
         )
-        self.snapshots = metrics.snapshots(self.engine.current_state, self.health.verdict)
-        self.verdicts = health.verdicts(self.health.verdict)
+        self.snapshots = snapshots(self.engine.current_state, self.health.verdict)
+        self.verdicts = verdicts(self.health.verdict)
         self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
@@ -82,7 +83,18 @@ class MetricsServer:
         )
         self._ticker = BackgroundTask("health ticker")
         self._stopped = False
-        self._register()
+        add_servicers(
+            self.grpc.grpc,
+            self.ingest,
+            self.engine.current_state,
+            self.snapshots,
+            self.health.verdict,
+            self.verdicts,
+            stall_s=settings.stream_stall_s,
+            repeat_s=settings.stream_repeat_s,
+        )
+        self.engine.on_change(self.snapshots.notify)
+        self.health.on_change(self._on_verdict)
 
     async def start(self) -> tuple[int, int]:
         """Restore the state and serve; returns the ports of gRPC and HTTP. Raises StartError.
@@ -100,7 +112,7 @@ class MetricsServer:
             raise StartError(str(error)) from None
         self.health.tick()
         self._ticker.start(self._tick())
-        port = await self.grpc.start(register.SERVICES)
+        port = await self.grpc.start(SERVICES)
         http_port = await self._http.start()
         log.info("service_started", host=settings.host, port=port, http_port=http_port)
         return port, http_port
@@ -127,27 +139,6 @@ class MetricsServer:
     async def _close_log(self) -> None:
         await self.engine.stop()
         await self.event_log.stop()
-
-    def _register(self) -> None:
-        server, settings = self.grpc.grpc, self._settings
-        register.add_tracking(tracking.TrackingService(self.ingest), server)
-        register.add_metrics(
-            metrics.MetricsService(
-                self.engine.current_state,
-                self.snapshots,
-                stall_s=settings.stream_stall_s,
-                repeat_s=settings.stream_repeat_s,
-            ),
-            server,
-        )
-        register.add_health(
-            health.HealthService(
-                self.health.verdict, self.verdicts, stall_s=settings.stream_stall_s
-            ),
-            server,
-        )
-        self.engine.on_change(self.snapshots.notify)
-        self.health.on_change(self._on_verdict)
 
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
@@ -185,9 +176,7 @@ class MetricsServer:
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises StartError when it cannot start or the fold fails."""
     server = MetricsServer(settings)
-    if isinstance(server.notifier, SentryNotifier):
-        # Unforeseen errors that the interceptor captures are sent there too.
-        sentry_sdk.get_global_scope().set_client(server.notifier.client)
+    report_faults(server.notifier)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     starting = asyncio.create_task(server.start(), name="start")
     try:

@@ -76,6 +76,12 @@ def create_notifier(sentry_dsn: str) -> Notifier:
     return SentryNotifier(sentry_dsn) if sentry_dsn else NullNotifier()
 
 
+def report_faults(notifier: Notifier) -> None:
+    """Send unforeseen errors, which the interceptor captures, to the same Sentry project."""
+    if isinstance(notifier, SentryNotifier):
+        sentry_sdk.get_global_scope().set_client(notifier.client)
+
+
 class NullNotifier:
     """Sends nothing."""
 

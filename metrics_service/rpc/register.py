@@ -1,22 +1,44 @@
-"""Registers the servicers; streams go without a serialiser, since their frames are encoded once for
-all readers.
+"""Builds the servicers of the tracking and metrics contracts and puts them on a server.
+
+Streams are registered without a serialiser: their frames are encoded once for all readers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
 
+from metrics_service.fanout import Fanout
+from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health, metrics, tracking
 from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.tracking.v1 import tracking_pb2_grpc
 
 SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, health.SERVICE)
 
 
-def add_tracking(servicer: tracking.TrackingService, server: grpc.aio.Server) -> None:
-    tracking_pb2_grpc.add_TrackingServiceServicer_to_server(servicer, server)
+def add_servicers(
+    server: grpc.aio.Server,
+    ingest: Ingest,
+    state: Callable[[], metrics.Answers],
+    snapshots: Fanout[int | None],
+    verdict: Callable[[], DatabaseHealth],
+    verdicts: Fanout[None],
+    *,
+    stall_s: float,
+    repeat_s: float,
+) -> None:
+    """Register every service: producers go to the ingest, reads to the state and the verdict."""
+    tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
+        tracking.TrackingService(ingest), server
+    )
+    add_metrics(
+        metrics.MetricsService(state, snapshots, stall_s=stall_s, repeat_s=repeat_s), server
+    )
+    add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
 
 
 def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> None:
