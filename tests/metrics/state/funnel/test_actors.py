@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metrics_service.state.funnel.funnel import MAX_EVENTS, MAX_LATENESS_US, WINDOW_US, FunnelFold
-from tests.metrics.state.funnel import (
+from tests.metrics.state.funnel.one_actor import (
     GIVE_UP,
     VIEW,
     Events,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from metrics_service.state.funnel.funnel import WINDOW_US, FunnelFold
-from tests.metrics.state.funnel import (
+from tests.metrics.state.funnel.one_actor import (
     Events,
     funnel_of,
     parts,
