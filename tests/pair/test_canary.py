@@ -1,8 +1,8 @@
 """No value of a query, literal or parameter, gets out: not into logs, events, tables, Sentry, gRPC
 answers or pages. Values planted in the open are found in each of them, so the search can fail.
 
-What a booking is about - who books which package - are facts that the services are there to tell.
-They are apart from this: the values here are those of statements, or of requests that failed.
+What a booking is about - who books which package - are facts, which the services do report. The
+values here are those of statements, or of requests that failed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import gzip
 import io
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +21,6 @@ from typing import Any
 import asyncpg
 import grpc
 import pytest
-from google.protobuf.message import DecodeError
 from google.type.date_pb2 import Date
 
 from metrics_service.client.inspector import QueryInspector
@@ -32,18 +29,13 @@ from metrics_service.client.stream.client import StreamClient
 from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import TrackedPool, Tracker, connect, track_query
 from protos.booking.v1 import booking_pb2, booking_pb2_grpc, catalog_pb2, catalog_pb2_grpc
-from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
-from protos.tracking.v1 import event_pb2
+from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.tracking.v1.tracking_pb2 import Probe, Signals
 from tests.booking.running_service import confirm_of, package_of
 from tests.metrics import sentry
 from tests.pair.canaries import Canaries, found
+from tests.pair.outputs import BOUND_S, answers, kinds_of_events, logs, payloads, tables
 from tests.pair.real_pair import Pair, running
-
-BOUND_S = 30.0
-PAGES = ("/", "/api/health/database", "/api/metrics/bookings", "/metrics", "/nowhere")
-
-Outputs = list[tuple[str, bytes]]
 
 
 @pytest.mark.processes
@@ -69,12 +61,12 @@ async def test_no_value_of_a_query_gets_out(
                 async with track_query(control.text("operation"), tracker=pool.tracker):
                     await pool.fetchval("SELECT 1")
                 await _planned(sent)
-                outputs = await _answers(pair, until=control)
-            outputs += _payloads(sent)
+                outputs = await answers(pair, until=control)
+            outputs += payloads(sent)
         outputs += [("Sentry", body) for body in endpoint.raw]
-    outputs += [(f"log of {name}", log) for name, log in _logs(tmp_path)]
+    outputs += [(f"log of {name}", log) for name, log in logs(tmp_path)]
     outputs += [("own output", "".join(capfd.readouterr()).encode())]
-    outputs += await _tables(metrics_dsn)
+    outputs += await tables(metrics_dsn)
     assert found(canaries, outputs) == set()
     # The same search finds what was planted in the open.
     assert found(control, outputs) >= {
@@ -82,7 +74,7 @@ async def test_no_value_of_a_query_gets_out(
         *("table checkpoint_bucket", "GetQueryStats", "ListRecentQueries"),
     }
     # Everything that had an occasion to quote was there.
-    assert _kinds(outputs) >= {
+    assert kinds_of_events(outputs) >= {
         *("query_definitions", "query_timings", "running_query", "query_plan", "rpc_refused"),
     }
     told = b" ".join(content for name, content in outputs if name == "Sentry")
@@ -328,95 +320,10 @@ def _request(package_id: str) -> booking_pb2.StartBookingRequest:
     )
 
 
-async def _answers(pair: Pair, until: Canaries) -> Outputs:
-    """Every answer of metrics_service, once it tells of the operation planted last."""
-    async with grpc.aio.insecure_channel(pair.metrics) as channel:
-        metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
-        health = health_pb2_grpc.HealthServiceStub(channel)
-        recent = metrics_pb2.ListRecentQueriesRequest
-        async with asyncio.timeout(BOUND_S):
-            told = b""
-            while not found(until, [("", told)]):
-                await asyncio.sleep(0.1)
-                told = (await metrics.ListRecentQueries(recent())).SerializeToString()
-        calls: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
-            ("GetMetrics", lambda: metrics.GetMetrics(metrics_pb2.GetMetricsRequest())),
-            ("GetFunnel", lambda: metrics.GetFunnel(metrics_pb2.GetFunnelRequest())),
-            (
-                "GetErrorBreakdown",
-                lambda: metrics.GetErrorBreakdown(metrics_pb2.GetErrorBreakdownRequest()),
-            ),
-            ("GetQueryStats", lambda: metrics.GetQueryStats(metrics_pb2.GetQueryStatsRequest())),
-            ("ListRecentQueries", lambda: metrics.ListRecentQueries(recent(limit=500))),
-            (
-                "ListSlowQueries",
-                lambda: metrics.ListSlowQueries(metrics_pb2.ListSlowQueriesRequest()),
-            ),
-            (
-                "GetDatabaseHealth",
-                lambda: health.GetDatabaseHealth(health_pb2.GetDatabaseHealthRequest()),
-            ),
-        ]
-        answers = []
-        for name, call in calls:
-            answer = await call()
-            answers += [(name, answer.SerializeToString()), (name, str(answer).encode())]
-    answers += [
-        (f"GET {page}", await asyncio.to_thread(_page, f"http://{pair.http}{page}"))
-        for page in PAGES
-    ]
-    return answers
-
-
-def _page(address: str) -> bytes:
-    try:
-        with urllib.request.urlopen(address, timeout=BOUND_S) as answer:
-            return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        return bytes(error.read())
-
-
-def _logs(folder: Path) -> list[tuple[str, bytes]]:
-    return [(log.stem, log.read_bytes()) for log in folder.glob("*.log")]
-
-
 async def _planned(sent: list[bytes]) -> None:
     async with asyncio.timeout(BOUND_S):
-        while "query_plan" not in _kinds(_payloads(sent)):  # noqa: ASYNC110 - no event tells
+        while "query_plan" not in kinds_of_events(payloads(sent)):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.05)
-
-
-def _payloads(sent: list[bytes]) -> Outputs:
-    return [("event payload", payload) for payload in sent]
-
-
-def _kinds(outputs: Outputs) -> set[str]:
-    """The kinds of events in what was sent and stored."""
-    kinds = set()
-    for name, content in outputs:
-        if name in ("event payload", "table event_log"):
-            with contextlib.suppress(DecodeError):
-                events = event_pb2.EventList.FromString(content).events
-                kinds |= {str(event.WhichOneof("body")) for event in events}
-    return kinds
-
-
-async def _tables(dsn: str) -> Outputs:
-    """Every value of every table."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        tables = await connection.fetch(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') "
-            "AND relnamespace = 'public'::regnamespace"
-        )
-        return [
-            (f"table {table['relname']}", value if type(value) is bytes else str(value).encode())
-            for table in tables
-            for row in await connection.fetch(f'SELECT * FROM "{table["relname"]}"')
-            for value in row
-        ]
-    finally:
-        await connection.close()
 
 
 @pytest.mark.parametrize("packing", ["plain", "gzip", "zlib"])
