@@ -63,9 +63,9 @@ class Writer:
         self.epoch = 0
         self.last_position = 0
         self.leading = asyncio.Event()
+        self.on_records: Callable[[list[LogRecord]], None] = _discard
         self._dsn = dsn
         self._producers = producers
-        self.on_records: Callable[[list[LogRecord]], None] = _discard
         self._now_us = now_us
         self._monotonic_s = monotonic_s
         self._tick_s = tick_s
