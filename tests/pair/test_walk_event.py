@@ -61,8 +61,8 @@ class Tracer:
 
 @pytest.fixture
 def _only_the_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else is sent, sealed or written meanwhile: no polls, no ticks, and one receive time
-    for all records, so that no slot of time ends.
+    """Keep everything else from being sent, sealed or written: no polls, no ticks, and one receive
+    time for all records, so that no slot of time ends.
     """
     now_us = wall_us()
     monkeypatch.setattr(relay_module, "POLL_S", HOUR_S)
@@ -145,7 +145,9 @@ async def test_a_fact_goes_the_way_that_the_document_says(
     expected = sections()
     files = set().union(*(walk.files for walk in expected))
     async with (
-        running_metrics(metrics_dsn, METRICS_HEARTBEAT_MS="60000") as metrics,
+        running_metrics(
+            metrics_dsn, METRICS_HEARTBEAT_MS="60000", METRICS_CHECKPOINT_INTERVAL_S="3600"
+        ) as metrics,
         running_booking(booking_dsn) as booking,
     ):
         tracer = await traced_fact(booking, metrics, files)
