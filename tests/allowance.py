@@ -1,7 +1,7 @@
-"""Time limits on a machine that does other things as well: several tests at once, to begin with.
+"""Time limits that allow for other load on the machine.
 
-`make test` judges no seconds: tests that judge them are marked `full` or `timed`, and do so in the
-full tier.
+`make test` judges no seconds. Tests that do are marked `full` or `timed`, and judge them in the
+full tier only.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ LONGEST_TICK_S = 0.25
 
 
 def allowed_s(quiet_s: float) -> float:
-    """How long what takes at most `quiet_s` on an idle machine may take now: as it is when one
-    process wants a core, and in proportion when several do.
-    """
+    """The limit `quiet_s` of an idle machine, extended in proportion to the processes per core."""
     waiting, _, _ = os.getloadavg()
     return quiet_s * max(1.0, 2 * waiting / (os.cpu_count() or 1))
 
 
 def in_time(passed: Stopwatch, quiet_s: float) -> bool:
-    """Whether no more has passed than is allowed; true in any case in `make test`."""
+    """Whether no more has passed than is allowed; always true in `make test`."""
     return SIZE == "small" or passed.s < allowed_s(quiet_s)
 
 
 class Stopwatch:
-    """Seconds from its start, without those in which the whole machine stood still."""
+    """Counts seconds from its start, without those in which the whole machine was paused."""
 
     def __init__(self) -> None:
         self._passed_s = 0.0
@@ -40,7 +38,7 @@ class Stopwatch:
 
     @property
     def s(self) -> float:
-        """What has passed so far, to about TICK_S."""
+        """Seconds passed so far, to about TICK_S."""
         return self._passed_s
 
     def __enter__(self) -> Stopwatch:

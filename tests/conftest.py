@@ -1,7 +1,7 @@
-"""Gives tests a real PostgreSQL: one throwaway server a session, one fresh database a test.
+"""Provides a real PostgreSQL: one throwaway server per session, one new database per test.
 
-Nothing survives a session: the server ends with the process, and what a killed session left behind
-is removed by the next one.
+Nothing survives a session: the server ends with its process, and the next session removes the files
+that a killed session left.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tests.sizes import SIZE
 
 pytest_plugins = ["tests.tiers"]
 
-# Servers are started as children by a process that already runs gRPC, whose own handling of forks
-# can crash them.
+# Servers are started as children of a process that already runs gRPC, whose handling of forks can
+# crash them.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-# Else sentry_sdk asks git for it.
+# Without it sentry_sdk runs git to find one.
 os.environ.setdefault("SENTRY_RELEASE", "tests")
 # Tests that run make must not hand it the options of the make that runs them.
 for _name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
     os.environ.pop(_name, None)
 
-# How long an example takes says how busy the machine is. A run at full size looks for new examples;
-# any other tries the same ones each time, so that it fails for what has changed alone.
+# No deadline: the time of an example depends on the load of the machine. A run at full size tries
+# new examples; any other tries the same ones each time, so that only a change can make it fail.
 settings.register_profile(
     "tests",
     deadline=None,
@@ -44,7 +44,7 @@ settings.load_profile("tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "farehold-test-"
-# A copy of a database is a thousand small files: in memory it takes a tenth of the time.
+# A copy of a database is a thousand small files; in memory it takes a tenth of the time.
 IN_MEMORY = Path("/dev/shm")
 IN_MEMORY_BYTES = 4 << 30
 _names = count(1)
@@ -54,8 +54,8 @@ _names = count(1)
 def postgres() -> Iterator[PostgresServer]:
     """A running server without fsync, at least 200 connections, pg_stat_statements loaded."""
     _remove_stale()
-    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_roomiest()))
-    # The server's account must pass through; what lies inside is closed to everybody else.
+    base = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=_base_folder()))
+    # The server's account must be able to enter; the folders inside are closed to other accounts.
     base.chmod(0o711)
     server = PostgresServer(base / "data", durable=False)
     try:
@@ -68,31 +68,31 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def booking_template(postgres: PostgresServer) -> str:
-    """The name of a database with every file of migrations/booking applied; do not connect."""
+    """The name of a template with all migrations of booking_service: do not connect to it."""
     return _template(postgres, "booking")
 
 
 @pytest.fixture(scope="session")
 def metrics_template(postgres: PostgresServer) -> str:
-    """The name of a database with every file of migrations/metrics applied; do not connect."""
+    """The name of a template with all migrations of metrics_service: do not connect to it."""
     return _template(postgres, "metrics")
 
 
 @pytest.fixture
 def empty_dsn(postgres: PostgresServer) -> Iterator[str]:
-    """The URL of a database of the test's own without any table."""
+    """The URL of a new database without tables."""
     yield from _database(postgres, None)
 
 
 @pytest.fixture
 def booking_dsn(postgres: PostgresServer, booking_template: str) -> Iterator[str]:
-    """The URL of a migrated booking database of the test's own."""
+    """The URL of a new migrated booking database."""
     yield from _database(postgres, booking_template)
 
 
 @pytest.fixture
 def metrics_dsn(postgres: PostgresServer, metrics_template: str) -> Iterator[str]:
-    """The URL of a migrated metrics database of the test's own."""
+    """The URL of a new migrated metrics database."""
     yield from _database(postgres, metrics_template)
 
 
@@ -109,8 +109,8 @@ def _database(postgres: PostgresServer, template: str | None) -> Iterator[str]:
     postgres.drop_database(name)
 
 
-def _roomiest() -> Path:
-    """Memory where the machine has enough of it, else the folder for temporary files."""
+def _base_folder() -> Path:
+    """Memory if the machine has enough of it, else the folder for temporary files."""
     if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= IN_MEMORY_BYTES:
         return IN_MEMORY
     return Path(tempfile.gettempdir())
@@ -126,7 +126,7 @@ def _remove_stale() -> None:
 
 def _remove(base: Path) -> None:
     binaries.remove_home(base / "data")
-    # Whatever else a killed session left in it; sessions that begin at once do this side by side.
+    # Several sessions that begin at once may remove the same folder.
     shutil.rmtree(base, ignore_errors=True)
 
 

@@ -1,8 +1,8 @@
 """Sorts tests into tiers by what they use, and fails a test that uses more than its tier may.
 
 Pure tests run first, then those marked `db`, which use the PostgreSQL server of the session, then
-those marked `processes`, which start programs. The first are marked here, by their fixtures, the
-second in their files.
+those marked `processes`, which start programs. `db` is set here, from the fixtures of a test;
+`processes` is set in the test files.
 """
 
 from __future__ import annotations
