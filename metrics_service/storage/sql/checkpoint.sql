@@ -6,12 +6,14 @@ SELECT generation, position, state_version FROM checkpoint;
 -- name: checkpoint.get_previous_position
 SELECT previous_position FROM checkpoint;
 
+-- No row unless this writer saved the newest checkpoint.
+-- $1 epoch of the writer
 -- name: checkpoint.get_generation
--- No row unless the writer of epoch $1 saved the newest checkpoint.
 SELECT generation FROM checkpoint WHERE writer_epoch = $1;
 
+-- No row when the generation is not the newest, or the epoch no longer the writer's.
+-- $1 position, $2 version of the state, $3 epoch of the writer, $4 generation
 -- name: checkpoint.advance
--- No row when generation $4 is not the newest, or epoch $3 no longer the writer's.
 UPDATE checkpoint
 SET generation = generation + 1, previous_position = checkpoint.position, position = $1,
     state_version = $2, writer_epoch = $3, saved_at = clock_timestamp()
@@ -21,12 +23,14 @@ RETURNING generation;
 -- name: checkpoint.list_buckets
 SELECT section, bucket, state FROM checkpoint_bucket;
 
+-- $1 sections, $2 buckets, $3 states, side by side
 -- name: checkpoint.put_buckets
 INSERT INTO checkpoint_bucket (section, bucket, state)
 SELECT section, bucket, state
 FROM unnest($1::text[], $2::bigint[], $3::bytea[]) AS new (section, bucket, state)
 ON CONFLICT (section, bucket) DO UPDATE SET state = excluded.state;
 
+-- $1 sections, $2 buckets, side by side
 -- name: checkpoint.remove_buckets
 DELETE FROM checkpoint_bucket AS old
 USING unnest($1::text[], $2::bigint[]) AS gone (section, bucket)

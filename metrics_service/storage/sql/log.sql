@@ -1,5 +1,9 @@
 -- The event log: positions are taken by UPDATE of its head, in the transaction that appends.
 
+-- columns: record = position, received_at, kind, lane, producer_id, epoch, seq, instance, service,
+--     backfill, event_count, payload
+
+-- $1 lock
 -- name: log.try_lock
 SELECT pg_try_advisory_lock($1);
 
@@ -7,35 +11,28 @@ SELECT pg_try_advisory_lock($1);
 UPDATE event_log_head SET writer_epoch = writer_epoch + 1
 RETURNING writer_epoch, next_position, received_at;
 
+-- No row when the epoch is no longer the writer's.
+-- $1 number of records, $2 their received_at, $3 epoch of the writer
 -- name: log.advance
--- Takes $1 positions for records received at $2. No row when epoch $3 is no longer the writer's.
 UPDATE event_log_head
 SET next_position = next_position + $1, received_at = greatest(received_at, $2)
 WHERE writer_epoch = $3
 RETURNING next_position - $1 AS first, received_at;
 
+-- At least one record, however large it is.
+-- $1 last position read, $2 most records, $3 most bytes of payload
 -- name: log.read
--- At most $2 records after position $1, with $3 bytes of payload, but at least one record.
-SELECT position, received_at, kind, lane, producer_id, epoch, seq, instance, service, backfill,
-    event_count, payload
+SELECT {record}
 FROM (
-    SELECT page.position, page.received_at, page.kind, page.lane, page.producer_id, page.epoch,
-        page.seq, page.instance, page.service, page.backfill, page.event_count, page.payload,
-        sum(length(page.payload)) OVER (ORDER BY page.position) AS bytes
-    FROM (
-        SELECT position, received_at, kind, lane, producer_id, epoch, seq, instance, service,
-            backfill, event_count, payload
-        FROM event_log
-        WHERE position > $1
-        ORDER BY position
-        LIMIT $2
-    ) AS page
+    SELECT {page.record}, sum(length(page.payload)) OVER (ORDER BY page.position) AS bytes
+    FROM (SELECT {record} FROM event_log WHERE position > $1 ORDER BY position LIMIT $2) AS page
 ) AS sized
 WHERE bytes - length(payload) < $3
 ORDER BY position;
 
 -- Its partitions, one for each UTC day.
 
+-- $1 lock
 -- name: partitions.lock
 SELECT pg_advisory_xact_lock($1);
 
@@ -44,5 +41,6 @@ SELECT child.relname AS name
 FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
 WHERE inhparent = 'event_log'::regclass;
 
+-- $1 name of the partition
 -- name: partitions.find
 SELECT to_regclass($1);

@@ -3,8 +3,9 @@
 -- name: producers.list
 SELECT lane, id, epoch, next_seq, last_hash, instance, service, backfill, open FROM producer;
 
+-- Moves those whose epoch and next_seq are still those of the plan.
+-- $1 time, $2 to $10 the columns of a producer, $11 and $12 its old epoch and next_seq
 -- name: producers.move
--- Moves those that are still where the plan found them.
 UPDATE producer AS p
 SET epoch = new.epoch, next_seq = new.next_seq, last_hash = new.last_hash,
     instance = new.instance, service = new.service, backfill = new.backfill, open = new.open,
@@ -17,6 +18,8 @@ FROM unnest(
 WHERE p.lane = new.lane AND p.id = new.id
     AND p.epoch = new.old_epoch AND p.next_seq = new.old_next_seq;
 
+-- Telemetry (lane 2) is numbered from 1 in each epoch. Facts are numbered across epochs: their
+-- producers are kept.
+-- $1 first instant that is kept
 -- name: producers.forget
--- Telemetry (lane 2) is numbered anew in each epoch, facts over all epochs: those are kept.
 DELETE FROM producer WHERE lane = 2 AND NOT open AND updated_at < $1;
