@@ -23,7 +23,6 @@ from metrics_service.client.inspector.plans import (
 from metrics_service.client.queries.record import Outcome, QueryDefinition
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.running import RunningConnection, RunningQuery
-from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import Tracker
 from metrics_service.measure.thresholds import SLOW_US
 from protos.tracking.v1 import event_pb2
@@ -109,9 +108,9 @@ class QueryInspector:
         self._failing = False
         self._capture_ids = count(1)
         # When each query past the threshold is observed next, in nanoseconds of its running time.
-        self._due_ns: dict[Timing, int] = {}
+        self._due_ns: dict[RunningQuery, int] = {}
         # Those of them whose observation the budget has postponed.
-        self._postponed: set[Timing] = set()
+        self._postponed: set[RunningQuery] = set()
         self._task = BackgroundTask("query-inspector")
         if self._plans is not None:
             tracker.slow_ns, tracker.on_slow = self._after_ns, self._plans.add
@@ -142,7 +141,7 @@ class QueryInspector:
                 now = due[:MAX_OBSERVED]
             elif more:
                 self._skipped += 1
-            self._postponed = {run.timing for _, run in due[len(now) :]}
+            self._postponed = {run for _, run in due[len(now) :]}
             if now:
                 await self._request(lambda connection: self._observe(connection, now))
         elif self._plans and self._budget.take():
@@ -155,24 +154,23 @@ class QueryInspector:
         now_ns = self._tracker.monotonic_ns()
         more = False
         due: list[tuple[RunningConnection, RunningQuery]] = []
-        next_ns: dict[Timing, int] = {}
+        next_ns: dict[RunningQuery, int] = {}
         for connection in list(self._tracker.connections):
             run = connection.running
             if run is None:
                 continue
-            timing = run.timing
             running_ns = self._tracker.pauses.unpaused_ns(now_ns - run.sent_ns)
             if running_ns <= self._after_ns:
                 continue
-            at_ns = self._due_ns.get(timing, self._after_ns)
+            at_ns = self._due_ns.get(run, self._after_ns)
             if running_ns > at_ns:
                 more = True
                 due.append((connection, run))
-            elif timing in self._postponed:
+            elif run in self._postponed:
                 due.append((connection, run))
             while at_ns < running_ns:
                 at_ns *= 2
-            next_ns[timing] = at_ns
+            next_ns[run] = at_ns
         self._due_ns = next_ns
         return due, more
 
@@ -209,19 +207,19 @@ class QueryInspector:
         observed = observations(await connection.fetch(OBSERVE, ",".join(map(str, by_pid))))
         for pid, observation in observed.items():
             running_on, run, running_ns = by_pid[pid]
-            timing, statement = run.timing, run.statement
+            definition = run.statement.definition
             if running_on.running is not run:
                 # It has ended meanwhile, so its timing cannot name this observation any more.
                 continue
-            timing.capture_id = timing.capture_id or next(self._capture_ids)
-            observation.capture_id = timing.capture_id
-            observation.fingerprint = statement.definition.fingerprint
+            run.capture_id = run.capture_id or next(self._capture_ids)
+            observation.capture_id = run.capture_id
+            observation.fingerprint = definition.fingerprint
             observation.start_time_us = run.started_us
             observation.running_us = running_ns // 1000
             observation.trace_id = run.trace_id or b""
-            self._sink.add_observation(observation, statement.definition)
+            self._sink.add_observation(observation, definition)
             if self._plans is not None:
-                self._plans.add(statement)
+                self._plans.add(run.statement)
 
     async def _plan(self, connection: Connection) -> None:
         if self._plans is None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from metrics_service.client.queries import statements
-from metrics_service.client.queries.record import NamedQuery
+from metrics_service.client.queries.record import NamedQuery, Outcome
 from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.copying import CopyingConnection
@@ -31,8 +31,9 @@ from metrics_service.client.tracked.session import SessionConnection, may_last
 from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import SAMPLE_MASK, Tracker, default_tracker
 
-# Bound once, since super() costs a look-up at each call.
+# Bound once, since super() and a member of an Enum cost a look-up at each use.
 _execute: Final[Any] = internals.Connection._execute
+_OK: Final = Outcome.OK
 
 
 async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -> TrackedConnection:
@@ -69,7 +70,7 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         # The statement that the driver's own queries are recorded under now.
         self._driver: Statement | None = None
         # The timing of the acquire, until the first query takes it over.
-        self._acquired: Timing | None = None
+        self._acquired: QueryTimer | None = None
         self._introspect_ns = 0
 
     def track(self, tracker: Tracker, *, reset_on_release: bool = True) -> None:
@@ -106,9 +107,9 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         sql = _plain(query)
         return TrackedCursorFactory(self, sql, None, args, prefetch, timeout, record_class, query)
 
-    def acquired(self, timing: Timing) -> None:
+    def acquired(self, timer: QueryTimer) -> None:
         """Keep the timing of the acquire for the first query of a user."""
-        self._acquired = timing
+        self._acquired = timer
 
     @contextlib.contextmanager
     def driving(self, statement: Statement) -> Iterator[None]:
@@ -155,19 +156,19 @@ class TrackedConnection(CopyingConnection, SessionConnection):
         if statement.session_state:
             self._session_state = True
         driven = statement.internal or self._driver is not None
-        timing = None if driven or internal else self._acquired
-        if timing is None:
-            timing = Timing()
+        timer = None if driven or internal else self._acquired
+        if timer is None:
+            timer = QueryTimer()
         else:
             self._acquired = None
-        introspected_ns = self._introspect_ns
-        timer = QueryTimer(tracker, statement, timing, driven or internal)
+        timer.start(tracker, statement, driven or internal)
+        outcome, sqlstate, introspected_ns = _OK, None, self._introspect_ns
         session = self._session
         session.busy += 1
         try:
             protocol = self._protocol
             if protocol is not None and protocol._is_cancelling():
-                timeout = await self._settled(protocol, timeout, timing, tracker)
+                timeout = await self._settled(protocol, timeout, timer, tracker)
                 sampled = False  # this wait is no cost of the timing
             # A user's prepare is internal, but may wait for a lock as long as its query.
             if not driven and session.busy == 1:
@@ -176,18 +177,18 @@ class TrackedConnection(CopyingConnection, SessionConnection):
             if sampled:
                 overhead_ns = perf_counter_ns() - entered_ns
             result = await run(timeout)
-            timing.rows = rows(result)
+            timer.rows = rows(result)
         except StopAsyncIteration:
             raise
         except BaseException as error:
-            timer.failed(error, closed=self.is_closed())
+            outcome, sqlstate = timer.fail(error, closed=self.is_closed())
             raise
         finally:
             returned_ns = perf_counter_ns() if sampled else 0
             if self.running is timer:
                 self.running = None
             session.busy -= 1
-            timer.end(self._introspect_ns - introspected_ns, part_of, batch_size)
+            timer.end(outcome, sqlstate, self._introspect_ns - introspected_ns, part_of, batch_size)
             if sampled:
                 tracker.sample(overhead_ns + perf_counter_ns() - returned_ns)
         return result

@@ -16,6 +16,7 @@ from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
 from metrics_service.client.tracked.connection import TrackedConnection
 from metrics_service.client.tracked.outcome import classify
+from metrics_service.client.tracked.query_timer import QueryTimer
 from metrics_service.client.tracked.timing import Timing, enclosing_operation
 from metrics_service.client.tracked.tracker import Tracker, default_tracker
 from protos.tracking.v1 import tracking_pb2
@@ -136,7 +137,7 @@ class TrackedPool(internals.Pool):
             raise asyncpg.InterfaceError("pool is closing")
         self._check_init()
         tracker = self.tracker
-        timing = Timing()
+        timing = QueryTimer()
         started_us = tracker.now_us()
         begun_ns = tracker.monotonic_ns()
         try:
@@ -160,7 +161,7 @@ class TrackedPool(internals.Pool):
             )
             raise
 
-    async def _take(self, timing: Timing, timeout: float | None, begun_ns: int) -> Any:
+    async def _take(self, timing: QueryTimer, timeout: float | None, begun_ns: int) -> Any:
         """Acquire as asyncpg does, with the time of each step."""
         tracker = self.tracker
         self._waiting += 1

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from metrics_service.client.tracked.timing import Timing
-
 
 class RunningQuery(Protocol):
     """A query of the user that is with the server now."""
 
-    @property
-    def timing(self) -> Timing:
-        """The timing that its record will have."""
+    capture_id: int
+    """That of its observations; 0 before the first."""
 
     @property
     def statement(self) -> Any:
