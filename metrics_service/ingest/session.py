@@ -20,7 +20,7 @@ from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from metrics_service.storage.errors import line_of
 from protos.tracking.v1 import tracking_pb2
-from servicekit.pauses import pause_tolerant_timeout, shift_by_pause
+from servicekit.pauses import PauseDetector, pause_tolerant_timeout
 
 log = structlog.get_logger()
 
@@ -45,12 +45,14 @@ class Session:
         frames: AsyncIterator[tracking_pb2.ClientFrame],
         write: Write,
         on_welcome: Callable[[ProducerKey, Session], None],
+        pauses: PauseDetector,
     ) -> None:
         self._log = event_log
         self._fold = fold
         self._health = health
         self._terms = terms
         self._on_welcome = on_welcome
+        self._pauses = pauses
         self._frames = frames
         self._write = write
         self._lanes: dict[int, ServerLane] = {}
@@ -66,6 +68,7 @@ class Session:
         self._last_frame_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
+        self._pauses.watch(self)
         reader = asyncio.create_task(self._read_frames(), name="tracking stream reader")
         sender = asyncio.create_task(self._send_frames(), name="tracking stream sender")
         try:
@@ -75,8 +78,8 @@ class Session:
             await asyncio.wait({sender})
         finally:
             self._closed = True
-            silent_s = asyncio.get_running_loop().time() - self._last_frame_s
-            overdue = silent_s > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
+            overdue = self._silent_s() > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
+            self._pauses.leave(self)
             if self._instance and not self._ending and not overdue:
                 # The other end closed it, and it was not ended for missing heartbeats.
                 self._health.on_closed(self._instance)
@@ -258,10 +261,10 @@ class Session:
                     return
             if finished:
                 return
-            now_s = loop.time()
-            if now_s - self._last_frame_s > silence_s:
+            if self._silent_s() > silence_s:
                 log.warning("stream_timed_out", instance=self._instance, service=self._service)
                 return
+            now_s = loop.time()
             if now_s >= beat_s:
                 beat_s = now_s + heartbeat_s
                 self._control.append(HEARTBEAT)
@@ -269,8 +272,11 @@ class Session:
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
             handle.cancel()
-            # What arrived during a pause of this process is still to be read.
-            self._last_frame_s = shift_by_pause(self._last_frame_s, beat_s, loop.time())
+
+    def _silent_s(self) -> float:
+        """How long no frame has been read; what arrived during a pause is still to be read."""
+        spent_s = asyncio.get_running_loop().time() - self._last_frame_s
+        return self._pauses.unpaused_ns(int(spent_s * 1e9)) / 1e9
 
     def _take_frames(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)

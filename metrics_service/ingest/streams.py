@@ -13,6 +13,7 @@ from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import Session, Write
 from protos.tracking.v1 import tracking_pb2
+from servicekit.pauses import PauseDetector
 
 HEARTBEAT_S: Final = 1.0
 """Also how soon a failed database shows; a stream ends after three missed ones."""
@@ -48,6 +49,7 @@ class Ingest:
         )
         self._sessions: set[Session] = set()
         self._owners: dict[ProducerKey, Session] = {}
+        self._pauses = PauseDetector()
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -64,7 +66,14 @@ class Ingest:
             await write(DRAIN)
             return
         session = Session(
-            self._log, self._fold, self._health, self._terms, frames, write, self._take_over
+            self._log,
+            self._fold,
+            self._health,
+            self._terms,
+            frames,
+            write,
+            self._take_over,
+            self._pauses,
         )
         self._sessions.add(session)
         self._empty.clear()

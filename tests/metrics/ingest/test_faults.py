@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from metrics_service.engine import Engine
+from metrics_service.ingest.session import Write
+from protos.tracking.v1 import tracking_pb2
 from tests.metrics.delivery_pair import (
     ListSource,
     Sink,
@@ -56,6 +58,30 @@ async def test_a_paused_process_ends_no_stream(sink: Sink) -> None:
             if number < 3:
                 # Both ends, for twice as long as either waits for the other.
                 time.sleep(1.2)  # noqa: ASYNC251
+    assert len(facts.opened) == 1
+
+
+async def test_a_pause_while_the_server_writes_ends_no_stream(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = sink.ingest.serve
+
+    async def serve_with_pauses(
+        frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write
+    ) -> None:
+        async def write_and_pause(frame: tracking_pb2.ServerFrame) -> None:
+            await write(frame)
+            if frame.HasField("ack"):
+                time.sleep(1.2)  # noqa: ASYNC251
+
+        await serve(frames, write_and_pause)
+
+    monkeypatch.setattr(sink.ingest, "serve", serve_with_pauses)
+    facts = ListSource()
+    async with streaming(sink.target, facts):
+        for number in range(1, 4):
+            facts.put(events(str(number)))
+            await until(lambda: facts.acked_seq == len(facts.batches))
     assert len(facts.opened) == 1
 
 
