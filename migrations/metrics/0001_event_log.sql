@@ -8,7 +8,7 @@ CREATE TABLE event_log_head (
     CONSTRAINT event_log_head_next_position CHECK (next_position >= 1)
 );
 COMMENT ON TABLE event_log_head IS
-'The next position and the epoch of the writer: positions are taken by UPDATE in the transaction that appends.';
+'Where the next record goes, and who may write it: positions are taken by UPDATE in the transaction that appends.';
 INSERT INTO event_log_head DEFAULT VALUES;
 
 CREATE TABLE event_log (
@@ -28,12 +28,12 @@ CREATE TABLE event_log (
     CONSTRAINT event_log_kind CHECK (kind IN ('batch', 'tick', 'unclean_end'))
 ) PARTITION BY RANGE (received_at);
 COMMENT ON TABLE event_log IS
-'Everything that was received, in the order of the fold; one partition a day, created ahead and dropped after the retention.';
+'Everything that was received, in the order it is folded; one partition a day, made ahead and dropped after the retention.';
 COMMENT ON COLUMN event_log.position IS 'Dense: 1, 2, 3, ...';
 COMMENT ON COLUMN event_log.received_at IS 'The clock of the fold; never goes back with the position.';
 COMMENT ON COLUMN event_log.lane IS 'Number of tracking.v1.Lane; 0 for a tick.';
-COMMENT ON COLUMN event_log.event_count IS 'Events in the payload, as counted by its producer.';
-COMMENT ON COLUMN event_log.payload IS 'A serialised tracking.v1.EventList; empty except for batches.';
+COMMENT ON COLUMN event_log.event_count IS 'Events in the payload, as its producer says.';
+COMMENT ON COLUMN event_log.payload IS 'A serialised tracking.v1.EventList; empty but for batches.';
 
 CREATE TABLE producer (
     lane integer NOT NULL,
@@ -51,7 +51,7 @@ CREATE TABLE producer (
 COMMENT ON TABLE producer IS
 'The resume point of each producer, advanced in the transaction that appends its batch.';
 COMMENT ON COLUMN producer.last_hash IS 'SHA-256 of the payload of batch next_seq - 1; empty for none.';
-COMMENT ON COLUMN producer.open IS 'True until its Goodbye, or until it counts as ended without one.';
+COMMENT ON COLUMN producer.open IS 'Has neither said Goodbye nor been counted as ended without one.';
 
 -- migrate:down
 DROP TABLE producer;

@@ -10,9 +10,9 @@ CREATE TABLE checkpoint (
     CONSTRAINT checkpoint_only_row CHECK (only_row)
 );
 COMMENT ON TABLE checkpoint IS
-'The log position of the rows of checkpoint_bucket; changed by compare-and-set on generation, together with them.';
-COMMENT ON COLUMN checkpoint.position IS 'The last folded record; 0 before the first checkpoint.';
-COMMENT ON COLUMN checkpoint.state_version IS 'Version of the code that wrote the state; code of another version folds the log again.';
+'Which log position the rows of checkpoint_bucket stand for; flipped by compare-and-set on generation, together with them.';
+COMMENT ON COLUMN checkpoint.position IS 'The last record folded in; 0 before the first checkpoint.';
+COMMENT ON COLUMN checkpoint.state_version IS 'Version of the code that wrote the state; another is refolded from the log.';
 INSERT INTO checkpoint DEFAULT VALUES;
 
 CREATE TABLE checkpoint_bucket (
@@ -21,7 +21,7 @@ CREATE TABLE checkpoint_bucket (
     state bytea NOT NULL,
     CONSTRAINT checkpoint_bucket_pkey PRIMARY KEY (section, bucket)
 );
-COMMENT ON TABLE checkpoint_bucket IS 'The folded state, as protobuf messages, in pieces that change independently.';
+COMMENT ON TABLE checkpoint_bucket IS 'The folded state, as protobuf messages, in pieces that change apart.';
 
 -- migrate:down
 DROP TABLE checkpoint_bucket;
