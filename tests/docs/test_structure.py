@@ -8,12 +8,17 @@ import pytest
 
 from tests import structure
 
+ROOT = Path(__file__).resolve().parents[2]
 CONTRACT = """
 [[tool.importlinter.contracts]]
 type = "layers"
 containers = ["booking_service"]
 layers = ["server", "rpc | admin", "storage : delivery", "domain"]
 """
+
+
+def test_the_code_keeps_every_bound() -> None:
+    assert structure.broken_bounds(structure.measure(ROOT)) == []
 
 
 @pytest.fixture
