@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from servicekit.pauses import pause_tolerant_timeout
+from servicekit.pauses import pause_between, pause_tolerant_timeout, shift_by_pause
 
 
 async def test_what_arrived_during_a_pause_is_not_late() -> None:
@@ -65,3 +65,23 @@ async def test_cancelling_the_wait_cancels_the_work() -> None:
         await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
     assert ended.is_set()
+
+
+@pytest.mark.parametrize(
+    ("moment", "due", "now", "shifted"),
+    [
+        (80, 100, 100, 80),  # in time
+        (80, 100, 95, 80),  # early
+        (80, 100, 160, 140),  # a pause of 60 after it
+        (120, 100, 160, 160),  # within the pause
+    ],
+)
+def test_a_moment_is_shifted_by_the_pause_after_it(
+    moment: int, due: int, now: int, shifted: int
+) -> None:
+    assert shift_by_pause(moment, due, now) == shifted
+
+
+def test_a_pause_is_the_lateness_of_a_check() -> None:
+    assert pause_between(100, 160) == 60
+    assert pause_between(100, 90) == 0
