@@ -55,7 +55,7 @@ def test_the_slowest_come_first_whenever_they_ran() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "told"),
+    ("outcome", "shown"),
     [
         (OK, "ok"),
         (event_pb2.QUERY_OUTCOME_ERROR, "error"),
@@ -66,12 +66,12 @@ def test_the_slowest_come_first_whenever_they_ran() -> None:
     ],
 )
 def test_slow_queries_keep_their_outcome_and_a_misuse_is_none(
-    outcome: event_pb2.QueryOutcome.ValueType, told: str | None
+    outcome: event_pb2.QueryOutcome.ValueType, shown: str | None
 ) -> None:
     log = Log()
     log.append(log.queries([600 * MS], outcome=outcome))
     log.append(log.queries([600 * MS], outcome=outcome, internal=True))
-    assert [each.query.outcome for each in slow(log.state)] == ([told] if told else [])
+    assert [each.query.outcome for each in slow(log.state)] == ([shown] if shown else [])
 
 
 def test_of_more_than_the_bound_the_slowest_are_kept_and_the_rest_is_counted() -> None:
@@ -279,7 +279,7 @@ def test_a_hostile_producer_is_truncated_to_bounds() -> None:
         wait_event=huge,
     )
     log.append(log.define(1, huge + "." + huge, huge))
-    look = log.running(
+    observation = log.running(
         (1 << 64) - 1,
         (1 << 64) - 1,
         start_us=0,
@@ -287,8 +287,8 @@ def test_a_hostile_producer_is_truncated_to_bounds() -> None:
         wait_event_type=huge,
         wait_event=huge,
     )
-    look.running_query.trace_id = b"x" * 1_000_000
-    log.append(look, event_pb2.Event(running_query=event_pb2.RunningQuery()))
+    observation.running_query.trace_id = b"x" * 1_000_000
+    log.append(observation, event_pb2.Event(running_query=event_pb2.RunningQuery()))
     (answer,) = slow(log.state)
     assert len(answer.look.blockers) == MAX_BLOCKERS
     assert answer.query.trace_id == ""
