@@ -1,0 +1,1 @@
+"""The contract of metrics_service with those who read it."""

@@ -1,0 +1,1 @@
+"""The contract between producers of events and metrics_service."""

@@ -1,0 +1,1 @@
+"""Version 1 of the tracking stream and of the events it carries."""
