@@ -11,16 +11,18 @@ import threading
 import time
 from types import TracebackType
 
-from tests.sizes import SIZE
+from tests.sizes import SIZE, SLOWNESS
 
 TICK_S = 0.02
 LONGEST_TICK_S = 0.25
 
 
 def allowed_s(quiet_s: float) -> float:
-    """The limit `quiet_s` of an idle machine, extended in proportion to the processes per core."""
+    """The limit `quiet_s` of an idle machine, extended for a slower one and in proportion to the
+    processes per core.
+    """
     waiting, _, _ = os.getloadavg()
-    return quiet_s * max(1.0, 2 * waiting / (os.cpu_count() or 1))
+    return quiet_s * SLOWNESS * max(1.0, 2 * waiting / (os.cpu_count() or 1))
 
 
 def in_time(passed: Stopwatch, quiet_s: float) -> bool:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,14 +76,16 @@ def run(group: Group, slowness: float) -> Outcome:
     print(f"== {group.name}: at most {budget_s:.0f} s", flush=True)
     begun_s = time.monotonic()
     # Of the session: later than its end here, which also comes in the middle of a test.
+    environ = {"TEST_SIZE": "middle", "TEST_SLOWNESS": str(slowness)} | os.environ
     options = ("-q", "--timeout=900", f"--session-timeout={budget_s + END_TIMEOUT_S}")
-    status = _status([sys.executable, "-m", "pytest", *options, *group.arguments], budget_s)
+    status = _status(
+        [sys.executable, "-m", "pytest", *options, *group.arguments], environ, budget_s
+    )
     return Outcome(group, status, time.monotonic() - begun_s, budget_s)
 
 
-def _status(command: Sequence[str], budget_s: float) -> int | None:
+def _status(command: Sequence[str], environ: Mapping[str, str], budget_s: float) -> int | None:
     """The exit status of a command; None where it did not end in time and was ended."""
-    environ = {"TEST_SIZE": "middle"} | os.environ
     with subprocess.Popen(command, cwd=ROOT, env=environ) as process:
         try:
             return process.wait(budget_s)
@@ -98,7 +100,9 @@ def _status(command: Sequence[str], budget_s: float) -> int | None:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make test-full", description=__doc__)
-    parser.add_argument("--slowness", type=float, default=1.0, help="times that a budget may take")
+    parser.add_argument(
+        "--slowness", type=float, default=1.0, help="how many times as long everything may take"
+    )
     names = [group.name for group in GROUPS]
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(names)}; all where none is named")
     options = parser.parse_args(arguments)

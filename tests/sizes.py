@@ -1,4 +1,4 @@
-"""How much a test does: a small part in `make test`, more where TEST_SIZE asks for it."""
+"""How much a test does, and how slow the machine may be: TEST_SIZE and TEST_SLOWNESS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Final
 SIZE: Final = os.environ.get("TEST_SIZE", "small")
 if SIZE not in ("small", "middle", "full"):
     raise ValueError(f"TEST_SIZE={SIZE!r}: must be small, middle or full")
+
+SLOWNESS: Final = float(os.environ.get("TEST_SLOWNESS", "1"))
+"""How many times as long everything may take as on two cores that do nothing else."""
 
 
 def size(small: int, full: int) -> int:

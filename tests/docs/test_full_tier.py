@@ -19,7 +19,13 @@ ASKED = re.compile(r"\bprogram\(\s*\"([\w.-]+)\"")
 OWN = Path(__file__)
 
 FAILS = "def test(): assert False"
-PASSES = "import os\ndef test(): assert os.environ['TEST_SIZE'] == 'middle'"
+PASSES = """
+import os
+
+def test():
+    assert os.environ["TEST_SIZE"] == "middle"
+    assert os.environ["TEST_SLOWNESS"] == "2"
+"""
 HANGS = """
 import time
 import pytest
@@ -49,6 +55,7 @@ def test_every_group_has_its_folder_and_its_line_of_help() -> None:
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Group]:
     """Makes a group of one file."""
     monkeypatch.delenv("TEST_SIZE", raising=False)
+    monkeypatch.delenv("TEST_SLOWNESS", raising=False)
 
     def made(text: str, budget_s: int) -> Group:
         (tmp_path / "test_one.py").write_text(text)
@@ -63,7 +70,7 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int
 def test_a_group_passes_when_its_tests_do(
     group: Callable[[str, int], Group], text: str, passed: bool
 ) -> None:
-    assert full_tier.run(group(text, 60), slowness=1).passed is passed
+    assert full_tier.run(group(text, 60), slowness=2).passed is passed
 
 
 @pytest.mark.processes

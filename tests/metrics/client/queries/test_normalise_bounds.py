@@ -15,6 +15,7 @@ from metrics_service.client.queries import normalise as module
 from metrics_service.client.queries.normalise import MAX_PARSED_CHARS, normalise
 from metrics_service.client.queries.record import MAX_TEXT_BYTES
 from metrics_service.client.queries.statements import StatementTable
+from tests.sizes import SLOWNESS
 
 CANARY = "kanarienvogel"
 
@@ -102,7 +103,7 @@ def test_a_megabyte_takes_under_a_millisecond() -> None:
         begun_s = time.thread_time()
         table.statement(statement)
         spent_s.append(time.thread_time() - begun_s)
-    assert min(spent_s) < 0.001
+    assert min(spent_s) < 0.001 * SLOWNESS
 
 
 def test_a_megabyte_leaves_no_part_of_a_value() -> None:
