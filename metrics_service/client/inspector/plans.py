@@ -154,6 +154,6 @@ _PARAMETERS: Final = _named(
     "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = $1", "parameters"
 )
 _PLANNED: Final = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*(?:(?!/\*|\*/).)*\*/)*+(?:select|insert|update|delete|merge|with)\b",
+    r"(?=((?:\s|--[^\n]*\n|/\*(?:(?!/\*|\*/).)*\*/)*))\1(?:select|insert|update|delete|merge|with)\b",
     re.IGNORECASE | re.DOTALL,
 )
