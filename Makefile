@@ -17,7 +17,8 @@ LONG := --timeout=900 --session-timeout=1800
 # Tests are handed out one by one, which keeps their order: the pure ones first, see tests/tiers.py.
 IN_ORDER := --dist load --maxschedchunk 1
 # One process more than there are cores, since some tests wait for programs to start and to end.
-PARALLEL = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') $(IN_ORDER)
+PROCESSES = --numprocesses $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))')
+PARALLEL = $(PROCESSES) $(IN_ORDER)
 MONITOR_TESTS = tests/metrics/client tests/metrics/measure tests/metrics/health tests/metrics/alerts \
 	tests/metrics/state/queries tests/metrics/rpc/test_queries.py tests/booking/monitoring \
 	tests/servicekit/test_query_counts.py tests/pair/test_canary.py tests/pair/test_health_processes.py \
@@ -35,6 +36,8 @@ WITH_DATABASES := $(PY) -m servicekit.devstack exec --
 # Children are new programs that share nothing with gRPC: without this its core writes a line to the
 # terminal for each of them that is started while a call is under way.
 export GRPC_ENABLE_FORK_SUPPORT := 0
+# Modules are compiled once, not by every process that a target starts.
+export PYTHONDONTWRITEBYTECODE :=
 
 # Options of the targets below, such as `make run SPEED=2000`.
 SPEED ?=
@@ -106,7 +109,7 @@ verify-indexes: $(RUN) ## Show each index: present, valid, size, scans, query se
 
 .PHONY: test-fast
 test-fast: $(DEV) ## The tests that need neither a database nor a process
-	@$(PY) -m pytest --numprocesses auto $(IN_ORDER) -m "not db and not processes and not full" $(ARGS)
+	@$(PY) -m pytest $(PROCESSES) --dist worksteal -m "not db and not processes and not full" $(ARGS)
 
 .PHONY: test-full
 test-full: $(DEV) ## What make test leaves out, each group within its time (ARGS= names of groups)
