@@ -32,7 +32,7 @@ HttpPort = Annotated[int, typer.Option(envvar="METRICS_HTTP_PORT", min=1, max=65
 
 @app.command()
 def serve() -> None:
-    """Run the service until SIGTERM or Ctrl-C."""
+    """Serve until Ctrl-C or SIGTERM."""
     settings = _settings()
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(run(lambda stop: run_service(settings, stop), uvloop=settings.uvloop))

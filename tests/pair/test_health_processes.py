@@ -130,7 +130,7 @@ def of_process(verdict: DatabaseHealth, pair: Pair) -> InstanceHealth:
 
 
 def heard(verdict: DatabaseHealth, *pairs: Pair) -> bool:
-    """Whether none of these is stale: on a machine that stands still any may be for a moment."""
+    """Whether none of these is stale: on a paused machine any may be for a moment."""
     return all(of_process(verdict, pair).status != DatabaseHealth.STALE for pair in pairs)
 
 

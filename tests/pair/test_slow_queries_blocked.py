@@ -17,7 +17,7 @@ HELD = "SELECT id FROM packages WHERE title = 'Room with a view' FOR UPDATE"
 
 
 def is_it(query: metrics_pb2.SlowQuery) -> bool:
-    """Whether it is the one that is blocked: on a machine that stands still others are slow too."""
+    """Whether it is the one that is blocked: on a paused machine others are slow too."""
     return query.query.text == BLOCKED
 
 

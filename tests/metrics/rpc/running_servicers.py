@@ -60,7 +60,7 @@ class Figures:
 
 
 @dataclass
-class Shell:
+class Servicers:
     """A running server over a state and a verdict that the test sets."""
 
     figures: Figures
@@ -90,22 +90,22 @@ class Shell:
 
 
 @contextlib.asynccontextmanager
-async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterator[Shell]:
+async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterator[Servicers]:
     """MetricsService and HealthService; stall_s and repeat_s are theirs."""
     figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
     snapshots = metrics.snapshots(lambda: figures, lambda: verdict)
     service = metrics.MetricsService(lambda: figures, snapshots, stall_s=stall_s, repeat_s=repeat_s)
-    shell = Shell(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
+    running = Servicers(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
     settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})
     server = GrpcServer(settings, domain="metrics.farehold")
     register.add_metrics(service, server.grpc)
     register.add_health(
-        health.HealthService(lambda: verdict, shell.verdicts, stall_s=stall_s), server.grpc
+        health.HealthService(lambda: verdict, running.verdicts, stall_s=stall_s), server.grpc
     )
-    shell.port = await server.start([metrics.SERVICE, health.SERVICE])
+    running.port = await server.start([metrics.SERVICE, health.SERVICE])
     try:
-        yield shell
+        yield running
     finally:
-        shell.snapshots.close()
-        shell.verdicts.close()
+        running.snapshots.close()
+        running.verdicts.close()
         await server.drain()

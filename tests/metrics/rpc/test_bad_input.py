@@ -13,7 +13,7 @@ from grpc_status.rpc_status import from_call
 
 from protos.metrics.v1 import metrics_pb2 as m
 from protos.metrics.v1.health_pb2 import WatchDatabaseHealthRequest
-from tests.metrics.rpc.running_servicers import Shell, serve
+from tests.metrics.rpc.running_servicers import Servicers, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -40,9 +40,9 @@ BAD_WINDOWS = [
 ]
 
 
-async def ask(shell: Shell, request: Message) -> Message:
+async def ask(running: Servicers, request: Message) -> Message:
     """Send a request to the method that takes it; a stream gives its first message."""
-    async with shell.channel() as (metrics, health):
+    async with running.channel() as (metrics, health):
         match request:
             case m.GetMetricsRequest():
                 return await metrics.GetMetrics(request)
@@ -63,10 +63,10 @@ async def ask(shell: Shell, request: Message) -> Message:
     raise TypeError(type(request))
 
 
-async def refusal(shell: Shell, request: Message) -> dict[str, str]:
+async def refusal(running: Servicers, request: Message) -> dict[str, str]:
     """The violations by field of a request that must be refused."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await ask(shell, request)
+        await ask(running, request)
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     status = from_call(cast(grpc.Call, raised.value))
     assert status is not None
@@ -91,22 +91,22 @@ async def test_a_window_that_is_not_kept_is_refused_by_every_method(window: Dura
         m.GetQueryStatsRequest(window=window),
         m.StreamMetricsRequest(window=window),
     ]
-    async with serve() as shell:
+    async with serve() as running:
         for request in requests:
-            named = await refusal(shell, request)
+            named = await refusal(running, request)
             assert list(named) == ["window"]
             assert "kept" in named["window"] or "microseconds" in named["window"]
-        assert shell.figures.asked == []
+        assert running.figures.asked == []
 
 
 @pytest.mark.parametrize(
     "kept", [10, 290, HOUR, HOUR + MINUTE, DAY, DAY + HOUR, 30 * DAY], ids=lambda s: f"{s}s"
 )
 async def test_a_kept_window_is_answered(kept: int) -> None:
-    async with serve() as shell:
-        await ask(shell, m.GetMetricsRequest(window=seconds(kept)))
-        await ask(shell, m.StreamMetricsRequest(window=seconds(kept)))
-        assert shell.figures.asked == [kept * 1_000_000] * 2
+    async with serve() as running:
+        await ask(running, m.GetMetricsRequest(window=seconds(kept)))
+        await ask(running, m.StreamMetricsRequest(window=seconds(kept)))
+        assert running.figures.asked == [kept * 1_000_000] * 2
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ async def test_a_kept_window_is_answered(kept: int) -> None:
     ids=lambda given: " ".join(sorted(given)) if isinstance(given, set) else str(given).strip(),
 )
 async def test_every_bad_field_is_named(request_: Message, fields: set[str]) -> None:
-    async with serve() as shell:
-        assert set(await refusal(shell, request_)) == fields
+    async with serve() as running:
+        assert set(await refusal(running, request_)) == fields
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"), [(0, 50), (1, 1), (500, 500), (501, 500), (2**31 - 1, 500)]
 )
 async def test_limits_are_filled_in(limit: int, expected: int) -> None:
-    async with serve() as shell:
-        await ask(shell, m.GetQueryStatsRequest(limit=limit))
-        await ask(shell, m.ListRecentQueriesRequest(limit=limit, operation="a.b"))
-        await ask(shell, m.ListSlowQueriesRequest(limit=limit, operation="a.b"))
-        stats, recent, slow = shell.figures.asked
+    async with serve() as running:
+        await ask(running, m.GetQueryStatsRequest(limit=limit))
+        await ask(running, m.ListRecentQueriesRequest(limit=limit, operation="a.b"))
+        await ask(running, m.ListSlowQueriesRequest(limit=limit, operation="a.b"))
+        stats, recent, slow = running.figures.asked
     assert stats == m.GetQueryStatsRequest(
         limit=expected,
         group_by=m.GetQueryStatsRequest.OPERATION,
@@ -169,7 +169,7 @@ async def test_limits_are_filled_in(limit: int, expected: int) -> None:
 
 
 async def test_empty_requests_are_answered() -> None:
-    async with serve() as shell:
+    async with serve() as running:
         for request in (
             m.GetMetricsRequest(),
             m.GetFunnelRequest(),
@@ -180,4 +180,4 @@ async def test_empty_requests_are_answered() -> None:
             m.StreamMetricsRequest(),
             WatchDatabaseHealthRequest(),
         ):
-            await ask(shell, request)
+            await ask(running, request)
