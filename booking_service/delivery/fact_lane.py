@@ -98,7 +98,10 @@ class FactLane:
         return batch
 
     async def acked(self, seq: int) -> None:
-        """Record that the sink has stored every segment up to `seq`."""
+        """Record that the sink has stored every segment up to `seq`, unless one was not sent."""
+        if seq > self._sent_seq:
+            log.error("outbox_ack_refused", seq=seq, sent=self._sent_seq)
+            return
         # If it is lost with the connection, the next Welcome repeats it.
         with suppress(DatabaseUnavailable, DatabaseError):
             await self._segments.acknowledge(seq)

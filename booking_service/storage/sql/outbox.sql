@@ -86,12 +86,13 @@ WHERE seq = $1;
 SELECT (SELECT min(seq) FROM segment) AS first_seq, next_seq
 FROM relay;
 
+-- A number beyond the sealed segments changes nothing: no sink can have stored it.
 -- $1 epoch, $2 the newest acknowledged number, $3 now
 -- name: outbox.acknowledge internal
 WITH me AS (
     SELECT acked_seq
     FROM relay
-    WHERE epoch = $1 AND acked_seq < $2
+    WHERE epoch = $1 AND acked_seq < $2 AND next_seq > $2
     FOR UPDATE
 ),
 

@@ -119,9 +119,10 @@ class StreamClient:
             log.warning("stream_not_drained", producers=left)
 
     async def _run(self) -> None:
-        failures = 0
+        failures, broken_by = 0, ""
         while not (self._stopping.is_set() and not self._sources):
             channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+            started_s = asyncio.get_running_loop().time()
             connection = self._connection = Connection(
                 tracking_pb2_grpc.TrackingServiceStub(channel).Stream(),
                 service=self._service,
@@ -140,10 +141,12 @@ class StreamClient:
                 await channel.close()
             if connection.finished:
                 return
-            if connection.welcomed and not connection.drained:
+            stood_s = asyncio.get_running_loop().time() - started_s
+            if _held(connection, stood_s):
                 failures = 0
-            if failures == 0:
+            if failures == 0 or (connection.broke_rules and reason != broken_by):
                 log.warning("stream_lost", target=self._target, reason=reason)
+            broken_by = reason if connection.broke_rules else ""
             limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
             await self._delay(random.uniform(0, limit_s))  # noqa: S311 - jitter
@@ -160,3 +163,11 @@ class StreamClient:
         if source in self._sources:
             self._sources.remove(source)
         log.info("lane_ended", producer=source.producer_id, end=end.value)
+
+
+def _held(connection: Connection, stood_s: float) -> bool:
+    """Whether a connection was of use, so that the pause before the next one starts again: a
+    Welcome alone is none, since a server may send it and end the stream for ever.
+    """
+    useful = connection.progressed or (connection.welcomed and stood_s > MAX_RECONNECT_S)
+    return useful and not connection.drained and not connection.broke_rules

@@ -14,6 +14,7 @@ import grpc
 import structlog
 
 from metrics_service.client.stream.lane_sender import LaneEnd, LaneSender
+from metrics_service.client.stream.rules import ProtocolError, check_credit, check_welcome
 from metrics_service.client.stream.source import LaneSource
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.tracking.v1 import tracking_pb2
@@ -50,12 +51,15 @@ class Connection:
         self.welcomed = False
         self.drained = False
         self.finished = False
+        self.broke_rules = False
+        self.progressed = False
         self._call = call
         self._service = service
         self._instance = instance
         self._signals = signals
         self._on_lane_end = on_lane_end
         self._senders: dict[int, LaneSender] = {}
+        self._lanes_opened: set[int] = set()
         self._tasks: dict[LaneSender, asyncio.Task[None]] = {}
         self._out: deque[tracking_pb2.ClientFrame] = deque()
         self._wake = asyncio.Event()
@@ -76,6 +80,7 @@ class Connection:
         if former is not None:
             self.remove(former.source)
         self._senders[source.lane] = sender
+        self._lanes_opened.add(source.lane)
         self._tasks[sender] = asyncio.create_task(self._run_lane(sender), name="tracking lane")
 
     def remove(self, source: LaneSource) -> None:
@@ -150,6 +155,8 @@ class Connection:
                 else:
                     frame = self._out.popleft()
                     self._space.set()
+                    if frame.HasField("batch") and (sender := self._senders.get(frame.batch.lane)):
+                        sender.on_sent(frame.batch.seq)
                     await self._call.write(frame)
             if self._closing:
                 await self._call.done_writing()
@@ -172,31 +179,49 @@ class Connection:
                 return "the server ended the stream"
             self.heard = True
             self._heard_s = asyncio.get_running_loop().time()
-            self._handle(frame)
+            try:
+                self._handle(frame)
+            except ProtocolError as error:
+                self.broke_rules = True
+                return f"the server broke a rule: {error}"
 
     def _handle(self, frame: tracking_pb2.ServerFrame) -> None:
         match frame.WhichOneof("frame"):
             case "welcome":
-                if not self.welcomed:
-                    self.welcomed = True
-                    log.info("stream_connected", instance=self._instance)
-                heartbeat_s = frame.welcome.heartbeat_ms / 1_000
-                if heartbeat_s > 0 and heartbeat_s != self._heartbeat_s:
-                    self._heartbeat_s = heartbeat_s
-                    self._pace_changed.set()
-                if sender := self._senders.get(frame.welcome.lane):
-                    sender.on_welcome(frame.welcome)
+                self._on_welcome(frame.welcome)
             case "ack":
-                if sender := self._senders.get(frame.ack.lane):
-                    sender.on_ack(frame.ack.durable_seq)
+                if (sender := self._sender_of(frame.ack.lane)) and sender.on_ack(
+                    frame.ack.durable_seq
+                ):
+                    self.progressed = True
             case "nack":
-                if sender := self._senders.get(frame.nack.lane):
+                if sender := self._sender_of(frame.nack.lane):
                     sender.on_nack(frame.nack)
             case "credit":
+                check_credit(frame.credit.credit_bytes)
                 for sender in self._senders.values():
                     sender.on_credit(frame.credit.credit_bytes)
             case "drain":
                 self._draining.set()
+
+    def _on_welcome(self, welcome: tracking_pb2.Welcome) -> None:
+        sender = self._sender_of(welcome.lane)
+        check_welcome(welcome)
+        if not self.welcomed:
+            self.welcomed = True
+            log.info("stream_connected", instance=self._instance)
+        heartbeat_s = welcome.heartbeat_ms / 1_000
+        if heartbeat_s != self._heartbeat_s:
+            self._heartbeat_s = heartbeat_s
+            self._pace_changed.set()
+        if sender is not None:
+            sender.on_welcome(welcome)
+
+    def _sender_of(self, lane: int) -> LaneSender | None:
+        """Return the sender of a lane, None if it has ended meanwhile."""
+        if lane not in self._lanes_opened:
+            raise ProtocolError(f"lane {lane} was never opened")
+        return self._senders.get(lane)
 
     async def _watch(self) -> str:
         """Send heartbeats, and end the connection when none comes back."""

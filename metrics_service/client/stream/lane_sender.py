@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from metrics_service.client.stream.rules import ProtocolError
 from metrics_service.client.stream.source import ForkError, LaneDrained, LaneSource, NewEpoch
 from protos.tracking.v1 import tracking_pb2
 
@@ -20,6 +21,9 @@ log = structlog.get_logger()
 
 SCHEMA: Final = 1
 REFUSED_RETRY_S: Final = 30.0
+MIN_RETRY_S: Final = 0.1
+"""The pause after a refusal that asks for a shorter one."""
+
 MAX_SOURCE_RETRY_S: Final = 5.0
 
 Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
@@ -50,8 +54,11 @@ class LaneSender:
         self._credit_bytes = 0
         self._halted = False
         self._room = asyncio.Event()
+        self._sent_seq = 0
         self._acked_seq = 0
         self._ack = asyncio.Event()
+        self._futile = 0
+        """How often the lane was opened again since a batch was acknowledged."""
 
     async def run(self) -> LaneEnd:
         """Send until the source ends, is fenced or forked; retry after every other failure."""
@@ -59,10 +66,12 @@ class LaneSender:
         failures = 0
         try:
             while True:
+                await self._pause_if_futile()
                 try:
                     end = await self._run_once()
                     failures = 0
                 except NewEpoch:
+                    self._futile += 1
                     continue
                 except ForkError as fork:
                     log.critical("lane_forked", producer=self.source.producer_id, reason=str(fork))
@@ -97,19 +106,33 @@ class LaneSender:
         elif self._answer is not None and not self._answer.done() and nack.seq == 0:
             self._answer.set_result(nack)
 
-    def on_ack(self, seq: int) -> None:
-        """Take the server's acknowledgement: batches up to seq are durable."""
+    def on_sent(self, seq: int) -> None:
+        """Note that a batch goes out now, so that it may be acknowledged."""
+        self._sent_seq = max(self._sent_seq, seq)
+
+    def on_ack(self, seq: int) -> bool:
+        """Take the server's acknowledgement, and return whether it covers a further batch: those up
+        to seq are durable. Raises ProtocolError when one of them was never sent, or was
+        acknowledged and is no more.
+        """
         if self._nacked is None:
             # From before the last Hello; its Welcome will repeat it.
-            return
+            return False
+        if seq > self._sent_seq:
+            raise ProtocolError(f"batch {seq} is acknowledged, and {self._sent_seq} was the last")
+        if seq < self._acked_seq:
+            raise ProtocolError(f"acknowledgements go back from {self._acked_seq} to {seq}")
         while self._in_flight and self._in_flight[0][0] <= seq:
             self._outstanding_bytes -= self._in_flight.popleft()[1]
-        if seq > self._acked_seq:
+        further = seq > self._acked_seq
+        if further:
             self._acked_seq = seq
+            self._futile = 0
             self._ack.set()
         if not self._in_flight:
             self.idle.set()
         self._room.set()
+        return further
 
     def on_credit(self, credit_bytes: int) -> None:
         """Take a new limit of unacknowledged bytes."""
@@ -130,7 +153,7 @@ class LaneSender:
         if isinstance(answer, tracking_pb2.Nack):
             return await self._refused(answer)
         self._credit_bytes = answer.credit_bytes
-        self._acked_seq = answer.resume_after
+        self._sent_seq = self._acked_seq = answer.resume_after
         self._nacked = loop.create_future()
         await self.source.open(answer.resume_after, answer.batch_hash)
         if self._acked_seq:
@@ -145,6 +168,14 @@ class LaneSender:
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+    async def _pause_if_futile(self) -> None:
+        """Wait ever longer before the lane opens again and again without a batch acknowledged: a
+        server that answers every Hello wrongly must not keep this process busy.
+        """
+        if self._futile > 1:
+            limit_s = min(MAX_SOURCE_RETRY_S, MIN_RETRY_S * 2 ** min(self._futile - 2, 10))
+            await asyncio.sleep(random.uniform(limit_s / 2, limit_s))  # noqa: S311 - jitter
 
     def _hello(self) -> tracking_pb2.Hello:
         return tracking_pb2.Hello(
@@ -190,9 +221,9 @@ class LaneSender:
             case tracking_pb2.Nack.FENCED:
                 return LaneEnd.FENCED
             case tracking_pb2.Nack.GAP:
-                pass
+                self._futile += 1
             case tracking_pb2.Nack.UNAVAILABLE:
-                wait_s = nack.retry_after_ms / 1_000
+                wait_s = min(max(nack.retry_after_ms / 1_000, MIN_RETRY_S), REFUSED_RETRY_S)
                 await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter
             case reason:
                 log.error(

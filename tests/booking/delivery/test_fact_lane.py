@@ -74,6 +74,36 @@ async def test_drained_lane_sends_what_was_committed_and_ends(
             await lane.next()
 
 
+@pytest.mark.parametrize("seq", [2, 3, 4, 2**62])
+async def test_what_was_not_sent_is_not_acknowledged(
+    database: Database, rows: Rows, seq: int
+) -> None:
+    async with leading(database) as segments:
+        for n in range(3):
+            await append(rows, ("a", n + 1))
+            await seal_all(segments)
+        lane = FactLane(segments, await segments.raise_epoch())
+        await lane.open(0, b"")
+        assert (await lane.next()).seq == 1
+        await lane.acked(seq)
+        assert await segments.pending() == 3
+        await lane.acked(1)
+        assert await segments.pending() == 2
+
+
+@pytest.mark.parametrize("seq", [2, 2**62])
+async def test_an_acknowledgement_beyond_the_sealed_segments_changes_nothing(
+    database: Database, rows: Rows, seq: int
+) -> None:
+    async with leading(database) as segments:
+        await append(rows, ("a", 1))
+        await seal_all(segments)
+        await append(rows, ("a", 2))
+        await segments.acknowledge(seq)
+        assert await rows.fetchval("SELECT acked_seq FROM relay") == 0
+        assert await segments.pending() == 2
+
+
 @pytest.mark.parametrize(
     ("resume_after", "content", "said"),
     [
