@@ -50,6 +50,14 @@ INVALID_ARGUMENT: Final = ErrorSpec(
     retryable=False,
     summary="Fields of the request are missing, malformed or out of range; all are named.",
 )
+MALFORMED: Final = ErrorSpec(
+    "MALFORMED_REQUEST",
+    StatusCode.INVALID_ARGUMENT,
+    kind="caller",
+    counts_as_error=False,
+    retryable=False,
+    summary="The bytes of a request are no message of its type; a stream ends with it.",
+)
 NOT_FOUND: Final = ErrorSpec(
     "NOT_FOUND",
     StatusCode.NOT_FOUND,
@@ -100,6 +108,7 @@ DRAINING: Final = ErrorSpec(
 )
 SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
+    MALFORMED,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
     OVERLOADED,

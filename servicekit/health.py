@@ -48,6 +48,12 @@ class Health(health_pb2_grpc.HealthServicer):
             raise not_found("service", request.service)
         return Status(status=_status(serving))
 
+    async def List(self, request: Any, context: Context) -> Any:
+        """Answer the current status of the process and of every service that was set."""
+        statuses = {name: Status(status=_status(each)) for name, each in self._serving.items()}
+        # The stubs package does not know its messages.
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined]
+
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Send the current status and each change; SERVICE_UNKNOWN until the service is set."""
         sent: int | None = None

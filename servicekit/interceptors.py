@@ -22,6 +22,7 @@ from grpc_status.rpc_status import to_status
 
 from servicekit.context import Call, QueryCount, current_call
 from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, ApiError, Kind
+from servicekit.handlers import Behaviour, LineLimit, RefusedBytes, reading, refusing, writing
 
 if TYPE_CHECKING:
     # Generic for type checkers, but not at run time.
@@ -37,7 +38,6 @@ SAN_KEY: Final = "x509_subject_alternative_name"
 log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Behaviour = Callable[[Any, Context], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class RpcEnd:
     """How one RPC ended.
 
     `reason` is empty for OK, from the catalogue for a refusal, and else the code's name. `kind` is
-    empty if `reason` is not from the catalogue. `request` is None when the client streams.
-    `queries` counts the database queries; 0 if they are not counted.
+    empty if `reason` is not from the catalogue. `request` is None when the client streams, and when
+    its bytes were refused. `queries` counts the database queries; 0 if they are not counted.
     """
 
     call: Call
@@ -87,6 +87,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self.draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
+        self._refused_lines = LineLimit()
         # One entry per served method: an unknown method has no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
@@ -120,11 +121,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             or handler.stream_stream
         )
         if handler.response_streaming and inspect.isasyncgenfunction(behaviour):
-            behaviour = _writing(behaviour)
+            behaviour = writing(behaviour)
+        behaviour = reading(behaviour, streaming=handler.request_streaming)
         make = _HANDLERS[(handler.request_streaming, handler.response_streaming)]
         wrapped: Handler = make(
             self._guard(behaviour, method, request_streaming=handler.request_streaming),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=refusing(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
         return wrapped
@@ -148,7 +150,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             started_ns = time.perf_counter_ns()
             call = self._enter(method, context)
             current_call.set(call)
-            named = None if request_streaming else request
+            named = None if request_streaming or isinstance(request, RefusedBytes) else request
             try:
                 if self.draining and counted:
                     raise ApiError(DRAINING, "this process is ending", retry_after_s=1.0)
@@ -228,15 +230,18 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             code, reason, kind, counts = spec.code, spec.reason, spec.kind, spec.counts_as_error
         else:
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
-        write = log.debug if code is StatusCode.OK else log.info
-        write(
-            "rpc_ended",
-            rpc=call.method,
-            code=code.name,
-            reason=reason,
-            duration_ms=duration_us / 1000,
-            caller=call.caller,
-        )
+        suppressed = self._refused_lines.take() if isinstance(error, RefusedBytes) else 0
+        if suppressed is not None:
+            write = log.debug if code is StatusCode.OK else log.info
+            write(
+                "rpc_ended",
+                rpc=call.method,
+                code=code.name,
+                reason=reason,
+                duration_ms=duration_us / 1000,
+                caller=call.caller,
+                **({"suppressed": suppressed} if suppressed else {}),
+            )
         if self._on_rpc is None:
             return
         queries = 0 if call.query_count is None else call.query_count.queries
@@ -244,20 +249,6 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request, queries))
         except Exception:
             log.exception("rpc_callback_failed", rpc=call.method)
-
-
-def _writing(behaviour: Behaviour) -> Behaviour:
-    """Let an async generator answer through `context.write`, as the other handlers do."""
-
-    async def writing(request: Any, context: Context) -> None:
-        responses = behaviour(request, context)
-        try:
-            async for response in responses:
-                await context.write(response)
-        finally:
-            await responses.aclose()
-
-    return writing
 
 
 def _header(metadata: Mapping[str, Any], key: str) -> str:

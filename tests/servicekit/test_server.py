@@ -63,6 +63,20 @@ async def test_the_process_and_its_services_serve_once_started() -> None:
         assert raised.value.code() is StatusCode.NOT_FOUND
 
 
+async def test_the_statuses_are_listed() -> None:
+    server = make()
+    server.health.set("shop.v1.Late", False)
+    async with running(server, "shop.v1.Shop") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthListRequest()  # type: ignore[attr-defined]  # the stubs lag
+        answer = await stub.List(request, timeout=BOUND_S)
+    assert {name: each.status for name, each in answer.statuses.items()} == {
+        "": Status.SERVING,
+        "shop.v1.Late": Status.NOT_SERVING,
+        "shop.v1.Shop": Status.SERVING,
+    }
+
+
 async def test_a_watcher_gets_every_change_and_the_drain() -> None:
     server = make()
     async with running(server) as channel:

@@ -1,0 +1,120 @@
+"""Adapts handlers to the interceptor: how they get their messages, and how they answer.
+
+gRPC reads the bytes of a request before it calls the handler, and answers UNKNOWN with a traceback
+in the log if that fails. Here the refusal takes the place of the message, and is raised in the RPC.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+
+from servicekit.errors import MALFORMED, ApiError
+
+Behaviour = Callable[[Any, Any], Any]
+
+LINE_GAP_S: Final = 1.0
+"""The least time between two log lines about refused bytes."""
+
+
+class RefusedBytes(ApiError):  # noqa: N818 - a refusal, which also takes the place of a message
+    """Why the bytes of a request were refused."""
+
+
+def refusing(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Wrap a deserialiser: it returns RefusedBytes in place of a message that it cannot read."""
+    if deserialise is None:
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialise(data)
+        except Exception:
+            # Whatever it is, the bytes have caused it, and its text may quote them.
+            return RefusedBytes(MALFORMED, "the bytes are no message of the type this RPC takes")
+
+    return read
+
+
+def reading(behaviour: Behaviour, *, streaming: bool) -> Behaviour:
+    """Wrap a handler: refused bytes end the RPC with their error, whatever the handler does."""
+
+    async def of_one(request: Any, context: Any) -> Any:
+        if isinstance(request, RefusedBytes):
+            raise request
+        return await behaviour(request, context)
+
+    async def of_stream(messages: AsyncIterator[Any], context: Any) -> Any:
+        requests = Requests(messages)
+        try:
+            response = await behaviour(requests, context)
+        except grpc.aio.BaseError:
+            # The stream has ended already: it was aborted, or the other side is gone.
+            raise
+        except Exception:
+            if requests.refused is None:
+                raise
+        if requests.refused is not None:
+            raise requests.refused
+        return response
+
+    return of_stream if streaming else of_one
+
+
+def writing(behaviour: Behaviour) -> Behaviour:
+    """Let an async generator answer through `context.write`, as the other handlers do."""
+
+    async def write(request: Any, context: Any) -> None:
+        responses = behaviour(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            await responses.aclose()
+
+    return write
+
+
+class Requests:
+    """The messages of a client's stream, which end by raising RefusedBytes where one is refused.
+
+    `refused` is then set: a handler may read in a task of its own, and end without the error.
+    """
+
+    def __init__(self, messages: AsyncIterator[Any]) -> None:
+        self._messages = messages
+        self.refused: RefusedBytes | None = None
+
+    def __aiter__(self) -> Requests:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Return the next message; once one was refused, each call raises."""
+        if self.refused is None:
+            message = await anext(self._messages)
+            if not isinstance(message, RefusedBytes):
+                return message
+            self.refused = message
+        raise self.refused
+
+
+class LineLimit:
+    """Allows one log line per LINE_GAP_S, and counts those it suppresses."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._next_s = 0.0
+        self._suppressed = 0
+
+    def take(self) -> int | None:
+        """Return how many lines were suppressed since the last one; None to suppress this one."""
+        now_s = self._now_s()
+        if now_s < self._next_s:
+            self._suppressed += 1
+            return None
+        self._next_s = now_s + LINE_GAP_S
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
