@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.settings import LOOPBACK_HOSTS, ServerSettings
+
+MAX_SERVICE_BYTES: Final = 128
 
 
 class MetricsSettings(ServerSettings):
@@ -35,6 +37,10 @@ class MetricsSettings(ServerSettings):
         ge=100,
         le=60_000,
         description="Interval of producers' heartbeats; an instance is stale after three missed.",
+    )
+    watched_services: str = Field(
+        "booking_service",
+        description="Services that decide the health of the database, separated by commas.",
     )
     allow_backfill: bool = Field(
         False, description="Whether producers may load history, with the times they give."
@@ -88,6 +94,16 @@ class MetricsSettings(ServerSettings):
         if _scheme(value) not in ("postgresql", "postgres"):
             raise ValueError("must be an address such as postgresql://user@host:5432/metrics")
         return value
+
+    @field_validator("watched_services")
+    @classmethod
+    def _check_watched_services(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",")]
+        if not all(0 < len(name.encode()) <= MAX_SERVICE_BYTES for name in names):
+            raise ValueError(
+                f"must be names of 1 to {MAX_SERVICE_BYTES} bytes, such as booking_service,reviews"
+            )
+        return ",".join(dict.fromkeys(names))
 
     @field_validator("sentry_dsn")
     @classmethod

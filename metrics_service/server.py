@@ -61,6 +61,7 @@ class MetricsServer:
                 better_after_s=settings.health_up_after_s,
                 gap_s=settings.health_gap_s,
             ),
+            watched=frozenset(settings.watched_services.split(",")),
         )
         self.ingest = Ingest(
             self.event_log,

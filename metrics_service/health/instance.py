@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from metrics_service.client.host import Figures, HealthWindow, VerdictHysteresis
-from metrics_service.health.signals import monitor_cost
+from metrics_service.health.signals import monitor_cost, without_sketch
 from protos.metrics.v1.health_pb2 import InstanceHealth
 from protos.tracking.v1 import tracking_pb2
 
@@ -20,7 +20,8 @@ PROBE_RESULTS: Final = {
 @dataclass(slots=True, eq=False)
 class Instance:
     """Times are monotonic: its first appearance, its last heartbeat, and when it closed its stream
-    without a Goodbye (None once it reports again).
+    without a Goodbye (None once it reports again). One that is not detailed has exact counts, but
+    no percentiles and operations.
     """
 
     name: str
@@ -32,18 +33,32 @@ class Instance:
     closed_ns: int | None = None
     signals: tracking_pb2.Signals | None = None
     figures: Figures = field(default_factory=Figures)
+    detailed: bool = True
 
     def silent_ns(self, now_ns: int) -> int:
         """Return the time since its last heartbeat."""
         return max(0, now_ns - self.last_beat_ns)
 
-    def to_proto(self, now_ns: int) -> InstanceHealth:
+    def count(
+        self,
+        queries: tracking_pb2.QueryCounts,
+        operations: list[tracking_pb2.OperationCounts],
+    ) -> None:
+        """Count the queries of a heartbeat."""
+        if self.detailed:
+            self.window.add_counts(queries, operations)
+        else:
+            self.window.add_counts(without_sketch(queries))
+
+    def to_proto(self, now_ns: int, *, watched: bool, gone: bool) -> InstanceHealth:
         answer = InstanceHealth(
             instance=self.name,
             service=self.service,
             status=self.verdict.status.to_proto(),
             reasons=(reason.to_proto(self.name) for reason in self.verdict.reasons),
             figures=self.figures.to_proto(),
+            watched=watched,
+            gone=gone,
         )
         answer.since.FromMicroseconds(self.verdict.since_us)
         answer.heartbeat_age.FromNanoseconds(self.silent_ns(now_ns))

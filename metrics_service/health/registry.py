@@ -8,9 +8,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Final
-
-import structlog
 
 from metrics_service.client.host import (
     WINDOW_S,
@@ -24,20 +23,21 @@ from metrics_service.client.host import (
     judge,
 )
 from metrics_service.health.instance import PROBE_RESULTS, Instance
-from metrics_service.health.instances import MAX_INSTANCES, Instances
-from metrics_service.health.signals import countable
+from metrics_service.health.instances import Instances
+from metrics_service.health.signals import countable, displayable
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
 from servicekit.pauses import shift_by_pause
 
-log = structlog.get_logger()
-
 MAX_TICK_INTERVAL_S: Final = 1.0
 """`tick` is called more often than this. Time beyond it without one is a pause of this process, in
 which it read no heartbeat: it does not count as an instance's silence.
 """
+
+MAX_REASONS: Final = 100
+"""An answer gives so many reasons for the merged verdict."""
 
 CATCH_UP_S: Final = 3.0
 """How long after a pause the log may be unwritable, since timeouts expired during the pause."""
@@ -55,6 +55,7 @@ _SEVERITY: Final = (
 class HealthRegistry:
     """The instances that report here and the verdict on them, each and together.
 
+    Only instances of the watched services decide the merged verdict; others have one of their own.
     Producers send a heartbeat every heartbeat_s; three missed ones make an instance stale.
     log_health gives the state of the database that this service itself writes to. `tick` must be
     called at least every MAX_TICK_INTERVAL_S, since time alone changes a verdict.
@@ -66,6 +67,7 @@ class HealthRegistry:
         heartbeat_s: float,
         log_health: Callable[[], LogHealth],
         criteria: Criteria,
+        watched: frozenset[str],
         now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -74,7 +76,7 @@ class HealthRegistry:
         self._criteria = criteria
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
-        self._instances = Instances(stale_after_s=self._stale_after_s)
+        self._instances = Instances(stale_after_s=self._stale_after_s, watched=watched)
         self._ticked_ns = monotonic_ns()
         self._resumed_ns = -math.inf
         self._combined_window = self._new_window()
@@ -107,22 +109,23 @@ class HealthRegistry:
             return
         entry.last_beat_ns = self._monotonic_ns()
         entry.closed_ns = None
-        entry.signals = signals
+        entry.signals = displayable(signals)
         queries, operations = countable(signals)
-        entry.window.add_counts(queries, operations)
-        self._combined_window.add_counts(queries, operations)
+        entry.count(queries, operations)
         self._judge(entry)
-        self._judge_combined()
+        if self._instances.is_watched(service):
+            self._combined_window.add_counts(queries, operations)
+            self._judge_combined()
         self._publish()
 
-    def on_goodbye(self, instance: str) -> None:
+    def on_goodbye(self, instance: str, service: str) -> None:
         """Forget a process that has ended in order."""
-        if self._instances.remove(instance):
+        if self._instances.remove(instance, service):
             self._publish()
 
-    def on_closed(self, instance: str) -> None:
+    def on_closed(self, instance: str, service: str) -> None:
         """Note that a process closed its stream: it was killed, or connects again soon."""
-        entry = self._instances.get(instance)
+        entry = self._instances.get(instance, service)
         if entry is not None:
             entry.closed_ns = self._monotonic_ns()
 
@@ -187,8 +190,8 @@ class HealthRegistry:
         return self._unpaused_ns(now_ns) < now_ns or now_ns - self._resumed_ns < CATCH_UP_S * 1e9
 
     def _status(self) -> Status:
-        """Return the worst of all now; unknown while nothing reports, unless the log is down."""
-        known = [entry.verdict.status for entry in self._instances]
+        """Return the worst of all that decide; unknown while none does, unless the log is down."""
+        known = [entry.verdict.status for entry in self._instances.deciding()]
         if any(status is not Status.UNKNOWN for status in known):
             known.append(self._combined_verdict.status)
         if self._log_verdict.status is Status.UNHEALTHY:
@@ -197,19 +200,21 @@ class HealthRegistry:
 
     def _is_hard(self) -> bool:
         """Whether any verdict had to show at once, so that the overall one has to as well."""
-        verdicts = (entry.verdict for entry in self._instances)
+        verdicts = (entry.verdict for entry in self._instances.deciding())
         return any(each.hard for each in (*verdicts, self._combined_verdict, self._log_verdict))
 
     def _find_reasons(self) -> Iterator[HealthReason]:
-        """Yield those of the log, of each instance, and of criteria that only all together fail."""
+        """Yield those of the log, of each watched instance, and of criteria that only all watched
+        ones together fail.
+        """
         for reason in self._log_verdict.reasons:
             yield reason.to_proto()
         blamed = set()
-        for entry in self._instances:
+        for entry in self._instances.deciding():
             for reason in entry.verdict.reasons:
                 blamed.add(reason.criterion)
                 yield reason.to_proto(entry.name)
-        if self._instances:
+        if any(self._instances.deciding()):
             for reason in self._combined_verdict.reasons:
                 if reason.criterion not in blamed:
                     yield reason.to_proto()
@@ -223,7 +228,7 @@ class HealthRegistry:
         self._verdict.update(Verdict(status, (), self._is_hard()))
         if self._verdict.status is status:
             # Else the status shown is the previous one, and its reasons stay with it.
-            self._reasons = tuple(self._find_reasons())
+            self._reasons = tuple(islice(self._find_reasons(), MAX_REASONS))
         state = (
             self._verdict.status,
             *((each.criterion, each.instance) for each in self._reasons),
@@ -239,14 +244,13 @@ class HealthRegistry:
     # Instances.
 
     def _entry(self, instance: str, service: str) -> Instance | None:
-        """Return the instance, new or known; None when too many report."""
-        entry = self._instances.get(instance)
+        """Return the instance, new or known; None when too many report or its name is too long."""
+        entry = self._instances.get(instance, service)
         if entry is not None:
             return entry
         now_ns = self._monotonic_ns()
         entry = Instance(instance, service, self._new_verdict(), self._new_window(), now_ns, now_ns)
         if not self._instances.add(entry, self._unpaused_ns(now_ns)):
-            log.warning("health_instance_refused", instance=instance, limit=MAX_INSTANCES)
             return None
         return entry
 
@@ -269,7 +273,8 @@ class HealthRegistry:
         health = DatabaseHealth(
             status=self._verdict.status.to_proto(),
             reasons=self._reasons,
-            instances=(entry.to_proto(unpaused_ns) for entry in self._instances),
+            instances=self._instances.to_protos(unpaused_ns),
+            instances_total=len(self._instances),
             figures=self._combined_figures.to_proto(),
             log=self._log_health(),
         )

@@ -82,7 +82,7 @@ class Session:
             self._pauses.leave(self)
             if self._instance and not self._ending and not overdue:
                 # The other end closed it, and it was not ended for missing heartbeats.
-                self._health.on_closed(self._instance)
+                self._health.on_closed(self._instance, self._service)
             reader.cancel()
             sender.cancel()
             await asyncio.gather(reader, sender, return_exceptions=True)
@@ -180,7 +180,7 @@ class Session:
                 self._await(self._log.close_producer(lane.key, token=lane.token), _ignore)
         self._lanes.clear()
         if self._instance:
-            self._health.on_goodbye(self._instance)
+            self._health.on_goodbye(self._instance, self._service)
             self._instance = ""
 
     # Answers of the log.

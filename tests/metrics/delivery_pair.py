@@ -105,11 +105,11 @@ class HealthRecorder:
         self.calls.append(("heartbeat", instance, service))
         self.signals.append(signals)
 
-    def on_goodbye(self, instance: str) -> None:
-        self.calls.append(("goodbye", instance))
+    def on_goodbye(self, instance: str, service: str) -> None:
+        self.calls.append(("goodbye", instance, service))
 
-    def on_closed(self, instance: str) -> None:
-        self.calls.append(("closed", instance))
+    def on_closed(self, instance: str, service: str) -> None:
+        self.calls.append(("closed", instance, service))
 
 
 class Sink:

@@ -27,6 +27,8 @@ SLOT_S: Final = 5
 MAX_OPERATIONS: Final = 100
 MAX_OPERATIONS_IN_BEAT: Final = 10
 OTHER_OPERATIONS: Final = "other"
+MAX_FIGURE: Final = 2**53 - 1
+"""A count that is shown is at most this, so that it is exact as a JSON number."""
 
 _SLOT_NS: Final = SLOT_S * 1_000_000_000
 _MAX_PENDING: Final = 500
@@ -108,13 +110,13 @@ class HealthWindow:
         quantiles_us = whole.sketch.quantiles((0.5, 0.95, 0.99)) or (None, None, None)
         p50, p95, p99 = (_ms(value_us) for value_us in quantiles_us)
         return Figures(
-            samples=whole.total,
+            samples=min(whole.total, MAX_FIGURE),
             failed=self._exact(self._failed_ns, whole.failed, now_ns),
             slow=self._exact(self._slow_ns, whole.over_500ms, now_ns),
-            at_least_1000ms=whole.at_least_1000ms,
-            over_1000ms=whole.over_1000ms,
-            at_least_2000ms=whole.at_least_2000ms,
-            over_2000ms=whole.over_2000ms,
+            at_least_1000ms=min(whole.at_least_1000ms, MAX_FIGURE),
+            over_1000ms=min(whole.over_1000ms, MAX_FIGURE),
+            at_least_2000ms=min(whole.at_least_2000ms, MAX_FIGURE),
+            over_2000ms=min(whole.over_2000ms, MAX_FIGURE),
             p50_ms=p50,
             p95_ms=p95,
             p99_ms=p99,
@@ -204,7 +206,9 @@ class HealthWindow:
         """Count the newest events in the window; use the slots if more than the kept ones are."""
         first_ns = now_ns - WINDOW_S * 1_000_000_000
         inside = sum(1 for event_ns in newest_ns if event_ns > first_ns)
-        return max(inside, counted) if inside == newest_ns.maxlen else inside
+        if inside < (newest_ns.maxlen or 0):
+            return inside
+        return min(max(inside, counted), MAX_FIGURE)
 
 
 class _Slot:

@@ -97,13 +97,17 @@ class DatabaseHealth(_message.Message):
     FIGURES_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
+    INSTANCES_TOTAL_FIELD_NUMBER: _builtins.int
     status: Global___DatabaseHealth.Status.ValueType
-    """The worst of the instances, of all together, and of the log; until it may
-    change again, the previous status with its reasons.
+    """The worst of the watched instances that have sent a heartbeat, of all these
+    together, and of the log; until it may change again, the previous status
+    with its reasons.
     """
+    instances_total: _builtins.int
+    """How many instances are known, listed or not."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]:
-        """Why; empty when healthy."""
+        """Why; empty when healthy, at most 100."""
 
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
@@ -114,10 +118,12 @@ class DatabaseHealth(_message.Message):
         """When this was judged."""
 
     @_builtins.property
-    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceHealth]: ...
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceHealth]:
+        """At most 100, those of watched services first."""
+
     @_builtins.property
     def figures(self) -> Global___HealthFigures:
-        """All instances together, over the window."""
+        """All watched instances together, over the window."""
 
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
@@ -138,10 +144,11 @@ class DatabaseHealth(_message.Message):
         figures: Global___HealthFigures | None = ...,
         window: _duration_pb2.Duration | None = ...,
         log: Global___LogHealth | None = ...,
+        instances_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "log", b"log", "since", b"since", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "log", b"log", "reasons", b"reasons", "since", b"since", "status", b"status", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "instances_total", b"instances_total", "log", b"log", "reasons", b"reasons", "since", b"since", "status", b"status", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +261,8 @@ class InstanceHealth(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     FACTS_PENDING_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
+    WATCHED_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     service: _builtins.str
     status: Global___DatabaseHealth.Status.ValueType
@@ -267,6 +276,12 @@ class InstanceHealth(_message.Message):
     facts_pending: _builtins.int
     """Facts committed and not yet acknowledged; absent where the instance's relay
     does not lead.
+    """
+    watched: _builtins.bool
+    """Whether its service decides the merged verdict."""
+    gone: _builtins.bool
+    """It closed its stream without Goodbye, or three of its heartbeats are
+    missing. One that does not decide is forgotten after 60 s of silence.
     """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]: ...
@@ -298,10 +313,12 @@ class InstanceHealth(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         facts_pending: _builtins.int | None = ...,
         monitor: Global___MonitorCost | None = ...,
+        watched: _builtins.bool = ...,
+        gone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "monitor", b"monitor", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "heartbeat_age", b"heartbeat_age", "instance", b"instance", "monitor", b"monitor", "pool_idle", b"pool_idle", "pool_max", b"pool_max", "pool_size", b"pool_size", "pool_waiting", b"pool_waiting", "probe", b"probe", "probe_latency_ms", b"probe_latency_ms", "reasons", b"reasons", "service", b"service", "since", b"since", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "figures", b"figures", "gone", b"gone", "heartbeat_age", b"heartbeat_age", "instance", b"instance", "monitor", b"monitor", "pool_idle", b"pool_idle", "pool_max", b"pool_max", "pool_size", b"pool_size", "pool_waiting", b"pool_waiting", "probe", b"probe", "probe_latency_ms", b"probe_latency_ms", "reasons", b"reasons", "service", b"service", "since", b"since", "status", b"status", "watched", b"watched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015

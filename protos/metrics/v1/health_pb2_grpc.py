@@ -33,6 +33,8 @@ class HealthServiceStub:
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     def __init__(self, channel):
@@ -61,6 +63,8 @@ class HealthServiceServicer:
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     def GetDatabaseHealth(self, request, context):
@@ -107,6 +111,8 @@ class HealthService:
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     @staticmethod

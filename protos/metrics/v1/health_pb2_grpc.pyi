@@ -36,6 +36,8 @@ class HealthServiceStub:
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     @_typing.overload
@@ -58,6 +60,8 @@ class HealthServiceAsyncStub(HealthServiceStub):
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,6 +80,8 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
     once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
+    Only instances of the watched services decide the merged verdict
+    (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
     @_abc_1.abstractmethod

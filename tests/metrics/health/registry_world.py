@@ -35,6 +35,7 @@ class World:
             heartbeat_s=HEARTBEAT_S,
             log_health=lambda: self.log,
             criteria=Criteria(min_samples=20),
+            watched=frozenset({"booking_service"}),
             now_us=self.now_us,
             monotonic_ns=self.monotonic_ns,
         )

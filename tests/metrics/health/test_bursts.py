@@ -142,6 +142,7 @@ class Fleet:
             heartbeat_s=5.0,
             log_health=lambda: LogHealth(writable=True),
             criteria=Criteria(),
+            watched=frozenset({"booking_service"}),
             now_us=self.clock.now_us,
             monotonic_ns=self.clock.monotonic_ns,
         )

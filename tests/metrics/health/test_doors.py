@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 from collections.abc import Iterator
 
@@ -167,6 +168,37 @@ async def test_a_silent_producer_is_stale_and_one_that_leaves_is_forgotten(
             "the goodbye",
         )
         assert (await turned(service, DatabaseHealth.STALE)).instances[0].probe == "reachable"
+
+
+async def test_a_stranger_turns_nothing_whether_it_stays_or_goes(metrics_dsn: str) -> None:
+    async with running(metrics_dsn) as service, Producer(service):
+        await turned(service, DatabaseHealth.HEALTHY)
+        stream = tracking_pb2_grpc.TrackingServiceStub(service.channel).Stream()
+        hello = Hello(
+            lane=LANE_TELEMETRY, producer_id="x", epoch=1, schema=1, service="x", instance="x"
+        )
+        await stream.write(ClientFrame(hello=hello))
+        signals = Signals(probe=Probe(result=Probe.UNREACHABLE))
+        signals.queries.total = signals.queries.failed = 100
+        sketch = signals.queries.execute_us
+        sketch.sum = sketch.min = sketch.max = math.nan
+        sketch.index_delta.append(1)
+        sketch.count.append(100)
+        await stream.write(ClientFrame(heartbeat=ClientHeartbeat(signals=signals)))
+
+        def statuses() -> list[tuple[str, int, bool]]:
+            instances = service.server.health.verdict().instances
+            return [(each.instance, each.status, each.gone) for each in instances]
+
+        known = ("booking-1", DatabaseHealth.HEALTHY, False)
+        await until(
+            lambda: statuses() == [known, ("x", DatabaseHealth.UNHEALTHY, False)], "the stranger"
+        )
+        assert await http_status(service) == 200
+        stream.cancel()
+        await until(lambda: statuses() == [known, ("x", DatabaseHealth.STALE, True)], "its silence")
+        assert await http_status(service) == 200
+        assert await service.serving("database")
 
 
 @pytest.mark.processes

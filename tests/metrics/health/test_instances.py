@@ -17,8 +17,8 @@ from tests.metrics.health.registry_world import (
 
 def test_a_goodbye_is_forgotten_at_once(world: World) -> None:
     world.beat(reachable())
-    world.registry.on_goodbye("booking-1")
-    world.registry.on_goodbye("never-seen")
+    world.registry.on_goodbye("booking-1", "booking_service")
+    world.registry.on_goodbye("never-seen", "booking_service")
     world.pass_s(100)
     health = world.registry.verdict()
     assert (health.status, len(health.instances)) == (UNKNOWN, 0)
@@ -39,7 +39,7 @@ def test_a_stale_instance_goes_once_another_of_its_service_has_taken_its_place(
 def test_an_instance_that_was_killed_goes_as_soon_as_its_successor_reports(world: World) -> None:
     world.beat(reachable(), instance="old")
     world.pass_s(0.5)
-    world.registry.on_closed("old")
+    world.registry.on_closed("old", "booking_service")
     world.pass_s(4)
     assert world.status == STALE
     world.registry.on_hello("new", "booking_service")
@@ -50,7 +50,7 @@ def test_an_instance_that_was_killed_goes_as_soon_as_its_successor_reports(world
 
 def test_a_successor_that_is_there_at_once_leaves_no_stale_verdict(world: World) -> None:
     world.beat(reachable(), instance="old")
-    world.registry.on_closed("old")
+    world.registry.on_closed("old", "booking_service")
     world.pass_s(1)
     world.published.clear()
     world.beat(reachable(), instance="new", seconds=20)
@@ -63,7 +63,7 @@ def test_an_instance_that_may_still_run_stays_stale(world: World, why: str) -> N
     world.beat(reachable(), instance="beside")
     world.beat(reachable(), instance="old")
     if why != "silent":
-        world.registry.on_closed("old")
+        world.registry.on_closed("old", "booking_service")
     if why == "came back":
         world.registry.on_hello("old", "booking_service")
     world.pass_s(4)
@@ -83,7 +83,7 @@ def test_a_stale_instance_without_a_successor_is_kept_for_a_day(world: World) ->
     world.pass_s(3600)
     world.beat(reachable(), instance="reviews", service="review_service")
     world.registry.tick()
-    assert world.status == HEALTHY
+    assert world.status == UNKNOWN, "no watched service reports"
 
 
 def test_the_number_of_instances_is_bounded(world: World) -> None:

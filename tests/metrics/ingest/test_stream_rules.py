@@ -125,7 +125,7 @@ async def test_goodbye_is_a_clean_end_and_a_lost_stream_is_counted_after_a_time(
         await until(lambda: len(sink.state.kinds("tick")) > ticks + 10)
         assert [end.producer_id for end in sink.state.kinds("unclean_end")] == ["rude"]
     ends = [call for call in sink.health.calls if call[0] in ("goodbye", "closed")]
-    assert sorted(ends) == [("closed", "rude"), ("goodbye", "polite")]
+    assert sorted(ends) == [("closed", "rude", "test"), ("goodbye", "polite", "test")]
 
 
 async def test_what_was_not_welcomed_or_is_too_large_is_invalid(

@@ -86,7 +86,7 @@ async def test_stopping_sends_what_is_buffered_and_then_goodbye(sink: Sink) -> N
     await until(lambda: client.connected)
     emitter.emit(event_pb2.PackageViewed(package_id="p"), session_id="last")
     await client.stop(10)
-    await until(lambda: ("goodbye", "i-1") in sink.health.calls)
+    await until(lambda: ("goodbye", "i-1", "test") in sink.health.calls)
     await until(lambda: sink.state.payloads("i-1"))
     assert sessions(sink.state.payloads("i-1")) == ["last"]
     assert not sink.state.kinds("unclean_end")
