@@ -113,6 +113,12 @@ class EventLog:
         """
         self._writer.on_records = on_records
 
+    def on_superseded(self, listener: Callable[[bool], None]) -> None:
+        """Call listener with True, perhaps repeatedly, when another process has become the writer
+        after this one, and with False when this one is the writer. A lost database is neither.
+        """
+        self._writer.on_superseded = listener
+
     # A request is queued at once; its future has the answer after the commit.
 
     def open_producer(

@@ -48,7 +48,9 @@ T = TypeVar("T")
 class Writer:
     """Holds the lead by a session advisory lock on the connection it writes with, so that it never
     has only one of the two, and takes the lead again by itself. `on_records` gets the records of
-    each commit, and an empty list when the lead was taken and the log may hold others.
+    each commit, and an empty list when the lead was taken and the log may hold others;
+    `on_superseded` is told, perhaps repeatedly, that another process has led since this one did,
+    and that this one leads.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Writer:
         self.last_position = 0
         self.leading = asyncio.Event()
         self.on_records: Callable[[list[LogRecord]], None] = _discard
+        self.on_superseded: Callable[[bool], None] = _ignore
         self._dsn = dsn
         self._producers = producers
         self._now_us = now_us
@@ -148,6 +151,9 @@ class Writer:
             if not standing_by:
                 standing_by = True
                 log.info("log_lead_awaited")
+            # The lock may still be held by the lost session of this process itself.
+            if self.epoch and await connection.fetchval(_LOG.writer_epoch) != self.epoch:
+                self.on_superseded(True)
             await asyncio.sleep(STANDBY_POLL_S)
         head = await connection.fetchrow(_LOG.take_lead)
         if head is None:
@@ -160,6 +166,7 @@ class Writer:
         self._days = await partitions.existing(connection)
         self._last_append_s = self._monotonic_s()
         self.leading.set()
+        self.on_superseded(False)
         log.info("log_lead_taken", writer_epoch=self.epoch, position=self.last_position)
         self.on_records([])
 
@@ -251,6 +258,10 @@ class Writer:
         while self._queue:
             _refuse(self._queue.popleft(), LogUnavailableError("the log cannot be written now"))
         self._queued_bytes = 0
+
+
+def _ignore(superseded: bool) -> None:
+    """Nothing is subscribed."""
 
 
 def _discard(records: list[LogRecord]) -> None:

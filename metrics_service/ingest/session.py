@@ -14,10 +14,10 @@ import structlog
 
 from metrics_service.eventlog.errors import FencedError, GapError
 from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
-from metrics_service.ingest.frames import HEARTBEAT, identity_of, nack_frame, welcome_frame
+from metrics_service.ingest.frames import DRAIN, HEARTBEAT, identity_of, nack_frame, welcome_frame
 from metrics_service.ingest.lane import ServerLane
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
-from metrics_service.measure.thresholds import MISSED_HEARTBEATS
+from metrics_service.ingest.silence import Silence
 from metrics_service.storage.errors import line_of
 from protos.tracking.v1 import tracking_pb2
 from servicekit.pauses import PauseDetector, pause_tolerant_timeout
@@ -25,7 +25,6 @@ from servicekit.pauses import PauseDetector, pause_tolerant_timeout
 log = structlog.get_logger()
 
 SCHEMA: Final = 1
-OVERDUE_HEARTBEATS: Final = 2
 MAX_CONTROL_FRAMES: Final = 64
 
 Write = Callable[[tracking_pb2.ServerFrame], Coroutine[Any, Any, None]]
@@ -34,7 +33,10 @@ T = TypeVar("T")
 
 
 class Session:
-    """One stream: a reader that takes frames, and a sender, which alone calls write."""
+    """One stream: a reader that takes frames, and a sender, which alone calls write.
+
+    It is known once the log has stored a batch of one of its producers.
+    """
 
     def __init__(
         self,
@@ -52,7 +54,7 @@ class Session:
         self._health = health
         self._terms = terms
         self._on_welcome = on_welcome
-        self._pauses = pauses
+        self._silence = Silence(pauses, terms.heartbeat_s)
         self._frames = frames
         self._write = write
         self._lanes: dict[int, ServerLane] = {}
@@ -63,12 +65,12 @@ class Session:
         self._room = asyncio.Event()
         self._pending = 0
         self._half_closed = False
-        self._ending = False
+        self.ending = False
+        self.known = False
         self._closed = False
-        self._last_frame_s = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
-        self._pauses.watch(self)
+        self._silence.start()
         reader = asyncio.create_task(self._read_frames(), name="tracking stream reader")
         sender = asyncio.create_task(self._send_frames(), name="tracking stream sender")
         try:
@@ -78,9 +80,9 @@ class Session:
             await asyncio.wait({sender})
         finally:
             self._closed = True
-            overdue = self._silent_s() > OVERDUE_HEARTBEATS * self._terms.heartbeat_s
-            self._pauses.leave(self)
-            if self._instance and not self._ending and not overdue:
+            overdue = self._silence.overdue
+            self._silence.stop()
+            if self._instance and not self.ending and not overdue:
                 # The other end closed it, and it was not ended for missing heartbeats.
                 self._health.on_closed(self._instance, self._service)
             reader.cancel()
@@ -93,13 +95,18 @@ class Session:
         """Queue a frame; the stream of a client that reads fewer answers than it asks for ends."""
         self._control.append(frame)
         if len(self._control) > MAX_CONTROL_FRAMES:
-            self._ending = True
+            self.ending = True
         self._wake.set()
 
     def end(self) -> None:
         """End the stream once the queued frames are sent."""
-        self._ending = True
+        self.ending = True
         self._wake.set()
+
+    def send_away(self, within_s: float) -> None:
+        """Ask the client to connect again, and end the stream in time if it does not."""
+        self.send(DRAIN)
+        asyncio.get_running_loop().call_later(within_s, self.end)
 
     def fence(self, key: ProducerKey) -> None:
         """Refuse a producer that another stream has taken over, and end."""
@@ -116,7 +123,7 @@ class Session:
 
     async def _read_frames(self) -> None:
         async for frame in self._frames:
-            self._last_frame_s = asyncio.get_running_loop().time()
+            self._silence.heard_s = asyncio.get_running_loop().time()
             match frame.WhichOneof("frame"):
                 case "hello":
                     self._on_hello(frame.hello)
@@ -134,6 +141,7 @@ class Session:
         if identity is None:
             self._nack(hello.lane, 0, tracking_pb2.Nack.INVALID)
             return
+        self._silence.on_hello()
         producer_id, self._service, self._instance = identity
         self._health.on_hello(self._instance, self._service)
         backfill = hello.mode == tracking_pb2.Hello.BACKFILL
@@ -208,6 +216,7 @@ class Session:
             self._release(lane)
             return
         lane.on_opened(point, self._log.last_position)
+        self.known = self.known or point.resume_after > 0
         self._on_welcome(lane.key, self)
         self.send(welcome_frame(lane.key.lane, point, self._terms))
         self.on_folded(self._fold.position)
@@ -222,6 +231,7 @@ class Session:
             self._refuse(lane, seq, failure)
             return
         lane.on_appended(answer.result(), seq)
+        self.known = True
         self.on_folded(self._fold.position)
 
     def _refuse(self, lane: ServerLane, seq: int, failure: BaseException) -> None:
@@ -248,35 +258,29 @@ class Session:
     async def _send_frames(self) -> None:
         loop = asyncio.get_running_loop()
         heartbeat_s = self._terms.heartbeat_s
-        silence_s = MISSED_HEARTBEATS * heartbeat_s
         beat_s = loop.time()
         while True:
             self._wake.clear()
-            finished = self._ending or (self._half_closed and not self._pending)
+            finished = self.ending or (self._half_closed and not self._pending)
             for frame in self._take_frames():
                 try:
-                    await pause_tolerant_timeout(silence_s, self._write(frame))
+                    await pause_tolerant_timeout(self._silence.limit_s, self._write(frame))
                 except Exception as failure:
                     log.info("stream_broken", instance=self._instance, reason=line_of(failure))
                     return
             if finished:
                 return
-            if self._silent_s() > silence_s:
-                log.warning("stream_timed_out", instance=self._instance, service=self._service)
-                return
             now_s = loop.time()
             if now_s >= beat_s:
+                if self._silence.too_long:
+                    log.warning("stream_timed_out", instance=self._instance, service=self._service)
+                    return
                 beat_s = now_s + heartbeat_s
                 self._control.append(HEARTBEAT)
                 continue
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
             handle.cancel()
-
-    def _silent_s(self) -> float:
-        """How long no frame has been read; what arrived during a pause is still to be read."""
-        spent_s = asyncio.get_running_loop().time() - self._last_frame_s
-        return self._pauses.unpaused_ns(int(spent_s * 1e9)) / 1e9
 
     def _take_frames(self) -> list[tracking_pb2.ServerFrame]:
         frames = list(self._control)

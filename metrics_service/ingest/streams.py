@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+import structlog
+
 from metrics_service.eventlog.producers import ProducerKey
 from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
@@ -15,12 +17,23 @@ from metrics_service.ingest.session import Session, Write
 from protos.tracking.v1 import tracking_pb2
 from servicekit.pauses import PauseDetector
 
+log = structlog.get_logger()
+
 HEARTBEAT_S: Final = 1.0
 """Also how soon a failed database shows; a stream ends after three missed ones."""
 
 CREDIT_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_STREAMS: Final = 256
+"""Streams that are open at a time. Beyond it a further one takes the place of the oldest whose
+producers have never stored a batch; streams of known producers are never ended for others.
+"""
+
+SEND_AWAY_S: Final = 3.0
+"""The time for producers to leave a process that is not the writer any more."""
+
+FULL_EVERY_S: Final = 10.0
+"""How often it is logged that all streams are taken."""
 
 
 class Ingest:
@@ -40,6 +53,7 @@ class Ingest:
         credit_bytes: int = CREDIT_BYTES,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         allow_backfill: bool = False,
+        max_streams: int = MAX_STREAMS,
     ) -> None:
         self._log = event_log
         self._fold = fold
@@ -47,13 +61,19 @@ class Ingest:
         self._terms = Terms(
             heartbeat_s, max(credit_bytes, max_batch_bytes), max_batch_bytes, allow_backfill
         )
-        self._sessions: set[Session] = set()
+        self._max_streams = max_streams
+        self._full_said_s = -FULL_EVERY_S
+        self._sessions: dict[Session, None] = {}
+        """In the order in which they were opened."""
+
         self._owners: dict[ProducerKey, Session] = {}
         self._pauses = PauseDetector()
         self._draining = False
+        self._superseded = False
         self._empty = asyncio.Event()
         self._empty.set()
         fold.on_change(self._on_folded)
+        event_log.on_superseded(self._on_superseded)
 
     @property
     def streams(self) -> int:
@@ -62,7 +82,7 @@ class Ingest:
 
     async def serve(self, frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write) -> None:
         """Serve one stream until either side ends it."""
-        if self._draining or len(self._sessions) >= MAX_STREAMS:
+        if self._draining or self._superseded or not self._make_room():
             await write(DRAIN)
             return
         session = Session(
@@ -75,12 +95,12 @@ class Ingest:
             self._take_over,
             self._pauses,
         )
-        self._sessions.add(session)
+        self._sessions[session] = None
         self._empty.clear()
         try:
             await session.run()
         finally:
-            self._sessions.discard(session)
+            del self._sessions[session]
             for key in [key for key, owner in self._owners.items() if owner is session]:
                 del self._owners[key]
             if not self._sessions:
@@ -97,6 +117,30 @@ class Ingest:
         except TimeoutError:
             for session in self._sessions:
                 session.end()
+
+    def _make_room(self) -> bool:
+        """Return whether a stream may be opened, and end one for it if all are taken."""
+        staying = [session for session in self._sessions if not session.ending]
+        if len(staying) < self._max_streams:
+            return len(self._sessions) < 2 * self._max_streams
+        stranger = next((session for session in staying if not session.known), None)
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._full_said_s >= FULL_EVERY_S:
+            self._full_said_s = now_s
+            log.warning("streams_full", streams=len(staying), refused=stranger is None)
+        if stranger is None:
+            return False
+        stranger.send(DRAIN)
+        stranger.end()
+        return True
+
+    def _on_superseded(self, superseded: bool) -> None:
+        """Send all producers to the new writer once this process is not the writer any more."""
+        if superseded and not self._superseded:
+            log.warning("producers_sent_away", streams=len(self._sessions))
+            for session in self._sessions:
+                session.send_away(SEND_AWAY_S)
+        self._superseded = superseded
 
     def _take_over(self, key: ProducerKey, session: Session) -> None:
         """End the older stream of a producer for which a newer one was welcomed."""

@@ -25,6 +25,10 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
+    def forward_to(self, port: int) -> None:
+        """Forward new connections to another port."""
+        self._port = port
+
     def freeze(self) -> None:
         self._thawed.clear()
 

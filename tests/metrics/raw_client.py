@@ -37,6 +37,10 @@ class RawClient:
         async with self._writing:
             await self._call.write(tracking_pb2.ClientFrame(**frame))
 
+    def start_heartbeats(self) -> None:
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
+
     def stop_heartbeats(self) -> None:
         self._silent = True
 
@@ -52,8 +56,7 @@ class RawClient:
         await self.send(
             hello=tracking_pb2.Hello(lane=lane, producer_id=producer_id, epoch=epoch, **hello)
         )
-        if self._beating is None:
-            self._beating = asyncio.create_task(self._beat())
+        self.start_heartbeats()
 
     async def welcome(
         self,

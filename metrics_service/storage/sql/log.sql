@@ -7,6 +7,10 @@
 -- name: log.try_lock
 SELECT pg_try_advisory_lock($1);
 
+-- The epoch of the process that leads, or was the last to lead.
+-- name: log.writer_epoch
+SELECT writer_epoch FROM event_log_head;
+
 -- name: log.take_lead
 UPDATE event_log_head SET writer_epoch = writer_epoch + 1
 RETURNING writer_epoch, next_position, received_at;
