@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1 import health_pb2
 from protos.tracking.v1 import tracking_pb2
 
@@ -118,4 +119,8 @@ def _is_valid_sketch(sketch: tracking_pb2.Sketch) -> bool:
         before, number = number, delta if place == 0 else number + delta
         if not before < number <= MAX_BUCKET_NUMBER:
             return False
+    try:
+        Sketch.from_proto(sketch)
+    except ValueError:
+        return False
     return True

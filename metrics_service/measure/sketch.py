@@ -11,6 +11,7 @@ from itertools import accumulate
 from math import ceil, log
 from typing import Final, Self
 
+from metrics_service.measure.sums import MAX_SUM
 from protos.tracking.v1 import tracking_pb2
 
 RELATIVE_ERROR: Final = 0.01
@@ -19,6 +20,8 @@ GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _PER_LOG: Final = 1 / math.log(GAMMA)
 # The bucket of all values that are not above 0, below every other bucket.
 _ZERO: Final = -(1 << 20)
+# Doubles reach from bucket -37,254 to 35,488.
+_MAX_BUCKET: Final = 38_000
 # q * count may exceed the exact integer rank by a rounding error.
 _RANK_SLACK: Final = 1e-9
 
@@ -36,12 +39,17 @@ def _representative(number: int) -> float:
     return float(2 * GAMMA**number / (GAMMA + 1))
 
 
+def _limited(total: float) -> float:
+    return total if -MAX_SUM <= total <= MAX_SUM else math.copysign(MAX_SUM, total)
+
+
 class Sketch:
     """Counts of values in buckets (GAMMA**(i-1), GAMMA**i], beside exact count, sum, min and max.
 
     Values have any one unit and are finite; those not above 0 share a bucket. With integers the
-    sum is exact in any order. The mapping is DDSketch's (Masson, Rim, Lee, VLDB 2019). Memory is
-    bounded by the range of the values: 1 us to 50 days takes at most 1,500 buckets.
+    sum is exact in any order; one that reaches MAX_SUM stays there until no value is left. The
+    mapping is DDSketch's (Masson, Rim, Lee, VLDB 2019). Memory is bounded by the range of the
+    values: 1 us to 50 days takes at most 1,500 buckets.
     """
 
     __slots__ = ("_buckets", "_max", "_min", "count", "sum")
@@ -74,7 +82,7 @@ class Sketch:
         buckets = self._buckets
         buckets[number] = buckets.get(number, 0) + count
         self.count += count
-        self.sum += value * count
+        self.sum = _limited(self.sum + value * count)
         if value < self._min:
             self._min = value
         if value > self._max:
@@ -91,7 +99,7 @@ class Sketch:
             numbers = [_bucket_number(value) for value in values]
         self._buckets.update(numbers)
         self.count += len(values)
-        self.sum += sum(values)
+        self.sum = _limited(self.sum + sum(values))
         self._min = min(self._min, min(values))
         self._max = max(self._max, max(values))
 
@@ -109,8 +117,10 @@ class Sketch:
         else:
             del buckets[number]
         self.count -= 1
-        self.sum -= value
+        if abs(self.sum) < MAX_SUM:
+            self.sum -= value
         if not buckets:
+            self.sum = 0
             self._min, self._max = math.inf, -math.inf
             return
         if value <= self._min or (not left and number < min(buckets)):
@@ -130,7 +140,7 @@ class Sketch:
         else:
             self._buckets = other._buckets.copy()
         self.count += other.count
-        self.sum += other.sum
+        self.sum = _limited(self.sum + other.sum)
         self._min = min(self._min, other._min)
         self._max = max(self._max, other._max)
 
@@ -174,15 +184,24 @@ class Sketch:
 
     @classmethod
     def from_proto(cls, message: tracking_pb2.Sketch) -> Self:
-        """Read a message. Raises ValueError where its two columns differ in length."""
+        """Read a message. Raises ValueError for one that no values give."""
+        if not all(map(math.isfinite, (message.sum, message.min, message.max))):
+            raise ValueError("a sketch that is not finite")
+        if any(delta <= 0 for delta in message.index_delta[1:]):
+            raise ValueError("a sketch whose buckets do not ascend")
         sketch = cls()
         if message.zero_count:
             sketch._buckets[_ZERO] = message.zero_count
-        numbers = accumulate(message.index_delta)
+        numbers = list(accumulate(message.index_delta))
+        if numbers and (numbers[0] < -_MAX_BUCKET or numbers[-1] > _MAX_BUCKET):
+            raise ValueError("a sketch with a bucket that no value has")
         sketch._buckets.update(dict(zip(numbers, message.count, strict=True)))
         sketch.count = sum(sketch._buckets.values())
+        if sketch.count > MAX_SUM:
+            raise ValueError("a sketch of more values than can be counted")
         if sketch.count:
-            sketch.sum, sketch._min, sketch._max = message.sum, message.min, message.max
+            sketch.sum = _limited(message.sum)
+            sketch._min, sketch._max = message.min, message.max
         return sketch
 
     def __eq__(self, other: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
 from metrics_service.state.errors import MAX_GROUPS
-from metrics_service.state.figures import clamp_int64, distribution, divide_half_even, rate
+from metrics_service.state.figures import distribution, divide_half_even, rate
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import metrics_pb2
 
@@ -125,10 +125,10 @@ def _revenue(currency: str, sums: list[int]) -> metrics_pb2.Revenue:
         currency=currency,
         exponent=exponent(currency),
         confirmed=confirmed,
-        gross_minor=clamp_int64(gross_minor),
-        refunded_minor=clamp_int64(refunded_minor),
-        net_minor=clamp_int64(gross_minor - refunded_minor),
+        gross_minor=gross_minor,
+        refunded_minor=refunded_minor,
+        net_minor=gross_minor - refunded_minor,
     )
     if confirmed:
-        answer.average_minor = clamp_int64(divide_half_even(gross_minor, confirmed))
+        answer.average_minor = divide_half_even(gross_minor, confirmed)
     return answer

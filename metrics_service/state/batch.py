@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from metrics_service.state.queries.columns import Columns, InconsistentColumnsError, read_columns
-from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US, LogRecord
+from metrics_service.state.ranges import OutOfRangeError, check_event, check_trusted_times
+from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
 
 FACTS: Final = frozenset({"booking", "payment"})
@@ -36,23 +37,26 @@ def read_batch(record: LogRecord) -> list[Item]:
     """Return the events of a batch in their order.
 
     Raises UnusableBatchError for a batch that does not parse, whose columns contradict each other,
-    or in which a time that is trusted is outside of the years 1 to 9999.
+    or in which a value is out of range.
     """
     try:
         events = event_pb2.EventList.FromString(record.payload).events
     except DecodeError:
-        raise UnusableBatchError("not a list of events", record.count) from None
+        # The number is the producer's word.
+        count = min(max(record.count, 0), len(record.payload))
+        raise UnusableBatchError("not a list of events", count) from None
     items = []
     for event in events:
         body = event.WhichOneof("body") or ""
         columns = None
-        if body == _TIMINGS:
-            try:
+        try:
+            if body == _TIMINGS:
                 columns = read_columns(event.query_timings)
-            except InconsistentColumnsError as reason:
-                raise UnusableBatchError(str(reason), len(events)) from None
-        if (record.backfill or body in FACTS) and not _exists(event, columns):
-            raise UnusableBatchError("a time that does not exist", len(events))
+            check_event(event, body)
+            if record.backfill:
+                check_trusted_times(event, columns)
+        except (InconsistentColumnsError, OutOfRangeError) as reason:
+            raise UnusableBatchError(str(reason), len(events)) from None
         items.append(Item(event, body, columns))
     return items
 
@@ -66,8 +70,3 @@ def newest_us(items: list[Item]) -> int | None:
         for item in items
     ]
     return max(times, default=None)
-
-
-def _exists(event: event_pb2.Event, columns: Columns | None) -> bool:
-    times = columns.start_us if columns is not None and columns.start_us else [event.time_us]
-    return min(times) >= MIN_TIME_US and max(times) <= MAX_TIME_US

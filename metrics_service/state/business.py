@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final, Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.state.figures import clamp_int64
+from metrics_service.measure.sums import clamped
 from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
@@ -109,8 +109,8 @@ class BusinessCell:
                 checkpoint_pb2.RevenueCell(
                     currency=currency,
                     confirmed=sums[0],
-                    gross_minor=clamp_int64(sums[1]),
-                    refunded_minor=clamp_int64(sums[2]),
+                    gross_minor=sums[1],
+                    refunded_minor=sums[2],
                 )
                 for currency, sums in sorted(self.revenue.items())
             ],
@@ -194,7 +194,7 @@ class BusinessFold:
         if self._keeps(currency):
             for cell in self.rings.at(fact.confirm_time_us):
                 sums = cell.of_currency(currency)
-                sums[moved] = clamp_int64(sums[moved] + amount_minor)
+                sums[moved] = clamped(sums[moved] + amount_minor)
 
     def count_booking_time(self, time_us: int, duration_us: int) -> None:
         """Count a booking that took duration_us from Start to Complete, completed at time_us."""
@@ -217,7 +217,7 @@ class BusinessFold:
             if keeps_currency:
                 sums = cell.of_currency(currency)
                 sums[0] += 1
-                sums[_GROSS] = clamp_int64(sums[_GROSS] + amount_minor)
+                sums[_GROSS] = clamped(sums[_GROSS] + amount_minor)
 
     def _keeps(self, currency: str) -> bool:
         revenue = self.rings.total.revenue
@@ -229,4 +229,4 @@ class BusinessFold:
 
 def _add(mine: list[int], theirs: list[int]) -> None:
     for index, value in enumerate(theirs):
-        mine[index] += value
+        mine[index] = clamped(mine[index] + value)

@@ -8,7 +8,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Self
 
-from metrics_service.state.figures import clamp_int64
+from metrics_service.measure.sums import clamped
 from metrics_service.state.series.rings import MINUTE_US, Rings
 from metrics_service.state.truncate import MAX_NAME_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
@@ -91,7 +91,7 @@ class ErrorCell:
 
     def merge(self, other: Self) -> None:
         self.other += other.other
-        self.write_rpcs = clamp_int64(self.write_rpcs + other.write_rpcs)
+        self.write_rpcs = clamped(self.write_rpcs + other.write_rpcs)
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for key, theirs in other.groups.items():
@@ -163,14 +163,15 @@ class ErrorFold:
         if key.counts_as_error and time_us > self._now_us - RECENT_US:
             insort(self._times_us, time_us)
             if len(self._times_us) > self._max_recent:
-                del self._times_us[0]
+                # Times ahead of now make room first: they must not displace those that count now.
+                del self._times_us[-1 if self._times_us[-1] > self._now_us else 0]
                 self.evicted_times += 1
 
     def tally(self, tally: event_pb2.RpcTally, time_us: int) -> None:
         """Count the ended RPCs that change something."""
         writes = sum(entry.ok + entry.refused for entry in tally.entries if entry.write)
         for cell in self.rings.at(time_us):
-            cell.write_rpcs = clamp_int64(cell.write_rpcs + writes)
+            cell.write_rpcs = clamped(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
         """Advance the clock; times older than five minutes are dropped."""

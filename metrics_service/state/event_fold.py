@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from metrics_service.measure.sums import clamped
 from metrics_service.state.batch import FACTS, Item
 from metrics_service.state.errors import (
     BOOKING_FAILED,
@@ -14,7 +15,6 @@ from metrics_service.state.errors import (
     front_end_key,
     refusal_key,
 )
-from metrics_service.state.figures import clamp_int64
 from metrics_service.state.queries.columns import MAX_DURATION_US, Columns
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
@@ -148,8 +148,8 @@ class EventFold:
     def _telemetry_loss(self, event: event_pb2.Event, _time_us: int) -> None:
         loss = event.telemetry_loss
         quality = self._tables.quality
-        quality.dropped_events = clamp_int64(quality.dropped_events + loss.dropped_events)
-        quality.dropped_timings = clamp_int64(quality.dropped_timings + loss.dropped_timings)
+        quality.dropped_events = clamped(quality.dropped_events + loss.dropped_events)
+        quality.dropped_timings = clamped(quality.dropped_timings + loss.dropped_timings)
 
     def _query_timings(
         self, timings: event_pb2.QueryTimings, columns: Columns, record: LogRecord

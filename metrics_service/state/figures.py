@@ -53,8 +53,3 @@ def divide_half_even(amount: int, count: int) -> int:
     if 2 * rest > count or (2 * rest == count and quotient % 2):
         quotient += 1
     return quotient
-
-
-def clamp_int64(value: int) -> int:
-    """Return the nearest int64: a sum that overflows must not make a message unwritable."""
-    return min(max(value, -(1 << 63)), (1 << 63) - 1)

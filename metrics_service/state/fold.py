@@ -22,7 +22,7 @@ from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of the rows of dump() and the meaning of the figures; the log is folded again for another version.
-VERSION: Final = 4
+VERSION: Final = 5
 
 # While the log is written it gets a record at least every second; a longer gap than this was an
 # outage, and the events of that time are still to be delivered.
@@ -63,22 +63,23 @@ class State:
         self._events = EventFold(self._tables)
         self._snapshots: dict[int | None, metrics_pb2.MetricsSnapshot] = {}
 
-    def apply(self, record: LogRecord) -> None:
+    def apply(self, record: LogRecord) -> str:
         """Fold one record; a record at or before `position` has no effect.
 
-        A batch that cannot be applied advances the position and is counted as quarantined.
+        A batch that cannot be applied advances the position and is counted as quarantined; the
+        reason is returned, and "" for any other record.
         """
         if record.position <= self.position:
-            return
+            return ""
         self.position = record.position
         self.revision += 1
         self._snapshots.clear()
         if record.kind == "batch":
-            self._apply_batch(record)
-            return
+            return self._apply_batch(record)
         self._advance(record.received_at_us, _OUTAGE_US)
         if record.kind == "unclean_end":
             self._events.unclean_end(record)
+        return ""
 
     def prepare(self) -> Iterator[None]:
         """Compute the sums that reads of long windows need, in small steps; records may be applied
@@ -210,16 +211,17 @@ class State:
             raise CheckpointError(f"a checkpoint that cannot be read: {problem!r}") from problem
         return state
 
-    def _apply_batch(self, record: LogRecord) -> None:
+    def _apply_batch(self, record: LogRecord) -> str:
         try:
             items = read_batch(record)
         except UnusableBatchError as unusable:
             self._advance_to(record, [])
             self._tables.quality.quarantined_batches += 1
             self._tables.quality.quarantined_events += unusable.events
-            return
+            return str(unusable)
         self._advance_to(record, items)
         self._events.apply(items, record)
+        return ""
 
     def _advance_to(self, record: LogRecord, items: list[Item]) -> None:
         if not record.backfill:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-# What a timestamp of an answer can hold: the years 1 to 9999.
-MIN_TIME_US: Final = -62_135_596_800 * 1_000_000
-MAX_TIME_US: Final = 253_402_300_800 * 1_000_000 - 1
+# The times that are believed: the years 2000 to 2199.
+MIN_TIME_US: Final = 946_684_800 * 1_000_000
+MAX_TIME_US: Final = 7_258_118_400 * 1_000_000 - 1
 
 # tick: time passed without a batch; unclean_end: a producer ended without a Goodbye.
 Kind = Literal["batch", "tick", "unclean_end"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final, Self
 
-from metrics_service.state.figures import clamp_int64
+from metrics_service.measure.sums import clamped
 from metrics_service.state.series.rings import Rings
 from protos.tracking.v1 import event_pb2
 
@@ -20,7 +20,7 @@ _OTHER: Final = ""
 class RpcCell:
     """The RPCs that ended in one slot.
 
-    methods: [RPCs, queries, most queries of one RPC] by full method. Sums are clamped to int64.
+    methods: [RPCs, queries, most queries of one RPC] by full method. Sums stop at MAX_SUM.
     """
 
     __slots__ = ("methods",)
@@ -35,9 +35,9 @@ class RpcCell:
 
     def add(self, rpc: str, calls: int, queries: int, most: int) -> None:
         counts = self.methods.setdefault(rpc, [0, 0, 0])
-        counts[0] = clamp_int64(counts[0] + calls)
-        counts[1] = clamp_int64(counts[1] + queries)
-        counts[2] = clamp_int64(max(counts[2], most))
+        counts[0] = clamped(counts[0] + calls)
+        counts[1] = clamped(counts[1] + queries)
+        counts[2] = clamped(max(counts[2], most))
 
     def merge(self, other: Self) -> None:
         for rpc, (calls, queries, most) in other.methods.items():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final, Self
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.measure.sums import clamped
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from metrics_service.state.figures import distribution
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
@@ -69,7 +70,7 @@ class QueryCell:
 
     def merge(self, other: QueryCell) -> None:
         self.total += other.total
-        self.rows += other.rows
+        self.rows = clamped(self.rows + other.rows)
         if other.execute_us.count != other.total:
             self.cancelled += other.cancelled
             self.misuse += other.misuse

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
 from protos.tracking.v1 import event_pb2
 
-# A longer query means a broken clock; sums of shorter ones stay far within 64 bits.
+# A longer query means a broken clock.
 MAX_DURATION_US: Final = 1 << 42
 MAX_ROWS: Final = 1 << 42
 
@@ -85,7 +85,8 @@ def read_columns(timings: event_pb2.QueryTimings) -> Columns:
         return Columns(fingerprints, [], [], [], [], [])
     if max(query) >= len(fingerprints) or max(sqlstate) > len(timings.sqlstates):
         raise InconsistentColumnsError("a column points outside of its list")
-    if max(execute_us) > MAX_DURATION_US or max(pool_wait_us) > MAX_DURATION_US:
+    durations = (execute_us, pool_wait_us, timings.connect_us, timings.cancel_wait_us)
+    if any(max(column) > MAX_DURATION_US for column in durations):
         raise InconsistentColumnsError("a duration is out of range")
     if max(rows) > MAX_ROWS:
         raise InconsistentColumnsError("a number of rows is out of range")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.measure.sums import clamped
 from metrics_service.state.queries import columns as columns_of
 from metrics_service.state.queries.cell import OTHER, QueryCell, QueryCells, QueryTotals
 from metrics_service.state.queries.columns import (
@@ -246,7 +247,7 @@ def _cell(fate: int, execute_us: list[int], pool_wait_us: list[int], rows: list[
     """Return the statistics of queries with the same end."""
     cell = QueryCell()
     cell.total = len(rows)
-    cell.rows = sum(rows)
+    cell.rows = clamped(sum(rows))
     if fate == columns_of.OK:
         cell.time(execute_us, pool_wait_us)
     elif fate == columns_of.ERROR:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state.answers import MAX_SHOWN_PACKAGES
 from metrics_service.state.business import MAX_CURRENCIES, MAX_PACKAGES
 from metrics_service.state.figures import divide_half_even, rate
+from metrics_service.state.ranges import MAX_MONEY_MINOR
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log, revenue
 
 
@@ -43,13 +45,15 @@ def test_an_average_is_rounded_half_to_even(amount: int, count: int, expected: i
     assert divide_half_even(amount, count) == expected
 
 
-def test_sums_beyond_an_int64_break_neither_answers_nor_checkpoints() -> None:
+def test_sums_of_money_stop_at_their_bound() -> None:
     log = Log()
     for number in range(3):
         log.append(
-            log.fact(Fact.CONFIRMED, NOW, booking=str(number), confirm_us=NOW, amount=(1 << 63) - 1)
+            log.fact(
+                Fact.CONFIRMED, NOW, booking=str(number), confirm_us=NOW, amount=MAX_MONEY_MINOR
+            )
         )
-    assert revenue(log)["EUR"].gross_minor == (1 << 63) - 1
+    assert revenue(log)["EUR"].gross_minor == MAX_SUM
     assert list(log.state.dump())
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state import tables
 from metrics_service.state.fold import State
+from metrics_service.state.ranges import MAX_COUNT
+from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US
 from tests.metrics.state.log import DAY, NOW, SECOND, Fact, Log
 
 
@@ -56,7 +59,7 @@ def test_implausible_telemetry_gets_the_receive_time(offset_us: int, skewed: int
     assert seen_us == (NOW if skewed else NOW + offset_us)
 
 
-@pytest.mark.parametrize("time_us", [0, NOW - 400 * DAY, NOW + 400 * DAY])
+@pytest.mark.parametrize("time_us", [MIN_TIME_US, NOW - 400 * DAY, NOW + 400 * DAY, MAX_TIME_US])
 def test_facts_are_never_clamped(time_us: int) -> None:
     log = Log()
     log.append(log.payment_failed(time_us))
@@ -73,8 +76,10 @@ def test_a_batch_that_does_not_parse_takes_its_position_and_is_counted() -> None
     assert (log.state.position, log.state.as_of_us) == (1, NOW)
 
 
-@pytest.mark.parametrize("time_us", [-(1 << 63), (1 << 63) - 1])
-def test_a_fact_at_a_time_outside_of_the_calendar_is_quarantined(time_us: int) -> None:
+@pytest.mark.parametrize(
+    "time_us", [-(1 << 63), 0, MIN_TIME_US - 1, MAX_TIME_US + 1, (1 << 63) - 1]
+)
+def test_a_fact_at_a_time_that_is_not_believed_is_quarantined(time_us: int) -> None:
     log = Log()
     log.append(log.fact(Fact.STARTED, NOW), log.fact(Fact.STARTED, time_us))
     metrics = log.state.metrics()
@@ -98,11 +103,9 @@ def test_losses_and_unclean_ends_are_counted() -> None:
     assert (quality.dropped_events, quality.dropped_timings, quality.unclean_ends) == (4, 42, 1)
 
 
-def test_losses_beyond_an_int64_stop_at_its_limit() -> None:
+def test_losses_beyond_the_bound_of_sums_stop_there() -> None:
     log = Log()
-    limit = (1 << 63) - 1
-    for _ in range(2):
-        log.append(log.loss((1 << 64) - 1, limit))
+    log.append(*(log.loss(MAX_COUNT, MAX_COUNT) for _ in range(MAX_SUM // MAX_COUNT + 2)))
     quality = log.state.metrics().quality
-    assert (quality.dropped_events, quality.dropped_timings) == (limit, limit)
+    assert (quality.dropped_events, quality.dropped_timings) == (MAX_SUM, MAX_SUM)
     assert State.load(log.state.dump()).metrics().quality == quality

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from metrics_service.state.fold import State
+from metrics_service.state.ranges import MAX_MONEY_MINOR
 from protos.tracking.v1 import event_pb2
 from tests.metrics.state.log import HOUR, NOW, Fact, Log, revenue
 
@@ -116,8 +117,8 @@ def test_a_refund_alone_has_no_average() -> None:
     assert (euro.net_minor, euro.HasField("average_minor")) == (-400, False)
 
 
-def test_sums_beyond_an_int64_are_the_same_after_a_restart() -> None:
+def test_sums_at_their_bound_are_the_same_after_a_restart() -> None:
     log = Log()
     for booking in ("a", "b"):
-        log.append(log.fact(Fact.CONFIRMED, NOW, booking=booking, amount=(1 << 63) - 1))
+        log.append(log.fact(Fact.CONFIRMED, NOW, booking=booking, amount=MAX_MONEY_MINOR))
     assert State.load(log.state.dump()).metrics() == log.state.metrics()

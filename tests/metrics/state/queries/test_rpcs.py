@@ -4,13 +4,15 @@ producer says makes the table large or unreadable.
 
 from __future__ import annotations
 
+from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state.answers import MAX_SHOWN_RPCS
 from metrics_service.state.fold import State
+from metrics_service.state.ranges import MAX_COUNT
 from metrics_service.state.rpcs import MAX_METHODS, MAX_NAME_LENGTH
 from protos.metrics.v1 import metrics_pb2
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, Log
 
-MOST = (1 << 64) - 1
+MOST = MAX_COUNT
 
 
 def rpcs(log: Log, window_us: int | None = None) -> list[tuple[str, int, int, float, int]]:
@@ -83,13 +85,13 @@ def test_a_method_without_a_usable_name_or_without_an_rpc_is_not_shown() -> None
     assert log.state.metrics().quality.evicted["rpcs"] == 2
 
 
-def test_counts_beyond_an_int64_stop_at_its_limit() -> None:
+def test_counts_stop_at_the_bound_of_sums() -> None:
     log = Log()
-    for _ in range(3):
-        log.append(log.tally(NOW, MOST, MOST, rpc="b/Get", queries=MOST, most=MOST))
-    limit = (1 << 63) - 1
-    assert rpcs(log) == [("b/Get", limit, limit, 1.0, limit)]
-    assert log.state.errors().error_rate.denominator == limit
+    tally = log.tally(NOW, MOST, MOST, rpc="b/Get", queries=MOST, most=MOST)
+    tally.event_id = b""
+    log.append(*[tally] * (MAX_SUM // MOST + 2))
+    assert rpcs(log) == [("b/Get", MAX_SUM, MAX_SUM, 1.0, MOST)]
+    assert log.state.errors().error_rate.denominator == MAX_SUM
     loaded = State.load(log.state.dump())
     assert loaded.metrics(MINUTE) == log.state.metrics(MINUTE)
     assert metrics_pb2.MetricsSnapshot.FromString(log.state.metrics().SerializeToString())
