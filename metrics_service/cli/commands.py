@@ -5,6 +5,7 @@ never a traceback.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from http.client import HTTPException
 from typing import Annotated, Final
@@ -14,6 +15,7 @@ from urllib.request import ProxyHandler, build_opener
 import typer
 from rich.console import Console
 
+from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
 from metrics_service.config import MetricsSettings
 from metrics_service.server import serve as run_service
@@ -50,6 +52,8 @@ def check_config() -> None:
 @app.command()
 def watch(host: Host = "127.0.0.1", port: Port = 50052) -> None:
     """Show funnel, bookings, queries and health live in the terminal; Ctrl-C ends it."""
+    # Without a handler, gRPC would write a traceback over the view for an answer it cannot read.
+    logging.getLogger("grpc").addHandler(logging.NullHandler())
     raise typer.Exit(run(lambda stop: show(f"{host}:{port}", stop), uvloop=False))
 
 
@@ -83,11 +87,12 @@ def _show(host: str, port: int, path: str) -> int:
         status, body = error.code, error.read()
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        print(f"{address} is not reachable: {reason}", file=sys.stderr)
+        print(f"{address} is not reachable: {plain(str(reason))}", file=sys.stderr)
         return 0
     try:
-        Console().print_json(data=json.loads(body))
-    except ValueError:
+        # Only ASCII: other characters may control the terminal, and show as their codes.
+        Console().print_json(data=json.loads(body), ensure_ascii=True)
+    except (ValueError, RecursionError):
         print(f"{address} answered {status} without JSON", file=sys.stderr)
         return 0
     return status

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from metrics_service.cli.watch import render
+from metrics_service.cli.frame import render
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import SlowQuery, StreamMetricsResponse
 
