@@ -47,11 +47,9 @@ def start_batch(
 ) -> CommandRequest[StartBatch]:
     """Translate a whole batch to one command."""
     read = Fields()
-    count = len(request.requests)
-    if not 1 <= count <= MAX_BATCH:
-        read.bad("requests", f"must be 1 to {MAX_BATCH}, are {count}")
+    fits = read.fits("requests", request.requests, most=MAX_BATCH, required=True)
     starts = []
-    for n, each in enumerate(request.requests[:MAX_BATCH]):
+    for n, each in enumerate(request.requests if fits else ()):
         starts.append(_start(read, f"requests[{n}].", each, session_id))
         if each.request_id:
             read.bad(f"requests[{n}].request_id", "must be unset: the batch has one")
@@ -127,7 +125,7 @@ def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> CommandReques
 def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> CommandRequest[AbandonBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
-    reason = read.text("reason", request.reason, most=200, required=False)
+    reason = read.shown_text("reason", request.reason, required=False)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     return CommandRequest(AbandonBooking(booking_id, reason), request_id, fingerprint(request))
@@ -136,7 +134,7 @@ def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> CommandReques
 def cancel_booking(request: booking_pb2.CancelBookingRequest) -> CommandRequest[CancelBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
-    reason = read.text("reason", request.reason, most=200, required=False)
+    reason = read.shown_text("reason", request.reason, required=False)
     expected = None
     if request.HasField("expected_refund"):
         expected = read.money("expected_refund", request.expected_refund, present=True)

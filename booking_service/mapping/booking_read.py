@@ -61,16 +61,13 @@ def list_bookings(request: booking_pb2.ListBookingsRequest) -> BookingList:
     start, end = read_dates(read, request, start_required=False)
     if start is not None and end is not None and end <= start:
         read.bad("end_date", f"must be after start_date {start}, is {end}")
-    states = frozenset(
-        State(read.choice(f"states[{n}]", state, booking_pb2.Booking.State))
-        for n, state in enumerate(request.states)
-    )
+    states = read.choices("states", request.states, booking_pb2.Booking.State)
     wanted = BookingFilter(
         user_id=read.text("user_id", request.user_id, most=128, required=False) or None,
         package_id=read.optional_uuid("package_id", request.package_id),
         start_date=start,
         end_date=end,
-        states=states,
+        states=frozenset(State(each) for each in states),
     )
     limit = size_of(read, "page_size", request.page_size)
     read.refuse_bad()

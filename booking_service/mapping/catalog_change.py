@@ -55,7 +55,7 @@ def create_vendor(request: catalog_pb2.CreateVendorRequest) -> CommandRequest[Cr
     read = Fields()
     name = ""
     if request.HasField("vendor"):
-        name = read.text("vendor.name", request.vendor.name, most=200)
+        name = read.shown_text("vendor.name", request.vendor.name)
     else:
         read.bad("vendor", "is required")
     vendor_id = read.optional_uuid("vendor_id", request.vendor_id) or uuid4()
@@ -116,7 +116,7 @@ def _draft(
     return PackageDraft(
         id=package_id,
         vendor_id=read.uuid(f"{field}.vendor_id", message.vendor_id),
-        title=read.text(f"{field}.title", message.title, most=200),
+        title=read.shown_text(f"{field}.title", message.title),
         type=read.text(f"{field}.type", message.type, most=60),
         location=read.text(f"{field}.location", message.location, most=120),
         time_zone=read.time_zone(f"{field}.time_zone", message.time_zone),
@@ -155,14 +155,16 @@ def _changes(
 
     Whether they agree with what is stored is decided by the domain.
     """
+    paths = f"{mask_field}.paths"
     if not mask.paths:
         read.bad(mask_field, "is required")
     named: list[str] = []
-    for n, path in enumerate(mask.paths[: len(_CHANGEABLE) + 1]):
+    fits = read.fits(paths, mask.paths, most=len(_CHANGEABLE))
+    for n, path in enumerate(mask.paths if fits else ()):
         if path not in _CHANGEABLE:
-            read.bad(f"{mask_field}.paths[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
+            read.bad(f"{paths}[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
         elif path in named:
-            read.bad(f"{mask_field}.paths[{n}]", f"repeats {path}")
+            read.bad(f"{paths}[{n}]", f"repeats {path}")
         else:
             named.append(path)
     if "status" in named and message.status == catalog_pb2.Package.STATUS_UNSPECIFIED:
@@ -179,10 +181,7 @@ def _capacity_ranges(
     read: Fields, field: str, messages: Sequence[catalog_pb2.CapacityRange]
 ) -> tuple[CapacityRange, ...]:
     """Ranges must not overlap, and have at most MAX_CAPACITY_DAYS days together."""
-    if not messages:
-        read.bad(field, "is required")
-    if len(messages) > MAX_CAPACITY_RANGES:
-        read.bad(field, f"must be at most {MAX_CAPACITY_RANGES} ranges, are {len(messages)}")
+    if not read.fits(field, messages, most=MAX_CAPACITY_RANGES, required=True):
         return ()
     numbered: list[tuple[date, date, int]] = []
     ranges = []

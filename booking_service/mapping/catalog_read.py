@@ -112,10 +112,8 @@ def batch_get_packages(request: catalog_pb2.BatchGetPackagesRequest) -> list[UUI
 def list_vendor_packages(request: catalog_pb2.ListVendorPackagesRequest) -> VendorPackages:
     read = Fields()
     vendor_id = read.uuid("vendor_id", request.vendor_id)
-    statuses = frozenset(
-        PackageStatus(read.choice(f"statuses[{n}]", status, catalog_pb2.Package.Status))
-        for n, status in enumerate(request.statuses)
-    )
+    names = read.choices("statuses", request.statuses, catalog_pb2.Package.Status)
+    statuses = frozenset(PackageStatus(each) for each in names)
     limit = size_of(read, "page_size", request.page_size)
     read.refuse_bad()
     return VendorPackages(vendor_id, statuses, after(request, request.page_token), limit)

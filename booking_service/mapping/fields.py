@@ -7,12 +7,10 @@ that one refusal can name every bad field.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +18,13 @@ from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money as MoneyMessage
 
 from booking_service.domain.money import Money, exponent
+from booking_service.mapping.bounds import (
+    BYTES_PER_CHAR,
+    MAX_CHOICES,
+    MAX_SHOWN_CHARS,
+    MAX_TEXT_BYTES,
+)
+from booking_service.mapping.known_names import Enum, names_of, time_zones
 from servicekit.errors import INVALID_ARGUMENT, ApiError, Violation
 
 # gRPC refuses trailing metadata beyond 8 kB: further violations are only counted.
@@ -30,6 +35,7 @@ LAST_DATE: Final = date(2999, 12, 31)
 MAX_AMOUNT_MINOR: Final = 10**14
 
 _NIL: Final = UUID(int=0)
+_UUID_LENGTH: Final = 36
 _NANOS: Final = 1_000_000_000
 _ONE_DAY: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,40 +45,46 @@ _CODE: Final = re.compile(r"[A-Z0-9_]+")
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 
-class Enum(Protocol):
-    """An enum generated from a .proto file."""
-
-    def items(self) -> Sequence[tuple[str, int]]: ...
-
-
 class Fields:
     """Each reader returns the value, or a placeholder after adding a violation of `field`."""
 
     def __init__(self) -> None:
         self._violations: list[Violation] = []
+        self._unnamed = 0
 
     def refuse_bad(self) -> None:
         """Raise INVALID_ARGUMENT with a violation for each bad field, if there are any."""
         if not self._violations:
             return
-        named, count = self._violations[:MAX_VIOLATIONS], len(self._violations)
+        named = list(self._violations)
+        count = len(named) + self._unnamed
         message = f"{named[0].field}: {named[0].description}"
         if count > 1:
             message += f" (and {count - 1} more)"
-        if count > MAX_VIOLATIONS:
-            named.append(Violation("...", f"and {count - MAX_VIOLATIONS} more"))
+        if self._unnamed:
+            named.append(Violation("...", f"and {self._unnamed} more"))
         raise ApiError(INVALID_ARGUMENT, message, violations=named)
 
     def bad(self, field: str, description: str) -> None:
-        self._violations.append(Violation(field, description))
+        if len(self._violations) < MAX_VIOLATIONS:
+            self._violations.append(Violation(field, description))
+        else:
+            self._unnamed += 1
 
     def take(self, other: Fields, fields: Sequence[str]) -> None:
         """Take over the violations that another reader found in these fields or inside of them."""
-        self._violations += [
-            each
-            for each in other._violations
-            if any(each.field == field or each.field.startswith(f"{field}.") for field in fields)
-        ]
+        for each in other._violations:
+            if any(each.field == field or each.field.startswith(f"{field}.") for field in fields):
+                self.bad(each.field, each.description)
+
+    def fits(self, field: str, elements: Sized, *, most: int, required: bool = False) -> bool:
+        """Check the number of elements of a repeated field; to be called before they are read."""
+        if len(elements) > most:
+            self.bad(field, f"must be at most {most}, are {len(elements)}")
+            return False
+        if required and not elements:
+            self.bad(field, "is required")
+        return True
 
     def uuid(self, field: str, text: str) -> UUID:
         """Read a required UUID in canonical form: 36 characters, lower case."""
@@ -85,7 +97,7 @@ class Fields:
         if not text:
             return None
         try:
-            value = UUID(text)
+            value = UUID(text) if len(text) == _UUID_LENGTH else None
         except ValueError:
             value = None
         if value is None or str(value) != text:
@@ -93,15 +105,32 @@ class Fields:
             return None
         return value
 
-    def text(self, field: str, value: str, *, most: int, required: bool = True) -> str:
+    def text(
+        self,
+        field: str,
+        value: str,
+        *,
+        most: int,
+        most_bytes: int = MAX_TEXT_BYTES,
+        required: bool = True,
+    ) -> str:
         """Read a text of at most `most` characters (Unicode code points)."""
         if required and not value:
             self.bad(field, "is required")
         elif len(value) > most:
             self.bad(field, f"must be at most {most} characters, has {len(value)}")
+        elif (size := len(value.encode())) > most_bytes:
+            self.bad(field, f"must be at most {most_bytes} bytes of UTF-8, has {size}")
         elif "\0" in value:
             self.bad(field, "must not contain U+0000")
         return value
+
+    def shown_text(self, field: str, value: str, *, required: bool = True) -> str:
+        """Read a text for people: as many characters in any script."""
+        most = MAX_SHOWN_CHARS
+        return self.text(
+            field, value, most=most, most_bytes=most * BYTES_PER_CHAR, required=required
+        )
 
     def number(self, field: str, value: int, *, low: int, high: int, zero: int = 0) -> int:
         """Read a number in [low, high]; an unset one (0) becomes `zero` where 0 is out of range."""
@@ -117,7 +146,7 @@ class Fields:
 
         0 becomes `unset`; without `unset`, the field is required.
         """
-        names = {value: name for name, value in enum.items() if value != 0}
+        names = names_of(enum)
         if number in names:
             return names[number]
         if number != 0:
@@ -126,10 +155,16 @@ class Fields:
             self.bad(field, "is required")
         return unset or next(iter(names.values()))
 
+    def choices(self, field: str, numbers: Sequence[int], enum: Enum) -> list[str]:
+        """Return the names of at most MAX_CHOICES values of an enum."""
+        if not self.fits(field, numbers, most=MAX_CHOICES):
+            return []
+        return [self.choice(f"{field}[{n}]", number, enum) for n, number in enumerate(numbers)]
+
     def time_zone(self, field: str, name: str) -> str:
         if not name:
             self.bad(field, "is required")
-        elif name not in _time_zones():
+        elif name not in time_zones():
             self.bad(field, 'must be an IANA time zone name, such as "Europe/Lisbon"')
         return name
 
@@ -197,10 +232,7 @@ class Fields:
 
     def ids(self, field: str, texts: Sequence[str], *, most: int) -> list[UUID]:
         """Read 1 to `most` UUIDs without repeats."""
-        if not texts:
-            self.bad(field, "is required")
-        if len(texts) > most:
-            self.bad(field, f"must be at most {most}, are {len(texts)}")
+        if not self.fits(field, texts, most=most, required=True):
             return []
         values = [self.uuid(f"{field}[{n}]", text) for n, text in enumerate(texts)]
         first_at: dict[str, int] = {}
@@ -262,9 +294,3 @@ class Fields:
         else:
             return digits
         return None
-
-
-@cache
-def _time_zones() -> frozenset[str]:
-    # These three are the setting of the machine, or no time zone.
-    return frozenset(available_timezones() - {"localtime", "posixrules", "Factory"})

@@ -26,6 +26,8 @@ MAX_PAGE_SIZE: Final = 200
 _VERSION: Final = 1
 _KEY: Final = struct.Struct(">Bq16s")
 _DIGEST_BYTES: Final = 16
+# Base64 without padding.
+_TOKEN_LENGTH: Final = -(-(_KEY.size + _DIGEST_BYTES) * 4 // 3)
 
 
 def size_of(
@@ -65,6 +67,8 @@ def _encode(request: Message, last: Key) -> str:
 
 def _decode(request: Message, token: str) -> Key | None:
     """Return the key in a token, None when the token does not belong to the request."""
+    if len(token) != _TOKEN_LENGTH:
+        return None
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):

@@ -141,7 +141,7 @@ def refund_payment(request: payment_pb2.RefundPaymentRequest) -> RefundRequest:
     read = Fields()
     payment_row_id = read.uuid("id", request.id)
     amount = read.money("amount", request.amount, present=request.HasField("amount"), low=1)
-    reason = read.text("reason", request.reason, most=200, required=False)
+    reason = read.shown_text("reason", request.reason, required=False)
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     return RefundRequest(payment_row_id, amount, reason, request_id, fingerprint(request))

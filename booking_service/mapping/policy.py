@@ -18,8 +18,7 @@ def read_policy(
     read: Fields, field: str, message: catalog_pb2.CancellationPolicy
 ) -> CancellationPolicy:
     """Tiers may come in any order, each with another `before`; the domain has the longest first."""
-    if len(message.tiers) > MAX_TIERS:
-        read.bad(f"{field}.tiers", f"must be at most {MAX_TIERS}, are {len(message.tiers)}")
+    if not read.fits(f"{field}.tiers", message.tiers, most=MAX_TIERS):
         return CancellationPolicy()
     tiers: dict[int, Tier] = {}
     for n, tier in enumerate(message.tiers):

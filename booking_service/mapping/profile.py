@@ -41,7 +41,7 @@ def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> CommandRequ
     command = UpdateProfile(
         profile_id=uuid4(),
         user_id=read.text("profile.user_id", given.user_id, most=128),
-        display_name=read.text("profile.display_name", given.display_name, most=200),
+        display_name=read.shown_text("profile.display_name", given.display_name),
         email=_matching(
             read, "profile.email", given.email, _EMAIL, 254, "must have the form name@domain"
         ),

@@ -13,6 +13,7 @@ from booking_service.domain.commands import CreateReview
 from booking_service.domain.etag import etag
 from booking_service.domain.review import Review
 from booking_service.mapping import paging
+from booking_service.mapping.bounds import BYTES_PER_CHAR
 from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
@@ -21,6 +22,7 @@ from booking_service.reads.reviews import ReviewFilter
 from protos.booking.v1 import review_pb2
 
 MAX_RATING: Final = 5
+MAX_BODY_CHARS: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,13 @@ def create_review(request: review_pb2.CreateReviewRequest) -> CommandRequest[Cre
     if request.rating == 0:
         read.bad("rating", "is required")
     rating = read.number("rating", request.rating, low=1, high=MAX_RATING)
-    body = read.text("body", request.body, most=4000, required=False)
+    body = read.text(
+        "body",
+        request.body,
+        most=MAX_BODY_CHARS,
+        most_bytes=BYTES_PER_CHAR * MAX_BODY_CHARS,
+        required=False,
+    )
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     command = CreateReview(uuid4(), booking_id, rating, body)

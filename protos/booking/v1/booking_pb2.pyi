@@ -364,7 +364,7 @@ class AbandonBookingRequest(_message.Message):
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
-    """At most 200 characters."""
+    """At most 200 characters, 800 bytes."""
     request_id: _builtins.str
     def __init__(
         self,
@@ -394,7 +394,7 @@ class CancelBookingRequest(_message.Message):
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
-    """At most 200 characters."""
+    """At most 200 characters, 800 bytes."""
     request_id: _builtins.str
     validate_only: _builtins.bool
     """Return what the booking would become, without an etag, and change nothing."""
@@ -475,7 +475,7 @@ class ListBookingsRequest(_message.Message):
     def end_date(self) -> _date_pb2.Date: ...
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___Booking.State.ValueType]:
-        """Empty: any state."""
+        """At most 20. Empty: any state."""
 
     def __init__(
         self,

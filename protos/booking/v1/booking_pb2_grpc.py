@@ -36,6 +36,8 @@ class BookingServiceStub:
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
+    Bounds of strings and messages are those of CatalogService.
+
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.
     """
@@ -143,6 +145,8 @@ class BookingServiceServicer:
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
+
+    Bounds of strings and messages are those of CatalogService.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.
@@ -398,6 +402,8 @@ class BookingService:
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
+
+    Bounds of strings and messages are those of CatalogService.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.

@@ -37,6 +37,8 @@ class BookingServiceStub:
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
+    Bounds of strings and messages are those of CatalogService.
+
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.
     """
@@ -129,6 +131,8 @@ class BookingServiceAsyncStub(BookingServiceStub):
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
+    Bounds of strings and messages are those of CatalogService.
+
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.
     """
@@ -216,6 +220,8 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
     state in the metadata. All changes take a `request_id`, as in CatalogService.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
+
+    Bounds of strings and messages are those of CatalogService.
 
     Metadata `x-session-id` (at most 128 characters) names the visitor's session;
     the booking keeps the one it was started with.

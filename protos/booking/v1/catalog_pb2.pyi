@@ -38,7 +38,7 @@ class Vendor(_message.Message):
     id: _builtins.str
     """Server-assigned unless the creator chose it."""
     name: _builtins.str
-    """Required. 1 to 200 characters."""
+    """Required. 1 to 200 characters, at most 800 bytes."""
     etag: _builtins.str
     """Output only. Changes whenever the vendor does."""
     @_builtins.property
@@ -140,7 +140,7 @@ class Package(_message.Message):
     vendor_id: _builtins.str
     """Required."""
     title: _builtins.str
-    """Required. 1 to 200 characters."""
+    """Required. 1 to 200 characters, at most 800 bytes."""
     type: _builtins.str
     """Required. What kind of package it is, 1 to 60 characters, such as
     "hotel_room" or "city_tour".
@@ -713,9 +713,9 @@ class UpdatePackageRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Required. Any of title, type, location, status, bookable_from,
-        bookable_until, base_price, min_party_size, max_party_size, cutoff,
-        hold_ttl and cancellation_policy. The currency never changes.
+        """Required. At most 12 paths: any of title, type, location, status,
+        bookable_from, bookable_until, base_price, min_party_size, max_party_size,
+        cutoff, hold_ttl and cancellation_policy. The currency never changes.
         """
 
     def __init__(
@@ -748,7 +748,7 @@ class ListVendorPackagesRequest(_message.Message):
     page_token: _builtins.str
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___Package.Status.ValueType]:
-        """Empty: any."""
+        """At most 20. Empty: any."""
 
     def __init__(
         self,

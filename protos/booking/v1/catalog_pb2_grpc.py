@@ -30,6 +30,8 @@ class CatalogServiceStub:
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -93,6 +95,8 @@ class CatalogServiceServicer:
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -233,6 +237,8 @@ class CatalogService:
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.

@@ -33,6 +33,8 @@ class CatalogServiceStub:
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -85,6 +87,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -133,6 +137,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     own time zone, from 1900-01-01 to 2999-12-31; every id is a UUID in its
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
+    Every string is at most 256 bytes of UTF-8 unless its field states another
+    maximum, and every repeated field states how many elements it may have.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.

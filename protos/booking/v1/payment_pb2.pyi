@@ -343,7 +343,7 @@ class RefundPaymentRequest(_message.Message):
     id: _builtins.str
     """Required. Payment.id."""
     reason: _builtins.str
-    """At most 200 characters."""
+    """At most 200 characters, 800 bytes."""
     request_id: _builtins.str
     @_builtins.property
     def amount(self) -> _money_pb2.Money:

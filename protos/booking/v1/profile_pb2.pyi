@@ -31,7 +31,7 @@ class UserProfile(_message.Message):
     user_id: _builtins.str
     """Required. 1 to 128 characters."""
     display_name: _builtins.str
-    """Required. 1 to 200 characters."""
+    """Required. 1 to 200 characters, at most 800 bytes."""
     email: _builtins.str
     """At most 254 characters, with an @; may be empty."""
     locale: _builtins.str

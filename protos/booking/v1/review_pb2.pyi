@@ -39,7 +39,7 @@ class Review(_message.Message):
     rating: _builtins.int
     """1 to 5."""
     body: _builtins.str
-    """At most 4000 characters."""
+    """At most 4000 characters, 16000 bytes."""
     etag: _builtins.str
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -79,7 +79,7 @@ class CreateReviewRequest(_message.Message):
     rating: _builtins.int
     """Required. 1 to 5."""
     body: _builtins.str
-    """At most 4000 characters."""
+    """At most 4000 characters, 16000 bytes."""
     request_id: _builtins.str
     def __init__(
         self,
