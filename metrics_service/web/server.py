@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from metrics_service.web.connections import BoundedConnection
 from servicekit.start import StartError
 
 
@@ -28,7 +29,7 @@ class HttpServer:
         listener = listen(self._host, self._port, setting="METRICS_HTTP_PORT")
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=BoundedConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -36,7 +37,6 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
-            limit_concurrency=256,
         )
         self._server = _QuietServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))

@@ -1,0 +1,70 @@
+"""Bounds what a client may hold of the HTTP side: uvicorn alone waits without end for the rest of a
+request, and refuses everybody once too many connections wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MAX_CONNECTIONS: Final = 256
+"""Connections at a time; a further one takes the place of the one that is idle for longest."""
+
+MAX_REQUEST_S: Final = 5.0
+"""The time for a whole request, from the connection or the last answer on."""
+
+MAX_ANSWER_S: Final = 30.0
+"""The time for the client to take an answer, after that."""
+
+
+class BoundedConnection(H11Protocol):
+    """One connection, which is cut when the client is too slow or, while it is idle, for others."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _answering = False
+    _idle_since_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Take a new connection, and make room for it."""
+        super().connection_made(transport)
+        self._wait_for_request()
+        held = [each for each in self.connections if not each.transport.is_closing()]
+        if len(held) > MAX_CONNECTIONS:
+            idle = [each for each in held if isinstance(each, BoundedConnection) and each.idle]
+            min(idle, key=lambda each: each._idle_since_s).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+        self._set_timer(None)
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Note the end of an answer; the next request may follow."""
+        super().on_response_complete()
+        self._wait_for_request()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _wait_for_request(self) -> None:
+        self._answering = False
+        self._idle_since_s = self.loop.time()
+        self._set_timer(MAX_REQUEST_S)
+
+    def _on_late(self) -> None:
+        if self.idle or self._answering:
+            self.transport.abort()
+        else:
+            self._answering = True
+            self._set_timer(MAX_ANSWER_S)
+
+    def _set_timer(self, after_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if after_s is not None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(after_s, self._on_late)

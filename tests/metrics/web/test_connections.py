@@ -1,0 +1,154 @@
+"""Silent and unfinished requests over real sockets: they end, and keep nobody out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from metrics_service.web import connections
+from metrics_service.web.app import create_app
+from metrics_service.web.connections import MAX_CONNECTIONS
+from metrics_service.web.server import HttpServer
+from protos.metrics.v1.health_pb2 import DatabaseHealth
+from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
+from tests.metrics.running_service import BOUND_S
+
+REQUEST = b"GET /api/health/database HTTP/1.1\r\nHost: farehold\r\n\r\n"
+HOUR_S = 3_600.0
+
+
+class Client:
+    """One connection, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def asks(self, request: bytes = REQUEST) -> bytes:
+        """Send a request and return the first line of the answer, empty if there is none."""
+        async with asyncio.timeout(BOUND_S):
+            self.writer.write(request)
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = next(
+                int(line.partition(b":")[2])
+                for line in head.splitlines()
+                if line.lower().startswith(b"content-length")
+            )
+            await self._reader.readexactly(length)
+        return head.splitlines()[0]
+
+    async def ended(self) -> None:
+        """Wait for the server to end the connection; what it said before is ignored."""
+        async with asyncio.timeout(BOUND_S):
+            with contextlib.suppress(ConnectionResetError):
+                while await self._reader.read(65_536):
+                    pass
+
+    @property
+    def is_open(self) -> bool:
+        return not self._reader.at_eof() and self._reader.exception() is None
+
+
+class Site:
+    """A server with a healthy database, and its clients."""
+
+    def __init__(self) -> None:
+        app = create_app(MetricsSnapshot, lambda: DatabaseHealth(status=DatabaseHealth.HEALTHY))
+        self._server = HttpServer(app, host="127.0.0.1", port=0)
+        self._port = 0
+        self._clients: list[Client] = []
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self._port))
+        self._clients.append(client)
+        return client
+
+    async def start(self) -> None:
+        self._port = await self._server.start()
+
+    async def stop(self) -> None:
+        for client in self._clients:
+            client.writer.transport.abort()
+        await self._server.stop()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    await site.start()
+    yield site
+    await site.stop()
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only other connections end one."""
+    monkeypatch.setattr(connections, "MAX_REQUEST_S", HOUR_S)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"G",
+        REQUEST[:-2],
+        b"POST /api/health/database HTTP/1.1\r\nHost: farehold\r\nContent-Length: 9\r\n\r\nx",
+        REQUEST + REQUEST[:-1],
+    ],
+)
+async def test_a_request_that_is_not_finished_ends_the_connection(
+    begun: bytes, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_REQUEST_S", 0.2)
+    client = await site.connect()
+    client.writer.write(begun)
+    await client.ended()
+
+
+async def test_a_request_byte_by_byte_is_not_waited_for(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_REQUEST_S", 0.2)
+    client = await site.connect()
+
+    async def drip() -> None:
+        with contextlib.suppress(ConnectionError):
+            client.writer.write(b"GET / HTTP/1.1\r\nX-Slow: ")
+            while True:
+                client.writer.write(b"x")
+                await client.writer.drain()
+                await asyncio.sleep(0.02)
+
+    dripping = asyncio.create_task(drip())
+    await client.ended()
+    dripping.cancel()
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_silent_connections_shut_nobody_out(site: Site) -> None:
+    silent = [await site.connect() for _ in range(MAX_CONNECTIONS + 44)]
+    for client in silent[:44]:
+        await client.ended()
+    real = await site.connect()
+    assert await real.asks() == b"HTTP/1.1 200 OK"
+    await silent[44].ended()
+    assert all(client.is_open for client in silent[45:])
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_the_connection_that_is_idle_for_longest_makes_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    monitor = await site.connect()
+    silent = [await site.connect() for _ in range(2)]
+    for _ in range(5):
+        # It was opened before all others, and has said something since.
+        assert await monitor.asks() == b"HTTP/1.1 200 OK"
+        silent += [await site.connect(), await site.connect()]
+        await silent[-4].ended()
+        await silent[-3].ended()
+    assert await monitor.asks() == b"HTTP/1.1 200 OK"
