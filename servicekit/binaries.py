@@ -26,6 +26,9 @@ from servicekit.start import StartError
 UNPRIVILEGED_ACCOUNT: Final = "nobody"
 PR_SET_PDEATHSIG: Final = 1
 PORTS: Final = range(10_240, 32_768)
+UNFINISHED: Final = "-unfinished-"
+"""Follows a data directory's name in those beside it that are being made or removed."""
+
 # Processes with neighbouring ids start far from each other.
 _position = count(os.getpid() * 9_973)
 
@@ -98,11 +101,32 @@ def reachable_binaries(home: Path) -> Path:
     return copy / installed.name / "pginstall" / "bin"
 
 
+def unfinished_directory(home: Path) -> Path:
+    """Return a new directory beside `home` that the server's account owns."""
+    made = Path(tempfile.mkdtemp(prefix=f"{home.name}{UNFINISHED}", dir=home.parent))
+    if account := unprivileged_account():
+        os.chown(made, account["user"], account["group"])
+    return made
+
+
+def remove_unfinished(home: Path) -> None:
+    """Remove what interrupted starts and removals left beside `home`, under its folder's lock."""
+    for beside in home.parent.iterdir():
+        if beside.name.startswith(f"{home.name}{UNFINISHED}"):
+            shutil.rmtree(beside, ignore_errors=True)
+
+
 def remove_home(data_dir: Path) -> None:
-    """Remove a data directory with all copies and links made for it."""
+    """Remove a data directory with all copies and links made for it.
+
+    An interrupted removal never leaves a part of it in its place.
+    """
     home = data_dir.resolve()
     shutil.rmtree(home.with_name(home.name + "-programs"), ignore_errors=True)
-    shutil.rmtree(home, ignore_errors=True)
+    if home.is_dir():
+        home.replace(unfinished_directory(home))
+    if home.parent.is_dir():
+        remove_unfinished(home)
     if data_dir.is_symlink():
         data_dir.unlink()
 

@@ -14,13 +14,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from servicekit import binaries
 from servicekit.postgres import PostgresServer
-from servicekit.start import StartError, fail
+from servicekit.start import INTERRUPTED, StartError, fail
 
 __all__ = ["DATABASES", "PostgresServer", "databases", "remove", "sole_user"]
 
@@ -32,10 +32,17 @@ DATABASES: Final = ("booking", "metrics")
 def sole_user(folder: Path) -> Iterator[None]:
     """Lock `folder` (such as `.data`) for one stack at a time.
 
-    Raises `StartError` naming the process that holds it. The lock ends with the process.
+    Raises `StartError` naming the process that holds it, or why `folder` cannot be used. The lock
+    ends with the process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StartError(
+            f"the data folder {folder} cannot be used: {error.filename}: {error.strerror}"
+        ) from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,13 +57,16 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+def databases(
+    folder: Path, environ: Mapping[str, str] | None = None, *, refused: StartError | None = None
+) -> Iterator[dict[str, str]]:
     """Provide BOOKING_DATABASE_URL and METRICS_DATABASE_URL for child processes.
 
     A URL in `environ` (by default the process's) is passed on; DATABASE_URL also counts for
     booking. The others are databases of the embedded server under `folder`, which is used if it
     runs, else started and, at the end, stopped. Missing databases are created, empty. Call it from
-    the main thread. Raises `StartError`.
+    the main thread, as the `sole_user` of `folder`; one who was refused that passes the error, and
+    may only use a server that runs. Raises `StartError`.
     """
     given = os.environ if environ is None else environ
     urls = {f"{name.upper()}_DATABASE_URL": name for name in DATABASES}
@@ -68,6 +78,8 @@ def databases(folder: Path, environ: Mapping[str, str] | None = None) -> Iterato
         if missing:
             server = PostgresServer(folder / "postgres")
             if not server.attach():
+                if refused is not None:
+                    raise refused
                 # Also when the start is interrupted.
                 stack.callback(server.stop)
                 server.start()
@@ -88,16 +100,24 @@ def remove(folder: Path) -> None:
         server = PostgresServer(folder / "postgres")
         if (pid := server.running_pid()) is not None:
             raise StartError(f"PostgreSQL is running in {folder} (process {pid}): stop it first")
-        binaries.remove_home(server.data_dir)
-        shutil.rmtree(folder)
+        try:
+            binaries.remove_home(server.data_dir)
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StartError(
+                f"{folder} cannot be removed: {error.filename}: {error.strerror}"
+            ) from None
 
 
 def _execute(folder: Path, command: list[str]) -> int:
     with ExitStack() as stack:
-        # If another process holds the folder, its server is used.
-        with suppress(StartError):
+        refused = None
+        try:
             stack.enter_context(sole_user(folder))
-        urls = stack.enter_context(databases(folder))
+        except StartError as error:
+            # If another process holds the folder, its server is used.
+            refused = error
+        urls = stack.enter_context(databases(folder, refused=refused))
         # Ctrl-C reaches the command as well, and the server is stopped after it has ended. A
         # handler, unlike SIG_IGN, is not inherited.
         previous = signal.signal(signal.SIGINT, lambda *_: None)
@@ -122,6 +142,8 @@ def main() -> int:
         remove(arguments.data)
     except StartError as error:
         return fail(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 

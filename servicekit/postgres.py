@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +29,8 @@ POLL_S: Final = 0.02
 # Another process can take a free port between its choice and the server's bind.
 PORT_ATTEMPTS: Final = 5
 PASSWORD_FILE: Final = "farehold.password"  # noqa: S105 - the name of a file
+# Exists once databases made from template1 have the extensions.
+EXTENSIONS_FILE: Final = "farehold.extensions"
 
 _DURABLE: Final[Mapping[str, str]] = {"fsync": "on", "synchronous_commit": "on"}
 _THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off"}
@@ -44,6 +46,9 @@ _COMMON: Final[Mapping[str, str]] = {
 
 class PostgresServer:
     """One PostgreSQL server on `data_dir`, which the first start creates.
+
+    The directory is made beside its place and renamed when it is complete, so that a start may be
+    interrupted at any moment. One process at a time may start a server in it.
 
     `durable=False` is for tests: no fsync, and `stop` writes no last checkpoint. With `port` None,
     each start takes a free port. `settings` are further server settings. As root the server runs as
@@ -72,9 +77,18 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and return when it accepts connections.
 
-        Raises `StartError` when another server runs in `data_dir`, or when this one does not
-        start. A postmaster.pid left by a crash does no harm.
+        Raises `StartError` when another server runs in `data_dir`, when that cannot be used, or
+        when the server does not start. A postmaster.pid left by a crash does no harm.
         """
+        try:
+            self._start()
+        except OSError as error:
+            at = f"{error.filename}: " if error.filename else ""
+            raise StartError(
+                f"the data folder {self.data_dir} cannot be used: {at}{error.strerror or error}"
+            ) from None
+
+    def _start(self) -> None:
         if (other := self.running_pid()) is not None:
             raise StartError(
                 f"PostgreSQL is already running in {self.data_dir} (process {other}); "
@@ -82,16 +96,17 @@ class PostgresServer:
             )
         home = binaries.reachable_directory(self.data_dir)
         programs = binaries.reachable_binaries(home)
-        fresh = not (home / PASSWORD_FILE).exists()
-        if fresh:
+        binaries.remove_unfinished(home)
+        if not (home / PASSWORD_FILE).exists():
             self._initialise(home, programs)
         self._password = (home / PASSWORD_FILE).read_text()
         for _ in range(1 if self._fixed_port else PORT_ATTEMPTS):
             if not self._fixed_port:
                 self.port = binaries.free_port()
             if self._launch(home, programs):
-                if fresh:
-                    self.psql("template1", "CREATE EXTENSION pg_stat_statements")
+                if not (home / EXTENSIONS_FILE).exists():
+                    self.psql("template1", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+                    (home / EXTENSIONS_FILE).touch()
                 return
         raise StartError(f"PostgreSQL did not start in {self.data_dir}: {self._last_message()}")
 
@@ -189,29 +204,47 @@ class PostgresServer:
         return lines[-1] if lines else "it wrote nothing"
 
     def _initialise(self, home: Path, programs: Path) -> None:
+        """Make the directory beside its place, and rename it when it is complete."""
+        if any(home.iterdir()):
+            raise StartError(
+                f"{self.data_dir} cannot be used: it is neither empty nor a complete data "
+                "directory; `make clean-data` removes it"
+            )
+        made = binaries.unfinished_directory(home)
+        try:
+            self._initdb(made, programs).replace(home)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _initdb(self, made: Path, programs: Path) -> Path:
         password = secrets.token_hex(16)
         account = binaries.unprivileged_account()
-        command = [str(programs / "initdb"), "-D", str(home), "-U", "postgres", "--no-locale"]
-        command += ["--encoding=UTF8", "--auth=scram-sha-256"]
+        # A folder of its own, since initdb insists on an empty one.
+        data = made / "data"
+        data.mkdir(mode=0o700)
+        password_file = made / PASSWORD_FILE
+        password_file.touch(mode=0o600)
+        password_file.write_text(password)
+        if account:
+            for path in (data, password_file):
+                os.chown(path, account["user"], account["group"])
+        command = [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "--no-locale"]
+        command += ["--encoding=UTF8", "--auth=scram-sha-256", f"--pwfile={password_file}"]
         if not self._durable:
             command.append("--no-sync")
-        # Beside the data, since initdb insists on an empty directory.
-        with tempfile.NamedTemporaryFile("w", dir=home.parent, prefix=f"{home.name}-") as file:
-            file.write(password)
-            file.flush()
-            if account:
-                os.chown(file.name, account["user"], account["group"])
-            command.append(f"--pwfile={file.name}")
-            done = subprocess.run(
-                command, check=False, capture_output=True, text=True, cwd=home, **account
-            )
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=made,
+            preexec_fn=binaries.end_with_parent,
+            **account,
+        )
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error:" in line]
             raise StartError(f"{self.data_dir} cannot be used: {' '.join(errors) or 'no message'}")
-        # Written last: if it exists, the directory is complete.
-        path = home / PASSWORD_FILE
-        path.touch(mode=0o600)
-        path.write_text(password)
+        return password_file.rename(data / PASSWORD_FILE).parent
 
     def _launch(self, home: Path, programs: Path) -> bool:
         command = [str(programs / "postgres"), "-D", str(home), "-p", str(self.port)]

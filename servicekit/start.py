@@ -9,8 +9,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from uvloop import new_event_loop as new_uvloop
+
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as in a shell."""
 
 
 class StartError(Exception):

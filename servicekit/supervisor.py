@@ -51,7 +51,12 @@ class Supervisor:
         self._running: list[tuple[Child, asyncio.subprocess.Process]] = []
 
     async def __aenter__(self) -> Self:
-        self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(
+                f"no logs can be written to {self._log_dir}: {error.strerror}"
+            ) from None
         return self
 
     async def __aexit__(

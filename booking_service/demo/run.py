@@ -18,11 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from booking_service.cli import indexes
 from booking_service.demo.calls import Client, RefusalError, UnreachableError
 from booking_service.demo.hotel import FileError, read_file
 from booking_service.demo.screen import Screen
 from booking_service.demo.seed import SeedError
 from booking_service.demo.session import Order, replay_file
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from servicekit import devstack, start, terminal
 from servicekit.migrations import MIGRATIONS, migrate
 from servicekit.start import StartError
@@ -68,8 +71,7 @@ def run(order: Order, data: Path, screen: Screen) -> int:
             stack.enter_context(devstack.sole_user(data))
             screen.say("Starting the database ...")
             urls = stack.enter_context(devstack.databases(data))
-            for name in devstack.DATABASES:
-                migrate(urls[f"{name.upper()}_DATABASE_URL"], MIGRATIONS / name)
+            _migrate(urls)
             return start.run(partial(_serve, order, data, addresses, urls, screen))
     except KeyboardInterrupt:
         return 0
@@ -77,6 +79,17 @@ def run(order: Order, data: Path, screen: Screen) -> int:
         return start.fail(error)
     except DEMO_ERRORS as error:
         return start.fail(StartError(str(error)))
+
+
+def _migrate(urls: Mapping[str, str]) -> None:
+    for name in devstack.DATABASES:
+        migrate(urls[f"{name.upper()}_DATABASE_URL"], MIGRATIONS / name)
+    database = Database(urls["BOOKING_DATABASE_URL"], application_name="booking_admin")
+    try:
+        # An earlier run may have been ended while it built one.
+        asyncio.run(indexes.repair(database, also_missing=True))
+    except (DatabaseUnavailable, DatabaseError) as error:
+        raise StartError(f"the indexes cannot be built: {error}") from None
 
 
 async def _serve(
