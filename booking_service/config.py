@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from servicekit import database_url
 from servicekit.settings import ServerSettings
 
 
@@ -110,8 +111,7 @@ class BookingSettings(ServerSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
-        if not _is_postgres(value):
-            raise ValueError("must be an address such as postgresql://user@host:5432/booking")
+        database_url.check(value, "booking")
         return value
 
     @field_validator("metrics_target")
@@ -128,15 +128,6 @@ class BookingSettings(ServerSettings):
         if value and not _is_sentry_dsn(value):
             raise ValueError("must be empty or an address such as https://key@host/1")
         return value
-
-
-def _is_postgres(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        # Reading the port checks it.
-        return parts.scheme in ("postgresql", "postgres") and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _is_sentry_dsn(address: str) -> bool:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from servicekit.settings import LOOPBACK_HOSTS, ServerSettings
+from servicekit import database_url
+from servicekit.settings import LOOPBACK_HOSTS, ServerSettings, shown
 
 MAX_SERVICE_BYTES: Final = 128
 
@@ -91,8 +92,7 @@ class MetricsSettings(ServerSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
-        if _scheme(value) not in ("postgresql", "postgres"):
-            raise ValueError("must be an address such as postgresql://user@host:5432/metrics")
+        database_url.check(value, "metrics")
         return value
 
     @field_validator("watched_services")
@@ -116,17 +116,10 @@ class MetricsSettings(ServerSettings):
     def _check_http_exposure(self) -> Self:
         if self.http_host not in LOOPBACK_HOSTS and not self.allow_plaintext_remote:
             raise ValueError(
-                f"METRICS_HTTP_HOST={self.http_host!r}: only {', '.join(LOOPBACK_HOSTS)} may be "
-                "served without TLS, unless METRICS_ALLOW_PLAINTEXT_REMOTE=true"
+                f"METRICS_HTTP_HOST={shown(self.http_host)}: only {', '.join(LOOPBACK_HOSTS)} may "
+                "be served without TLS, unless METRICS_ALLOW_PLAINTEXT_REMOTE=true"
             )
         return self
-
-
-def _scheme(address: str) -> str:
-    try:
-        return urlsplit(address).scheme
-    except ValueError:
-        return ""
 
 
 def _is_dsn(address: str) -> bool:

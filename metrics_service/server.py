@@ -83,6 +83,7 @@ class MetricsServer:
             port=settings.http_port,
         )
         self._ticker = BackgroundTask("health ticker")
+        self._begun = False
         self._stopped = False
         add_servicers(
             self.grpc.grpc,
@@ -108,6 +109,7 @@ class MetricsServer:
         listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
         try:
             await self.event_log.start()
+            self._begun = True
             await self.engine.start()
         except (LogNotReadyError, LogUnavailableError) as error:
             raise StartError(str(error)) from None
@@ -123,7 +125,8 @@ class MetricsServer:
         if self._stopped:
             return
         self._stopped = True
-        log.info("service_draining")
+        if self._begun:
+            log.info("service_draining")
         try:
             async with asyncio.timeout(STOP_S):
                 self.grpc.health.drain()
@@ -135,7 +138,8 @@ class MetricsServer:
         except TimeoutError:
             log.warning("service_stop_cut_short", within_s=STOP_S)
         await self._ticker.stop()
-        log.info("service_stopped")
+        if self._begun:
+            log.info("service_stopped")
 
     async def _close_log(self) -> None:
         await self.engine.stop()

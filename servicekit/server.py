@@ -16,6 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from servicekit import tls
 from servicekit.context import QueryCount
 from servicekit.health import Health
 from servicekit.interceptors import RpcEnd, RpcInterceptor
@@ -73,7 +74,7 @@ class GrpcServer:
 
         Every service of `service_names` (such as `booking.v1.BookingService`) that has no
         health status yet, and the process itself, become SERVING. Raises `StartError` in one line
-        when the port is taken or a TLS file cannot be read.
+        when the port is taken or a TLS file cannot be used.
         """
         settings = self._settings
         if settings.reflection:
@@ -81,7 +82,7 @@ class GrpcServer:
             reflection.enable_server_reflection(names, self.grpc)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.port}"
-        credentials = _credentials(settings)
+        credentials = tls.credentials(settings)
         self._refuse_taken()
         try:
             if credentials is None:
@@ -126,16 +127,3 @@ class GrpcServer:
             f"cannot listen on {settings.host}:{settings.port}: {why}; set {prefix}PORT or "
             f"{prefix}HOST to a free one"
         )
-
-
-def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    try:
-        pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-        authorities = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-    except OSError as error:
-        raise StartError(f"{error.filename}: {error.strerror}") from None
-    return grpc.ssl_server_credentials(
-        [pair], root_certificates=authorities, require_client_auth=authorities is not None
-    )

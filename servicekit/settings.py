@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from servicekit.database_url import hidden
 from servicekit.logs import LogFormat, LogLevel
 from servicekit.start import StartError
 
@@ -121,7 +122,7 @@ class ServerSettings(Settings):
         exposed = self.host not in LOOPBACK_HOSTS and self.tls_cert is None
         if exposed and not self.allow_plaintext_remote:
             raise ValueError(
-                f"{prefix}HOST={self.host!r}: only {', '.join(LOOPBACK_HOSTS)} may be served "
+                f"{prefix}HOST={shown(self.host)}: only {', '.join(LOOPBACK_HOSTS)} may be served "
                 f"without {prefix}TLS_CERT, unless {prefix}ALLOW_PLAINTEXT_REMOTE=true"
             )
         return self
@@ -194,4 +195,12 @@ def _one_line(
 def _shown(value: str, info: FieldInfo) -> str:
     if SecretStr in (info.annotation, *get_args(info.annotation)):
         return "***"
-    return repr(re.sub(r"//[^@/]*@", "//***@", value)[:100])
+    return shown(value) if info.repr else repr(hidden(value))
+
+
+def shown(value: str) -> str:
+    """Return the value of a setting for messages; of what may hold a password, only the scheme."""
+    # An address may have been given to the wrong setting, or be so wrong that no parser finds its
+    # password.
+    secret = re.search(r"@|//|passw|\s", value, re.IGNORECASE)
+    return repr(hidden(value) if secret else value[:100])

@@ -10,6 +10,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import typer
@@ -20,9 +21,10 @@ from booking_service.cli import indexes
 from booking_service.cli.indexes import IndexState
 from booking_service.config import BookingSettings
 from booking_service.server import serve as run_service
-from booking_service.storage.database import Database, address
+from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
-from servicekit import logs
+from servicekit import logs, tls
+from servicekit.database_url import address
 from servicekit.migrations import migrate as apply_migrations
 from servicekit.migrations import rollback as roll_back_newest
 from servicekit.settings import SettingsError
@@ -56,7 +58,7 @@ def migrate() -> None:
     with _one_line_errors():
         url = _url()
         applied = apply_migrations(url, indexes.FOLDER)
-        rebuilt = _on_database(indexes.repair)
+        rebuilt = _on_database(partial(indexes.repair, also_missing=True))
     print(f"{address(url)}: {len(applied)} migrations applied")
     _print_rebuilt(rebuilt)
 
@@ -103,7 +105,9 @@ def verify_indexes() -> None:
 
 def _settings() -> BookingSettings:
     try:
-        return BookingSettings.load()
+        settings = BookingSettings.load()
+        tls.credentials(settings)
+        return settings
     except SettingsError as error:
         raise typer.Exit(fail(error)) from None
 
@@ -126,7 +130,9 @@ def _one_line_errors() -> Iterator[None]:
     """Turn the errors that a user can correct into one line and an exit status."""
     try:
         yield
-    except (StartError, DatabaseUnavailable, DatabaseError) as error:
+    except StartError as error:
+        raise typer.Exit(fail(error)) from None
+    except (DatabaseUnavailable, DatabaseError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
 

@@ -13,7 +13,7 @@ import structlog
 from sentry_sdk.integrations.logging import LoggingIntegration
 
 from booking_service.monitoring.probe import ProbeState, schema_state
-from booking_service.storage.database import Database, address
+from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import (
     ConnectionLost,
     DatabaseError,
@@ -23,6 +23,7 @@ from booking_service.storage.driver_errors import (
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client import check_coverage
 from servicekit import faults
+from servicekit.database_url import address
 from servicekit.start import StartError
 
 OLDEST_SERVER: Final = 150000

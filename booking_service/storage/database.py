@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
 from booking_service.storage.clock import Clock, DatabaseClock
 from booking_service.storage.connection import Connection, OwnConnection, Record
@@ -138,16 +137,6 @@ def query_timeout_s() -> float | None:
     if left is not None and left <= 0:
         raise StatementTimeout("the deadline passed before the query")
     return left
-
-
-def address(dsn: str) -> str:
-    """Return host, port and name of a database for messages, without user and password."""
-    parts = urlsplit(dsn)
-    try:
-        port = parts.port or 5432
-    except ValueError:
-        port = 5432
-    return f"{parts.hostname or 'localhost'}:{port}{parts.path or '/'}"
 
 
 def _budget_s(limit_s: float) -> float:

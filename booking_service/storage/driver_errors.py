@@ -75,6 +75,8 @@ def translate_driver_errors() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise _of_sqlstate(error) from None
+    except asyncpg.ClientConfigurationError:
+        raise ConnectionLost("the driver cannot use an option of its address") from None
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError):
             # The driver could not encode an argument.

@@ -19,7 +19,7 @@ from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
 from metrics_service.config import MetricsSettings
 from metrics_service.server import serve as run_service
-from servicekit import logs
+from servicekit import logs, tls
 from servicekit.settings import SettingsError
 from servicekit.start import fail, run
 
@@ -71,7 +71,9 @@ def metrics(host: Host = "127.0.0.1", port: HttpPort = 8080) -> None:
 
 def _settings() -> MetricsSettings:
     try:
-        return MetricsSettings.load()
+        settings = MetricsSettings.load()
+        tls.credentials(settings)
+        return settings
     except SettingsError as error:
         raise typer.Exit(fail(error)) from None
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
 from metrics_service.storage.sql import QueryGroup
+from servicekit.database_url import address
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
@@ -43,12 +43,19 @@ async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
 
 async def check_ready(dsn: str) -> None:
     """Raise LogNotReadyError with one line, naming the remedy, unless the log can be used."""
-    where = _address(dsn)
+    where = address(dsn)
     try:
         connection = await connect(dsn)
-    except TROUBLE as trouble:
+    except asyncpg.ClientConfigurationError:
         raise LogNotReadyError(
-            f"the metrics database at {where} cannot be reached: {line_of(trouble)}"
+            f"the metrics database at {where} cannot be reached: "
+            "the driver cannot use an option of its address"
+        ) from None
+    except TROUBLE as trouble:
+        absent = isinstance(trouble, asyncpg.InvalidCatalogNameError)
+        hint = "run `make migrate`" if absent else "start it, or set METRICS_DATABASE_URL"
+        raise LogNotReadyError(
+            f"the metrics database at {where} cannot be reached: {line_of(trouble)}; {hint}"
         ) from None
     try:
         version = connection.get_server_version().major
@@ -67,9 +74,3 @@ async def check_ready(dsn: str) -> None:
             )
     finally:
         await connection.close()
-
-
-def _address(dsn: str) -> str:
-    """Return host, port and database, without user and password."""
-    parts = urlsplit(dsn)
-    return f"{parts.netloc.rpartition('@')[2] or 'the default host'}{parts.path}"

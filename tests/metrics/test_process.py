@@ -182,10 +182,10 @@ async def test_a_port_in_use_is_one_line(metrics_dsn: str) -> None:
     ("variables", "names", "text"),
     [
         ({}, "METRICS_DATABASE_URL", "postgresql://"),
-        ({"METRICS_DATABASE_URL": "mysql://me:secret@x/y"}, "mysql://***@x/y", "postgresql://"),
+        ({"METRICS_DATABASE_URL": "mysql://me:secret@x/y"}, "mysql://***'", "postgresql://"),
         ({"METRICS_PORT": "70000"}, "METRICS_PORT='70000'", "from 0 to 65535"),
         ({"METRICS_PORTS": "1"}, "METRICS_PORTS", "METRICS_PORT"),
-        ({"METRICS_SENTRY_DSN": "nowhere"}, "METRICS_SENTRY_DSN='nowhere'", "https://key@host/1"),
+        ({"METRICS_SENTRY_DSN": "nowhere"}, "METRICS_SENTRY_DSN='***'", "https://key@host/1"),
         ({"METRICS_HTTP_HOST": "0.0.0.0"}, "0.0.0.0", "METRICS_ALLOW_PLAINTEXT_REMOTE"),
         ({"METRICS_HEARTBEAT_MS": "soon"}, "METRICS_HEARTBEAT_MS='soon'", "a whole number"),
     ],

@@ -91,7 +91,7 @@ def test_secrets_and_passwords_are_not_shown() -> None:
     assert refused(SHOP_TOKEN="hunter2") == "SHOP_TOKEN=***: must be text of at least 8 characters"
     text = refused(DATABASE_URL="mysql://user:hunter2@host/db")
     assert "hunter2" not in text
-    assert text.startswith("DATABASE_URL='mysql://***@host/db'")
+    assert text.startswith("DATABASE_URL='mysql://***'")
 
 
 def test_plaintext_on_another_address_needs_an_explicit_setting() -> None:

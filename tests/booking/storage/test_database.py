@@ -12,7 +12,7 @@ import pytest
 
 from booking_service.storage import database as module
 from booking_service.storage.clock import SetClock
-from booking_service.storage.database import Database, address
+from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import (
     Conflict,
     ConnectionLost,
@@ -283,9 +283,3 @@ async def test_closing_cuts_off_what_is_still_at_work(patient: Database) -> None
     await asyncio.wait_for(patient.close(), 20)
     with pytest.raises(DatabaseUnavailable):
         await at_work
-
-
-def test_address_never_shows_the_password() -> None:
-    assert address("postgresql://u:secret@db.example:6000/booking?x=1") == "db.example:6000/booking"
-    assert address("postgresql://u:secret@/booking") == "localhost:5432/booking"
-    assert "secret" not in address("postgresql://u:secret@h:bad/booking")
