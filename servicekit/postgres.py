@@ -29,8 +29,8 @@ POLL_S: Final = 0.02
 # Another process can take a free port between its choice and the server's bind.
 PORT_ATTEMPTS: Final = 5
 PASSWORD_FILE: Final = "farehold.password"  # noqa: S105 - the name of a file
-# Exists once databases made from template1 have the extensions.
-EXTENSIONS_FILE: Final = "farehold.extensions"
+# Exists once template1 is complete, from which databases are made.
+TEMPLATE_FILE: Final = "farehold.template"
 
 _DURABLE: Final[Mapping[str, str]] = {"fsync": "on", "synchronous_commit": "on"}
 _THROWAWAY: Final[Mapping[str, str]] = {"fsync": "off", "full_page_writes": "off"}
@@ -104,9 +104,9 @@ class PostgresServer:
             if not self._fixed_port:
                 self.port = binaries.free_port()
             if self._launch(home, programs):
-                if not (home / EXTENSIONS_FILE).exists():
+                if not (home / TEMPLATE_FILE).exists():
                     self.psql("template1", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
-                    (home / EXTENSIONS_FILE).touch()
+                    (home / TEMPLATE_FILE).touch()
                 return
         raise StartError(f"PostgreSQL did not start in {self.data_dir}: {self._last_message()}")
 

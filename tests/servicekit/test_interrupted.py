@@ -26,7 +26,7 @@ STEPS = {
     "password file moved": "after(Path, 'rename')",
     "renamed": "after(Path, 'replace')",
     "server up": "after(PostgresServer, '_launch')",
-    "extension made": "before(Path, 'touch', postgres.EXTENSIONS_FILE)",
+    "extension made": "before(Path, 'touch', postgres.TEMPLATE_FILE)",
     "one database made": "after(PostgresServer, 'create_database')",
 }
 
