@@ -29,7 +29,7 @@ from booking_service.monitoring.startup import (
     require_timing,
 )
 from booking_service.monitoring.telemetry import SERVICES, Telemetry
-from booking_service.rpc.register import add_servicers
+from booking_service.rpc.register import LARGE_MESSAGES, add_servicers
 from booking_service.storage.clock import Clock
 from booking_service.storage.database import Database
 from metrics_service.client import Tracker, default_tracker
@@ -93,6 +93,7 @@ class BookingServer:
             domain=DOMAIN,
             on_rpc=self.telemetry.on_rpc,
             count_queries=count_queries,
+            large_messages=LARGE_MESSAGES,
         )
         self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
         self.probe = DatabaseProbe(self.database, on_result=self._probed)

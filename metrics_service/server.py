@@ -23,7 +23,7 @@ from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc.health import verdicts
 from metrics_service.rpc.metrics import snapshots
-from metrics_service.rpc.register import SERVICES, add_servicers
+from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
@@ -76,7 +76,7 @@ class MetricsServer:
         self._alert = DatabaseAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
         self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
-        self.grpc = GrpcServer(settings, domain=DOMAIN)
+        self.grpc = GrpcServer(settings, domain=DOMAIN, large_messages=LARGE_MESSAGES)
         self._http = HttpServer(
             create_app(lambda: self.engine.state.metrics(None), self.health.verdict),
             host=settings.http_host,

@@ -58,6 +58,14 @@ MALFORMED: Final = ErrorSpec(
     retryable=False,
     summary="The bytes of a request are no message of its type; a stream ends with it.",
 )
+TOO_LARGE: Final = ErrorSpec(
+    "MESSAGE_TOO_LARGE",
+    StatusCode.INVALID_ARGUMENT,
+    kind="caller",
+    counts_as_error=False,
+    retryable=False,
+    summary="A message has more bytes than its RPC takes; a stream ends with it.",
+)
 NOT_FOUND: Final = ErrorSpec(
     "NOT_FOUND",
     StatusCode.NOT_FOUND,
@@ -109,6 +117,7 @@ DRAINING: Final = ErrorSpec(
 SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
     MALFORMED,
+    TOO_LARGE,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
     OVERLOADED,

@@ -12,9 +12,15 @@ from typing import Any, Final
 
 import grpc
 
-from servicekit.errors import MALFORMED, ApiError
+from servicekit.errors import MALFORMED, TOO_LARGE, ApiError
 
 Behaviour = Callable[[Any, Any], Any]
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""Of every message that a server reads; gRPC refuses a larger one by itself."""
+
+MAX_REQUEST_BYTES: Final = 256 * 1024
+"""Of a message to an RPC that is not named as one of large messages."""
 
 LINE_GAP_S: Final = 1.0
 """The least time between two log lines about refused bytes."""
@@ -24,12 +30,21 @@ class RefusedBytes(ApiError):  # noqa: N818 - a refusal, which also takes the pl
     """Why the bytes of a request were refused."""
 
 
-def refusing(deserialise: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """Wrap a deserialiser: it returns RefusedBytes in place of a message that it cannot read."""
+def refusing(
+    deserialise: Callable[[bytes], Any] | None, *, large: bool = False
+) -> Callable[[bytes], Any] | None:
+    """Wrap a deserialiser: it returns RefusedBytes in place of a message that it cannot read, and
+    does not read one that is too large.
+    """
+    most_bytes = MAX_MESSAGE_BYTES if large else MAX_REQUEST_BYTES
     if deserialise is None:
         return None
 
     def read(data: bytes) -> Any:
+        if len(data) > most_bytes:
+            return RefusedBytes(
+                TOO_LARGE, f"a message has {len(data)} bytes; this RPC takes at most {most_bytes}"
+            )
         try:
             return deserialise(data)
         except Exception:

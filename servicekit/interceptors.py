@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ WAY_BACK_S: Final = 0.005
 """Subtracted from the caller's deadline for the answer's way back."""
 
 MAX_HEADER_LENGTH: Final = 128
+MAX_CALLER_BYTES: Final = 256
 SAN_KEY: Final = "x509_subject_alternative_name"
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     `domain` is that of ErrorInfo. `on_rpc` is called at the end of each RPC and must not block;
     what it raises is only logged. `count_queries` starts counting the queries of the RPC in whose
     context it is called. Once `draining` is set, new RPCs are refused, except health checks.
+    `large_messages` are the full methods whose messages may have 1 MiB.
     """
 
     def __init__(
@@ -79,11 +81,13 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         on_rpc: Callable[[RpcEnd], None] | None = None,
         count_queries: Callable[[], QueryCount] | None = None,
         trust_caller_header: bool = False,
+        large_messages: Collection[str] = (),
     ) -> None:
         self._domain = domain
         self._on_rpc = on_rpc
         self._count_queries = count_queries
         self._trust_caller_header = trust_caller_header
+        self._large_messages = frozenset(large_messages)
         self.draining = False
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -123,10 +127,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming and inspect.isasyncgenfunction(behaviour):
             behaviour = writing(behaviour)
         behaviour = reading(behaviour, streaming=handler.request_streaming)
+        large = method in self._large_messages
         make = _HANDLERS[(handler.request_streaming, handler.response_streaming)]
         wrapped: Handler = make(
             self._guard(behaviour, method, request_streaming=handler.request_streaming),
-            request_deserializer=refusing(handler.request_deserializer),
+            request_deserializer=refusing(handler.request_deserializer, large=large),
             response_serializer=handler.response_serializer,
         )
         return wrapped
@@ -195,7 +200,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def _caller(self, metadata: Mapping[str, Any], context: Context) -> str:
         names = list(context.auth_context().get(SAN_KEY, ()))
         if names:
-            return names[0].decode(errors="replace")
+            return names[0][:MAX_CALLER_BYTES].decode(errors="ignore")
         if self._trust_caller_header:
             return _header(metadata, "x-caller") or "local"
         return "local"
@@ -252,9 +257,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _header(metadata: Mapping[str, Any], key: str) -> str:
-    """Return a header of at most MAX_HEADER_LENGTH printable characters, else an empty string."""
+    """Return a header of at most MAX_HEADER_LENGTH printable bytes, else an empty string."""
     value = metadata.get(key)
-    if isinstance(value, str) and len(value) <= MAX_HEADER_LENGTH and value.isprintable():
+    if isinstance(value, str) and len(value.encode()) <= MAX_HEADER_LENGTH and value.isprintable():
         return value
     return ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import grpc
@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from servicekit import tls
 from servicekit.context import QueryCount
+from servicekit.handlers import MAX_MESSAGE_BYTES
 from servicekit.health import Health
 from servicekit.interceptors import RpcEnd, RpcInterceptor
 from servicekit.settings import ServerSettings
@@ -35,6 +36,7 @@ OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
 )
 
 STOP_GRACE_S: Final = 0.1
@@ -45,8 +47,8 @@ class GrpcServer:
     """One listening server. Register servicers on `grpc`, then `start`.
 
     `domain` is that of ErrorInfo; `on_rpc` is called at the end of each RPC, `count_queries` at its
-    beginning. `draining` is set when `drain` begins: the handler of a long stream waits for it and
-    ends its stream.
+    beginning; `large_messages` are the full methods that take messages of up to 1 MiB. `draining`
+    is set when `drain` begins: the handler of a long stream waits for it and ends its stream.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class GrpcServer:
         domain: str,
         on_rpc: Callable[[RpcEnd], None] | None = None,
         count_queries: Callable[[], QueryCount] | None = None,
+        large_messages: Collection[str] = (),
     ) -> None:
         self._settings = settings
         self._interceptor = RpcInterceptor(
@@ -63,6 +66,7 @@ class GrpcServer:
             on_rpc=on_rpc,
             count_queries=count_queries,
             trust_caller_header=settings.trust_caller_header,
+            large_messages=large_messages,
         )
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=OPTIONS)
         self.health = Health()

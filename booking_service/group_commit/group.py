@@ -148,6 +148,7 @@ class GroupCommit:
             await save.save_events(connection, audit, now)
         await idempotency.save_answers(connection, to_keep, now)
         if made.events:
-            encoded = facts.encode(made.events, world.packages, now)
-            await save.append_outbox(connection, len(made.events), encoded)
+            for events in facts.parts(made.events):
+                encoded = facts.encode(events, world.packages, now)
+                await save.append_outbox(connection, len(events), encoded)
         return bool(made.events)

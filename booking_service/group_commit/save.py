@@ -84,7 +84,7 @@ async def save_events(
 
 
 async def append_outbox(connection: Connection, count: int, facts: bytes) -> None:
-    """Add one outbox row for the whole transaction."""
+    """Add one outbox row, with facts that become part of one batch."""
     await connection.execute(_OUTBOX.append, count, facts)
 
 

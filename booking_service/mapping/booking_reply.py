@@ -19,6 +19,9 @@ from booking_service.reads.reports import RecordedEvent, Revenue
 from protos.booking.v1 import booking_pb2
 from servicekit.errors import ApiError
 
+MAX_DRIFTS: Final = 10_000
+"""Of the days that differ: no answer lists more."""
+
 _Batch = booking_pb2.BatchStartBookingsResponse
 
 _CONFIRMED: Final = frozenset({State.CONFIRMED, State.FULFILLED, State.CANCELLED})
@@ -111,7 +114,7 @@ def reconciled(found: Reconciliation) -> booking_pb2.ReconcileInventoryResponse:
                 confirmed=drift.stored.confirmed,
                 recounted_confirmed=drift.recounted.confirmed,
             )
-            for drift in found.drifts
+            for drift in found.drifts[:MAX_DRIFTS]
         ],
         repaired=found.repaired,
     )

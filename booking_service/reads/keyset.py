@@ -42,6 +42,16 @@ def position(after: Key | None, start: Position) -> Position:
     return start if after is None else (instant(after.sort), after.id)
 
 
+def within(found: Sequence[T], limit: int, size: Callable[[T], int], *, most_bytes: int) -> int:
+    """Return how many of the first `limit` rows have at most `most_bytes` together; at least 1."""
+    total = 0
+    for count, row in enumerate(found[:limit]):
+        total += size(row)
+        if total > most_bytes:
+            return max(count, 1)
+    return limit
+
+
 def page(found: Sequence[T], limit: int, row: Callable[[T], Position]) -> Page[T]:
     """Make a page of `limit` rows from up to one more; `row` returns the position of a value."""
     items = found[:limit]

@@ -9,10 +9,13 @@ from typing import Final
 from uuid import UUID
 
 from booking_service.domain.review import Review
-from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position
+from booking_service.reads.keyset import AFTER_ALL, Key, Page, Position, page, position, within
 from booking_service.storage import rows
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
+
+MAX_PAGE_BYTES: Final = 800_000
+"""Of the texts of one page: with what else reviews hold, its answer stays below 1 MiB."""
 
 _REVIEWS: Final = QueryGroup("reviews")
 
@@ -41,7 +44,13 @@ class ReviewQueries:
             )
         else:
             found = await self._database.fetch(_REVIEWS.list_by_user, wanted.user_id, *place)
-        return page([rows.review(row) for row in found], limit, _created)
+        reviews = [rows.review(row) for row in found]
+        fitting = within(reviews, limit, _body_bytes, most_bytes=MAX_PAGE_BYTES)
+        return page(reviews, fitting, _created)
+
+
+def _body_bytes(review: Review) -> int:
+    return len(review.body.encode())
 
 
 def _created(review: Review) -> Position:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import grpc
 
 from booking_service.monitoring.telemetry import Telemetry
@@ -25,6 +27,10 @@ from protos.booking.v1 import (
     profile_pb2_grpc,
     review_pb2_grpc,
 )
+
+LARGE_MESSAGES: Final[tuple[str, ...]] = ()
+"""The RPCs whose messages may have 1 MiB; those of the others have 256 KiB. None needs more: the
+largest legal ones are a SetCapacity of 3660 ranges and a batch of 100 quotes with 10 tiers each."""
 
 
 def add_servicers(

@@ -23,7 +23,8 @@ HEARTBEAT_S: Final = 1.0
 """Also how soon a failed database shows; a stream ends after three missed ones."""
 
 CREDIT_BYTES: Final = 4 * 1024 * 1024
-MAX_BATCH_BYTES: Final = 1024 * 1024
+# With the frame around it, a message of at most 1 MiB, the most that the server reads.
+MAX_BATCH_BYTES: Final = 1024 * 1024 - 1024
 MAX_STREAMS: Final = 256
 """Streams that are open at a time. Beyond it a further one takes the place of the oldest whose
 producers have never stored a batch; streams of known producers are never ended for others.

@@ -17,6 +17,9 @@ from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.tracking.v1 import tracking_pb2_grpc
 
+LARGE_MESSAGES: Final = (f"{tracking.SERVICE}/Stream",)
+"""The RPCs whose messages may have 1 MiB; those of the others have 256 KiB."""
+
 SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, health.SERVICE)
 
 

@@ -1081,7 +1081,7 @@ class ReconcileInventoryResponse(_message.Message):
     repaired: _builtins.bool
     @_builtins.property
     def drifts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReconcileInventoryResponse.Drift]:
-        """Days that differ."""
+        """Days that differ, the first 10000 of them."""
 
     def __init__(
         self,

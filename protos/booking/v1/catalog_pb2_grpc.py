@@ -31,7 +31,9 @@ class CatalogServiceStub:
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
     Every string is at most 256 bytes of UTF-8 unless its field states another
-    maximum, and every repeated field states how many elements it may have.
+    maximum, and every repeated field states how many elements it may have. A
+    request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
+    an answer is below 1 MiB.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -96,7 +98,9 @@ class CatalogServiceServicer:
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
     Every string is at most 256 bytes of UTF-8 unless its field states another
-    maximum, and every repeated field states how many elements it may have.
+    maximum, and every repeated field states how many elements it may have. A
+    request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
+    an answer is below 1 MiB.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
@@ -238,7 +242,9 @@ class CatalogService:
     canonical text form, in lower case; every duration is in whole seconds; every
     amount is exact in its currency's minor unit, and at most 10^14 minor units.
     Every string is at most 256 bytes of UTF-8 unless its field states another
-    maximum, and every repeated field states how many elements it may have.
+    maximum, and every repeated field states how many elements it may have. A
+    request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
+    an answer is below 1 MiB.
     Every change takes an optional `request_id` (UUID): a repeated request gets
     the first answer, and the same id with other content is refused with
     INVALID_ARGUMENT, reason REQUEST_ID_REUSED.

@@ -140,7 +140,9 @@ class ListReviewsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
-    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___Review]: ...
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___Review]:
+        """Fewer than page_size also where longer texts would exceed 1 MiB."""
+
     def __init__(
         self,
         *,

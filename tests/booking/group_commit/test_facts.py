@@ -13,6 +13,7 @@ from booking_service.domain.decide import decide
 from booking_service.domain.holds import Limits
 from booking_service.domain.world import World
 from booking_service.group_commit import facts
+from metrics_service.ingest.streams import MAX_BATCH_BYTES
 from protos.tracking.v1 import event_pb2
 from tests.booking.domain.test_rules import NOW, PACKAGE, START, world
 
@@ -41,3 +42,17 @@ def fact_of(reason: str) -> event_pb2.Event:
 )
 def test_a_fact_carries_codes_and_no_text_of_people(reason: str, code: str) -> None:
     assert fact_of(reason).booking.reason == code
+
+
+def test_the_facts_of_a_large_group_are_split_into_rows_that_can_be_sent() -> None:
+    known: World = world()
+    event = decide(START, known, NOW - timedelta(days=1), Limits()).changes.events[0]
+    longest = replace(event.booking, user_id="x" * 256, session_id="x" * 256, end_reason="X" * 60)
+    package = replace(PACKAGE, type="x" * 240, location="x" * 256)
+    events = [BookingEvent(Transition.ABANDONED, State.HELD, longest)] * 25_600
+    parts = list(facts.parts(events))
+    assert sum(len(part) for part in parts) == len(events)
+    largest = facts.encode(parts[0], {PACKAGE.id: package}, NOW)
+    assert len(event_pb2.EventList.FromString(largest).events) == facts.MAX_FACTS
+    assert len(largest) < MAX_BATCH_BYTES
+    assert list(facts.parts(events[: facts.MAX_FACTS])) == [events[: facts.MAX_FACTS]]

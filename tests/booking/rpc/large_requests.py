@@ -20,7 +20,6 @@ from tests.booking.rpc import bad_bookings, bad_catalog, bad_payments, bad_revie
 from tests.booking.running_service import after, euro, start_of
 
 ID: Final = str(uuid4())
-REQUEST_BYTES: Final = 256 * 1024
 TEXT_BYTES: Final = 200_000
 
 POLICY: Final = bad_catalog.policy(catalog_pb2.CancellationPolicy.Tier(before=Duration(seconds=60)))

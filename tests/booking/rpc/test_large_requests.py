@@ -27,8 +27,9 @@ from booking_service.rpc.profile import ProfileService
 from booking_service.rpc.review import ReviewService
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from servicekit.errors import ApiError, Violation
+from servicekit.handlers import MAX_REQUEST_BYTES
 from tests.booking.rpc import bad_catalog, bad_payments, bad_reviews, bad_stays
-from tests.booking.rpc.large_requests import GOOD, ID, IGNORED, REQUEST_BYTES, Attack, attacks
+from tests.booking.rpc.large_requests import GOOD, ID, IGNORED, Attack, attacks
 from tests.booking.running_service import after, euro, start_of
 
 MAX_CALLS: Final = 2_000
@@ -124,7 +125,7 @@ def test_every_request_of_the_contract_is_attacked() -> None:
         for method in service.methods
     }
     assert {request.DESCRIPTOR.full_name for request in GOOD} == served
-    assert all(attack.request.ByteSize() < REQUEST_BYTES for attack in ATTACKS)
+    assert all(attack.request.ByteSize() < MAX_REQUEST_BYTES for attack in ATTACKS)
     assert len(ATTACKS) > 200
 
 
@@ -172,7 +173,7 @@ BAD_LONG: Final = start_of("1", quote=booking_pb2.Quote(cancellation_policy=BAD_
 async def test_the_largest_lists_cost_a_fixed_amount_for_each_element(
     request_: Message, elements: int
 ) -> None:
-    assert request_.ByteSize() < REQUEST_BYTES
+    assert request_.ByteSize() < MAX_REQUEST_BYTES
     with pytest.raises((ApiError, RuntimeError)), at_most(elements * CALLS_PER_ELEMENT):
         await read(request_)
 
