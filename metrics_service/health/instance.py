@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from metrics_service.client.host import Figures, HealthWindow, VerdictHysteresis
+from metrics_service.client.host import (
+    Criteria,
+    Figures,
+    HealthWindow,
+    Status,
+    Verdict,
+    VerdictHysteresis,
+    judge,
+)
 from metrics_service.health.signals import monitor_cost, without_sketch
+from metrics_service.health.undelivered import Undelivered
 from protos.metrics.v1.health_pb2 import InstanceHealth
 from protos.tracking.v1 import tracking_pb2
 
@@ -28,6 +37,7 @@ class Instance:
     service: str
     verdict: VerdictHysteresis
     window: HealthWindow
+    undelivered: Undelivered
     began_ns: int
     last_beat_ns: int
     closed_ns: int | None = None
@@ -49,6 +59,17 @@ class Instance:
             self.window.add_counts(queries, operations)
         else:
             self.window.add_counts(without_sketch(queries))
+
+    def assess(self, criteria: Criteria) -> Verdict:
+        """Judge its newest heartbeat and its window; unknown while it has reported nothing."""
+        probe = self.signals.probe if self.signals is not None else None
+        probed = probe is not None and probe.result in PROBE_RESULTS
+        verdict = Verdict(Status.UNKNOWN)
+        if probed or self.figures.samples:
+            verdict = judge(self.figures, probe, criteria)
+        if (undelivered := self.undelivered.reason) is not None:
+            return Verdict(Status.UNHEALTHY, (*verdict.reasons, undelivered), hard=True)
+        return verdict
 
     def to_proto(self, now_ns: int, *, watched: bool, gone: bool) -> InstanceHealth:
         answer = InstanceHealth(

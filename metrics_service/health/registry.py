@@ -22,9 +22,10 @@ from metrics_service.client.host import (
     VerdictHysteresis,
     judge,
 )
-from metrics_service.health.instance import PROBE_RESULTS, Instance
+from metrics_service.health.instance import Instance
 from metrics_service.health.instances import Instances
 from metrics_service.health.signals import countable, displayable
+from metrics_service.health.undelivered import Undelivered
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason, LogHealth
 from protos.tracking.v1 import tracking_pb2
@@ -71,6 +72,7 @@ class HealthRegistry:
         now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self._heartbeat_s = heartbeat_s
         self._stale_after_s = heartbeat_s * MISSED_HEARTBEATS
         self._log_health = log_health
         self._criteria = criteria
@@ -99,17 +101,29 @@ class HealthRegistry:
         """Add a process that has connected; the state of its database comes with a heartbeat."""
         entry = self._entry(instance, service)
         if entry is not None:
+            if entry.closed_ns is not None:
+                entry.undelivered.restart()
             entry.closed_ns = None
             self._publish()
 
-    def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
-        """Apply the state of a process's database at this moment."""
+    def on_heartbeat(
+        self, instance: str, service: str, signals: tracking_pb2.Signals, facts_seq: int = 0
+    ) -> None:
+        """Apply the state of a process's database at this moment. facts_seq is the number of the
+        newest batch of its facts that is stored.
+        """
         entry = self._entry(instance, service)
         if entry is None:
             return
-        entry.last_beat_ns = self._monotonic_ns()
+        now_ns = self._monotonic_ns()
+        if self._instances.is_stale(entry, self._unpaused_ns(now_ns)):
+            entry.undelivered.restart()
+        entry.last_beat_ns = now_ns
         entry.closed_ns = None
         entry.signals = displayable(signals)
+        # While the log cannot be written, that is the reason.
+        pending = entry.signals.facts_pending if self._log_health().writable else 0
+        entry.undelivered.on_heartbeat(pending, facts_seq, self._unpaused_ns(now_ns))
         queries, operations = countable(signals)
         entry.count(queries, operations)
         self._judge(entry)
@@ -138,6 +152,7 @@ class HealthRegistry:
             self._resumed_ns = now_ns
         for entry in self._instances:
             entry.last_beat_ns = shift_by_pause(entry.last_beat_ns, unpaused_ns, now_ns)
+            entry.undelivered.shift(unpaused_ns, now_ns)
             self._judge(entry)
         self._judge_combined()
         self._publish()
@@ -152,14 +167,7 @@ class HealthRegistry:
     def _judge(self, entry: Instance) -> None:
         entry.figures = entry.window.figures()
         if not self._instances.is_stale(entry, self._unpaused_ns(self._monotonic_ns())):
-            entry.verdict.update(self._assess(entry))
-
-    def _assess(self, entry: Instance) -> Verdict:
-        probe = entry.signals.probe if entry.signals is not None else None
-        probed = probe is not None and probe.result in PROBE_RESULTS
-        if not probed and not entry.figures.samples:
-            return Verdict(Status.UNKNOWN)
-        return judge(entry.figures, probe, self._criteria)
+            entry.verdict.update(entry.assess(self._criteria))
 
     def _judge_combined(self) -> None:
         self._combined_figures = self._combined_window.figures()
@@ -249,7 +257,8 @@ class HealthRegistry:
         if entry is not None:
             return entry
         now_ns = self._monotonic_ns()
-        entry = Instance(instance, service, self._new_verdict(), self._new_window(), now_ns, now_ns)
+        own = (self._new_verdict(), self._new_window(), Undelivered(self._heartbeat_s))
+        entry = Instance(instance, service, *own, now_ns, now_ns)
         if not self._instances.add(entry, self._unpaused_ns(now_ns)):
             return None
         return entry

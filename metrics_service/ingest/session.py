@@ -130,8 +130,12 @@ class Session:
                 case "batch":
                     await self._on_batch(frame.batch)
                 case "heartbeat" if self._instance:
+                    facts = self._lanes.get(tracking_pb2.LANE_FACTS)
                     self._health.on_heartbeat(
-                        self._instance, self._service, frame.heartbeat.signals
+                        self._instance,
+                        self._service,
+                        frame.heartbeat.signals,
+                        facts.durable_seq if facts is not None else 0,
                     )
                 case "goodbye":
                     self._on_goodbye()

@@ -101,7 +101,9 @@ class HealthRecorder:
     def on_hello(self, instance: str, service: str) -> None:
         self.calls.append(("hello", instance, service))
 
-    def on_heartbeat(self, instance: str, service: str, signals: tracking_pb2.Signals) -> None:
+    def on_heartbeat(
+        self, instance: str, service: str, signals: tracking_pb2.Signals, facts_seq: int = 0
+    ) -> None:
         self.calls.append(("heartbeat", instance, service))
         self.signals.append(signals)
 

@@ -166,7 +166,9 @@ class HealthReason(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
-    """"probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log"."""
+    """"probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log",
+    "undelivered" (facts wait, and for three heartbeats none was stored).
+    """
     value: _builtins.float
     threshold: _builtins.float
     samples: _builtins.int

@@ -29,8 +29,8 @@ class HealthServiceStub:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
-    once. Missing heartbeats also show at once, but never improve the status.
+    heartbeats are missing. A hard failure (the probe, failed, the log,
+    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -59,8 +59,8 @@ class HealthServiceServicer:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
-    once. Missing heartbeats also show at once, but never improve the status.
+    heartbeats are missing. A hard failure (the probe, failed, the log,
+    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -107,8 +107,8 @@ class HealthService:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log) shows at
-    once. Missing heartbeats also show at once, but never improve the status.
+    heartbeats are missing. A hard failure (the probe, failed, the log,
+    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict

@@ -70,9 +70,10 @@ class World:
         instance: str = "booking-1",
         service: str = "booking_service",
         seconds: float = 0.0,
+        facts_seq: int = 0,
     ) -> DatabaseHealth:
         """Beat now, and then every second, with empty counts, for a time."""
-        self.registry.on_heartbeat(instance, service, signals)
+        self.registry.on_heartbeat(instance, service, signals, facts_seq)
         quiet = Signals()
         quiet.CopyFrom(signals)
         quiet.ClearField("queries")
@@ -80,7 +81,7 @@ class World:
         for _ in range(round(seconds)):
             self.pass_s(1)
             self.registry.tick()
-            self.registry.on_heartbeat(instance, service, quiet)
+            self.registry.on_heartbeat(instance, service, quiet, facts_seq)
         return self.registry.verdict()
 
     @property

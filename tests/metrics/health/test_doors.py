@@ -201,6 +201,18 @@ async def test_a_stranger_turns_nothing_whether_it_stays_or_goes(metrics_dsn: st
         assert await service.serving("database")
 
 
+async def test_facts_that_are_not_stored_show_and_go_once_they_are(metrics_dsn: str) -> None:
+    async with running(metrics_dsn) as service, Producer(service) as producer:
+        await turned(service, DatabaseHealth.HEALTHY)
+        producer.signals.facts_pending = 4
+        health = await turned(service, DatabaseHealth.UNHEALTHY)
+        assert [(each.criterion, each.samples) for each in health.reasons] == [("undelivered", 4)]
+        assert await http_status(service) == 503
+        producer.book()
+        await turned(service, DatabaseHealth.HEALTHY)
+        producer.signals.facts_pending = 0
+
+
 @pytest.mark.processes
 @pytest.mark.timed
 async def test_losing_the_services_own_database_shows_and_recovers_by_itself() -> None:
