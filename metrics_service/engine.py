@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
+from metrics_service.eventlog.recovery import Quarantine, Recovery
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.checkpoints import Section
@@ -67,6 +68,9 @@ class Engine:
         self._folding = BackgroundTask("fold")
         self._preparing = BackgroundTask("prepare reads")
         self._started = False
+        self._quarantine = Quarantine(monotonic_s)
+        # A newer state than the checkpoint, from a recovery since.
+        self._recovered: list[Section] = []
         self._written: dict[tuple[str, int], bytes] = {}
         self._replace = True
         self._saved_position = 0
@@ -169,8 +173,10 @@ class Engine:
                         await asyncio.sleep(PREPARE_PAUSE_S)
                         until_s = self._monotonic_s() + SLICE_S
             except Exception:
-                # A read then adds up what it needs itself.
+                # A read then adds up what it needs itself. What the read cannot add up, the next
+                # checkpoint finds.
                 log.exception("read_preparation_failed")
+                self._events_since = self._checkpoint_events
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
@@ -198,13 +204,40 @@ class Engine:
         until_s = self._monotonic_s() + SLICE_S
         for record in records:
             if record.position > self.position:
-                self.state.apply(record)
+                try:
+                    if reason := self.state.apply(record):
+                        self._quarantine.name(record, reason)
+                except Exception:
+                    await self._recover(record.position)
                 self._events_since += max(1, min(record.count, len(record.payload)))
             if self._monotonic_s() >= until_s:
                 self._notify()
                 await asyncio.sleep(0)
                 until_s = self._monotonic_s() + SLICE_S
         self._notify()
+
+    async def _recover(self, until: int) -> None:
+        """Replace the state, which is broken, by one at `until` without the records that broke it.
+
+        Readers see the broken state meanwhile.
+        """
+        log.error("fold_interrupted", position=until, exc_info=True)
+        while True:
+            try:
+                rows = self._recovered or await self._usable_rows()
+                recovery = Recovery(self._log.read, State, self._quarantine, rows)
+                state = await recovery.state_at(until)
+                break
+            except LogUnavailableError:
+                await asyncio.sleep(RETRY_S)
+        state.keep_notices(self.state)
+        self.state, self._recovered = state, recovery.rows
+        self._events_since = self._checkpoint_events
+        log.warning("fold_recovered", position=until)
+
+    async def _usable_rows(self) -> list[Section]:
+        checkpoint = await self._log.load_checkpoint()
+        return checkpoint.rows if checkpoint.state_version == VERSION else []
 
     def _notify(self) -> None:
         for listener in self._listeners:
@@ -222,16 +255,11 @@ class Engine:
         self._events_since = 0
         if self.position == self._saved_position:
             return
-        digests: dict[tuple[str, int], bytes] = {}
-        changed: list[Section] = []
-        until_s = self._monotonic_s() + SLICE_S
-        for section, bucket, data in self.state.dump():
-            digest = digests[(section, bucket)] = _digest(data)
-            if self._replace or self._written.get((section, bucket)) != digest:
-                changed.append((section, bucket, data))
-            if self._monotonic_s() >= until_s:
-                await asyncio.sleep(0)
-                until_s = self._monotonic_s() + SLICE_S
+        try:
+            digests, changed = await self._changed_rows()
+        except Exception:
+            await self._recover(self.position)
+            digests, changed = await self._changed_rows()
         removed = [key for key in self._written if key not in digests]
         # Until the save has succeeded it is unknown which rows are stored.
         replace, self._replace = self._replace, True
@@ -242,8 +270,26 @@ class Engine:
         except LogUnavailableError as trouble:
             log.warning("checkpoint_failed", reason=line_of(trouble))
             return
-        self._written, self._replace = digests, False
+        self._written, self._replace, self._recovered = digests, False, []
         self._saved_position = self.position
+
+    async def _changed_rows(self) -> tuple[dict[tuple[str, int], bytes], list[Section]]:
+        """Return the digest of every row, and the rows that the stored checkpoint has not. Raises
+        where a row or an answer cannot be written.
+        """
+        digests: dict[tuple[str, int], bytes] = {}
+        changed: list[Section] = []
+        until_s = self._monotonic_s() + SLICE_S
+        for section, bucket, data in self.state.dump():
+            digest = digests[(section, bucket)] = _digest(data)
+            if self._replace or self._written.get((section, bucket)) != digest:
+                changed.append((section, bucket, data))
+            if self._monotonic_s() >= until_s:
+                await asyncio.sleep(0)
+                until_s = self._monotonic_s() + SLICE_S
+        for _ in self.state.encode_answers():
+            await asyncio.sleep(0)
+        return digests, changed
 
 
 def _digest(data: bytes) -> bytes:

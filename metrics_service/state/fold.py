@@ -15,9 +15,10 @@ from metrics_service.state.batch import Item, UnusableBatchError, newest_us, rea
 from metrics_service.state.event_fold import EventFold
 from metrics_service.state.queries.critical import CriticalQuery
 from metrics_service.state.queries.fingerprints import Query
+from metrics_service.state.queries.limit import MAX_LIMIT
 from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
-from metrics_service.state.series.rings import SECOND_US, duration_us
+from metrics_service.state.series.rings import RESOLUTIONS, SECOND_US, duration_us
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
@@ -28,6 +29,7 @@ VERSION: Final = 5
 # outage, and the events of that time are still to be delivered.
 _OUTAGE_US: Final = 5 * SECOND_US
 _HEAD: Final = "head"
+_Stats = metrics_pb2.GetQueryStatsRequest
 _MAX_CACHED_ANSWERS: Final = 16
 
 Answer = TypeVar(
@@ -80,6 +82,33 @@ class State:
         if record.kind == "unclean_end":
             self._events.unclean_end(record)
         return ""
+
+    def quarantine(self, record: LogRecord) -> None:
+        """Pass over a record that cannot be applied; a batch is counted, and no time passes."""
+        self.position = record.position
+        self.revision += 1
+        self._snapshots.clear()
+        if record.kind == "batch":
+            self._count_quarantined(min(max(record.count, 0), len(record.payload)))
+
+    def keep_notices(self, former: Self) -> None:
+        """Go on with the critical queries of a state that this one replaces."""
+        self._tables.critical = former._tables.critical
+
+    def encode_answers(self) -> Iterator[None]:
+        """Write an answer of every kind, one per step; an answer that cannot be written raises."""
+        for window_us in (None, *(resolution.span_us for resolution in RESOLUTIONS)):
+            self.metrics(window_us).SerializeToString()
+            yield
+        for group_by in (_Stats.OPERATION, _Stats.FINGERPRINT):
+            self.query_stats(_Stats(group_by=group_by, limit=MAX_LIMIT)).SerializeToString()
+            yield
+        recent = metrics_pb2.ListRecentQueriesRequest(limit=MAX_LIMIT, include_internal=True)
+        self.recent_queries(recent).SerializeToString()
+        yield
+        slow = metrics_pb2.ListSlowQueriesRequest(limit=MAX_LIMIT)
+        self.slow_queries(slow).SerializeToString()
+        yield
 
     def prepare(self) -> Iterator[None]:
         """Compute the sums that reads of long windows need, in small steps; records may be applied
@@ -207,7 +236,7 @@ class State:
         state._running_us = head.running_us
         try:
             state._tables.load(ordered[1:], head.counters, head.as_of_us, head.running_us)
-        except (DecodeError, KeyError, IndexError, ValueError) as problem:
+        except Exception as problem:
             raise CheckpointError(f"a checkpoint that cannot be read: {problem!r}") from problem
         return state
 
@@ -216,12 +245,15 @@ class State:
             items = read_batch(record)
         except UnusableBatchError as unusable:
             self._advance_to(record, [])
-            self._tables.quality.quarantined_batches += 1
-            self._tables.quality.quarantined_events += unusable.events
+            self._count_quarantined(unusable.events)
             return str(unusable)
         self._advance_to(record, items)
         self._events.apply(items, record)
         return ""
+
+    def _count_quarantined(self, events: int) -> None:
+        self._tables.quality.quarantined_batches += 1
+        self._tables.quality.quarantined_events += events
 
     def _advance_to(self, record: LogRecord, items: list[Item]) -> None:
         if not record.backfill:

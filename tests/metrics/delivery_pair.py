@@ -48,7 +48,16 @@ class RememberingState:
         self.position = record.position
         self.records.append(record)
 
+    def quarantine(self, record: LogRecord) -> None:
+        self.position = record.position
+
+    def keep_notices(self, former: Self) -> None:
+        """Nothing is noticed."""
+
     def prepare(self) -> Iterator[None]:
+        yield from ()
+
+    def encode_answers(self) -> Iterator[None]:
         yield from ()
 
     @property

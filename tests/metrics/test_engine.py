@@ -202,16 +202,16 @@ async def test_listeners_are_called_once_records_are_folded(metrics_dsn: str) ->
         assert positions[0] > seen
 
 
-async def test_a_state_that_fails_stops_the_engine_and_is_its_failure(
+async def test_an_unforeseen_error_stops_the_engine_and_is_its_failure(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise ZeroDivisionError("a fault in the fold")
+        raise ZeroDivisionError("a fault in the loop")
 
     sink = Sink(metrics_dsn, tick_s=3_600)
     await sink.start()
     try:
-        monkeypatch.setattr(RememberingState, "apply", fail)
+        monkeypatch.setattr(Engine, "_checkpoint_due", fail)
         async with raw_client(sink.target) as client:
             await client.welcome("relay")
             await client.batch(1, events("a"))

@@ -4,6 +4,12 @@ isort:skip_file
 The events that metrics_service stores. Times are microseconds since the
 Unix epoch, UTC; durations are microseconds by a monotonic clock; money is
 integer minor units of its currency.
+
+A batch is quarantined when one of its events has a value that cannot be
+true: a time of a fact outside of the years 2000 to 2199, money that is
+negative or above 2^53 - 1, a duration of a query, a number of rows, or a
+count of a tally or a loss above 2^42. A time of live telemetry that is not
+plausible is replaced by the time at which it was received.
 """
 
 from collections import abc as _abc

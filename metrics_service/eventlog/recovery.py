@@ -1,0 +1,148 @@
+"""Folds a part of the log again without the records that break the fold, or the writing of what it
+folded: whatever a stored batch does, the state that follows from all others is had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from metrics_service.state.fold import State
+from metrics_service.state.record import LogRecord
+from metrics_service.storage.checkpoints import Section
+
+log = structlog.get_logger()
+
+SLICE_S: Final = 0.005
+NAMED_INTERVAL_S: Final = 1.0
+
+
+class Quarantine:
+    """Names quarantined batches in the log, with at most one line per NAMED_INTERVAL_S."""
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._next_s = -NAMED_INTERVAL_S
+        self._unnamed = 0
+
+    def name(self, record: LogRecord, reason: str) -> None:
+        """Log a batch, with the number of those since the last line."""
+        now_s = self._monotonic_s()
+        if now_s < self._next_s:
+            self._unnamed += 1
+            return
+        self._next_s = now_s + NAMED_INTERVAL_S
+        log.error(
+            "batch_quarantined",
+            position=record.position,
+            producer=record.producer_id,
+            lane=record.lane,
+            epoch=record.epoch,
+            seq=record.seq,
+            reason=reason,
+            unnamed=self._unnamed,
+        )
+        self._unnamed = 0
+
+
+class BrokenFoldError(Exception):
+    """The state cannot be folded up to `position`, or not be written there. Up to `guess` it was
+    folded.
+    """
+
+    def __init__(self, position: int, reason: str, guess: int = 0) -> None:
+        super().__init__(reason)
+        self.position = position
+        self.guess = guess
+
+
+class Recovery:
+    """The rows of the last state that could be written, and the records after it.
+
+    The fold is deterministic: a record that fails, fails each time, and a state that cannot be
+    written stays so. The record that is to blame is found by halving the range, at the cost of
+    about two folds of it; `rows` move on with each half that is good.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], Awaitable[list[LogRecord]]],
+        kind: type[State],
+        quarantine: Quarantine,
+        rows: list[Section],
+    ) -> None:
+        self.rows = rows
+        self._read = read
+        self._kind = kind
+        self._quarantine = quarantine
+
+    async def state_at(self, until: int) -> State:
+        """Return the state at a position, without the records that break it."""
+        try:
+            state = await self._attempt(0, 0)
+        except (BrokenFoldError, ValueError):
+            self.rows, state = [], self._kind()
+        low, goal = state.position, max(state.position + 1, until - 1)
+        bad: BrokenFoldError | None = None
+        while low < until:
+            try:
+                state = await self._attempt(low, goal)
+            except BrokenFoldError as broken:
+                bad = broken
+            else:
+                low = goal
+            if bad is not None and bad.position - low == 1:
+                state = await self._without(bad)
+                low, bad = bad.position, None
+            goal = until if bad is None else max(bad.guess, (low + bad.position) // 2)
+        return state
+
+    def _loaded(self) -> State:
+        return self._kind.load(self.rows) if self.rows else self._kind()
+
+    async def _attempt(self, low: int, goal: int) -> State:
+        """Fold the records of (low, goal] and write the state. Raises BrokenFoldError."""
+        state = self._loaded()
+        until_s = time.monotonic() + SLICE_S
+        position = low
+        while position < goal and (page := await self._read(position)):
+            for record in page:
+                if record.position > goal:
+                    break
+                try:
+                    state.apply(record)
+                except Exception as failure:
+                    raise BrokenFoldError(
+                        record.position, type(failure).__name__, record.position - 1
+                    ) from failure
+                if time.monotonic() >= until_s:
+                    await asyncio.sleep(0)
+                    until_s = time.monotonic() + SLICE_S
+            position = page[-1].position
+        try:
+            rows = []
+            for row in state.dump():
+                rows.append(row)
+                if time.monotonic() >= until_s:
+                    await asyncio.sleep(0)
+                    until_s = time.monotonic() + SLICE_S
+            for _ in self._kind.load(rows).encode_answers():
+                await asyncio.sleep(0)
+        except Exception as failure:
+            raise BrokenFoldError(goal, type(failure).__name__) from failure
+        self.rows = rows
+        return state
+
+    async def _without(self, bad: BrokenFoldError) -> State:
+        """Return the last good state with the record after it in quarantine."""
+        state = self._loaded()
+        for record in await self._read(bad.position - 1):
+            if record.position == bad.position:
+                state.quarantine(record)
+                self._quarantine.name(record, str(bad))
+        self.rows = list(state.dump())
+        return state
