@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 pytestmark = pytest.mark.processes
 
@@ -70,6 +72,29 @@ def test_the_contract_is_clean_and_compatible_with_its_baseline(sources: Path) -
     breaking = buf("breaking", image, "--against", str(ROOT / "protos/baseline.binpb"))
     assert (lint.returncode, lint.stdout) == (0, "")
     assert (breaking.returncode, breaking.stdout) == (0, "")
+
+
+def test_every_list_in_a_request_states_its_maximum(sources: Path) -> None:
+    stated = re.compile(r"\b([Aa]t most|1 to) \d+")
+    files = FileDescriptorSet.FromString(image_of(sources).read_bytes()).file
+    comments = {
+        (file.message_type[place.path[1]].name, place.path[3]): place.leading_comments
+        for file in files
+        if file.package == "booking.v1"
+        for place in file.source_code_info.location
+        if len(place.path) == 4 and place.path[0] == 4 and place.path[2] == 2
+    }
+    lists = [
+        (message.name, number)
+        for file in files
+        if file.package == "booking.v1"
+        for message in file.message_type
+        if message.name.endswith("Request") or message.name == "CancellationPolicy"
+        for number, field in enumerate(message.field)
+        if field.label == field.LABEL_REPEATED or field.type_name.endswith("FieldMask")
+    ]
+    assert len(lists) >= 8
+    assert [each for each in lists if not stated.search(comments.get(each, ""))] == []
 
 
 def test_a_removed_field_is_seen_as_breaking(sources: Path) -> None:

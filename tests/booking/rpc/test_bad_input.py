@@ -14,6 +14,7 @@ from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
+from servicekit.handlers import MAX_REQUEST_BYTES
 from tests.booking.rpc import bad_bookings, bad_catalog, bad_payments, bad_reviews, bad_stays
 from tests.booking.rpc.bad_catalog import capacity, run
 from tests.booking.running_service import RunningService, refusal_of, running
@@ -175,6 +176,19 @@ async def test_a_refusal_too_large_for_a_trailer_is_cut_and_marked(
     refusal = await refusal_of(running_service.catalog.SetCapacity(capacity(*bad)))
     assert refusal.reason == "INVALID_ARGUMENT"
     assert {"ranges[0].start_date", "ranges[0].capacity", "..."} <= refusal.fields
+
+
+async def test_a_request_larger_than_every_legal_one_is_refused_unread(
+    running_service: RunningService,
+) -> None:
+    states = [booking_pb2.Booking.HELD] * MAX_REQUEST_BYTES
+    refusal = await refusal_of(
+        running_service.booking.ListBookings(booking_pb2.ListBookingsRequest(states=states))
+    )
+    assert (refusal.code, refusal.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "MESSAGE_TOO_LARGE",
+    )
 
 
 async def test_every_rpc_of_the_contract_has_bad_input_here() -> None:
