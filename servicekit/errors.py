@@ -96,7 +96,7 @@ UNAVAILABLE: Final = ErrorSpec(
     kind="internal",
     counts_as_error=True,
     retryable=True,
-    summary="The database cannot be reached.",
+    summary="The database cannot be reached, or is read-only.",
 )
 INTERNAL: Final = ErrorSpec(
     "INTERNAL",

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from booking_service.delivery.fact_lane import FactLane
-from booking_service.delivery.segments import Segments
+from booking_service.delivery.segments import Epoch, Segments
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from metrics_service.client.host import LaneSource
@@ -93,12 +93,15 @@ class OutboxRelay:
         while True:
             try:
                 async with Segments.connected(self._database) as segments:
-                    interrupted = False
                     leads = await segments.try_lead()
                     while not leads:
+                        interrupted = False
                         await asyncio.sleep(RETRY_S)
                         leads = await segments.try_lead()
-                    await self._lead(segments)
+                    # A read-only database lets it connect, and refuses this.
+                    epoch = await segments.raise_epoch()
+                    interrupted = False
+                    await self._lead(segments, epoch)
             except (DatabaseUnavailable, DatabaseError) as error:
                 if not interrupted:
                     log.warning("outbox_relay_interrupted", reason=str(error))
@@ -108,8 +111,7 @@ class OutboxRelay:
                 log.exception("outbox_relay_failed")
             await asyncio.sleep(RETRY_S)
 
-    async def _lead(self, segments: Segments) -> None:
-        epoch = await segments.raise_epoch()
+    async def _lead(self, segments: Segments, epoch: Epoch) -> None:
         log.info("outbox_leadership_gained", epoch=epoch.number, producer=epoch.producer_id)
         lane = self._lane = FactLane(segments, epoch)
         self._lanes.add_lane(lane)

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Final
 
+import asyncpg
+
 from booking_service.storage.clock import Clock, DatabaseClock
 from booking_service.storage.connection import Connection, OwnConnection, Record
 from booking_service.storage.driver_errors import StatementTimeout, translate_driver_errors
@@ -93,7 +95,12 @@ class Database:
         """Take a connection of the pool, within the deadline of the current RPC."""
         with translate_driver_errors():
             async with self.pool.acquire(timeout=_budget_s(ACQUIRE_TIMEOUT_S)) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # The session would stay read-only when the database no longer is.
+                    connection.terminate()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -54,7 +54,7 @@ class DatabaseUnavailable(ApiError):  # noqa: N818 - named as its reason
 
 
 class ConnectionLost(DatabaseUnavailable):
-    """The connection broke, was refused, or the server is starting or stopping.
+    """The connection broke, was refused or cannot write, or the server is starting or stopping.
 
     `absent` says that the server answered, but has no such database.
     """
@@ -111,6 +111,9 @@ def _of_sqlstate(error: asyncpg.PostgresError) -> Exception:
             return ConnectionLost("the database refused the user or the password")
         case "25P03":
             return ConnectionLost("a transaction was idle for too long")
+        case "25006":
+            # As after a failover: the session is on what is now a replica.
+            return ConnectionLost("the database is read-only")
     if sqlstate[:2] in ("22", "23"):
         return DataRefused(sqlstate, constraint)
     if sqlstate[:2] in ("08", "53", "57", "58"):

@@ -15,5 +15,13 @@ FAILED_SQLSTATE_CLASSES: Final = frozenset({"08", "53", "57", "58", "XX"})
 intervention, system and internal. They count as failed.
 """
 
+FAILED_SQLSTATES: Final = frozenset({"25006"})
+"""Errors of other classes that count as failed: the database is read-only."""
+
 MISSED_HEARTBEATS: Final = 3
 """A peer that has sent nothing for so many heartbeats counts as gone."""
+
+
+def of_the_server(sqlstate: str) -> bool:
+    """Whether an error is the server's, and not the statement's."""
+    return sqlstate[:2] in FAILED_SQLSTATE_CLASSES or sqlstate in FAILED_SQLSTATES

@@ -21,6 +21,8 @@ TROUBLE: Final = (
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    # Of a session that ends in the middle of an exchange.
+    asyncpg.InternalClientError,
     LogUnavailableError,
 )
 """The database is unreachable, refuses, or has another writer now."""

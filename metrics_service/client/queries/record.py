@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
-from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
+from metrics_service.measure.thresholds import of_the_server
 
 MAX_TEXT_BYTES: Final = 2048
 """The longest normalised statement of a definition, in UTF-8 bytes."""
@@ -124,11 +124,11 @@ def named_definition(model: str, operation: str) -> QueryDefinition:
 def is_failed(outcome: Outcome, sqlstate: str | None) -> bool:
     """Whether a query counts as failed for database health (not: whether it raised).
 
-    Failed are a lost connection, a timeout, and errors of FAILED_SQLSTATE_CLASSES. A query that its
+    Failed are a lost connection, a timeout, and errors of the server. A query that its
     caller cancelled has its own outcome.
     """
     if outcome is Outcome.ERROR:
-        return sqlstate is not None and sqlstate[:2] in FAILED_SQLSTATE_CLASSES
+        return sqlstate is not None and of_the_server(sqlstate)
     return outcome is Outcome.TIMEOUT or outcome is Outcome.CONNECTION_LOST
 
 

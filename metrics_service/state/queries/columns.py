@@ -7,7 +7,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from metrics_service.measure.thresholds import FAILED_SQLSTATE_CLASSES
+from metrics_service.measure.thresholds import of_the_server
 from protos.tracking.v1 import event_pb2
 
 # A longer query means a broken clock.
@@ -108,6 +108,6 @@ def read_columns(timings: event_pb2.QueryTimings) -> Columns:
 
 
 def _fate(outcome: int, sqlstate: str) -> int:
-    if outcome == _ERROR and sqlstate[:2] in FAILED_SQLSTATE_CLASSES:
+    if outcome == _ERROR and of_the_server(sqlstate):
         return FAILED
     return _FATES.get(outcome, UNKNOWN)  # type: ignore[call-overload, no-any-return]

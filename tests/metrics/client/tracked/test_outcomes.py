@@ -187,12 +187,16 @@ async def test_arguments_that_the_driver_refuses_are_errors(
     assert window.figures().failed == 0
 
 
-@pytest.mark.parametrize("sqlstate", ["08006", "53300", "57014", "57P01", "58030", "XX000"])
+@pytest.mark.parametrize(
+    "sqlstate", ["08006", "25006", "53300", "57014", "57P01", "58030", "XX000"]
+)
 def test_failed_for_health_are_errors_of_the_database_itself(sqlstate: str) -> None:
     assert is_failed(Outcome.ERROR, sqlstate)
 
 
-@pytest.mark.parametrize("sqlstate", ["22012", "23505", "40001", "42P01", "55P03", "P0001", None])
+@pytest.mark.parametrize(
+    "sqlstate", ["22012", "23505", "25001", "40001", "42P01", "55P03", "P0001", None]
+)
 def test_errors_of_statements_and_conflicts_are_not_failed(sqlstate: str | None) -> None:
     assert not is_failed(Outcome.ERROR, sqlstate)
 
