@@ -578,9 +578,10 @@ class Welcome(_message.Message):
     batch_hash: _builtins.bytes
     """SHA-256 of that batch's payload; empty for none."""
     credit_bytes: _builtins.int
-    """Bytes of batches that may be unacknowledged at one time."""
+    """Bytes of batches that may be unacknowledged at one time; at most 64 MB."""
     max_batch_bytes: _builtins.int
     heartbeat_ms: _builtins.int
+    """20 to 60,000."""
     def __init__(
         self,
         *,
@@ -628,6 +629,7 @@ class Ack(_message.Message):
     APPLIED_SEQ_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     durable_seq: _builtins.int
+    """Never beyond the last batch that was sent, never less than before."""
     durability: Global___Ack.Durability.ValueType
     applied_seq: _builtins.int
     def __init__(
@@ -711,7 +713,7 @@ class Credit(_message.Message):
 
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     credit_bytes: _builtins.int
-    """Replaces credit_bytes of Welcome."""
+    """Replaces credit_bytes of Welcome, with the same limit."""
     def __init__(
         self,
         *,

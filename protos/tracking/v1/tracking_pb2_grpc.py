@@ -59,11 +59,15 @@ class TrackingServiceServicer:
         ends the older stream. A client must stop and raise an alert (a fork)
         when its batch at the resume point has another hash than the one in
         Welcome.
-        5. Both sides send heartbeats; three missing ones end the stream.
+        5. Both sides send heartbeats; three missing ones end the stream, and so does
+        the lack of a valid Hello for that time.
         6. A client has at most the credited number of bytes unacknowledged.
         7. A batch that cannot be applied consumes its number and is quarantined.
         8. On Drain the client stops sending, waits for acks, half-closes and
-        reconnects.
+        reconnects. A server that stops sends it, and one that is not the writer
+        of the log any more.
+        9. A client ends the stream, believes nothing of the frame, and pauses ever
+        longer when a server breaks a rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
