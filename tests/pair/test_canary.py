@@ -53,6 +53,7 @@ async def test_no_value_of_a_query_gets_out(
             "METRICS_SENTRY_DSN": endpoint.dsn,
             "BOOKING_LOG_LEVEL": "debug",
             "METRICS_LOG_LEVEL": "debug",
+            "METRICS_WATCHED_SERVICES": "booking_service,canary",
         }
         with running(Pair(booking_dsn, metrics_dsn, tmp_path, settings)) as pair:
             async with _embedded(empty_dsn, pair.metrics) as (pool, sent):
