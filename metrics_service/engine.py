@@ -5,6 +5,7 @@ across restarts of the process and the database.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections import deque
@@ -39,13 +40,12 @@ MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """Of records received and not folded; beyond it they are read from the log again."""
 
 RETRY_S: Final = 0.5
-FINAL_CHECKPOINT_S: Final = 3.0
+FINAL_FOLD_S: Final = 1.0
+FINAL_CHECKPOINT_S: Final = 2.0
 
 
 class Engine:
-    """Owns the state. One task of the event loop changes it, so that a reader between two awaits
-    sees it after a whole record.
-    """
+    """Owns the state. One task changes it, so that between two awaits it is of whole records."""
 
     def __init__(
         self,
@@ -67,7 +67,8 @@ class Engine:
         self._listeners: list[Callable[[], None]] = []
         self._folding = BackgroundTask("fold")
         self._preparing = BackgroundTask("prepare reads")
-        self._started = False
+        # Whether the state may be written: it was restored, and no record has broken it.
+        self._whole = False
         self._quarantine = Quarantine(monotonic_s)
         # A newer state than the checkpoint, from a recovery since.
         self._recovered: list[Section] = []
@@ -85,22 +86,25 @@ class Engine:
         self._log.subscribe(self._on_records)
         await self._log.wait_leading()
         await self._restore()
+        self._whole = True
         await self._catch_up()
         self._saved_s = self._monotonic_s()
         self._folding.start(self._run())
         self._preparing.start(self._prepare())
-        self._started = True
 
     async def stop(self) -> None:
-        """Fold the records received so far, write a last checkpoint where possible, and end."""
+        """Fold what can be folded in time, also of a start, write a last checkpoint, and end."""
         await self._preparing.stop()
         await self._folding.stop()
-        if self._started and not self.failure.done() and self._log.leading:
+        if self._whole and not self.failure.done() and self._log.leading:
+            with contextlib.suppress(TimeoutError, LogUnavailableError):
+                async with asyncio.timeout(FINAL_FOLD_S):
+                    await self._catch_up()
             try:
                 async with asyncio.timeout(FINAL_CHECKPOINT_S):
-                    await self._catch_up()
-                    await self._checkpoint()
-            except (TimeoutError, LogUnavailableError, CheckpointConflictError) as reason:
+                    if self._whole:
+                        await self._checkpoint()
+            except (TimeoutError, CheckpointConflictError) as reason:
                 log.warning("final_checkpoint_skipped", reason=line_of(reason))
         if self.failure.done():
             self.failure.exception()
@@ -173,8 +177,7 @@ class Engine:
                         await asyncio.sleep(PREPARE_PAUSE_S)
                         until_s = self._monotonic_s() + SLICE_S
             except Exception:
-                # A read then adds up what it needs itself. What the read cannot add up, the next
-                # checkpoint finds.
+                # A read adds up what it needs itself; what it cannot, the next checkpoint finds.
                 log.exception("read_preparation_failed")
                 self._events_since = self._checkpoint_events
             await asyncio.sleep(PREPARE_INTERVAL_S)
@@ -222,6 +225,7 @@ class Engine:
         Readers see the broken state meanwhile.
         """
         log.error("fold_interrupted", position=until, exc_info=True)
+        self._whole = False
         while True:
             try:
                 rows = self._recovered or await self._usable_rows()
@@ -231,7 +235,7 @@ class Engine:
             except LogUnavailableError:
                 await asyncio.sleep(RETRY_S)
         state.keep_notices(self.state)
-        self.state, self._recovered = state, recovery.rows
+        self.state, self._recovered, self._whole = state, recovery.rows, True
         self._events_since = self._checkpoint_events
         log.warning("fold_recovered", position=until)
 
