@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from booking_service.cli import indexes
 from booking_service.cli.commands import app
+from booking_service.demo.run import _migrate as migrate_for_run
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QUERIES
 
@@ -150,6 +151,21 @@ def test_index_left_invalid_by_a_killed_build_is_rebuilt(dsn: str, command: str)
     assert f"rebuilt {ONE}\n" in result.output
     assert psql(dsn, valid) is True
     assert "rebuilt" not in run("verify-indexes").output
+
+
+def test_a_run_rebuilds_what_an_ended_run_left_invalid(dsn: str, metrics_dsn: str) -> None:
+    asyncio.run(_kill_a_build(dsn))
+    migrate_for_run({"BOOKING_DATABASE_URL": dsn, "METRICS_DATABASE_URL": metrics_dsn})
+    valid = f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{ONE}'::regclass"
+    assert psql(dsn, valid) is True
+
+
+def test_migrate_builds_an_index_that_an_ended_rebuild_had_dropped(dsn: str) -> None:
+    psql(dsn, f"DROP INDEX {ONE}", "SELECT 1")
+    result = run("migrate")
+    assert result.exit_code == 0
+    assert f"rebuilt {ONE}\n" in result.output
+    assert "15 of 15 indexes present, 15 valid" in run("verify-indexes").output
 
 
 def test_index_being_built_is_left_alone(dsn: str) -> None:
