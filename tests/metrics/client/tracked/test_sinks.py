@@ -5,7 +5,6 @@ told.
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -94,8 +93,9 @@ async def test_with_metrics_service_down_queries_take_no_longer(empty_dsn: str) 
                 begun_s = time.perf_counter()
                 assert await pool.fetchval("SELECT $1::int", n) == n
                 spent_s[name].append(time.perf_counter() - begun_s)
-    # Waiting for anything at all would cost far more than the query itself.
-    assert statistics.median(spent_s["down"]) < 3 * statistics.median(spent_s["without"])
+    # Waiting for anything at all would cost every query far more than the query itself; the
+    # quickest ones are those that nothing else on the machine delayed.
+    assert min(spent_s["down"]) < 3 * min(spent_s["without"])
 
 
 async def test_slow_statements_of_every_kind_make_slow_records(empty_dsn: str) -> None:
