@@ -83,15 +83,14 @@ def test_every_command_refuses_it_in_one_line_without_the_password(
         _one_line(printed.err, f"{service}_DATABASE_URL=")
 
 
-@pytest.mark.parametrize("url", MALFORMED.values(), ids=MALFORMED.keys())
+# A word alone is a value like any other.
+@pytest.mark.parametrize("url", [url for url in MALFORMED.values() if url != SECRET])
 @pytest.mark.parametrize(
     "setting", ["BOOKING_METRICS_TARGET", "BOOKING_SENTRY_DSN", "BOOKING_PORT", "BOOKING_HOST"]
 )
 def test_an_address_in_the_wrong_setting_is_not_shown_either(
     monkeypatch: pytest.MonkeyPatch, setting: str, url: str
 ) -> None:
-    if url == SECRET:
-        pytest.skip("a word alone is a value like any other")
     monkeypatch.setenv("BOOKING_DATABASE_URL", "postgresql://ana@h/x")
     monkeypatch.setenv(setting, url)
     status, out, err = _invoke(booking, "check-config")

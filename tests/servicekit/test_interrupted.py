@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,3 +185,19 @@ def _wait_ended(folder: Path) -> None:
     """)
     command = [sys.executable, "-c", program, str(folder / "postgres")]
     subprocess.run(command, check=True, timeout=60)
+    # An initdb whose starter was killed ends, and what it runs, while it still writes.
+    home = (folder / "postgres").resolve()
+    give_up = time.monotonic() + 60
+    while _has_process(f"{home.name}{binaries.UNFINISHED}"):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def _has_process(part: str) -> bool:
+    """Whether a process has this in its command line."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        # A process may end at any moment.
+        with contextlib.suppress(OSError):
+            if part.encode() in file.read_bytes():
+                return True
+    return False
