@@ -75,6 +75,8 @@ def test_an_instance_that_may_still_run_stays_stale(world: World, why: str) -> N
     assert ("heartbeat", "old") in criteria(health)
 
 
+# A day of ticks.
+@pytest.mark.full
 def test_a_stale_instance_without_a_successor_is_kept_for_a_day(world: World) -> None:
     world.beat(reachable(), instance="other", service="booking_service")
     world.pass_s(23 * 3600)

@@ -170,6 +170,7 @@ def beat_all(world: World, signals: Signals) -> None:
     world.now_ns += SLOT_S * 10**9
 
 
+@pytest.mark.full
 def test_the_memory_and_the_answer_of_the_most_instances_are_bounded(world: World) -> None:
     beat_all(world, heaviest(0))
     heavy = heaviest(1)
