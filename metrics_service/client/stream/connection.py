@@ -88,7 +88,9 @@ class Connection:
         sender = self._senders.get(source.lane)
         if sender is not None and sender.source is source:
             del self._senders[source.lane]
-            self._tasks[sender].cancel()
+            # Of a connection that is ending, the task may have ended already.
+            if (task := self._tasks.get(sender)) is not None:
+                task.cancel()
 
     def beat(self) -> None:
         """Send a heartbeat before anything else."""
