@@ -1,4 +1,5 @@
-"""Encodes an answer once for all readers of a question, and offers it to each in a slot of one.
+"""Encodes each answer once a tick for all readers of a question, and offers it to each in a slot of
+one.
 
 A slow reader finds the newest answer in its slot, never a backlog, and does not slow down others.
 """
@@ -6,7 +7,8 @@ A slow reader finds the newest answer in its slot, never a backlog, and does not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+import time
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -14,14 +16,24 @@ import structlog
 
 log = structlog.get_logger()
 
-MAX_READERS: Final = 1000
-MAX_TOPICS: Final = 100
+MAX_READERS: Final = 256
+
+TICK_S: Final = 0.1
+"""The least time between two ticks: those whose answers are due in it share the work."""
+
+PAUSES_PER_WORK: Final = 4
+"""How much longer than its work the pause after a tick is: reads take a fifth of the process."""
+
+WRITE_S: Final = 0.000_1
+"""About what it takes to write a frame to a reader, as part of that work."""
 
 Q = TypeVar("Q", bound=Hashable)
 
+Encode = Callable[[Collection[Q]], Iterator[Mapping[Q, bytes]]]
+
 
 class FullError(Exception):
-    """As many readers or different questions as allowed exist already."""
+    """As many readers as allowed exist already."""
 
 
 class ClosedError(Exception):
@@ -72,35 +84,49 @@ class Reader:
 
 @dataclass(slots=True, eq=False)
 class _Topic(Generic[Q]):
-    """All readers of one question at one pace."""
+    """All readers of one question at one pace. `frame` is of the version `encoded`; the readers
+    were offered that of the version `offered` at `offered_s`.
+    """
 
     question: Q
     pace: Pace
     frame: bytes
-    current: bool = True
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    encoded: int
+    offered: int
+    offered_s: float
     readers: set[Reader] = field(default_factory=set)
-    task: asyncio.Task[None] | None = None
+
+    def due_s(self, version: int) -> float:
+        """Return when its readers are due a frame, if the answers are of this version."""
+        gap_s = self.pace.gap_s
+        if self.offered == version:
+            # A repeat is encoded again too: the ages in it have changed.
+            gap_s = max(gap_s, self.pace.repeat_s)
+        return self.offered_s + gap_s
 
 
 class Fanout(Generic[Q]):
     """Answers questions of type Q, as bytes, after each `notify`.
 
-    encode(question) returns the current answer, serialised. It runs in the event loop, once for all
-    readers of the same question and pace.
+    encode(questions) yields the current answers, serialised, in one or more steps, each of one
+    state. It runs in the event loop, once a tick for all questions whose answers are due; others
+    run between two steps.
     """
 
     def __init__(
         self,
-        encode: Callable[[Q], bytes],
+        encode: Encode[Q],
         *,
         max_readers: int = MAX_READERS,
-        max_topics: int = MAX_TOPICS,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._encode = encode
         self._max_readers = max_readers
-        self._max_topics = max_topics
+        self._monotonic_s = monotonic_s
         self._topics: dict[tuple[Q, Pace], _Topic[Q]] = {}
+        self._version = 0
+        self._changed = asyncio.Event()
+        self._ticking: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -108,15 +134,14 @@ class Fanout(Generic[Q]):
         return sum(len(topic.readers) for topic in self._topics.values())
 
     @property
-    def topics(self) -> int:
-        """The number of different questions, with their paces, that have readers."""
-        return len(self._topics)
+    def questions(self) -> set[Q]:
+        """The different questions that have readers."""
+        return {question for question, _ in self._topics}
 
     def notify(self) -> None:
         """Mark every answer as outdated. Cheap: nothing is encoded before it is due."""
-        for topic in self._topics.values():
-            topic.current = False
-            topic.changed.set()
+        self._version += 1
+        self._changed.set()
 
     def join(self, question: Q, pace: Pace) -> Reader:
         """Add a reader, whose slot already holds the current answer.
@@ -125,19 +150,21 @@ class Fanout(Generic[Q]):
         """
         if self._closed:
             raise ClosedError
-        topic = self._topics.get((question, pace))
-        if self.readers >= self._max_readers or (
-            topic is None and len(self._topics) >= self._max_topics
-        ):
+        if self.readers >= self._max_readers:
             raise FullError
+        topic = self._topics.get((question, pace))
         if topic is None:
-            topic = _Topic(question, pace, self._encode(question))
+            frame, now_s, version = self._answer(question), _now_s(), self._version
+            topic = _Topic(question, pace, frame, version, version, now_s)
             self._topics[(question, pace)] = topic
-            topic.task = asyncio.create_task(self._run(topic))
-        elif not topic.current:
-            self._refresh(topic)
+        elif topic.encoded != self._version:
+            topic.frame, topic.encoded = self._answer(question), self._version
         reader = Reader(topic.frame)
         topic.readers.add(reader)
+        if self._ticking is None:
+            self._ticking = asyncio.create_task(self._run(), name="fanout")
+        # The new topic may be due before those that are waited for.
+        self._changed.set()
         return reader
 
     def leave(self, question: Q, pace: Pace, reader: Reader) -> None:
@@ -152,37 +179,67 @@ class Fanout(Generic[Q]):
     def close(self) -> None:
         """End every reader with ClosedError, and refuse new ones."""
         self._closed = True
-        for topic in list(self._topics.values()):
-            self._end(topic, ClosedError())
+        self._end(self._topics.values(), ClosedError())
 
-    async def _run(self, topic: _Topic[Q]) -> None:
-        """Offer the answer to all readers of a topic, at its pace, until the last one leaves."""
+    async def _run(self) -> None:
+        """Offer the answers that are due to their readers, until the last one leaves."""
+        while True:
+            due_s = min(topic.due_s(self._version) for topic in self._topics.values())
+            if due_s > _now_s():
+                self._changed.clear()
+                await _wait(self._changed, due_s - _now_s())
+            now_s = _now_s()
+            due = [each for each in self._topics.values() if each.due_s(self._version) <= now_s]
+            work_s = await self._tick(due) if due else 0.0
+            await asyncio.sleep(max(TICK_S, PAUSES_PER_WORK * work_s))
+
+    async def _tick(self, due: list[_Topic[Q]]) -> float:
+        """Encode and offer the answers of topics; return about how long it took."""
+        waiting = set(due)
+        work_s = 0.0
         try:
+            steps = self._encode({topic.question for topic in due})
             while True:
-                await asyncio.sleep(topic.pace.gap_s)
-                await _wait(topic.changed, topic.pace.repeat_s - topic.pace.gap_s)
-                topic.changed.clear()
-                # A repeat is encoded again too: the ages in it have changed.
-                self._refresh(topic)
-                for reader in topic.readers:
-                    reader._offer(topic.frame)
+                began_s, version = self._monotonic_s(), self._version
+                frames = next(steps, None)
+                work_s += self._monotonic_s() - began_s
+                if frames is None:
+                    return work_s
+                for topic in [each for each in waiting if each.question in frames]:
+                    waiting.discard(topic)
+                    self._offer(topic, frames[topic.question], version)
+                    work_s += WRITE_S * len(topic.readers)
+                await asyncio.sleep(0)
         except Exception as error:
-            log.exception("fanout_failed", question=str(topic.question))
-            self._end(topic, error)
+            log.exception("fanout_failed", questions=str([each.question for each in waiting]))
+            self._end(waiting, error)
+            return work_s
 
-    def _refresh(self, topic: _Topic[Q]) -> None:
-        topic.frame = self._encode(topic.question)
-        topic.current = True
-
-    def _end(self, topic: _Topic[Q], reason: Exception) -> None:
+    def _offer(self, topic: _Topic[Q], frame: bytes, version: int) -> None:
+        topic.frame, topic.encoded = frame, version
+        topic.offered, topic.offered_s = version, _now_s()
         for reader in topic.readers:
-            reader._finish(reason)
-        self._drop(topic)
+            reader._offer(frame)
+
+    def _answer(self, question: Q) -> bytes:
+        return next(self._encode([question]))[question]
+
+    def _end(self, topics: Iterable[_Topic[Q]], reason: Exception) -> None:
+        for topic in list(topics):
+            for reader in topic.readers:
+                reader._finish(reason)
+            self._drop(topic)
 
     def _drop(self, topic: _Topic[Q]) -> None:
-        self._topics.pop((topic.question, topic.pace), None)
-        if topic.task is not None and topic.task is not asyncio.current_task():
-            topic.task.cancel()
+        if self._topics.get((topic.question, topic.pace)) is topic:
+            del self._topics[(topic.question, topic.pace)]
+        if not self._topics and self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from metrics_service.fanout import Fanout, Pace
@@ -19,7 +19,11 @@ WATCH_GAP_S: Final = 0.1
 
 def verdicts(health: Callable[[], DatabaseHealth]) -> Fanout[None]:
     """Create the fan-out of WatchDatabaseHealth; there is one question."""
-    return Fanout(lambda _: health().SerializeToString())
+
+    def encode(_: Collection[None]) -> Iterator[dict[None, bytes]]:
+        yield {None: health().SerializeToString()}
+
+    return Fanout(encode)
 
 
 class HealthService(health_pb2_grpc.HealthServiceServicer):

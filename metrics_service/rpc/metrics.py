@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Collection, Iterator
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from google.protobuf.message import Message
 
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
-from metrics_service.rpc.streams import REPEAT_S, STALL_S, Context, stream_to
+from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
+from servicekit.errors import ApiError
 
 SERVICE: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
+
+MAX_WINDOWS: Final = 16
+"""Different windows of all streams: each is computed for itself at a tick."""
+
+Section: TypeAlias = metrics_pb2.Section.ValueType
+
+_WITHOUT_WINDOW: Final = frozenset({metrics_pb2.SECTION_QUALITY, metrics_pb2.SECTION_HEALTH})
+_FIELDS: Final = {
+    number: name.removeprefix("SECTION_").lower() for name, number in metrics_pb2.Section.items()
+}
 
 
 class Answers(Protocol):
     """What is read of the state. Windows are in microseconds; None is everything ever folded."""
 
+    @property
+    def revision(self) -> int: ...
+
     def metrics(self, window_us: int | None) -> metrics_pb2.MetricsSnapshot: ...
+
+    def section(self, name: str, window_us: int | None) -> Message: ...
+
+    def stamp(self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None) -> object: ...
 
     def funnel(self, window_us: int | None) -> metrics_pb2.Funnel: ...
 
@@ -36,17 +56,77 @@ class Answers(Protocol):
     ) -> metrics_pb2.ListSlowQueriesResponse: ...
 
 
+class Question(NamedTuple):
+    """What a reader of StreamMetrics asks: a window in microseconds, or None for everything ever
+    folded, and the sections it wants.
+    """
+
+    window_us: int | None
+    sections: frozenset[Section]
+
+
 def snapshots(
     state: Callable[[], Answers], health: Callable[[], DatabaseHealth]
-) -> Fanout[int | None]:
-    """Create the fan-out of StreamMetrics; a question is a window in microseconds or None."""
+) -> Fanout[Question]:
+    """Create the fan-out of StreamMetrics."""
 
-    def encode(window_us: int | None) -> bytes:
-        return metrics_pb2.StreamMetricsResponse(
-            snapshot=state().metrics(window_us), health=health()
-        ).SerializeToString()
+    def encode(questions: Collection[Question]) -> Iterator[dict[Question, bytes]]:
+        """Answer the questions of one window in each step; the sections that no window changes are
+        encoded again only for another revision.
+        """
+        parts = _Parts(state, health)
+        for window_us in {question.window_us for question in questions}:
+            parts.begin()
+            asked = [each for each in questions if each.window_us == window_us]
+            yield {each: parts.join(each) for each in asked}
 
     return Fanout(encode)
+
+
+class _Parts:
+    """The encoded parts of answers: messages of the same type, one after the other, are one message
+    with the fields of all.
+    """
+
+    def __init__(self, state: Callable[[], Answers], health: Callable[[], DatabaseHealth]) -> None:
+        self._state = state
+        self._health = health
+        self._revision = -1
+        self._parts: dict[tuple[Section, int | None], bytes] = {}
+
+    def begin(self) -> None:
+        """Forget the parts of another revision than the present one."""
+        if self._revision != self._state().revision:
+            self._revision = self._state().revision
+            self._parts.clear()
+
+    def join(self, question: Question) -> bytes:
+        """Return the answer to a question, as a StreamMetricsResponse."""
+        window_us, sections = question
+        wanted = [(metrics_pb2.SECTION_UNSPECIFIED, window_us)]
+        wanted += [
+            (section, None if section in _WITHOUT_WINDOW else window_us)
+            for section in sorted(sections)
+        ]
+        return b"".join(self._part(*each) for each in wanted)
+
+    def _part(self, section: Section, window_us: int | None) -> bytes:
+        part = self._parts.get((section, window_us))
+        if part is None:
+            part = self._encode(section, window_us)
+            self._parts[section, window_us] = part
+        return part
+
+    def _encode(self, section: Section, window_us: int | None) -> bytes:
+        response = metrics_pb2.StreamMetricsResponse()
+        if section == metrics_pb2.SECTION_HEALTH:
+            response.health.CopyFrom(self._health())
+        elif section == metrics_pb2.SECTION_UNSPECIFIED:
+            self._state().stamp(response.snapshot, window_us)
+        else:
+            name = _FIELDS[section]
+            getattr(response.snapshot, name).CopyFrom(self._state().section(name, window_us))
+        return response.SerializeToString()
 
 
 class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
@@ -55,7 +135,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     def __init__(
         self,
         state: Callable[[], Answers],
-        fanout: Fanout[int | None],
+        fanout: Fanout[Question],
         *,
         stall_s: float = STALL_S,
         repeat_s: float = REPEAT_S,
@@ -100,6 +180,12 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.StreamMetricsRequest, context: Context
     ) -> None:
         """Send a snapshot, then the newest one whenever the state has changed."""
-        window_us, interval_s = validate.stream(request)
+        window_us, interval_s, sections = validate.stream(request)
+        windows = {question.window_us for question in self._fanout.questions}
+        if window_us not in windows and len(windows) >= MAX_WINDOWS:
+            raise ApiError(
+                TOO_MANY_READERS, "too many different windows are streamed", retry_after_s=5.0
+            )
         pace = Pace(interval_s, self._repeat_s)
-        await stream_to(self._fanout, window_us, pace, context, stall_s=self._stall_s)
+        question = Question(window_us, sections)
+        await stream_to(self._fanout, question, pace, context, stall_s=self._stall_s)

@@ -27,7 +27,7 @@ def add_servicers(
     server: grpc.aio.Server,
     ingest: Ingest,
     state: Callable[[], metrics.Answers],
-    snapshots: Fanout[int | None],
+    snapshots: Fanout[metrics.Question],
     verdict: Callable[[], DatabaseHealth],
     verdicts: Fanout[None],
     *,

@@ -30,7 +30,7 @@ TOO_MANY_READERS: Final = ErrorSpec(
     kind="caller",
     counts_as_error=False,
     retryable=True,
-    summary="As many streams as allowed are open.",
+    summary="As many streams, or different windows of streams, as allowed are open.",
 )
 DRAINING: Final = ErrorSpec(
     reason="DRAINING",

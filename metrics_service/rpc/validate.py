@@ -25,6 +25,8 @@ STREAM_INTERVAL_US: Final = (SECOND_US // 10, SECOND_US, 60 * SECOND_US)
 WATCH_INTERVAL_US: Final = (SECOND_US, 15 * SECOND_US, 60 * SECOND_US)
 """Minimum, default, maximum."""
 
+SECTIONS: Final = frozenset(metrics_pb2.Section.values()) - {metrics_pb2.SECTION_UNSPECIFIED}
+
 WindowRequest = (
     metrics_pb2.GetMetricsRequest
     | metrics_pb2.GetFunnelRequest
@@ -84,13 +86,20 @@ def slow_queries(
     return metrics_pb2.ListSlowQueriesRequest(limit=limit, operation=request.operation)
 
 
-def stream(request: metrics_pb2.StreamMetricsRequest) -> tuple[int | None, float]:
-    """Return the window in microseconds, or None, and the interval in seconds. Raises ApiError."""
+def stream(
+    request: metrics_pb2.StreamMetricsRequest,
+) -> tuple[int | None, float, frozenset[metrics_pb2.Section.ValueType]]:
+    """Return the window in microseconds, or None, the interval in seconds, and the sections that
+    are wanted. Raises ApiError.
+    """
     bad: list[Violation] = []
     window_us = _window(request, bad)
     interval_us = _interval(request, STREAM_INTERVAL_US, "100 ms", bad)
+    sections = frozenset(request.sections if len(request.sections) <= len(SECTIONS) else ())
+    if len(sections) != len(request.sections) or not sections <= SECTIONS:
+        bad.append(Violation("sections", f"must be at most {len(SECTIONS)} Sections, each once"))
     _refuse(bad)
-    return window_us, interval_us / SECOND_US
+    return window_us, interval_us / SECOND_US, sections or SECTIONS
 
 
 def watch(request: health_pb2.WatchDatabaseHealthRequest) -> float:

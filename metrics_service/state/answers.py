@@ -4,7 +4,7 @@ in one sum.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
@@ -15,6 +15,31 @@ from protos.metrics.v1 import metrics_pb2
 
 MAX_SHOWN_PACKAGES: Final = 100
 MAX_SHOWN_RPCS: Final = 100
+
+SECTIONS: Final = ("funnel", "business", "performance", "errors", "quality")
+"""The fields of a snapshot that are figures."""
+
+Section: TypeAlias = (
+    metrics_pb2.Funnel
+    | metrics_pb2.BusinessMetrics
+    | metrics_pb2.PerformanceMetrics
+    | metrics_pb2.ErrorMetrics
+    | metrics_pb2.QualityMetrics
+)
+
+
+def section(tables: Tables, name: str, window_us: int | None, now_us: int) -> Section:
+    """Return one of SECTIONS. Raises WindowError for a window that is not kept."""
+    if name == "errors":
+        return errors(tables, window_us, now_us)
+    if name == "quality":
+        return quality(tables)
+    attempts = tables.business.rings.window(window_us)
+    if name == "business":
+        return business(attempts)
+    if name == "performance":
+        return performance(tables, window_us, attempts)
+    return funnel(tables, window_us, attempts)
 
 
 def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> metrics_pb2.Funnel:

@@ -5,12 +5,13 @@ applied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.state import answers
+from metrics_service.state.answers import Section
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
 from metrics_service.state.event_fold import EventFold
 from metrics_service.state.queries.critical import CriticalQuery
@@ -30,14 +31,14 @@ VERSION: Final = 5
 _OUTAGE_US: Final = 5 * SECOND_US
 _HEAD: Final = "head"
 _Stats = metrics_pb2.GetQueryStatsRequest
-_MAX_CACHED_ANSWERS: Final = 16
+_MAX_CACHED_SECTIONS: Final = 100
 
 Answer = TypeVar(
     "Answer",
-    metrics_pb2.MetricsSnapshot,
-    metrics_pb2.Funnel,
-    metrics_pb2.ErrorMetrics,
-    metrics_pb2.GetQueryStatsResponse,
+    bound=metrics_pb2.MetricsSnapshot
+    | metrics_pb2.Funnel
+    | metrics_pb2.ErrorMetrics
+    | metrics_pb2.GetQueryStatsResponse,
 )
 
 
@@ -63,7 +64,7 @@ class State:
         self._running_us = 0
         self._tables = Tables()
         self._events = EventFold(self._tables)
-        self._snapshots: dict[int | None, metrics_pb2.MetricsSnapshot] = {}
+        self._sections: dict[tuple[str, int | None], Section] = {}
 
     def apply(self, record: LogRecord) -> str:
         """Fold one record; a record at or before `position` has no effect.
@@ -75,7 +76,7 @@ class State:
             return ""
         self.position = record.position
         self.revision += 1
-        self._snapshots.clear()
+        self._sections.clear()
         if record.kind == "batch":
             return self._apply_batch(record)
         self._advance(record.received_at_us, _OUTAGE_US)
@@ -87,7 +88,7 @@ class State:
         """Pass over a record that cannot be applied; a batch is counted, and no time passes."""
         self.position = record.position
         self.revision += 1
-        self._snapshots.clear()
+        self._sections.clear()
         if record.kind == "batch":
             self._count_quarantined(min(max(record.count, 0), len(record.payload)))
 
@@ -118,34 +119,31 @@ class State:
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         """Return all figures of the window that ends at `as_of_us`."""
-        snapshot = self._snapshots.get(window_us)
-        if snapshot is None:
-            tables = self._tables
-            business = tables.business.rings.window(window_us)
-            funnel = answers.funnel(tables, window_us, business)
-            errors = answers.errors(tables, window_us, self.as_of_us)
-            snapshot = metrics_pb2.MetricsSnapshot(
-                funnel=self._stamped(funnel, window_us),
-                business=answers.business(business),
-                performance=answers.performance(tables, window_us, business),
-                errors=self._stamped(errors, window_us),
-                quality=answers.quality(tables),
-            )
-            self._stamped(snapshot, window_us)
-            if len(self._snapshots) < _MAX_CACHED_ANSWERS:
-                self._snapshots[window_us] = snapshot
-        return snapshot
+        snapshot = metrics_pb2.MetricsSnapshot()
+        for name in answers.SECTIONS:
+            getattr(snapshot, name).CopyFrom(self.section(name, window_us))
+        return self.stamp(snapshot, window_us)
+
+    def section(self, name: str, window_us: int | None = None) -> Section:
+        """Return one of the fields of a snapshot that answers.SECTIONS names. It is computed once
+        for all readers of a state.
+        """
+        section = self._sections.get((name, window_us))
+        if section is None:
+            section = answers.section(self._tables, name, window_us, self.as_of_us)
+            if isinstance(section, metrics_pb2.Funnel | metrics_pb2.ErrorMetrics):
+                self.stamp(section, window_us)
+            if len(self._sections) < _MAX_CACHED_SECTIONS:
+                self._sections[name, window_us] = section
+        return section
 
     def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
         """Return the funnel View -> Start -> Complete -> Confirm, and the booking attempts."""
-        business = self._tables.business.rings.window(window_us)
-        answer = answers.funnel(self._tables, window_us, business)
-        return self._stamped(answer, window_us)
+        return cast("metrics_pb2.Funnel", self.section("funnel", window_us))
 
     def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
         """Return errors by reason, and their rate."""
-        answer = answers.errors(self._tables, window_us, self.as_of_us)
-        return self._stamped(answer, window_us)
+        return cast("metrics_pb2.ErrorMetrics", self.section("errors", window_us))
 
     def query_stats(
         self, request: metrics_pb2.GetQueryStatsRequest
@@ -158,7 +156,7 @@ class State:
         window_us = duration_us(request.window) if request.HasField("window") else None
         if request.group_by == metrics_pb2.GetQueryStatsRequest.FINGERPRINT:
             window_us = fingerprint_window_us(window_us)
-        return self._stamped(self._tables.queries.stats(request, window_us), window_us)
+        return self.stamp(self._tables.queries.stats(request, window_us), window_us)
 
     def recent_queries(
         self, request: metrics_pb2.ListRecentQueriesRequest
@@ -270,7 +268,8 @@ class State:
             self._running_us += min(passed_us, max_us)
             self._tables.advance(self.as_of_us, self._running_us)
 
-    def _stamped(self, answer: Answer, window_us: int | None) -> Answer:
+    def stamp(self, answer: Answer, window_us: int | None) -> Answer:
+        """Set of which state and window an answer is."""
         answer.as_of.FromMicroseconds(self.as_of_us)
         answer.revision = self.revision
         if window_us is not None:

@@ -24,6 +24,32 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Section:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Section.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SECTION_UNSPECIFIED: _Section.ValueType  # 0
+    SECTION_FUNNEL: _Section.ValueType  # 1
+    SECTION_BUSINESS: _Section.ValueType  # 2
+    SECTION_PERFORMANCE: _Section.ValueType  # 3
+    SECTION_ERRORS: _Section.ValueType  # 4
+    SECTION_QUALITY: _Section.ValueType  # 5
+    SECTION_HEALTH: _Section.ValueType  # 6
+
+class Section(_Section, metaclass=_SectionEnumTypeWrapper):
+    """A part of the answers of StreamMetrics."""
+
+SECTION_UNSPECIFIED: Section.ValueType  # 0
+SECTION_FUNNEL: Section.ValueType  # 1
+SECTION_BUSINESS: Section.ValueType  # 2
+SECTION_PERFORMANCE: Section.ValueType  # 3
+SECTION_ERRORS: Section.ValueType  # 4
+SECTION_QUALITY: Section.ValueType  # 5
+SECTION_HEALTH: Section.ValueType  # 6
+Global___Section: _TypeAlias = Section  # noqa: Y015
+
 @_typing.final
 class GetMetricsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -1255,21 +1281,29 @@ class StreamMetricsRequest(_message.Message):
 
     WINDOW_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """100 ms to 60 s. Unset means 1 s."""
 
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedScalarFieldContainer[Global___Section.ValueType]:
+        """Which parts the answers have; none means all. At most 6, each once.
+        `as_of`, `revision` and `window` are always there.
+        """
+
     def __init__(
         self,
         *,
         window: _duration_pb2.Duration | None = ...,
         interval: _duration_pb2.Duration | None = ...,
+        sections: _abc.Iterable[Global___Section.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "sections", b"sections", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

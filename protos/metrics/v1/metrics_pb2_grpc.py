@@ -137,7 +137,13 @@ class MetricsServiceServicer:
         """A snapshot first, then one whenever the state has changed, at most one an
         interval; a slow reader gets the newest state, never a backlog. While
         nothing changes, the last snapshot is repeated every 15 s. A stream whose
-        reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED.
+        reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
+        stream refused once 256 are open, or if its window is not one of the 16 that
+        the open ones have.
+
+        Readers share the work: each section of a window is encoded once for all of
+        them. All streams together take at most a fifth of the process's time, so
+        that an interval may become longer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,13 @@ class MetricsServiceStub:
     """A snapshot first, then one whenever the state has changed, at most one an
     interval; a slow reader gets the newest state, never a backlog. While
     nothing changes, the last snapshot is repeated every 15 s. A stream whose
-    reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED.
+    reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
+    stream refused once 256 are open, or if its window is not one of the 16 that
+    the open ones have.
+
+    Readers share the work: each section of a window is encoded once for all of
+    them. All streams together take at most a fifth of the process's time, so
+    that an interval may become longer.
     """
 
 @_typing.type_check_only
@@ -97,7 +103,13 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     """A snapshot first, then one whenever the state has changed, at most one an
     interval; a slow reader gets the newest state, never a backlog. While
     nothing changes, the last snapshot is repeated every 15 s. A stream whose
-    reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED.
+    reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
+    stream refused once 256 are open, or if its window is not one of the 16 that
+    the open ones have.
+
+    Readers share the work: each section of a window is encoded once for all of
+    them. All streams together take at most a fifth of the process's time, so
+    that an interval may become longer.
     """
 
 class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -171,7 +183,13 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         """A snapshot first, then one whenever the state has changed, at most one an
         interval; a slow reader gets the newest state, never a backlog. While
         nothing changes, the last snapshot is repeated every 15 s. A stream whose
-        reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED.
+        reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
+        stream refused once 256 are open, or if its window is not one of the 16 that
+        the open ones have.
+
+        Readers share the work: each section of a window is encoded once for all of
+        them. All streams together take at most a fifth of the process's time, so
+        that an interval may become longer.
         """
 
 def add_MetricsServiceServicer_to_server(servicer: MetricsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import grpc
+from google.protobuf.message import Message
 
 from metrics_service.fanout import Fanout
 from metrics_service.rpc import health, metrics, register
@@ -26,11 +27,24 @@ class Figures:
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         self.asked.append(window_us)
+        return self._whole()
+
+    def _whole(self) -> metrics_pb2.MetricsSnapshot:
         snapshot = metrics_pb2.MetricsSnapshot(revision=self.revision)
+        for name in ("funnel", "performance", "errors", "quality"):
+            getattr(snapshot, name).SetInParent()
         snapshot.business.confirmed = self.revision
         if self.padding:
             snapshot.business.packages.add(package_id="x" * self.padding)
         return snapshot
+
+    def section(self, name: str, window_us: int | None = None) -> Message:
+        self.asked.append((name, window_us))
+        section: Message = getattr(self._whole(), name)
+        return section
+
+    def stamp(self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None) -> None:
+        answer.revision = self.revision
 
     def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
         self.asked.append(window_us)
@@ -65,7 +79,7 @@ class Servicers:
 
     figures: Figures
     health: DatabaseHealth
-    snapshots: Fanout[int | None]
+    snapshots: Fanout[metrics.Question]
     verdicts: Fanout[None]
     service: metrics.MetricsService
     port: int = 0

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Iterator
 
 import pytest
 
-from metrics_service.fanout import ClosedError, Fanout, FullError, Pace, Reader
+from metrics_service.fanout import (
+    PAUSES_PER_WORK,
+    ClosedError,
+    Fanout,
+    FullError,
+    Pace,
+    Reader,
+)
 
 BOUND_S = 20.0
 FAST = Pace(gap_s=0.02, repeat_s=60.0)
@@ -20,11 +28,12 @@ class Source:
         self.encoded = 0
         self.fails = False
 
-    def encode(self, question: str) -> bytes:
-        if self.fails:
-            raise RuntimeError("cannot encode")
-        self.encoded += 1
-        return f"{question}:{self.revision}".encode()
+    def encode(self, questions: Collection[str]) -> Iterator[dict[str, bytes]]:
+        for question in sorted(questions):
+            if self.fails:
+                raise RuntimeError("cannot encode")
+            self.encoded += 1
+            yield {question: f"{question}:{self.revision}".encode()}
 
 
 @pytest.fixture
@@ -65,7 +74,7 @@ async def test_other_questions_are_encoded_apart(source: Source) -> None:
     fanout = Fanout(source.encode)
     one, other = fanout.join("hour", FAST), fanout.join("day", FAST)
     assert (await take(one), await take(other)) == (b"hour:1", b"day:1")
-    assert fanout.topics == 2
+    assert fanout.questions == {"hour", "day"}
     fanout.close()
 
 
@@ -121,10 +130,10 @@ async def test_the_last_reader_to_leave_ends_the_work(source: Source) -> None:
     fanout = Fanout(source.encode)
     readers = [fanout.join("all", FAST) for _ in range(2)]
     fanout.leave("all", FAST, readers[0])
-    assert (fanout.readers, fanout.topics) == (1, 1)
+    assert (fanout.readers, fanout.questions) == (1, {"all"})
     fanout.leave("all", FAST, readers[1])
     fanout.leave("all", FAST, readers[1])
-    assert (fanout.readers, fanout.topics) == (0, 0)
+    assert (fanout.readers, fanout.questions) == (0, set())
     encoded = source.encoded
     fanout.notify()
     await asyncio.sleep(3 * FAST.gap_s)
@@ -154,16 +163,61 @@ async def test_a_failing_answer_ends_its_readers_with_the_error(source: Source) 
     fanout.notify()
     with pytest.raises(RuntimeError):
         await take(reader)
-    assert fanout.topics == 0
+    assert fanout.questions == set()
 
 
-async def test_readers_and_questions_are_bounded(source: Source) -> None:
-    fanout = Fanout(source.encode, max_readers=3, max_topics=2)
+async def test_readers_are_bounded(source: Source) -> None:
+    fanout = Fanout(source.encode, max_readers=2)
     fanout.join("a", FAST)
     fanout.join("b", FAST)
     with pytest.raises(FullError):
-        fanout.join("c", FAST)
-    fanout.join("a", FAST)
-    with pytest.raises(FullError):
         fanout.join("a", FAST)
+    fanout.close()
+
+
+async def test_paces_share_the_encoding_of_a_tick(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    readers = [fanout.join("all", Pace(gap_s / 1000, 60.0)) for gap_s in range(1, 101)]
+    for reader in readers:
+        await take(reader)
+    encoded, source.revision = source.encoded, 2
+    fanout.notify()
+    assert {await take(reader) for reader in readers} == {b"all:2"}
+    # Those with a gap of almost a tick may be due in the next one.
+    assert source.encoded - encoded <= 2
+    fanout.close()
+
+
+async def test_one_question_that_fails_leaves_the_next_tick_to_the_others(source: Source) -> None:
+    fanout = Fanout(source.encode)
+    failing, slow = fanout.join("a", FAST), fanout.join("b", Pace(0.5, 60.0))
+    await take(failing)
+    await take(slow)
+    source.fails = True
+    fanout.notify()
+    with pytest.raises(RuntimeError):
+        await take(failing)
+    source.fails, source.revision = False, 2
+    assert await take(slow) == b"b:2"
+    fanout.close()
+
+
+async def test_the_pause_after_a_tick_grows_with_its_work(source: Source) -> None:
+    clock_s, work_s = 0.0, 0.1
+
+    def encode(questions: Collection[str]) -> Iterator[dict[str, bytes]]:
+        nonlocal clock_s
+        clock_s += work_s
+        yield from source.encode(questions)
+
+    fanout = Fanout(encode, monotonic_s=lambda: clock_s)
+    reader = fanout.join("all", FAST)
+    loop = asyncio.get_running_loop()
+    await take(reader)
+    fanout.notify()
+    await take(reader)
+    began_s = loop.time()
+    fanout.notify()
+    await take(reader)
+    assert loop.time() - began_s >= PAUSES_PER_WORK * work_s - 0.05
     fanout.close()
