@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,10 +14,10 @@ from typing import Final
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.recovery import Quarantine, Recovery
+from metrics_service.eventlog.recovery import Quarantine, Repair, UnreadableError, reason_of
+from metrics_service.eventlog.saved_state import SavedState
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
-from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError, line_of
 from servicekit.background import BackgroundTask
 
@@ -38,6 +37,9 @@ PREPARE_PAUSE_S: Final = 4 * SLICE_S
 
 MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """Of records received and not folded; beyond it they are read from the log again."""
+
+MIN_CHECK_INTERVAL_S: Final = 10.0
+"""The least time between two checks of the state for answers that failed."""
 
 RETRY_S: Final = 0.5
 FINAL_FOLD_S: Final = 1.0
@@ -70,11 +72,10 @@ class Engine:
         # Whether the state may be written: it was restored, and no record has broken it.
         self._whole = False
         self._quarantine = Quarantine(monotonic_s)
-        # A newer state than the checkpoint, from a recovery since.
-        self._recovered: list[Section] = []
-        self._written: dict[tuple[str, int], bytes] = {}
-        self._replace = True
-        self._saved_position = 0
+        self._repair = Repair(event_log, self._quarantine)
+        self._suspected = False
+        self._checked_s = -MIN_CHECK_INTERVAL_S
+        self._saved = SavedState(event_log)
         self._saved_s = 0.0
         self._events_since = 0
 
@@ -116,8 +117,18 @@ class Engine:
         return self.state.position
 
     def current_state(self) -> State:
-        """Return the state; start() may replace it by a restored one."""
-        return self.state
+        """Return the state to read; while a broken one is repaired, the last whole one. Raises
+        UnreadableError where none is known.
+        """
+        state = self._repair.good if self._repair.under_way else self.state
+        if state is None:
+            raise UnreadableError("the figures are folded again without a record that broke them")
+        return state
+
+    def suspect(self) -> None:
+        """Have the state checked soon, and repaired: an answer could not be made from it."""
+        self._suspected = True
+        self._wake.set()
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call listener after records were folded; several records may share one call."""
@@ -146,9 +157,7 @@ class Engine:
             log.error("checkpoint_rejected", reason=line_of(problem))
             return
         self.state = state
-        self._written = {(name, bucket): _digest(data) for name, bucket, data in checkpoint.rows}
-        self._replace = False
-        self._saved_position = state.position
+        self._saved.restored(state, checkpoint.rows)
         log.info("checkpoint_restored", position=state.position)
 
     async def _run(self) -> None:
@@ -160,6 +169,8 @@ class Engine:
                 except LogUnavailableError:
                     await asyncio.sleep(RETRY_S)
                     continue
+                if self._suspected:
+                    await self._check()
                 if self._checkpoint_due():
                     await self._checkpoint()
                 await self._wake.wait()
@@ -177,9 +188,9 @@ class Engine:
                         await asyncio.sleep(PREPARE_PAUSE_S)
                         until_s = self._monotonic_s() + SLICE_S
             except Exception:
-                # A read adds up what it needs itself; what it cannot, the next checkpoint finds.
+                # A read adds up what it needs itself; what it cannot, the check finds.
                 log.exception("read_preparation_failed")
-                self._events_since = self._checkpoint_events
+                self.suspect()
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
@@ -210,8 +221,8 @@ class Engine:
                 try:
                     if reason := self.state.apply(record):
                         self._quarantine.name(record, reason)
-                except Exception:
-                    await self._recover(record.position)
+                except Exception as failure:
+                    await self._recover(record.position, failure)
                 self._events_since += max(1, min(record.count, len(record.payload)))
             if self._monotonic_s() >= until_s:
                 self._notify()
@@ -219,29 +230,32 @@ class Engine:
                 until_s = self._monotonic_s() + SLICE_S
         self._notify()
 
-    async def _recover(self, until: int) -> None:
+    async def _check(self) -> None:
+        """Repair the state if an answer of any kind cannot be made from it; after a check, once
+        MIN_CHECK_INTERVAL_S have passed.
+        """
+        if self._monotonic_s() - self._checked_s < MIN_CHECK_INTERVAL_S:
+            return
+        self._suspected, self._checked_s = False, self._monotonic_s()
+        try:
+            for _ in self.state.encode_answers():
+                await asyncio.sleep(0)
+        except Exception as failure:
+            await self._recover(self.position, failure)
+
+    async def _recover(self, until: int, failure: Exception) -> None:
         """Replace the state, which is broken, by one at `until` without the records that broke it.
 
-        Readers see the broken state meanwhile.
+        Readers see the last whole state meanwhile.
         """
-        log.error("fold_interrupted", position=until, exc_info=True)
+        log.error("fold_interrupted", position=until, reason=reason_of(failure), exc_info=failure)
         self._whole = False
-        while True:
-            try:
-                rows = self._recovered or await self._usable_rows()
-                recovery = Recovery(self._log.read, State, self._quarantine, rows)
-                state = await recovery.state_at(until)
-                break
-            except LogUnavailableError:
-                await asyncio.sleep(RETRY_S)
+        state = await self._repair.state_at(until, State, VERSION)
         state.keep_notices(self.state)
-        self.state, self._recovered, self._whole = state, recovery.rows, True
+        self.state, self._whole = state, True
         self._events_since = self._checkpoint_events
         log.warning("fold_recovered", position=until)
-
-    async def _usable_rows(self) -> list[Section]:
-        checkpoint = await self._log.load_checkpoint()
-        return checkpoint.rows if checkpoint.state_version == VERSION else []
+        self._notify()
 
     def _notify(self) -> None:
         for listener in self._listeners:
@@ -257,44 +271,12 @@ class Engine:
         """Write the rows that changed since the last one. Nothing is folded meanwhile."""
         self._saved_s = self._monotonic_s()
         self._events_since = 0
-        if self.position == self._saved_position:
+        if self.position == self._saved.position:
             return
         try:
-            digests, changed = await self._changed_rows()
-        except Exception:
-            await self._recover(self.position)
-            digests, changed = await self._changed_rows()
-        removed = [key for key in self._written if key not in digests]
-        # Until the save has succeeded it is unknown which rows are stored.
-        replace, self._replace = self._replace, True
-        try:
-            await self._log.save_checkpoint(
-                self.position, VERSION, changed, removed, replace=replace
-            )
-        except LogUnavailableError as trouble:
-            log.warning("checkpoint_failed", reason=line_of(trouble))
-            return
-        self._written, self._replace, self._recovered = digests, False, []
-        self._saved_position = self.position
-
-    async def _changed_rows(self) -> tuple[dict[tuple[str, int], bytes], list[Section]]:
-        """Return the digest of every row, and the rows that the stored checkpoint has not. Raises
-        where a row or an answer cannot be written.
-        """
-        digests: dict[tuple[str, int], bytes] = {}
-        changed: list[Section] = []
-        until_s = self._monotonic_s() + SLICE_S
-        for section, bucket, data in self.state.dump():
-            digest = digests[(section, bucket)] = _digest(data)
-            if self._replace or self._written.get((section, bucket)) != digest:
-                changed.append((section, bucket, data))
-            if self._monotonic_s() >= until_s:
-                await asyncio.sleep(0)
-                until_s = self._monotonic_s() + SLICE_S
-        for _ in self.state.encode_answers():
-            await asyncio.sleep(0)
-        return digests, changed
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+            change = await self._saved.change_to(self.state)
+        except Exception as failure:
+            await self._recover(self.position, failure)
+            change = await self._saved.change_to(self.state)
+        if await self._saved.write(change, self.position, VERSION):
+            self._repair.rows = []

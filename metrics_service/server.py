@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 
 import structlog
+from grpc import StatusCode
 
 from metrics_service.alerts.notify import DatabaseAlert, create_notifier, report_faults
 from metrics_service.alerts.regressions import RegressionAlert
@@ -19,16 +20,19 @@ from metrics_service.client.host import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
+from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc.health import verdicts
-from metrics_service.rpc.metrics import snapshots
+from metrics_service.rpc.metrics import SERVICE as METRICS
+from metrics_service.rpc.metrics import readable, snapshots
 from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from servicekit.background import BackgroundTask
+from servicekit.interceptors import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
@@ -70,15 +74,22 @@ class MetricsServer:
             heartbeat_s=heartbeat_s,
             allow_backfill=settings.allow_backfill,
         )
-        self.snapshots = snapshots(self.engine.current_state, self.health.verdict)
+        state = readable(self.engine.current_state)
+        self.snapshots = snapshots(state, self.health.verdict)
         self.verdicts = verdicts(self.health.verdict)
         self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
         self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
-        self.grpc = GrpcServer(settings, domain=DOMAIN, large_messages=LARGE_MESSAGES)
+        self.grpc = GrpcServer(
+            settings, domain=DOMAIN, on_rpc=self._on_rpc, large_messages=LARGE_MESSAGES
+        )
         self._http = HttpServer(
-            create_app(lambda: self.engine.state.metrics(None), self.health.verdict),
+            create_app(
+                lambda: self.engine.current_state().metrics(None),
+                self.health.verdict,
+                on_fault=self.engine.suspect,
+            ),
             host=settings.http_host,
             port=settings.http_port,
         )
@@ -88,7 +99,7 @@ class MetricsServer:
         add_servicers(
             self.grpc.grpc,
             self.ingest,
-            self.engine.current_state,
+            state,
             self.snapshots,
             self.health.verdict,
             self.verdicts,
@@ -145,6 +156,10 @@ class MetricsServer:
         await self.engine.stop()
         await self.event_log.stop()
 
+    def _on_rpc(self, end: RpcEnd) -> None:
+        if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):
+            self.engine.suspect()
+
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
@@ -174,6 +189,9 @@ class MetricsServer:
             for judge in (self.health.tick, self._slow_queries.observe, self._regressions.observe):
                 try:
                     judge()
+                except UnreadableError:
+                    # Another tick judges the state that is repaired.
+                    continue
                 except Exception:
                     log.exception("tick_failed", judge=judge.__qualname__)
 

@@ -11,14 +11,18 @@ from typing import Final
 
 import structlog
 
+from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
+from metrics_service.state.sections import SectionError
 from metrics_service.storage.checkpoints import Section
+from metrics_service.storage.errors import LogUnavailableError
 
 log = structlog.get_logger()
 
 SLICE_S: Final = 0.005
 NAMED_INTERVAL_S: Final = 1.0
+RETRY_S: Final = 0.5
 
 
 class Quarantine:
@@ -60,12 +64,24 @@ class BrokenFoldError(Exception):
         self.guess = guess
 
 
+class UnreadableError(Exception):
+    """The state is broken, and no whole one is known yet."""
+
+
+def reason_of(failure: Exception) -> str:
+    """Return what broke: the section of the state, where it is known, and the kind of error."""
+    if isinstance(failure, SectionError):
+        return f"{failure.section}: {type(failure.__cause__).__name__}"
+    return type(failure).__name__
+
+
 class Recovery:
     """The rows of the last state that could be written, and the records after it.
 
     The fold is deterministic: a record that fails, fails each time, and a state that cannot be
     written stays so. The record that is to blame is found by halving the range, at the cost of
-    about two folds of it; `rows` move on with each half that is good.
+    about two folds of it; `rows` move on with each half that is good, and so does `good`, the state
+    of these rows, which is None where the log is folded from its beginning.
     """
 
     def __init__(
@@ -76,6 +92,7 @@ class Recovery:
         rows: list[Section],
     ) -> None:
         self.rows = rows
+        self.good: State | None = None
         self._read = read
         self._kind = kind
         self._quarantine = quarantine
@@ -83,9 +100,10 @@ class Recovery:
     async def state_at(self, until: int) -> State:
         """Return the state at a position, without the records that break it."""
         try:
+            self.good = self._kind.load(self.rows) if self.rows else None
             state = await self._attempt(0, 0)
         except (BrokenFoldError, ValueError):
-            self.rows, state = [], self._kind()
+            self.rows, self.good, state = [], None, self._kind()
         low, goal = state.position, max(state.position + 1, until - 1)
         bad: BrokenFoldError | None = None
         while low < until:
@@ -117,7 +135,7 @@ class Recovery:
                     state.apply(record)
                 except Exception as failure:
                     raise BrokenFoldError(
-                        record.position, type(failure).__name__, record.position - 1
+                        record.position, reason_of(failure), record.position - 1
                     ) from failure
                 if time.monotonic() >= until_s:
                     await asyncio.sleep(0)
@@ -133,8 +151,10 @@ class Recovery:
             for _ in self._kind.load(rows).encode_answers():
                 await asyncio.sleep(0)
         except Exception as failure:
-            raise BrokenFoldError(goal, type(failure).__name__) from failure
+            raise BrokenFoldError(goal, reason_of(failure)) from failure
         self.rows = rows
+        if self.good is not None:
+            self.good = state
         return state
 
     async def _without(self, bad: BrokenFoldError) -> State:
@@ -146,3 +166,40 @@ class Recovery:
                 self._quarantine.name(record, str(bad))
         self.rows = list(state.dump())
         return state
+
+
+class Repair:
+    """Puts a whole state in the place of a broken one. `rows` are those of the newest state that a
+    repair has found whole, until a checkpoint has them.
+    """
+
+    def __init__(self, event_log: EventLog, quarantine: Quarantine) -> None:
+        self.rows: list[Section] = []
+        self.under_way = False
+        self._log = event_log
+        self._quarantine = quarantine
+        self._recovery: Recovery | None = None
+
+    @property
+    def good(self) -> State | None:
+        """The newest whole state before the broken one, as far as is known; None if none is."""
+        return self._recovery.good if self._recovery is not None else None
+
+    async def state_at(self, until: int, kind: type[State], version: int) -> State:
+        """Return the state at a position; tries again while the log cannot be read."""
+        self.under_way = True
+        while True:
+            try:
+                rows = self.rows or await self._stored_rows(version)
+                self._recovery = Recovery(self._log.read, kind, self._quarantine, rows)
+                state = await self._recovery.state_at(until)
+                break
+            except LogUnavailableError:
+                await asyncio.sleep(RETRY_S)
+        self.rows = self._recovery.rows
+        self._recovery, self.under_way = None, False
+        return state
+
+    async def _stored_rows(self, version: int) -> list[Section]:
+        checkpoint = await self._log.load_checkpoint()
+        return checkpoint.rows if checkpoint.state_version == version else []

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import grpc
 from google.protobuf.message import Message
 
+from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
 from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
-from servicekit.errors import ApiError
+from servicekit.errors import ApiError, ErrorSpec
 
 SERVICE: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
 
 MAX_WINDOWS: Final = 16
 """Different windows of all streams: each is computed for itself at a tick."""
 
+RECOVERING: Final = ErrorSpec(
+    reason="RECOVERING",
+    code=grpc.StatusCode.UNAVAILABLE,
+    kind="internal",
+    counts_as_error=True,
+    retryable=True,
+    summary="A record broke the figures; they are folded again without it.",
+)
+
+S = TypeVar("S")
 Section: TypeAlias = metrics_pb2.Section.ValueType
 
 _WITHOUT_WINDOW: Final = frozenset({metrics_pb2.SECTION_QUALITY, metrics_pb2.SECTION_HEALTH})
@@ -54,6 +66,18 @@ class Answers(Protocol):
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest
     ) -> metrics_pb2.ListSlowQueriesResponse: ...
+
+
+def readable(state: Callable[[], S]) -> Callable[[], S]:
+    """Wrap the access to the state, which then raises RECOVERING for UnreadableError."""
+
+    def read() -> S:
+        try:
+            return state()
+        except UnreadableError as reason:
+            raise ApiError(RECOVERING, str(reason), retry_after_s=1.0) from None
+
+    return read
 
 
 class Question(NamedTuple):

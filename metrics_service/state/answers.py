@@ -10,6 +10,7 @@ from metrics_service.state.business import BusinessCell
 from metrics_service.state.currency import exponent
 from metrics_service.state.errors import MAX_GROUPS
 from metrics_service.state.figures import distribution, divide_half_even, rate
+from metrics_service.state.sections import naming
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import metrics_pb2
 
@@ -42,6 +43,7 @@ def section(tables: Tables, name: str, window_us: int | None, now_us: int) -> Se
     return funnel(tables, window_us, attempts)
 
 
+@naming("funnel")
 def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> metrics_pb2.Funnel:
     """Return the funnel of a window, with the `attempts` of the same window."""
     fold = tables.funnel
@@ -72,6 +74,7 @@ def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> met
     return answer
 
 
+@naming("business")
 def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
     ranked = sorted(cell.packages.items(), key=lambda item: (-item[1][0], -item[1][1], item[0]))
     rest = cell.other_packages[0] + sum(counts[0] for _, counts in ranked[MAX_SHOWN_PACKAGES:])
@@ -89,6 +92,7 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
     )
 
 
+@naming("performance")
 def performance(
     tables: Tables, window_us: int | None, attempts: BusinessCell
 ) -> metrics_pb2.PerformanceMetrics:
@@ -107,6 +111,7 @@ def performance(
     )
 
 
+@naming("errors")
 def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
     """Return the errors of a window, most frequent first, and the count of the last 5 minutes."""
     cell = tables.errors.rings.window(window_us)
@@ -134,6 +139,7 @@ def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.Er
     return answer
 
 
+@naming("quality")
 def quality(tables: Tables) -> metrics_pb2.QualityMetrics:
     """Return the counters of everything folded so far."""
     return metrics_pb2.QualityMetrics(

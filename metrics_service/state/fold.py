@@ -19,6 +19,7 @@ from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.queries.limit import MAX_LIMIT
 from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.record import LogRecord
+from metrics_service.state.sections import naming
 from metrics_service.state.series.rings import RESOLUTIONS, SECOND_US, duration_us
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
@@ -102,13 +103,16 @@ class State:
             self.metrics(window_us).SerializeToString()
             yield
         for group_by in (_Stats.OPERATION, _Stats.FINGERPRINT):
-            self.query_stats(_Stats(group_by=group_by, limit=MAX_LIMIT)).SerializeToString()
+            with naming("query_stats"):
+                self.query_stats(_Stats(group_by=group_by, limit=MAX_LIMIT)).SerializeToString()
             yield
         recent = metrics_pb2.ListRecentQueriesRequest(limit=MAX_LIMIT, include_internal=True)
-        self.recent_queries(recent).SerializeToString()
+        with naming("recent_queries"):
+            self.recent_queries(recent).SerializeToString()
         yield
         slow = metrics_pb2.ListSlowQueriesRequest(limit=MAX_LIMIT)
-        self.slow_queries(slow).SerializeToString()
+        with naming("slow_queries"):
+            self.slow_queries(slow).SerializeToString()
         yield
 
     def prepare(self) -> Iterator[None]:

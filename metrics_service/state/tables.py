@@ -17,6 +17,7 @@ from metrics_service.state.queries.slowest import SlowestQueries
 from metrics_service.state.queries.stats import QueryFold
 from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.rpcs import RpcFold
+from metrics_service.state.sections import naming
 
 MAX_SEEN_EVENTS: Final = 65_536
 MAX_SEEN_BOOKINGS: Final = 50_000
@@ -111,7 +112,8 @@ class Tables:
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows (section, bucket, bytes) of a checkpoint; a section begins with its table."""
         for each in self._checkpointed:
-            yield from each.dump()
+            with naming(each.tables[0]):
+                yield from each.dump()
 
     def load(
         self,

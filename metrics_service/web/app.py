@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.web.encode import Json, to_json
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
@@ -26,12 +27,16 @@ UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
 
 def create_app(
-    snapshot: Callable[[], MetricsSnapshot], health: Callable[[], DatabaseHealth]
+    snapshot: Callable[[], MetricsSnapshot],
+    health: Callable[[], DatabaseHealth],
+    *,
+    on_fault: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """Create the application.
+    """Create the application; on_fault is called when figures cannot be answered.
 
     GET /api/health/database: 200 when healthy or degraded, 503 otherwise.
-    GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot.
+    GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot; 503
+    when the snapshot raises UnreadableError.
     """
 
     async def database(_: Request) -> Response:
@@ -40,14 +45,24 @@ def create_app(
         return _json(to_json(verdict), status)
 
     async def bookings(_: Request) -> Response:
-        return _json(_booking_metrics(snapshot()))
+        try:
+            return _json(_booking_metrics(snapshot()))
+        except UnreadableError:
+            raise
+        except Exception:
+            on_fault()
+            raise
 
     return Starlette(
         routes=[
             Route("/api/health/database", database),
             Route("/api/metrics/bookings", bookings),
         ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={
+            HTTPException: _refused,
+            UnreadableError: _unreadable,
+            Exception: _failed,
+        },
     )
 
 
@@ -72,6 +87,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _json(
         {"error": HTTPStatus(status).phrase, "path": request.url.path}, status, dict(headers or {})
     )
+
+
+async def _unreadable(request: Request, _: Exception) -> Response:
+    """Answer that the figures are to be had again soon."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    body: Json = {"error": status.phrase, "path": request.url.path}
+    return _json(body, status, {"Retry-After": "1"})
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -27,7 +27,10 @@ if _version_not_supported:
 
 class MetricsServiceStub:
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
@@ -80,7 +83,10 @@ class MetricsServiceStub:
 
 class MetricsServiceServicer:
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
@@ -197,7 +203,10 @@ def add_MetricsServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MetricsService:
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:

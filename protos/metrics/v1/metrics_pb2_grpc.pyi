@@ -30,7 +30,10 @@ GRPC_VERSION: str
 
 class MetricsServiceStub:
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
@@ -74,7 +77,10 @@ class MetricsServiceStub:
 @_typing.type_check_only
 class MetricsServiceAsyncStub(MetricsServiceStub):
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
@@ -114,7 +120,10 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
 
 class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every answer is a fold over the log of events up to `as_of`; two answers with
-    one `revision` are of the same state. `as_of` and `revision` never go back.
+    one `revision` are of the same state. `as_of` and `revision` never go back, but
+    for one case: while the events since the last checkpoint are folded again
+    without a batch that broke the figures, answers are of that checkpoint, or
+    UNAVAILABLE with the reason RECOVERING where there is none.
 
     A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
     10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:

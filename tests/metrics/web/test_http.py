@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.web.app import create_app
 from metrics_service.web.encode import to_json
 from metrics_service.web.server import HttpServer
@@ -27,11 +28,15 @@ class Answers:
 
     health: DatabaseHealth = field(default_factory=DatabaseHealth)
     snapshot: Callable[[], MetricsSnapshot] = MetricsSnapshot
+    faults: int = 0
+
+    def on_fault(self) -> None:
+        self.faults += 1
 
 
 @contextlib.asynccontextmanager
 async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(lambda: answers.snapshot(), lambda: answers.health)
+    app = create_app(lambda: answers.snapshot(), lambda: answers.health, on_fault=answers.on_fault)
     server = HttpServer(app, host="127.0.0.1", port=0)
     port = await server.start()
     try:
@@ -117,13 +122,27 @@ async def test_an_error_is_answered_without_its_text() -> None:
     def broken() -> MetricsSnapshot:
         raise RuntimeError("a secret in an exception")
 
-    async with serving(Answers(snapshot=broken)) as client:
+    answers = Answers(snapshot=broken)
+    async with serving(answers) as client:
         answer = await client.get("/api/metrics/bookings")
         again = await client.get("/api/health/database")
     assert answer.status_code == 500
     assert answer.json() == {"error": "Internal Server Error", "path": "/api/metrics/bookings"}
     assert "Traceback" not in answer.text
     assert again.status_code == 503
+    assert answers.faults == 1
+
+
+async def test_figures_that_are_repaired_are_to_be_had_later() -> None:
+    def unreadable() -> MetricsSnapshot:
+        raise UnreadableError("a record broke it")
+
+    answers = Answers(snapshot=unreadable)
+    async with serving(answers) as client:
+        answer = await client.get("/api/metrics/bookings")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json() == {"error": "Service Unavailable", "path": "/api/metrics/bookings"}
+    assert answers.faults == 0
 
 
 async def test_a_taken_port_is_one_line() -> None:

@@ -1,0 +1,86 @@
+"""What is stored of the state: the rows of the newest checkpoint, of which only those that have
+changed are written again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from metrics_service.eventlog.event_log import EventLog
+from metrics_service.state.fold import State
+from metrics_service.storage.checkpoints import Section
+from metrics_service.storage.errors import LogUnavailableError, line_of
+
+log = structlog.get_logger()
+
+SLICE_S: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What makes the stored rows those of a state: the digest of each of its rows, the rows that
+    are not stored, and the keys of the stored ones that it does not have.
+    """
+
+    digests: dict[tuple[str, int], bytes]
+    rows: list[Section]
+    removed: list[tuple[str, int]]
+
+
+class SavedState:
+    """The newest checkpoint, as far as this process knows it; `position` is that of its state."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self.position = 0
+        self._log = event_log
+        self._digests: dict[tuple[str, int], bytes] = {}
+        # Whether it is unknown which rows are stored.
+        self._replace = True
+
+    def restored(self, state: State, rows: list[Section]) -> None:
+        """Note that a state was read from these rows."""
+        self._digests = {(name, bucket): _digest(data) for name, bucket, data in rows}
+        self._replace = False
+        self.position = state.position
+
+    async def change_to(self, state: State) -> Change:
+        """Compare a state with what is stored. Raises where a row or an answer of it cannot be
+        written. Nothing may be folded meanwhile.
+        """
+        digests: dict[tuple[str, int], bytes] = {}
+        changed: list[Section] = []
+        until_s = time.monotonic() + SLICE_S
+        for section, bucket, data in state.dump():
+            digest = digests[(section, bucket)] = _digest(data)
+            if self._replace or self._digests.get((section, bucket)) != digest:
+                changed.append((section, bucket, data))
+            if time.monotonic() >= until_s:
+                await asyncio.sleep(0)
+                until_s = time.monotonic() + SLICE_S
+        for _ in state.encode_answers():
+            await asyncio.sleep(0)
+        return Change(digests, changed, [key for key in self._digests if key not in digests])
+
+    async def write(self, change: Change, position: int, version: int) -> bool:
+        """Store a change; returns whether it is stored. Raises CheckpointConflictError."""
+        # Until the save has succeeded it is unknown which rows are stored.
+        replace, self._replace = self._replace, True
+        try:
+            await self._log.save_checkpoint(
+                position, version, change.rows, change.removed, replace=replace
+            )
+        except LogUnavailableError as trouble:
+            log.warning("checkpoint_failed", reason=line_of(trouble))
+            return False
+        self._digests, self._replace, self.position = change.digests, False, position
+        return True
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
