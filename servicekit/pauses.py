@@ -137,6 +137,9 @@ async def pause_tolerant_timeout(limit_s: float, work: Coroutine[Any, Any, T]) -
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        elif not task.cancelled():
+            # It may have failed as this was cancelled: asyncio would log an error that nobody saw.
+            task.exception()
 
 
 def pause_between(due: N, now: N) -> N:

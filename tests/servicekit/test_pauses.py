@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,26 @@ async def test_cancelling_the_wait_cancels_the_work() -> None:
         await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
     assert ended.is_set()
+
+
+async def test_work_that_fails_as_the_wait_is_cancelled_is_no_error_that_nobody_saw() -> None:
+    begun, lost = asyncio.Event(), asyncio.Event()
+
+    async def fails() -> None:
+        begun.set()
+        await lost.wait()
+        raise ConnectionResetError("gone")
+
+    work: Any = asyncio.create_task(fails())
+    waiting = asyncio.create_task(pause_tolerant_timeout(20, work))
+    await begun.wait()
+    lost.set()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+    # What asyncio logs once the task is garbage, which a timer of the wait may put off.
+    assert work.done()
+    assert not work._log_traceback
 
 
 @pytest.mark.parametrize(
