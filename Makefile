@@ -189,6 +189,14 @@ test-scripts: $(DEV) ## Random scripts against the model and the database
 test-replay: $(DEV) ## Replay all 9,999 bookings and kill both services in the middle
 	@TEST_SIZE=full $(PY) -m pytest tests/pair/test_replay_totals.py $(LONG) $(ARGS)
 
+.PHONY: test-attacks
+test-attacks: $(DEV) ## Attack a real pair and measure another caller meanwhile (ARGS="--rows 4,16")
+	@$(PY) -m tests.attacks $(ARGS)
+
+.PHONY: test-fuzz
+test-fuzz: $(DEV) ## 100,000 random requests to every method of a real pair (FUZZ_SEED=, FUZZ_CALLS=)
+	@TEST_SIZE=full $(PY) -m pytest -s tests/attacks/test_fuzz.py tests/attacks/test_http_fuzz.py $(LONG) $(ARGS)
+
 .PHONY: bench-holds
 bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by one
 	@$(PY) -m tests.bench.holds $(ARGS)

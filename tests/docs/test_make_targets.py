@@ -78,7 +78,9 @@ def test_targets_select_by_paths_and_marks(target: str) -> None:
     assert not set("*?[") & set(command)
     for expression in SELECTION.findall(command):
         words = set(re.findall(r"\w+", expression))
-        assert words <= {"and", "not", "pytest", "tests", "full_tier", *MARKERS}, expression
+        assert words <= {"and", "not", "pytest", "tests", "full_tier", "attacks", *MARKERS}, (
+            expression
+        )
 
 
 def test_a_word_is_no_selection() -> None:

@@ -37,7 +37,7 @@ class Pair:
         self.booking = f"127.0.0.1:{ports['booking']}"
         self.metrics = f"127.0.0.1:{ports['metrics']}"
         self.http = f"127.0.0.1:{ports['http']}"
-        self._logs = logs
+        self.logs = logs
         # None of the developer's own settings.
         clean = {
             name: value
@@ -58,7 +58,7 @@ class Pair:
     def start(self, service: str) -> None:
         """Starts "booking_service" or "metrics_service" and returns when it serves."""
         target = self.booking if service == "booking_service" else self.metrics
-        with (self._logs / f"{service}.log").open("ab") as log:
+        with (self.logs / f"{service}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", service, "serve"],
                 cwd=ROOT,
@@ -81,6 +81,10 @@ class Pair:
         process.kill()
         process.wait()
 
+    def ended(self, service: str, within_s: float) -> None:
+        """Wait for a service that was told to end."""
+        self._processes.pop(service).wait(within_s)
+
     def pid(self, service: str) -> int:
         """The process id of a service that runs."""
         return self._processes[service].pid
@@ -97,8 +101,12 @@ class Pair:
                     process.wait()
                     raise
 
+    def lines(self, service: str) -> list[str]:
+        """All lines of a service's log."""
+        return (self.logs / f"{service}.log").read_text(errors="replace").splitlines()
+
     def log(self, service: str) -> str:
-        return (self._logs / f"{service}.log").read_text(errors="replace")[-4000:]
+        return (self.logs / f"{service}.log").read_text(errors="replace")[-4000:]
 
 
 def serves(target: str, service: str = "") -> bool:
