@@ -200,6 +200,16 @@ class PaymentEffect(StrEnum):
     BALANCE_CAPTURED = "BALANCE_CAPTURED"
 
 
+_KINDS: Final = {
+    PaymentEffect.AUTHORISED: PaymentKind.AUTHORISED,
+    PaymentEffect.CAPTURED: PaymentKind.CAPTURED,
+    PaymentEffect.FAILED: PaymentKind.FAILED,
+    PaymentEffect.REFUNDED: PaymentKind.REFUNDED,
+    PaymentEffect.REFUND_DUE: PaymentKind.CAPTURED,
+    PaymentEffect.BALANCE_CAPTURED: PaymentKind.CAPTURED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PaymentEvent:
     """An event of a provider that had an effect; `amount_minor` is what was captured or paid back.
@@ -212,6 +222,13 @@ class PaymentEvent:
     booking: Booking
     amount_minor: int
     is_revenue: bool = True
+    refund_id: str = ""
+
+    @property
+    def key(self) -> PaymentEventKey:
+        """The event of the provider: it has this one effect."""
+        kind = _KINDS[self.effect]
+        return PaymentEventKey(self.payment.provider, self.payment.payment_id, kind, self.refund_id)
 
 
 Event = BookingEvent | PaymentEvent

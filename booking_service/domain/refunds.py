@@ -82,7 +82,12 @@ def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> P
         )
         draft.changes.bookings[booking.id] = booking
     return draft.put_payment(
-        payment, PaymentEffect.REFUNDED, booking, command.amount.minor, is_revenue=not is_due
+        payment,
+        PaymentEffect.REFUNDED,
+        booking,
+        command.amount.minor,
+        is_revenue=not is_due,
+        refund_id=command.refund_id,
     )
 
 

@@ -277,10 +277,11 @@ class Draft:
         amount_minor: int,
         *,
         is_revenue: bool = True,
+        refund_id: str = "",
     ) -> Payment:
         """Store a payment after a change, with its event."""
         self.changes.payments[payment.key] = payment
-        event = PaymentEvent(effect, payment, booking, amount_minor, is_revenue)
+        event = PaymentEvent(effect, payment, booking, amount_minor, is_revenue, refund_id)
         self.changes.events.append(event)
         return payment
 

@@ -1,9 +1,11 @@
-"""Encodes domain events as facts for the metrics: framed protobuf, ready to be sealed and sent."""
+"""Encodes domain events as facts for the metrics: serialised events for the audit trail, and framed
+ones that are ready to be sealed and sent.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, assert_never
@@ -21,31 +23,65 @@ MAX_FACTS: Final = 400
 """In one outbox row: with the longest strings less than 700 kB, and metrics_service reads 1 MiB."""
 
 
-def parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Split the events of a group into what fits one outbox row each; nearly always one."""
-    for first in range(0, len(events), MAX_FACTS):
-        yield events[first : first + MAX_FACTS]
+_LENGTH_DELIMITED: Final = 2
+_TAG: Final = bytes([event_pb2.EventList.EVENTS_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
-def encode(events: Iterable[Event], packages: Mapping[UUID, Package], now: datetime) -> bytes:
-    """Return a serialised tracking.v1.EventList: each event with its package's type and place."""
+def encode(events: Iterable[Event], packages: Mapping[UUID, Package], now: datetime) -> list[bytes]:
+    """Return a serialised tracking.v1.Event for each event, with its package's type and place."""
     time_us = microseconds(now)
-    facts = event_pb2.EventList()
+    facts = []
     for event in events:
         package = packages[event.booking.package_id]
-        fact = facts.events.add(
-            event_id=secrets.token_bytes(16),
-            time_us=time_us,
-            session_id=event.booking.session_id,
-        )
+        fact = event_pb2.Event(time_us=time_us, session_id=event.booking.session_id)
         match event:
             case BookingEvent():
+                fact.event_id = booking_fact_id(
+                    event.booking.id, event.booking.version, event.transition
+                )
                 _fill_booking(fact.booking, event, package)
             case PaymentEvent():
+                fact.event_id = payment_fact_id(
+                    event.payment.provider, event.payment.payment_id, event.effect, event.refund_id
+                )
                 _fill_payment(fact.payment, event, package)
             case _:
                 assert_never(event)
-    return facts.SerializeToString()
+        facts.append(fact.SerializeToString())
+    return facts
+
+
+def outbox_rows(facts: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and a serialised tracking.v1.EventList of what fits one outbox row each."""
+    for first in range(0, len(facts), MAX_FACTS):
+        row = facts[first : first + MAX_FACTS]
+        yield len(row), b"".join(_framed(fact) for fact in row)
+
+
+def booking_fact_id(booking_id: UUID, version: int, transition: str) -> bytes:
+    """Return the event_id of a transition, which is a function of what the fact states."""
+    return _id("booking", str(booking_id), str(version), transition)
+
+
+def payment_fact_id(provider: str, payment_id: str, effect: str, refund_id: str) -> bytes:
+    """Return the event_id of a payment event, which has one effect."""
+    return _id("payment", provider, payment_id, effect, refund_id)
+
+
+def _id(*parts: str) -> bytes:
+    # No text that is stored contains NUL, so that the parts cannot run into each other.
+    return hashlib.sha256("\0".join(parts).encode()).digest()[:16]
+
+
+def _framed(fact: bytes) -> bytes:
+    """Return a fact as an element of an EventList: tag and length before it."""
+    length = len(fact)
+    prefix = bytearray(_TAG)
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    prefix.append(length)
+    return bytes(prefix) + fact
 
 
 def _fill_booking(fact: event_pb2.BookingFact, event: BookingEvent, package: Package) -> None:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from booking_service.domain.booking import BookingEvent
 from booking_service.domain.decide import decide
 from booking_service.domain.holds import Limits
 from booking_service.domain.refusal import Reason, Refusal
@@ -126,7 +125,7 @@ class GroupCommit:
         world = World()
         world.merge(stored)
         made = Changes()
-        audit: list[tuple[BookingEvent, Origin]] = []
+        origins: list[Origin] = []
         to_keep: dict[RequestKey, StoredAnswer] = {}
         for submission in submissions:
             decision = decide(submission.command, world, now, self._limits)
@@ -134,21 +133,16 @@ class GroupCommit:
             if decision.changes:
                 world.merge(decision.changes)
                 made.merge(decision.changes)
-                audit += [
-                    (event, submission.origin)
-                    for event in decision.changes.events
-                    if isinstance(event, BookingEvent)
-                ]
+                origins += [submission.origin] * len(decision.changes.events)
             refused = isinstance(decision.outcome, Refusal)
             if submission.key and (decision.changes or not refused):
                 answer = stored_answers.encode(decision.outcome)
                 to_keep[submission.key] = StoredAnswer(submission.fingerprint, answer)
+        encoded = facts.encode(made.events, world.packages, now)
         if made:
-            await save.save(connection, made, stored)
-            await save.save_events(connection, audit, now)
+            await save.save(connection, made, stored, encoded)
+            await save.save_events(connection, made.events, origins, encoded, now)
         await idempotency.save_answers(connection, to_keep, now)
-        if made.events:
-            for events in facts.parts(made.events):
-                encoded = facts.encode(events, world.packages, now)
-                await save.append_outbox(connection, len(events), encoded)
-        return bool(made.events)
+        for count, row in facts.outbox_rows(encoded):
+            await save.append_outbox(connection, count, row)
+        return bool(encoded)

@@ -11,7 +11,13 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from booking_service.domain.booking import Booking, BookingEvent, PaymentSeen
+from booking_service.domain.booking import (
+    Booking,
+    BookingEvent,
+    Event,
+    PaymentEvent,
+    PaymentSeen,
+)
 from booking_service.domain.package import Package
 from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
@@ -40,8 +46,10 @@ class Origin:
     request_id: UUID | None
 
 
-async def save(connection: Connection, changes: Changes, stored: World) -> None:
-    """Write changes; `stored` holds the rows that exist."""
+async def save(
+    connection: Connection, changes: Changes, stored: World, facts: Sequence[bytes]
+) -> None:
+    """Write changes; `stored` holds the rows that exist, `facts` the fact of each of the events."""
     await write_all(connection, _VENDORS.create, sorted(changes.vendors.values(), key=_id), _plain)
     packages = sorted(changes.packages.values(), key=_id)
     new = [package for package in packages if package.id not in stored.packages]
@@ -58,8 +66,16 @@ async def save(connection: Connection, changes: Changes, stored: World) -> None:
     # touch them in one order.
     payments = [payment for _, payment in sorted(changes.payments.items())]
     await write_all(connection, _PAYMENTS.save, payments, _plain)
-    seen = sorted(changes.payments_seen.values(), key=lambda value: _event_columns(value)[:4])
-    await write_all(connection, _PAYMENTS.create_events, seen, _event_columns)
+    made = {
+        event.key: fact
+        for event, fact in zip(changes.events, facts, strict=True)
+        if isinstance(event, PaymentEvent)
+    }
+    # An event that had no effect is kept with an empty fact.
+    seen = sorted(
+        _event_columns(each, made.get(key, b"")) for key, each in changes.payments_seen.items()
+    )
+    await write_all(connection, _PAYMENTS.create_events, seen, tuple)
     await write_all(connection, _REFUNDS.save, sorted(changes.refunds.values(), key=_id), _plain)
     await write_all(connection, _REVIEWS.create, sorted(changes.reviews.values(), key=_id), _plain)
     profiles = sorted(changes.profiles.values(), key=_id)
@@ -67,20 +83,23 @@ async def save(connection: Connection, changes: Changes, stored: World) -> None:
 
 
 async def save_events(
-    connection: Connection, events: Sequence[tuple[BookingEvent, Origin]], now: datetime
+    connection: Connection,
+    events: Sequence[Event],
+    origins: Sequence[Origin],
+    facts: Sequence[bytes],
+    now: datetime,
 ) -> None:
-    """Add transitions to the audit trail."""
-
-    def columns(item: tuple[BookingEvent, Origin]) -> tuple[object, ...]:
-        event, origin = item
-        booking = event.booking
-        return (
-            *(booking.id, booking.version, event.transition, event.from_state, booking.state),
-            *(booking.end_reason, origin.caller, origin.request_id, now),
+    """Add the transitions among the events to the audit trail, each with its origin and fact."""
+    ordered = sorted(
+        (
+            *(event.booking.id, event.booking.version, event.transition, event.from_state),
+            *(event.booking.state, event.booking.end_reason, origin.caller, origin.request_id),
+            *(now, fact),
         )
-
-    ordered = sorted(events, key=lambda item: (item[0].booking.id, item[0].booking.version))
-    await write_all(connection, _BOOKINGS.create_events, ordered, columns)
+        for event, origin, fact in zip(events, origins, facts, strict=True)
+        if isinstance(event, BookingEvent)
+    )
+    await write_all(connection, _BOOKINGS.create_events, ordered, tuple)
 
 
 async def append_outbox(connection: Connection, count: int, facts: bytes) -> None:
@@ -147,11 +166,11 @@ def _package_columns(package: Package) -> tuple[object, ...]:
     )
 
 
-def _event_columns(seen: PaymentSeen) -> tuple[Any, ...]:
+def _event_columns(seen: PaymentSeen, fact: bytes) -> tuple[Any, ...]:
     key = seen.key
     return (
         *(key.provider, key.payment_id, key.kind, key.refund_id, seen.booking_id),
-        *(seen.amount.minor, seen.amount.currency, seen.event_time),
+        *(seen.amount.minor, seen.amount.currency, seen.event_time, fact),
     )
 
 

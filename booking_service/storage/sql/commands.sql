@@ -268,11 +268,12 @@ WHERE b.id = w.id;
 
 -- name: bookings.create_events
 INSERT INTO booking_events (
-    booking_id, version, transition, from_state, to_state, reason, caller, request_id, event_time
+    booking_id, version, transition, from_state, to_state, reason, caller, request_id, event_time,
+    fact
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::uuid[], $9::timestamptz[]
+    $8::uuid[], $9::timestamptz[], $10::bytea[]
 );
 
 -- name: payments.save
@@ -292,10 +293,10 @@ ON CONFLICT (id) DO UPDATE SET
     next_retry_time = excluded.next_retry_time;
 
 -- name: payments.create_events
-INSERT INTO payment_events ({payment_event})
+INSERT INTO payment_events ({payment_event}, fact)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[],
-    $8::timestamptz[]
+    $8::timestamptz[], $9::bytea[]
 );
 
 -- name: refunds.save

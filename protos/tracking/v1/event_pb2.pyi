@@ -93,6 +93,7 @@ class Event(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     TIME_US_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    REBUILT_FIELD_NUMBER: _builtins.int
     BOOKING_FIELD_NUMBER: _builtins.int
     PAYMENT_FIELD_NUMBER: _builtins.int
     PACKAGE_VIEWED_FIELD_NUMBER: _builtins.int
@@ -105,11 +106,18 @@ class Event(_message.Message):
     RUNNING_QUERY_FIELD_NUMBER: _builtins.int
     QUERY_PLAN_FIELD_NUMBER: _builtins.int
     event_id: _builtins.bytes
-    """16 random bytes; the same event sent again has the same id."""
+    """16 bytes; the same event sent again has the same id. Of a fact it is a
+    function of what the fact states: the booking, its version and transition;
+    or the payment, its effect and refund. Of any other event it is random.
+    """
     time_us: _builtins.int
     """When it happened: for facts the booking database's clock."""
     session_id: _builtins.str
     """The visitor's session; may be empty."""
+    rebuilt: _builtins.bool
+    """A fact that was made again, since it was not kept as it was first sent:
+    its amount and times are those of the booking when it was made again.
+    """
     @_builtins.property
     def booking(self) -> Global___BookingFact:
         """Facts."""
@@ -142,6 +150,7 @@ class Event(_message.Message):
         event_id: _builtins.bytes = ...,
         time_us: _builtins.int = ...,
         session_id: _builtins.str = ...,
+        rebuilt: _builtins.bool = ...,
         booking: Global___BookingFact | None = ...,
         payment: Global___PaymentFact | None = ...,
         package_viewed: Global___PackageViewed | None = ...,
@@ -156,7 +165,7 @@ class Event(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rebuilt", b"rebuilt", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
