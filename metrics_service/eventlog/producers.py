@@ -67,6 +67,7 @@ class Row:
     backfill: bool
     count: int
     payload: bytes
+    repeats: tuple[int, ...] = ()
 
 
 TICK_ROW = Row("tick", ProducerKey(0, ""), 0, 0, "", "", False, 0, b"")

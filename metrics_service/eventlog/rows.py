@@ -4,12 +4,16 @@ written equals the record that is read back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from metrics_service.eventlog.producers import Producer, ProducerKey, Row
+from metrics_service.eventlog.producers import Plan, Producer, ProducerKey, Row
+from metrics_service.state.batch import fact_ids
 from metrics_service.state.record import LogRecord
+from protos.tracking.v1 import tracking_pb2
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -27,7 +31,39 @@ COLUMNS: Final = (
     "backfill",
     "event_count",
     "payload",
+    "repeats",
 )
+
+
+class FactId(NamedTuple):
+    """The id of a fact, the row of the plan that it is in, and where in that."""
+
+    id: bytes
+    row: int
+    at: int
+
+
+async def facts_of(plan: Plan) -> list[FactId]:
+    """Return the facts of a plan in their order."""
+    found: list[FactId] = []
+    for number, row in enumerate(plan.rows):
+        if row.key.lane == tracking_pb2.LANE_FACTS:
+            found += [FactId(id, number, at) for at, id in fact_ids(row.payload)]
+            # A group may hold megabytes of facts, and the streams go on meanwhile.
+            await asyncio.sleep(0)
+    return found
+
+
+def mark_repeats(plan: Plan, facts: list[FactId], new: set[bytes]) -> None:
+    """Note in the rows which of their facts are not new, or are new in an earlier place."""
+    repeats: dict[int, list[int]] = {}
+    for fact in facts:
+        if fact.id in new:
+            new.discard(fact.id)
+        else:
+            repeats.setdefault(fact.row, []).append(fact.at)
+    for number, indexes in repeats.items():
+        plan.rows[number] = replace(plan.rows[number], repeats=tuple(indexes))
 
 
 def moved_columns(
@@ -66,6 +102,7 @@ def log_row(row: Row, position: int, received_at: datetime) -> tuple[Any, ...]:
         row.backfill,
         row.count,
         row.payload,
+        list(row.repeats) or None,
     )
 
 
@@ -98,6 +135,7 @@ def stored_record(row: Mapping[str, Any]) -> LogRecord:
         backfill=row["backfill"],
         payload=row["payload"],
         count=row["event_count"],
+        repeats=tuple(row["repeats"] or ()),
     )
 
 
@@ -116,4 +154,5 @@ def written_record(row: Row, position: int, received_at: datetime) -> LogRecord:
         backfill=row.backfill,
         payload=row.payload,
         count=row.count,
+        repeats=row.repeats,
     )

@@ -228,6 +228,7 @@ class Writer:
         old = self._producers.stored
         moved = [(key, new, old[key]) for key, new in plan.changed.items() if key in old]
         added = [(key, new) for key, new in plan.changed.items() if key not in old]
+        facts = await rows.facts_of(plan)
         async with connection.transaction():
             head = await connection.fetchrow(_LOG.advance, len(plan.rows), stamp, self.epoch)
             if head is None:
@@ -241,6 +242,9 @@ class Writer:
                 await connection.copy_records_to_table(
                     "producer", records=[rows.producer_row(*one, stamp) for one in added]
                 )
+            if facts:
+                new = await connection.fetch(_LOG.add_facts, [fact.id for fact in facts])
+                rows.mark_repeats(plan, facts, {row["id"] for row in new})
             if plan.rows:
                 await connection.copy_records_to_table(
                     "event_log",

@@ -14,6 +14,7 @@ from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
 
 FACTS: Final = frozenset({"booking", "payment"})
+EVENT_ID_BYTES: Final = 16
 _TIMINGS: Final = "query_timings"
 
 
@@ -59,6 +60,19 @@ def read_batch(record: LogRecord) -> list[Item]:
             raise UnusableBatchError(str(reason), len(events)) from None
         items.append(Item(event, body, columns))
     return items
+
+
+def fact_ids(payload: bytes) -> list[tuple[int, bytes]]:
+    """Return (index, id) of each fact of a batch; none for a batch that cannot be applied."""
+    try:
+        items = read_batch(LogRecord(0, 0, "batch", payload=payload))
+    except UnusableBatchError:
+        return []
+    return [
+        (index, event.event_id)
+        for index, (event, body, _) in enumerate(items)
+        if body in FACTS and len(event.event_id) == EVENT_ID_BYTES
+    ]
 
 
 def newest_us(items: list[Item]) -> int | None:

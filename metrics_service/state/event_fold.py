@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from metrics_service.measure.sums import clamped
-from metrics_service.state.batch import FACTS, Item
+from metrics_service.state.batch import EVENT_ID_BYTES, FACTS, Item
 from metrics_service.state.errors import (
     BOOKING_FAILED,
     PAYMENT_FAILED,
@@ -25,7 +25,6 @@ from protos.tracking.v1 import event_pb2
 MAX_AHEAD_US: Final = 60 * SECOND_US
 MAX_BEHIND_US: Final = 24 * HOUR_US
 
-_EVENT_ID_BYTES: Final = 16
 _VIEW, _START, _COMPLETE, _CONFIRM = range(4)
 # Beside the step bits of a booking: its booking time is counted.
 _TIMED: Final = 1 << 8
@@ -59,12 +58,16 @@ class EventFold:
         }
 
     def apply(self, items: Sequence[Item], record: LogRecord) -> None:
-        """Count the events of a batch; an event whose id was seen before is skipped."""
+        """Count the events of a batch, but for its repeats and events whose id was seen before."""
         quality = self._tables.quality
         mark = self._tables.seen_events.mark
-        for event, body, columns in items:
+        repeats = frozenset(record.repeats)
+        for index, (event, body, columns) in enumerate(items):
+            if index in repeats:
+                quality.duplicates += 1
+                continue
             event_id = event.event_id
-            if len(event_id) == _EVENT_ID_BYTES and not mark(event_id):
+            if len(event_id) == EVENT_ID_BYTES and not mark(event_id):
                 quality.duplicates += 1
                 continue
             quality.events += 1

@@ -19,7 +19,8 @@ class LogRecord:
 
     `position` grows; `received_at_us` (UTC, set on append) never decreases. `lane` is the number of
     tracking.v1.Lane, `payload` a serialised tracking.v1.EventList, `count` the number of its events
-    according to the producer. `backfill`: the times of its events are trusted.
+    according to the producer. `backfill`: the times of its events are trusted. `repeats`: which of
+    its events are facts that the log has already, by their index; they have no effect.
     """
 
     position: int
@@ -34,3 +35,4 @@ class LogRecord:
     backfill: bool = False
     payload: bytes = b""
     count: int = 0
+    repeats: tuple[int, ...] = ()

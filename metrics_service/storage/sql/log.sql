@@ -1,7 +1,7 @@
 -- The event log: positions are taken by UPDATE of its head, in the transaction that appends.
 
 -- columns: record = position, received_at, kind, lane, producer_id, epoch, seq, instance, service,
---     backfill, event_count, payload
+--     backfill, event_count, payload, repeats
 
 -- $1 lock
 -- name: log.try_lock
@@ -22,6 +22,14 @@ UPDATE event_log_head
 SET next_position = next_position + $1, received_at = greatest(received_at, $2)
 WHERE writer_epoch = $3
 RETURNING next_position - $1 AS first, received_at;
+
+-- Returns those of the facts that the log does not have yet.
+-- $1 ids of facts
+-- name: log.add_facts
+INSERT INTO fact (id)
+SELECT * FROM unnest($1::bytea[])
+ON CONFLICT DO NOTHING
+RETURNING id;
 
 -- At least one record, however large it is.
 -- $1 last position read, $2 most records, $3 most bytes of payload
