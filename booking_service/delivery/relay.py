@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import structlog
 
 from booking_service.delivery.fact_lane import FactLane
-from booking_service.delivery.segments import Epoch, Segments
+from booking_service.delivery.segments import Epoch, Segments, Trouble
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from metrics_service.client.host import LaneSource
@@ -77,6 +77,11 @@ class OutboxRelay:
         """Facts committed and not yet acknowledged, at most a second old; None unless it leads."""
         return self._pending if self.leading else None
 
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why no fact is sent although this process leads; None while all is well."""
+        return self._lane.trouble if self._lane is not None else None
+
     def notify(self) -> None:
         """Wake the relay after a commit that wrote facts. Never waits."""
         self._committed.set()
@@ -98,10 +103,12 @@ class OutboxRelay:
                         interrupted = False
                         await asyncio.sleep(RETRY_S)
                         leads = await segments.try_lead()
-                    # A read-only database lets it connect, and refuses this.
-                    epoch = await segments.raise_epoch()
-                    interrupted = False
-                    await self._lead(segments, epoch)
+                    again = True
+                    while again:
+                        # A read-only database lets it connect, and refuses this.
+                        epoch = await segments.raise_epoch()
+                        interrupted = False
+                        again = await self._lead(segments, epoch)
             except (DatabaseUnavailable, DatabaseError) as error:
                 if not interrupted:
                     log.warning("outbox_relay_interrupted", reason=str(error))
@@ -111,7 +118,11 @@ class OutboxRelay:
                 log.exception("outbox_relay_failed")
             await asyncio.sleep(RETRY_S)
 
-    async def _lead(self, segments: Segments, epoch: Epoch) -> None:
+    async def _lead(self, segments: Segments, epoch: Epoch) -> bool:
+        """Seal until the lane ends; return whether a newer epoch has ended it.
+
+        While the connection holds the lock no other process leads: the lane was then begun anew.
+        """
         log.info("outbox_leadership_gained", epoch=epoch.number, producer=epoch.producer_id)
         lane = self._lane = FactLane(segments, epoch)
         self._lanes.add_lane(lane)
@@ -132,3 +143,4 @@ class OutboxRelay:
             self._lane = None
             self._lanes.remove_lane(lane)
             log.info("outbox_leadership_ended", epoch=epoch.number)
+        return lane.superseded

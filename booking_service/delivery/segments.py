@@ -17,7 +17,7 @@ from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import translate_driver_errors
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client import NamedQuery
-from metrics_service.client.host import OutBatch
+from metrics_service.client.host import ForkError, OutBatch
 
 ADVISORY_LOCK: Final = 0x66_61_72_65_68_6F_6C_64
 """The session lock that makes a process lead; its bytes spell "farehold"."""
@@ -40,17 +40,30 @@ _OUTBOX: Final = QueryGroup("outbox")
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One leadership: its number, and the producer that numbers the segments."""
+    """One leadership: its number, the producer that numbers the segments, and the producers whose
+    place that has taken after forks.
+    """
 
     number: int
     producer_id: str
+    succeeds: tuple[str, ...] = ()
 
 
 class Kept(NamedTuple):
-    """The number of the oldest kept segment, None if there is none, and that of the next one."""
+    """The number of the oldest kept segment, None if there is none, that of the next one, and the
+    sink that takes them, None before the first.
+    """
 
     first_seq: int | None
     next_seq: int
+    sink_id: str | None
+
+
+class Trouble(NamedTuple):
+    """Why no fact is sent: "forked" or "fenced", and one line for people."""
+
+    state: str
+    reason: str
 
 
 class Segments:
@@ -86,7 +99,17 @@ class Segments:
         [row] = await self._run(_OUTBOX.raise_epoch)
         self._epoch = row["epoch"]
         self._low_water = LowWater(row["low_water_id"])
-        return Epoch(row["epoch"], str(row["producer_id"]))
+        return Epoch(row["epoch"], str(row["producer_id"]), tuple(map(str, row["succeeds"])))
+
+    async def raise_above(self, epoch: int) -> int | None:
+        """Begin an epoch above this one and return it; None if another process leads."""
+        async with self._turn:
+            with translate_driver_errors():
+                rows = await self._connection.fetch(_OUTBOX.raise_above, self._epoch, epoch)
+            if not rows:
+                return None
+            self._epoch = rows[0]["epoch"]
+            return self._epoch
 
     async def seal(self) -> Sealed:
         """Move outbox rows into the next segment, if there are any."""
@@ -109,9 +132,29 @@ class Segments:
         )
         return Sealed(row["leading"], row["seq"], row["more"])
 
-    async def kept(self) -> Kept:
-        [row] = await self._run(_OUTBOX.kept)
-        return Kept(row["first_seq"], row["next_seq"])
+    async def kept(self) -> Kept | None:
+        """Return what is kept; None if the epoch is not the current one any more."""
+        rows = await self._run(_OUTBOX.kept, self._epoch)
+        if not rows:
+            return None
+        [row] = rows
+        sink_id = None if row["sink_id"] is None else str(row["sink_id"])
+        return Kept(row["first_seq"], row["next_seq"], sink_id)
+
+    async def agree(self, resume_after: int, sink_id: str | None, events: int | None) -> None:
+        """Record that the lane goes on with this sink after that batch; its trouble is over."""
+        await self.acknowledge(resume_after)
+        await self._run(_OUTBOX.agree, self._epoch, sink_id, resume_after, events)
+
+    async def report(self, trouble: Trouble, fork: ForkError) -> None:
+        """Record why no fact is sent, and what the sink said of itself."""
+        async with self._turn:
+            with translate_driver_errors():
+                now = await self._database.clock.now(self._connection)
+                said = (fork.sink_id, fork.resume_after, fork.events)
+                await self._connection.execute(
+                    _OUTBOX.report_trouble, self._epoch, *trouble, now, *said
+                )
 
     async def batch_hash(self, seq: int) -> bytes | None:
         """Return the SHA-256 of a segment's batch; None if it is not kept."""
@@ -120,7 +163,7 @@ class Segments:
 
     async def read(self, after_seq: int, limit: int) -> list[OutBatch]:
         """Return the segments that follow `after_seq`, in order."""
-        rows = await self._run(_OUTBOX.read_segments, after_seq, limit)
+        rows = await self._run(_OUTBOX.read_segments, self._epoch, after_seq, limit)
         return [OutBatch(row["seq"], row["count"], row["batch"]) for row in rows]
 
     async def acknowledge(self, seq: int) -> None:

@@ -14,14 +14,13 @@ import asyncpg
 import structlog
 
 from metrics_service.eventlog import partitions, rows
+from metrics_service.eventlog.producer import ProducerKey, ResumePoint
 from metrics_service.eventlog.producers import (
     Appended,
     AppendRequest,
     CloseRequest,
     OpenRequest,
-    ProducerKey,
     Producers,
-    ResumePoint,
 )
 from metrics_service.eventlog.writer import Writer
 from metrics_service.state.record import LogRecord
@@ -107,6 +106,11 @@ class EventLog:
         """The position of the newest record known to be stored; 0 for none."""
         return self._writer.last_position
 
+    @property
+    def sink_id(self) -> str:
+        """The UUID of this log; empty before this process is its writer."""
+        return self._writer.sink_id
+
     def subscribe(self, on_records: Callable[[list[LogRecord]], None]) -> None:
         """Call on_records with the records of each commit, in order, and with an empty list when
         this process becomes the writer and the log may hold records that it has not passed on.
@@ -122,17 +126,27 @@ class EventLog:
     # A request is queued at once; its future has the answer after the commit.
 
     def open_producer(
-        self, key: ProducerKey, *, epoch: int, instance: str, service: str, backfill: bool
+        self,
+        key: ProducerKey,
+        *,
+        epoch: int,
+        instance: str,
+        service: str,
+        backfill: bool,
+        succeeds: tuple[str, ...] = (),
     ) -> asyncio.Future[ResumePoint]:
-        """Attach a stream to a producer. FencedError when a newer epoch has taken over."""
+        """Attach a stream to a producer; succeeds are the ids of those whose place it takes.
+
+        FencedError when a newer epoch has taken over; of facts also EpochError and ForkedError.
+        """
         done: asyncio.Future[ResumePoint] = asyncio.get_running_loop().create_future()
-        self._writer.submit(OpenRequest(key, epoch, instance, service, backfill, done))
+        self._writer.submit(OpenRequest(key, epoch, instance, service, backfill, done, succeeds))
         return done
 
     def append(
         self, key: ProducerKey, *, token: int, epoch: int, seq: int, count: int, payload: bytes
     ) -> asyncio.Future[Appended]:
-        """Append a batch exactly once. GapError, FencedError, LogUnavailableError."""
+        """Append a batch exactly once. RefusedError with its reason, LogUnavailableError."""
         done: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._writer.submit(AppendRequest(key, token, epoch, seq, count, payload, done))
         return done

@@ -11,40 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from metrics_service.eventlog.errors import FencedError, GapError
+from metrics_service.eventlog import pin
+from metrics_service.eventlog.errors import FencedError, GapError, RefusedError
+from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
 from metrics_service.state.record import Kind
 from protos.tracking.v1 import tracking_pb2
-
-
-class ProducerKey(NamedTuple):
-    """A producer: its lane and its id."""
-
-    lane: int
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Producer:
-    """A producer as it is stored; last_hash is the SHA-256 of batch next_seq - 1, or empty.
-
-    It is open until it sends Goodbye or counts as ended without one.
-    """
-
-    epoch: int
-    next_seq: int
-    last_hash: bytes
-    instance: str
-    service: str
-    backfill: bool
-    open: bool
-
-
-class ResumePoint(NamedTuple):
-    """What the log has stored of a producer; token marks the stream that may append from now on."""
-
-    resume_after: int
-    batch_hash: bytes
-    token: int
 
 
 class Appended(NamedTuple):
@@ -83,6 +54,7 @@ class OpenRequest:
     service: str
     backfill: bool
     done: asyncio.Future[ResumePoint]
+    succeeds: tuple[str, ...] = ()
     size: int = 0
 
 
@@ -141,6 +113,7 @@ class Producers:
 
     def __init__(self, unclean_after_s: float) -> None:
         self.stored: dict[ProducerKey, Producer] = {}
+        self._facts: dict[ProducerKey, Producer] = {}
         self._attached: dict[ProducerKey, int] = {}
         self._released: dict[ProducerKey, float] = {}
         self._tokens = itertools.count(1)
@@ -149,6 +122,7 @@ class Producers:
     def reload(self, stored: dict[ProducerKey, Producer], now_s: float) -> None:
         """Replace the stored producers; those without a stream get time to reconnect."""
         self.stored = stored
+        self._facts = pin.live_facts(stored)
         self._released = {
             key: now_s
             for key, producer in stored.items()
@@ -173,7 +147,7 @@ class Producers:
                         self._append(plan, request)
                     case CloseRequest():
                         self._close(plan, request)
-            except (FencedError, GapError) as refusal:
+            except RefusedError as refusal:
                 plan.refused.append((request, refusal))
         self._end_silent(plan, now_s)
         return plan
@@ -181,6 +155,9 @@ class Producers:
     def committed(self, plan: Plan) -> None:
         """Adopt the changes of a plan that is durable."""
         self.stored.update(plan.changed)
+        for key, producer in plan.changed.items():
+            if key.lane == tracking_pb2.LANE_FACTS and not producer.backfill:
+                self._facts[key] = producer
 
     def _current(self, plan: Plan, key: ProducerKey) -> Producer | None:
         return plan.changed.get(key) or self.stored.get(key)
@@ -190,9 +167,13 @@ class Producers:
         hello = Producer(
             request.epoch, 1, b"", request.instance, request.service, request.backfill, open=True
         )
+        if current is not None and request.epoch < current.epoch:
+            raise FencedError(current.epoch)
+        if key.lane == tracking_pb2.LANE_FACTS:
+            facts = self._facts | pin.live_facts(plan.changed)
+            hello, superseded = pin.admit(key, hello, request.succeeds, facts)
+            plan.changed.update(superseded)
         if current is not None:
-            if request.epoch < current.epoch:
-                raise FencedError(f"epoch {current.epoch} has taken over")
             telemetry = key.lane == tracking_pb2.LANE_TELEMETRY
             if not telemetry or request.epoch == current.epoch:
                 # Facts are numbered across epochs; telemetry starts again in each.
@@ -204,19 +185,23 @@ class Producers:
         token = next(self._tokens)
         self._attached[key] = token
         self._released.pop(key, None)
-        plan.opened.append((request, ResumePoint(hello.next_seq - 1, hello.last_hash, token)))
+        point = ResumePoint(hello.next_seq - 1, hello.last_hash, token, hello.events)
+        plan.opened.append((request, point))
 
     def _append(self, plan: Plan, request: AppendRequest) -> None:
         key, current = request.key, self._current(plan, request.key)
         if current is None or self._attached.get(key) != request.token:
-            raise FencedError("another stream of this producer has taken over")
+            raise FencedError
         if request.epoch != current.epoch:
-            raise FencedError(f"epoch {current.epoch} has taken over")
+            raise FencedError(current.epoch)
         if request.seq > current.next_seq:
             raise GapError(current.next_seq)
         if request.seq < current.next_seq:
             plan.appended.append((request, None, current.next_seq - 1))
             return
+        if not current.pinned and pin.is_live_facts(key, current):
+            pin.check_first_batch(key, self._facts | pin.live_facts(plan.changed))
+            current = replace(current, pinned=True)
         plan.appended.append((request, len(plan.rows), request.seq))
         plan.rows.append(
             Row(
@@ -236,6 +221,7 @@ class Producers:
             next_seq=request.seq + 1,
             last_hash=hashlib.sha256(request.payload).digest(),
             open=True,
+            events=current.events + max(0, request.count),
         )
 
     def _close(self, plan: Plan, request: CloseRequest) -> None:

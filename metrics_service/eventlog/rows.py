@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from metrics_service.eventlog.producers import Plan, Producer, ProducerKey, Row
+from metrics_service.eventlog.producer import Producer, ProducerKey
+from metrics_service.eventlog.producers import Plan, Row
 from metrics_service.state.batch import fact_ids
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import tracking_pb2
@@ -74,7 +75,9 @@ def moved_columns(
 
 
 def producer_row(key: ProducerKey, producer: Producer, stamp: datetime) -> tuple[Any, ...]:
-    return (*key, *_fields(producer), stamp)
+    """Return the columns of a new row, in the order of the table."""
+    *earlier, events, pinned = _fields(producer)
+    return (*key, *earlier, stamp, events, pinned)
 
 
 def _fields(producer: Producer) -> tuple[Any, ...]:
@@ -86,6 +89,8 @@ def _fields(producer: Producer) -> tuple[Any, ...]:
         producer.service,
         producer.backfill,
         producer.open,
+        producer.events,
+        producer.pinned,
     )
 
 
@@ -117,6 +122,8 @@ def producer_of(row: Mapping[str, Any]) -> tuple[ProducerKey, Producer]:
         row["service"],
         row["backfill"],
         row["open"],
+        row["events"],
+        row["pinned"],
     )
 
 

@@ -16,7 +16,13 @@ import asyncpg
 import structlog
 
 from metrics_service.eventlog import partitions, rows
-from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Producers, Request
+from metrics_service.eventlog.producers import (
+    TICK_ROW,
+    Appended,
+    Plan,
+    Producers,
+    Request,
+)
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import LogUnavailableError, line_of
@@ -62,7 +68,7 @@ class Writer:
         monotonic_s: Callable[[], float],
         tick_s: float,
     ) -> None:
-        self.epoch = 0
+        self.epoch, self.sink_id = 0, ""
         self.last_position = 0
         self.leading = asyncio.Event()
         self.on_records: Callable[[list[LogRecord]], None] = _discard
@@ -159,6 +165,7 @@ class Writer:
         if head is None:
             raise LogUnavailableError("the head of the log is missing")
         self.epoch = head["writer_epoch"]
+        self.sink_id = str(head["sink_id"])
         self.last_position = head["next_position"] - 1
         self._received_at = head["received_at"]
         stored = dict(map(rows.producer_of, await connection.fetch(_PRODUCERS.list)))

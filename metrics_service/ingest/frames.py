@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from metrics_service.eventlog.producers import ResumePoint
+from metrics_service.eventlog.errors import EpochError, FencedError, ForkedError, GapError
+from metrics_service.eventlog.producer import ResumePoint
 from metrics_service.ingest.ports import Terms
 from protos.tracking.v1 import tracking_pb2
 
 MAX_ID_CHARS: Final = 128
+MAX_SUCCEEDED: Final = 64
 RETRY_AFTER_MS: Final = 500
 
 HEARTBEAT: Final = tracking_pb2.ServerFrame(heartbeat=tracking_pb2.ServerHeartbeat())
@@ -28,22 +30,62 @@ class Identity(NamedTuple):
 def identity_of(hello: tracking_pb2.Hello) -> Identity | None:
     """Return None when an id or the lane is invalid. The instance defaults to the producer's id."""
     identity = Identity(hello.producer_id, hello.service, hello.instance or hello.producer_id)
-    valid = all(0 < len(text) <= MAX_ID_CHARS and "\0" not in text for text in identity)
-    return identity if valid and hello.lane in _LANES else None
-
-
-def welcome_frame(lane: int, point: ResumePoint, terms: Terms) -> tracking_pb2.ServerFrame:
-    """Announce the resume point of a lane's producer, and the terms."""
-    return tracking_pb2.ServerFrame(
-        welcome=tracking_pb2.Welcome(
-            lane=tracking_pb2.Lane.ValueType(lane),
-            resume_after=point.resume_after,
-            batch_hash=point.batch_hash,
-            credit_bytes=terms.credit_bytes,
-            max_batch_bytes=terms.max_batch_bytes,
-            heartbeat_ms=max(1, round(terms.heartbeat_s * 1_000)),
-        )
+    if len(hello.succeeds) > MAX_SUCCEEDED or hello.lane not in _LANES:
+        return None
+    valid = all(
+        0 < len(text) <= MAX_ID_CHARS and "\0" not in text for text in (*identity, *hello.succeeds)
     )
+    return identity if valid else None
+
+
+def welcome_frame(
+    lane: int, point: ResumePoint, terms: Terms, sink_id: str
+) -> tracking_pb2.ServerFrame:
+    """Announce the resume point of a lane's producer, and the terms."""
+    welcome = tracking_pb2.Welcome(
+        lane=tracking_pb2.Lane.ValueType(lane),
+        resume_after=point.resume_after,
+        batch_hash=point.batch_hash,
+        credit_bytes=terms.credit_bytes,
+        max_batch_bytes=terms.max_batch_bytes,
+        heartbeat_ms=max(1, round(terms.heartbeat_s * 1_000)),
+    )
+    if lane == tracking_pb2.LANE_FACTS:
+        welcome.sink_id, welcome.events = sink_id, point.events
+    return tracking_pb2.ServerFrame(welcome=welcome)
+
+
+def refusal_frame(
+    lane: int, seq: int, failure: BaseException, sink_id: str
+) -> tracking_pb2.ServerFrame:
+    """Answer a refusal of the log: of a batch, or of a lane where seq is 0.
+
+    A producer of facts that the log does not know learns nothing about it.
+    """
+    match failure:
+        case GapError():
+            return nack_frame(lane, failure.next_seq, tracking_pb2.Nack.GAP)
+        case FencedError():
+            return fence_frame(lane, seq, sink_id, failure.epoch)
+        case EpochError():
+            frame = nack_frame(lane, seq, tracking_pb2.Nack.EPOCH_REFUSED)
+            frame.nack.sink_id, frame.nack.epoch = sink_id, failure.epoch
+        case ForkedError():
+            frame = nack_frame(lane, seq, tracking_pb2.Nack.FORKED)
+            if failure.events is not None:
+                frame.nack.sink_id, frame.nack.events = sink_id, failure.events
+        case _:
+            frame = nack_frame(lane, seq, tracking_pb2.Nack.UNAVAILABLE)
+    return frame
+
+
+def fence_frame(lane: int, seq: int, sink_id: str, epoch: int = 0) -> tracking_pb2.ServerFrame:
+    """Refuse a producer that a newer epoch, or a newer stream of its own, has taken over."""
+    frame = nack_frame(lane, seq, tracking_pb2.Nack.FENCED)
+    if lane == tracking_pb2.LANE_FACTS:
+        frame.nack.sink_id = sink_id
+    frame.nack.epoch = epoch
+    return frame
 
 
 def nack_frame(

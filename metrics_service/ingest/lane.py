@@ -9,7 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
+from metrics_service.eventlog.producer import ProducerKey, ResumePoint
+from metrics_service.eventlog.producers import Appended
 from protos.tracking.v1 import tracking_pb2
 
 MAX_APPLYING: Final = 1_024

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
+from metrics_service.eventlog.producer import ProducerKey, ResumePoint
+from metrics_service.eventlog.producers import Appended
 from protos.tracking.v1 import tracking_pb2
 
 
@@ -17,10 +18,20 @@ class Log(Protocol):
     @property
     def last_position(self) -> int: ...
 
+    @property
+    def sink_id(self) -> str: ...
+
     def on_superseded(self, listener: Callable[[bool], None]) -> None: ...
 
     def open_producer(
-        self, key: ProducerKey, *, epoch: int, instance: str, service: str, backfill: bool
+        self,
+        key: ProducerKey,
+        *,
+        epoch: int,
+        instance: str,
+        service: str,
+        backfill: bool,
+        succeeds: tuple[str, ...],
     ) -> asyncio.Future[ResumePoint]: ...
 
     def append(

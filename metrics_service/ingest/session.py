@@ -12,9 +12,10 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from metrics_service.eventlog.errors import FencedError, GapError
-from metrics_service.eventlog.producers import Appended, ProducerKey, ResumePoint
-from metrics_service.ingest.frames import DRAIN, HEARTBEAT, identity_of, nack_frame, welcome_frame
+from metrics_service.eventlog.errors import FencedError
+from metrics_service.eventlog.producer import ProducerKey, ResumePoint
+from metrics_service.eventlog.producers import Appended
+from metrics_service.ingest import frames as wire
 from metrics_service.ingest.lane import ServerLane
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.silence import Silence
@@ -105,12 +106,12 @@ class Session:
 
     def send_away(self, within_s: float) -> None:
         """Ask the client to connect again, and end the stream in time if it does not."""
-        self.send(DRAIN)
+        self.send(wire.DRAIN)
         asyncio.get_running_loop().call_later(within_s, self.end)
 
     def fence(self, key: ProducerKey) -> None:
         """Refuse a producer that another stream has taken over, and end."""
-        self._nack(key.lane, 0, tracking_pb2.Nack.FENCED)
+        self.send(wire.fence_frame(key.lane, 0, self._log.sink_id))
         self.end()
 
     def on_folded(self, position: int) -> None:
@@ -141,7 +142,7 @@ class Session:
                     self._on_goodbye()
 
     def _on_hello(self, hello: tracking_pb2.Hello) -> None:
-        identity = identity_of(hello)
+        identity = wire.identity_of(hello)
         if identity is None:
             self._nack(hello.lane, 0, tracking_pb2.Nack.INVALID)
             return
@@ -163,6 +164,7 @@ class Session:
             instance=self._instance,
             service=self._service,
             backfill=backfill,
+            succeeds=tuple(hello.succeeds),
         )
         self._await(opened, partial(self._on_opened, lane))
 
@@ -222,7 +224,7 @@ class Session:
         lane.on_opened(point, self._log.last_position)
         self.known = self.known or point.resume_after > 0
         self._on_welcome(lane.key, self)
-        self.send(welcome_frame(lane.key.lane, point, self._terms))
+        self.send(wire.welcome_frame(lane.key.lane, point, self._terms, self._log.sink_id))
         self.on_folded(self._fold.position)
 
     def _on_appended(
@@ -243,15 +245,9 @@ class Session:
         if lane.refused or self._lanes.get(lane.key.lane) is not lane:
             return
         lane.refused = True
-        match failure:
-            case GapError():
-                self._nack(lane.key.lane, failure.next_seq, tracking_pb2.Nack.GAP)
-            case FencedError():
-                self._nack(lane.key.lane, seq, tracking_pb2.Nack.FENCED)
-                if lane.token:
-                    self.end()
-            case _:
-                self._nack(lane.key.lane, seq, tracking_pb2.Nack.UNAVAILABLE)
+        self.send(wire.refusal_frame(lane.key.lane, seq, failure, self._log.sink_id))
+        if isinstance(failure, FencedError) and lane.token:
+            self.end()
 
     def _release(self, lane: ServerLane) -> None:
         if lane.token:
@@ -280,7 +276,7 @@ class Session:
                     log.warning("stream_timed_out", instance=self._instance, service=self._service)
                     return
                 beat_s = now_s + heartbeat_s
-                self._control.append(HEARTBEAT)
+                self._control.append(wire.HEARTBEAT)
                 continue
             handle = loop.call_at(beat_s, self._wake.set)
             await self._wake.wait()
@@ -293,7 +289,7 @@ class Session:
         return [*frames, *(ack for ack in acks if ack is not None)]
 
     def _nack(self, lane: int, seq: int, reason: tracking_pb2.Nack.Reason.ValueType) -> None:
-        self.send(nack_frame(lane, seq, reason))
+        self.send(wire.nack_frame(lane, seq, reason))
 
 
 def _ignore(answer: asyncio.Future[None]) -> None:

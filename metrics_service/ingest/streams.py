@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from metrics_service.eventlog.producers import ProducerKey
+from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import Session, Write

@@ -210,6 +210,8 @@ class ListSource:
         self.acked_seq = 0
         self.opened: list[int] = []
         self.is_fenced = False
+        self.succeeds: tuple[str, ...] = ()
+        self.forks: list[ForkError] = []
         self._sent_seq = 0
         self._draining = False
         self._news = asyncio.Event()
@@ -219,7 +221,9 @@ class ListSource:
             self.batches.append(OutBatch(len(self.batches) + 1, 1, payload))
         self._news.set()
 
-    async def open(self, resume_after: int, batch_hash: bytes) -> None:
+    async def open(
+        self, resume_after: int, batch_hash: bytes, *, sink_id: str = "", events: int | None = None
+    ) -> None:
         if resume_after > len(self.batches):
             raise ForkError("the server has a batch that is not there")
         if resume_after and self._hash(resume_after) != batch_hash:
@@ -240,8 +244,12 @@ class ListSource:
         assert seq >= self.acked_seq
         self.acked_seq = seq
 
-    async def fenced(self) -> None:
+    async def fenced(self, epoch: int, sink_id: str) -> bool:
         self.is_fenced = True
+        return False
+
+    async def forked(self, fork: ForkError) -> None:
+        self.forks.append(fork)
 
     def drain(self) -> None:
         self._draining = True

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from metrics_service.client.stream.client import StreamClient
-from metrics_service.client.stream.source import LaneDrained, OutBatch
+from metrics_service.client.stream.source import ForkError, LaneDrained, OutBatch
 from metrics_service.config import MetricsSettings
 from metrics_service.server import MetricsServer
 from protos.metrics.v1 import health_pb2_grpc as database_pb2_grpc
@@ -76,11 +76,12 @@ async def running(dsn: str, **variables: str) -> AsyncIterator[Service]:
 class Facts:
     """A LaneSource of the batches that a test gives it."""
 
-    lane = tracking_pb2.LANE_FACTS
     producer_id = "relay-of-the-test"
     epoch = 1
+    succeeds: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, lane: tracking_pb2.Lane.ValueType = tracking_pb2.LANE_FACTS) -> None:
+        self.lane = lane
         self.acknowledged = 0
         self._batches: list[OutBatch] = []
         self._sent = 0
@@ -93,7 +94,9 @@ class Facts:
         self._batches.append(OutBatch(len(self._batches) + 1, len(events), payload))
         self._more.set()
 
-    async def open(self, resume_after: int, batch_hash: bytes) -> None:
+    async def open(
+        self, resume_after: int, batch_hash: bytes, *, sink_id: str = "", events: int | None = None
+    ) -> None:
         """Go on after what the server has."""
         self._sent = resume_after
 
@@ -111,7 +114,11 @@ class Facts:
         """Stored up to seq."""
         self.acknowledged = seq
 
-    async def fenced(self) -> None:
+    async def fenced(self, epoch: int, sink_id: str) -> bool:
+        """The end."""
+        return False
+
+    async def forked(self, fork: ForkError) -> None:
         """Nothing."""
 
     def drain(self) -> None:

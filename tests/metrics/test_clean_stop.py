@@ -11,7 +11,7 @@ import pytest
 from metrics_service import engine as engine_module
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.producers import ProducerKey
+from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.eventlog.recovery import Recovery
 from protos.metrics.v1.metrics_pb2 import StreamMetricsRequest
 from tests.metrics.delivery_pair import FACTS, events, remember

@@ -11,7 +11,7 @@ import structlog
 
 from metrics_service import engine as engine_module
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.producers import ProducerKey
+from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.state.fold import VERSION
 from metrics_service.state.record import LogRecord

@@ -16,7 +16,7 @@ from booking_service.storage.clock import DatabaseClock
 from metrics_service.client.stream.client import StreamClient
 from metrics_service.eventlog.event_log import EventLog
 from protos.metrics.v1 import metrics_pb2
-from protos.tracking.v1 import event_pb2
+from protos.tracking.v1 import event_pb2, tracking_pb2
 from servicekit.clock import wall_us
 from tests.booking.running_service import FIRST_DAY, RunningService, day, start_of
 from tests.booking.running_service import running as running_booking
@@ -74,7 +74,7 @@ def _only_the_fact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def view(metrics: Service, package_id: str) -> None:
     """The view before the booking, so that its start extends a chain of the funnel."""
-    facts = Facts()
+    facts = Facts(tracking_pb2.LANE_TELEMETRY)
     stream = StreamClient(metrics.target, service="test", instance="front-end")
     stream.add_lane(facts)
     await stream.start()

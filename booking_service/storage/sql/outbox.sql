@@ -4,7 +4,14 @@ SELECT pg_try_advisory_lock($1) AS leads;
 -- name: outbox.raise_epoch internal
 UPDATE relay
 SET epoch = epoch + 1
-RETURNING epoch, producer_id, acked_seq, low_water_id;
+RETURNING epoch, producer_id, succeeds, low_water_id;
+
+-- $1 epoch, $2 the epoch that the new one exceeds
+-- name: outbox.raise_above internal
+UPDATE relay
+SET epoch = greatest(epoch, $2) + 1
+WHERE epoch = $1
+RETURNING epoch;
 
 -- Moves outbox rows into the segment with the next number, or nothing if $1 is not the epoch.
 -- The relay row is locked before any outbox row is deleted, and only deleted rows are sealed: of two
@@ -70,21 +77,63 @@ SELECT
     pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_running,
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_to_run;
 
+-- Nothing if $1 is not the epoch: the numbers may be those of another lane.
+-- $1 epoch, $2 after this number, $3 limit
 -- name: outbox.read_segments internal
-SELECT seq, count, batch
-FROM segment
-WHERE seq > $1
-ORDER BY seq
-LIMIT $2;
+SELECT s.seq, s.count, s.batch
+FROM segment AS s
+INNER JOIN relay AS r ON r.epoch = $1
+WHERE s.seq > $2
+ORDER BY s.seq
+LIMIT $3;
 
 -- name: outbox.batch_hash internal
 SELECT batch_hash
 FROM segment
 WHERE seq = $1;
 
+-- No row if $1 is not the epoch.
 -- name: outbox.kept internal
-SELECT (SELECT min(seq) FROM segment) AS first_seq, next_seq
-FROM relay;
+SELECT (SELECT min(seq) FROM segment) AS first_seq, next_seq, sink_id
+FROM relay
+WHERE epoch = $1;
+
+-- The lane and its sink agree: they go together from now on, and the trouble is over. The sink's count
+-- of facts is taken over, since both count from the first agreement after this column was added.
+-- $1 epoch, $2 id of the sink, $3 its newest batch, $4 its facts; $2 and $4 may be null
+-- name: outbox.agree internal
+WITH me AS (
+    SELECT epoch
+    FROM relay
+    WHERE epoch = $1
+    FOR UPDATE
+),
+
+mended AS (
+    DELETE FROM lane_trouble
+    WHERE EXISTS (SELECT FROM me)
+)
+
+UPDATE relay
+SET
+    sink_id = coalesce(relay.sink_id, $2),
+    acked_facts = CASE WHEN acked_seq = $3 THEN coalesce($4, acked_facts) ELSE acked_facts END
+FROM me
+WHERE relay.epoch = me.epoch;
+
+-- $1 epoch, $2 state, $3 reason, $4 now, $5 to $7 what the sink said: id, newest batch, facts
+-- name: outbox.report_trouble internal
+INSERT INTO lane_trouble (state, reason, since, sink_id, resume_after, facts)
+SELECT $2, $3, $4, $5, $6, $7
+FROM relay
+WHERE epoch = $1
+ON CONFLICT (singleton) DO UPDATE
+SET
+    state = excluded.state, reason = excluded.reason, sink_id = excluded.sink_id,
+    resume_after = excluded.resume_after, facts = excluded.facts,
+    since = CASE
+        WHEN lane_trouble.state = excluded.state THEN lane_trouble.since ELSE excluded.since
+    END;
 
 -- A number beyond the sealed segments changes nothing: no sink can have stored it.
 -- $1 epoch, $2 the newest acknowledged number, $3 now
@@ -101,10 +150,13 @@ stamped AS (
     SET ack_time = $3
     FROM me
     WHERE segment.seq > me.acked_seq AND segment.seq <= $2
+    RETURNING segment.count
 )
 
 UPDATE relay
-SET acked_seq = $2
+SET
+    acked_seq = $2,
+    acked_facts = acked_facts + (SELECT coalesce(sum(count), 0) FROM stamped)
 FROM me
 WHERE relay.epoch = $1;
 

@@ -73,7 +73,7 @@ class StreamClient:
         return self._connection is not None and self._connection.heard
 
     def add_lane(self, source: LaneSource) -> None:
-        """Send the batches of a source until it is removed, fenced or forked."""
+        """Send the batches of a source until it is removed or fenced for good."""
         if source not in self._sources:
             self._sources.append(source)
             if self._connection is not None:

@@ -14,7 +14,12 @@ import grpc
 import structlog
 
 from metrics_service.client.stream.lane_sender import LaneEnd, LaneSender
-from metrics_service.client.stream.rules import ProtocolError, check_credit, check_welcome
+from metrics_service.client.stream.rules import (
+    ProtocolError,
+    check_credit,
+    check_nack,
+    check_welcome,
+)
 from metrics_service.client.stream.source import LaneSource
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.tracking.v1 import tracking_pb2
@@ -197,6 +202,7 @@ class Connection:
                 ):
                     self.progressed = True
             case "nack":
+                check_nack(frame.nack)
                 if sender := self._sender_of(frame.nack.lane):
                     sender.on_nack(frame.nack)
             case "credit":

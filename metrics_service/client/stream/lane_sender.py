@@ -25,6 +25,8 @@ MIN_RETRY_S: Final = 0.1
 """The pause after a refusal that asks for a shorter one."""
 
 MAX_SOURCE_RETRY_S: Final = 5.0
+FORK_RETRY_S: Final = 5.0
+"""How soon a forked lane is opened again, since the server may be the right one again."""
 
 Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
 
@@ -34,7 +36,6 @@ class LaneEnd(Enum):
 
     DRAINED = "drained"
     FENCED = "fenced"
-    FORKED = "forked"
 
 
 class LaneSender:
@@ -61,7 +62,7 @@ class LaneSender:
         """How often the lane was opened again since a batch was acknowledged."""
 
     async def run(self) -> LaneEnd:
-        """Send until the source ends, is fenced or forked; retry after every other failure."""
+        """Send until the source ends or is fenced for good; retry after every other failure."""
         acker = asyncio.create_task(self._acknowledge_source(), name="tracking lane acks")
         failures = 0
         try:
@@ -74,16 +75,15 @@ class LaneSender:
                     self._futile += 1
                     continue
                 except ForkError as fork:
-                    log.critical("lane_forked", producer=self.source.producer_id, reason=str(fork))
-                    return LaneEnd.FORKED
+                    await self.source.forked(fork)
+                    await asyncio.sleep(random.uniform(FORK_RETRY_S / 2, FORK_RETRY_S))  # noqa: S311 - jitter
+                    continue
                 except Exception:
                     failures += 1
                     log.exception("lane_source_failed", producer=self.source.producer_id)
                     limit_s = min(MAX_SOURCE_RETRY_S, 0.1 * 2 ** min(failures, 10))
                     await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
                     continue
-                if end is LaneEnd.FENCED:
-                    await self.source.fenced()
                 if end is not None:
                     return end
         finally:
@@ -155,7 +155,12 @@ class LaneSender:
         self._credit_bytes = answer.credit_bytes
         self._sent_seq = self._acked_seq = answer.resume_after
         self._nacked = loop.create_future()
-        await self.source.open(answer.resume_after, answer.batch_hash)
+        await self.source.open(
+            answer.resume_after,
+            answer.batch_hash,
+            sink_id=answer.sink_id,
+            events=answer.events if answer.HasField("events") else None,
+        )
         if self._acked_seq:
             self._ack.set()
         sending = asyncio.create_task(self._send_batches(), name="tracking lane batches")
@@ -186,6 +191,7 @@ class LaneSender:
             mode=tracking_pb2.Hello.LIVE,
             service=self._service,
             instance=self._instance,
+            succeeds=self.source.succeeds,
         )
 
     async def _send_batches(self) -> LaneEnd:
@@ -219,7 +225,14 @@ class LaneSender:
         """Wait as the refusal requires; return an end if the lane must not be opened again."""
         match nack.reason:
             case tracking_pb2.Nack.FENCED:
-                return LaneEnd.FENCED
+                again = await self.source.fenced(nack.epoch, nack.sink_id)
+                return None if again else LaneEnd.FENCED
+            case tracking_pb2.Nack.FORKED | tracking_pb2.Nack.EPOCH_REFUSED if self._sends_facts:
+                raise ForkError(
+                    self._fork_reason(nack),
+                    sink_id=nack.sink_id or None,
+                    events=nack.events if nack.HasField("events") else None,
+                )
             case tracking_pb2.Nack.GAP:
                 self._futile += 1
             case tracking_pb2.Nack.UNAVAILABLE:
@@ -234,6 +247,17 @@ class LaneSender:
                 )
                 await asyncio.sleep(REFUSED_RETRY_S)
         return None
+
+    @property
+    def _sends_facts(self) -> bool:
+        return self.source.lane == tracking_pb2.LANE_FACTS
+
+    def _fork_reason(self, nack: tracking_pb2.Nack) -> str:
+        if nack.reason == tracking_pb2.Nack.EPOCH_REFUSED:
+            return f"the sink knows epoch {nack.epoch} and refuses epoch {self.source.epoch}"
+        if nack.sink_id:
+            return f"at sink {nack.sink_id} another lane has taken the place of this one"
+        return "the sink takes the facts of another booking database"
 
     async def _acknowledge_source(self) -> None:
         """Pass acknowledgements to the source, only the newest if several have arrived."""

@@ -5,6 +5,7 @@ that breaks them, believes nothing of the frame, and connects again after a grow
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from protos.tracking.v1 import tracking_pb2
 
@@ -24,6 +25,26 @@ def check_welcome(welcome: tracking_pb2.Welcome) -> None:
     if not MIN_HEARTBEAT_MS <= welcome.heartbeat_ms <= MAX_HEARTBEAT_MS:
         raise ProtocolError(f"the interval of heartbeats is {welcome.heartbeat_ms} ms")
     check_credit(welcome.credit_bytes)
+    _check_sink(welcome)
+
+
+def check_nack(nack: tracking_pb2.Nack) -> None:
+    """Raise ProtocolError when what a refusal tells of the server cannot be meant."""
+    if nack.epoch < 0:
+        raise ProtocolError(f"the stored epoch is {nack.epoch}")
+    _check_sink(nack)
+
+
+def _check_sink(frame: tracking_pb2.Welcome | tracking_pb2.Nack) -> None:
+    if frame.events < 0:
+        raise ProtocolError(f"the number of stored events is {frame.events}")
+    if frame.sink_id:
+        try:
+            same = str(UUID(frame.sink_id)) == frame.sink_id
+        except ValueError:
+            same = False
+        if not same:
+            raise ProtocolError("the id of the sink is not a UUID")
 
 
 def check_credit(credit_bytes: int) -> None:

@@ -22,9 +22,25 @@ class OutBatch:
 
 
 class ForkError(Exception):
-    """The server's batch at the resume point differs from the producer's: one of the two databases
-    was restored from an older copy, and their batches must not be mixed.
+    """The lane must not go on, or the batches of two histories would be mixed: the server is
+    another one, or one of the two databases was restored from an older copy.
+
+    resume_after and events are what the server has stored of the producer; they and sink_id are
+    None where it did not say so.
     """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        sink_id: str | None = None,
+        resume_after: int | None = None,
+        events: int | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.sink_id = sink_id
+        self.resume_after = resume_after
+        self.events = events
 
 
 class NewEpoch(Exception):  # noqa: N818 - the source asks for another Hello; nothing failed
@@ -55,12 +71,19 @@ class LaneSource(Protocol):
     def epoch(self) -> int:
         """The epoch for the next Hello."""
 
-    async def open(self, resume_after: int, batch_hash: bytes) -> None:
+    @property
+    def succeeds(self) -> tuple[str, ...]:
+        """The producers whose place this one takes, newest first."""
+
+    async def open(
+        self, resume_after: int, batch_hash: bytes, *, sink_id: str = "", events: int | None = None
+    ) -> None:
         """Continue with batch resume_after + 1 at the next call of next().
 
         The server has stored every batch up to resume_after, and batch_hash is the SHA-256 of that
-        batch's payload (empty for none); acked follows. Raises ForkError where the batch kept under
-        that number has another hash or cannot exist, NewEpoch to start again.
+        batch's payload (empty for none); acked follows. For facts, sink_id names its log (empty
+        where it did not say so) and events is their number there. Raises ForkError where the lane
+        must not go on with this server, NewEpoch to start again.
         """
 
     async def next(self) -> OutBatch:
@@ -69,10 +92,15 @@ class LaneSource(Protocol):
     async def acked(self, seq: int) -> None:
         """Forget the batches up to seq, which are durable. seq never decreases."""
 
-    async def fenced(self) -> None:
-        """Note that a newer epoch has taken over; the stream drops this lane until it is added
-        again.
+    async def fenced(self, epoch: int, sink_id: str) -> bool:
+        """Note that a newer epoch has taken over at a server, or a newer stream (epoch is 0).
+
+        Returns whether to say Hello again, with an epoch that is newer still; else the stream drops
+        the lane until it is added again. Raises ForkError as open does.
         """
+
+    async def forked(self, fork: ForkError) -> None:
+        """Note, and tell people, that the lane does not go on; it is opened again at intervals."""
 
     def drain(self) -> None:
         """Have next() return at once what waits, and then raise LaneDrained: the process ends."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from metrics_service.client.queries.record import QueryDefinition, QueryRecord
-from metrics_service.client.stream.source import LaneDrained, NewEpoch, OutBatch
+from metrics_service.client.stream.source import ForkError, LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry.envelope import Body, envelope
 from metrics_service.client.telemetry.query_buffer import Observation, TimingBuffer
 from metrics_service.client.telemetry.rpc_tally import RpcTally
@@ -158,10 +158,17 @@ class Emitter:
         """The start of the process in microseconds; greater after each NewEpoch."""
         return self._epoch
 
-    async def open(self, resume_after: int, batch_hash: bytes) -> None:
+    @property
+    def succeeds(self) -> tuple[str, ...]:
+        return ()
+
+    async def open(
+        self, resume_after: int, batch_hash: bytes, *, sink_id: str = "", events: int | None = None
+    ) -> None:
         """Continue after the server's resume point. NewEpoch if the server has lost batches that it
         acknowledged: the kept ones are then sent under new numbers.
         """
+        del sink_id, events
         self._timings.announce_again()
         if not self._sealed.continues(resume_after, batch_hash):
             self._begin_epoch()
@@ -193,8 +200,13 @@ class Emitter:
         if self._has_full_batch():
             self._full.set()
 
-    async def fenced(self) -> None:
-        """Do nothing: only a process with the same instance name can cause this."""
+    async def fenced(self, epoch: int, sink_id: str) -> bool:
+        """End: only a process with the same instance name can cause this."""
+        del epoch, sink_id
+        return False
+
+    async def forked(self, fork: ForkError) -> None:
+        """Do nothing: telemetry is numbered anew instead."""
 
     def drain(self) -> None:
         self._draining = True

@@ -11,9 +11,11 @@ SELECT pg_try_advisory_lock($1);
 -- name: log.writer_epoch
 SELECT writer_epoch FROM event_log_head;
 
+-- The log gets its id from its first writer, so that an empty copy of its tables is another one.
 -- name: log.take_lead
-UPDATE event_log_head SET writer_epoch = writer_epoch + 1
-RETURNING writer_epoch, next_position, received_at;
+UPDATE event_log_head
+SET writer_epoch = writer_epoch + 1, sink_id = coalesce(sink_id, gen_random_uuid())
+RETURNING writer_epoch, next_position, received_at, sink_id;
 
 -- No row when the epoch is no longer the writer's.
 -- $1 number of records, $2 their received_at, $3 epoch of the writer

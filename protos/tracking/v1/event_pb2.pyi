@@ -96,6 +96,7 @@ class Event(_message.Message):
     REBUILT_FIELD_NUMBER: _builtins.int
     BOOKING_FIELD_NUMBER: _builtins.int
     PAYMENT_FIELD_NUMBER: _builtins.int
+    FACTS_GAP_FIELD_NUMBER: _builtins.int
     PACKAGE_VIEWED_FIELD_NUMBER: _builtins.int
     RPC_REFUSED_FIELD_NUMBER: _builtins.int
     RPC_TALLY_FIELD_NUMBER: _builtins.int
@@ -125,6 +126,10 @@ class Event(_message.Message):
     @_builtins.property
     def payment(self) -> Global___PaymentFact: ...
     @_builtins.property
+    def facts_gap(self) -> Global___FactsGap:
+        """Of the lane of facts itself."""
+
+    @_builtins.property
     def package_viewed(self) -> Global___PackageViewed:
         """Telemetry."""
 
@@ -153,6 +158,7 @@ class Event(_message.Message):
         rebuilt: _builtins.bool = ...,
         booking: Global___BookingFact | None = ...,
         payment: Global___PaymentFact | None = ...,
+        facts_gap: Global___FactsGap | None = ...,
         package_viewed: Global___PackageViewed | None = ...,
         rpc_refused: Global___RpcRefused | None = ...,
         rpc_tally: Global___RpcTally | None = ...,
@@ -163,11 +169,11 @@ class Event(_message.Message):
         running_query: Global___RunningQuery | None = ...,
         query_plan: Global___QueryPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "facts_gap", b"facts_gap", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rebuilt", b"rebuilt", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "facts_gap", b"facts_gap", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rebuilt", b"rebuilt", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "facts_gap", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -281,6 +287,48 @@ class BookingFact(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BookingFact: _TypeAlias = BookingFact  # noqa: Y015
+
+@_typing.final
+class FactsGap(_message.Message):
+    """A lane of facts was begun anew after a fork; the first event of the new one.
+    Counts are of events.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUCCEEDS_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
+    BEYOND_FIELD_NUMBER: _builtins.int
+    RESENT_FIELD_NUMBER: _builtins.int
+    succeeds: _builtins.str
+    """The producer whose lane has ended."""
+    lacking: _builtins.int
+    """The booking database has sent them, this log has not stored them, and they
+    are not kept to be sent again.
+    """
+    beyond: _builtins.int
+    """This log has stored them, and the booking database has not sent them: it was
+    restored from an older copy.
+    """
+    resent: _builtins.int
+    """How many events follow that may be stored already; each that is was counted
+    in `beyond`.
+    """
+    def __init__(
+        self,
+        *,
+        succeeds: _builtins.str = ...,
+        lacking: _builtins.int = ...,
+        beyond: _builtins.int = ...,
+        resent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond", b"beyond", "lacking", b"lacking", "resent", b"resent", "succeeds", b"succeeds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactsGap: _TypeAlias = FactsGap  # noqa: Y015
 
 @_typing.final
 class PaymentFact(_message.Message):

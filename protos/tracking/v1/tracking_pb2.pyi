@@ -146,6 +146,7 @@ class Hello(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
+    SUCCEEDS_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     producer_id: _builtins.str
     """The party that numbers the batches: for facts the database's relay, for
@@ -160,6 +161,12 @@ class Hello(_message.Message):
     """Such as "booking_service"."""
     instance: _builtins.str
     """The process, stable for its life; health is kept per instance."""
+    @_builtins.property
+    def succeeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of facts: the producers whose place this one has taken after forks, newest
+        first. At most 64, each as producer_id.
+        """
+
     def __init__(
         self,
         *,
@@ -170,10 +177,11 @@ class Hello(_message.Message):
         mode: Global___Hello.Mode.ValueType = ...,
         service: _builtins.str = ...,
         instance: _builtins.str = ...,
+        succeeds: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "instance", b"instance", "lane", b"lane", "mode", b"mode", "producer_id", b"producer_id", "schema", b"schema", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "instance", b"instance", "lane", b"lane", "mode", b"mode", "producer_id", b"producer_id", "schema", b"schema", "service", b"service", "succeeds", b"succeeds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,6 +255,7 @@ class Signals(_message.Message):
     TELEMETRY_DROPPED_FIELD_NUMBER: _builtins.int
     FACTS_PENDING_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     telemetry_dropped: _builtins.int
     """Telemetry dropped since the process started."""
     facts_pending: _builtins.int
@@ -271,6 +280,10 @@ class Signals(_message.Message):
     def monitor(self) -> Global___MonitorCost:
         """What the monitoring costs this process."""
 
+    @_builtins.property
+    def lane(self) -> Global___LaneSignal:
+        """Absent where this process's relay does not lead."""
+
     def __init__(
         self,
         *,
@@ -281,16 +294,63 @@ class Signals(_message.Message):
         telemetry_dropped: _builtins.int = ...,
         facts_pending: _builtins.int | None = ...,
         monitor: Global___MonitorCost | None = ...,
+        lane: Global___LaneSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_pending) -> _WhichOneofReturnType__facts_pending | None: ...
 
 Global___Signals: _TypeAlias = Signals  # noqa: Y015
+
+@_typing.final
+class LaneSignal(_message.Message):
+    """The state of the lane of facts at its producer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LaneSignal._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: LaneSignal._State.ValueType  # 0
+        OK: LaneSignal._State.ValueType  # 1
+        FORKED: LaneSignal._State.ValueType  # 2
+        """The sink is another one, or has stored what does not fit: no fact is sent."""
+        FENCED: LaneSignal._State.ValueType  # 3
+        """The sink refuses the epoch although it is the newest of the database."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: LaneSignal.State.ValueType  # 0
+    OK: LaneSignal.State.ValueType  # 1
+    FORKED: LaneSignal.State.ValueType  # 2
+    """The sink is another one, or has stored what does not fit: no fact is sent."""
+    FENCED: LaneSignal.State.ValueType  # 3
+    """The sink refuses the epoch although it is the newest of the database."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    state: Global___LaneSignal.State.ValueType
+    reason: _builtins.str
+    """One line for people; empty while OK. At most 256 bytes are shown."""
+    def __init__(
+        self,
+        *,
+        state: Global___LaneSignal.State.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaneSignal: _TypeAlias = LaneSignal  # noqa: Y015
 
 @_typing.final
 class MonitorCost(_message.Message):
@@ -572,6 +632,8 @@ class Welcome(_message.Message):
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     HEARTBEAT_MS_FIELD_NUMBER: _builtins.int
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     resume_after: _builtins.int
     """Seq of the newest stored batch; 0 for none."""
@@ -582,6 +644,12 @@ class Welcome(_message.Message):
     max_batch_bytes: _builtins.int
     heartbeat_ms: _builtins.int
     """20 to 60,000."""
+    sink_id: _builtins.str
+    """For facts: the UUID of this log, for as long as it exists."""
+    events: _builtins.int
+    """For facts: how many events of this producer are stored, and of those that it
+    succeeds.
+    """
     def __init__(
         self,
         *,
@@ -591,12 +659,16 @@ class Welcome(_message.Message):
         credit_bytes: _builtins.int = ...,
         max_batch_bytes: _builtins.int = ...,
         heartbeat_ms: _builtins.int = ...,
+        sink_id: _builtins.str = ...,
+        events: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_events", b"_events", "events", b"events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_hash", b"batch_hash", "credit_bytes", b"credit_bytes", "heartbeat_ms", b"heartbeat_ms", "lane", b"lane", "max_batch_bytes", b"max_batch_bytes", "resume_after", b"resume_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_events", b"_events", "batch_hash", b"batch_hash", "credit_bytes", b"credit_bytes", "events", b"events", "heartbeat_ms", b"heartbeat_ms", "lane", b"lane", "max_batch_bytes", b"max_batch_bytes", "resume_after", b"resume_after", "sink_id", b"sink_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__events: _TypeAlias = _typing.Literal["events"]  # noqa: Y015
+    _WhichOneofArgType__events: _TypeAlias = _typing.Literal["_events", b"_events"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events) -> _WhichOneofReturnType__events | None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
@@ -669,6 +741,10 @@ class Nack(_message.Message):
         """Larger than max_batch_bytes, or of a lane without a Welcome."""
         UNSUPPORTED: Nack._Reason.ValueType  # 5
         """This schema or mode is not supported."""
+        FORKED: Nack._Reason.ValueType  # 6
+        """The facts of this log are those of another producer."""
+        EPOCH_REFUSED: Nack._Reason.ValueType  # 7
+        """The epoch exceeds the stored one by more than 1,000."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper): ...
     REASON_UNSPECIFIED: Nack.Reason.ValueType  # 0
@@ -682,15 +758,30 @@ class Nack(_message.Message):
     """Larger than max_batch_bytes, or of a lane without a Welcome."""
     UNSUPPORTED: Nack.Reason.ValueType  # 5
     """This schema or mode is not supported."""
+    FORKED: Nack.Reason.ValueType  # 6
+    """The facts of this log are those of another producer."""
+    EPOCH_REFUSED: Nack.Reason.ValueType  # 7
+    """The epoch exceeds the stored one by more than 1,000."""
 
     LANE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    SINK_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     lane: Global___Lane.ValueType
     seq: _builtins.int
     reason: Global___Nack.Reason.ValueType
     retry_after_ms: _builtins.int
+    sink_id: _builtins.str
+    """As in Welcome, for FENCED, EPOCH_REFUSED, and FORKED where facts of this
+    producer are stored.
+    """
+    epoch: _builtins.int
+    """The stored epoch, for FENCED and EPOCH_REFUSED; 0 where it is the client's."""
+    events: _builtins.int
+    """As in Welcome, for FORKED where facts of this producer are stored."""
     def __init__(
         self,
         *,
@@ -698,12 +789,17 @@ class Nack(_message.Message):
         seq: _builtins.int = ...,
         reason: Global___Nack.Reason.ValueType = ...,
         retry_after_ms: _builtins.int = ...,
+        sink_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        events: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_events", b"_events", "events", b"events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "reason", b"reason", "retry_after_ms", b"retry_after_ms", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_events", b"_events", "epoch", b"epoch", "events", b"events", "lane", b"lane", "reason", b"reason", "retry_after_ms", b"retry_after_ms", "seq", b"seq", "sink_id", b"sink_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__events: _TypeAlias = _typing.Literal["events"]  # noqa: Y015
+    _WhichOneofArgType__events: _TypeAlias = _typing.Literal["_events", b"_events"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__events) -> _WhichOneofReturnType__events | None: ...
 
 Global___Nack: _TypeAlias = Nack  # noqa: Y015
 

@@ -45,7 +45,8 @@ class TrackingServiceStub:
     4. A lower epoch than the stored one is FENCED; a higher one takes over and
        ends the older stream. A client must stop and raise an alert (a fork)
        when its batch at the resume point has another hash than the one in
-       Welcome.
+       Welcome. One that is fenced although its epoch is the newest it knows of
+       may begin a higher one, after a pause.
     5. Both sides send heartbeats; three missing ones end the stream, and so does
        the lack of a valid Hello for that time.
     6. A client has at most the credited number of bytes unacknowledged.
@@ -55,6 +56,16 @@ class TrackingServiceStub:
        of the log any more.
     9. A client ends the stream, believes nothing of the frame, and pauses ever
        longer when a server breaks a rule.
+    10. The facts of a log are those of one live producer, the first one that has
+       stored a batch, until a producer that succeeds it says Hello. Any other
+       one is refused with FORKED. The producer of facts keeps the sink_id of its
+       first Welcome and sends nothing to another sink.
+    11. An epoch of facts that exceeds the stored one by more than 1,000 is
+       refused with EPOCH_REFUSED.
+    12. A fork is a state: the client says Hello again at intervals, and goes on
+       by itself when the sink is the right one again. It ends at once when a
+       person accepts it: then a new producer, which names those that it
+       succeeds, begins with a FactsGap.
     """
 
 @_typing.type_check_only
@@ -74,7 +85,8 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     4. A lower epoch than the stored one is FENCED; a higher one takes over and
        ends the older stream. A client must stop and raise an alert (a fork)
        when its batch at the resume point has another hash than the one in
-       Welcome.
+       Welcome. One that is fenced although its epoch is the newest it knows of
+       may begin a higher one, after a pause.
     5. Both sides send heartbeats; three missing ones end the stream, and so does
        the lack of a valid Hello for that time.
     6. A client has at most the credited number of bytes unacknowledged.
@@ -84,6 +96,16 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
        of the log any more.
     9. A client ends the stream, believes nothing of the frame, and pauses ever
        longer when a server breaks a rule.
+    10. The facts of a log are those of one live producer, the first one that has
+       stored a batch, until a producer that succeeds it says Hello. Any other
+       one is refused with FORKED. The producer of facts keeps the sink_id of its
+       first Welcome and sends nothing to another sink.
+    11. An epoch of facts that exceeds the stored one by more than 1,000 is
+       refused with EPOCH_REFUSED.
+    12. A fork is a state: the client says Hello again at intervals, and goes on
+       by itself when the sink is the right one again. It ends at once when a
+       person accepts it: then a new producer, which names those that it
+       succeeds, begins with a FactsGap.
     """
 
 class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -106,7 +128,8 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         4. A lower epoch than the stored one is FENCED; a higher one takes over and
            ends the older stream. A client must stop and raise an alert (a fork)
            when its batch at the resume point has another hash than the one in
-           Welcome.
+           Welcome. One that is fenced although its epoch is the newest it knows of
+           may begin a higher one, after a pause.
         5. Both sides send heartbeats; three missing ones end the stream, and so does
            the lack of a valid Hello for that time.
         6. A client has at most the credited number of bytes unacknowledged.
@@ -116,6 +139,16 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
            of the log any more.
         9. A client ends the stream, believes nothing of the frame, and pauses ever
            longer when a server breaks a rule.
+        10. The facts of a log are those of one live producer, the first one that has
+           stored a batch, until a producer that succeeds it says Hello. Any other
+           one is refused with FORKED. The producer of facts keeps the sink_id of its
+           first Welcome and sends nothing to another sink.
+        11. An epoch of facts that exceeds the stored one by more than 1,000 is
+           refused with EPOCH_REFUSED.
+        12. A fork is a state: the client says Hello again at intervals, and goes on
+           by itself when the sink is the right one again. It ends at once when a
+           person accepts it: then a new producer, which names those that it
+           succeeds, begins with a FactsGap.
         """
 
 def add_TrackingServiceServicer_to_server(servicer: TrackingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

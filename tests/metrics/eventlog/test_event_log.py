@@ -14,14 +14,14 @@ import pytest
 from metrics_service.eventlog import partitions
 from metrics_service.eventlog.errors import FencedError, GapError
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.producers import ProducerKey
+from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.errors import (
     CheckpointConflictError,
     LogNotReadyError,
     LogUnavailableError,
 )
-from tests.metrics.delivery_pair import FACTS, until
+from tests.metrics.delivery_pair import FACTS, TELEMETRY, until
 
 NOON_US = int(datetime(2026, 3, 29, 12, tzinfo=UTC).timestamp()) * 1_000_000
 DAY_US = 86_400_000_000
@@ -50,10 +50,18 @@ async def opened(dsn: str, **options: Any) -> AsyncIterator[EventLog]:
         await log.stop()
 
 
-async def attach(log: EventLog, name: str = "relay", epoch: int = 1) -> Any:
+async def attach(
+    log: EventLog,
+    name: str = "relay",
+    epoch: int = 1,
+    lane: int = FACTS,
+    succeeds: tuple[str, ...] = (),
+) -> Any:
     """Open a producer; returns append(seq, payload)."""
-    key = ProducerKey(FACTS, name)
-    point = await log.open_producer(key, epoch=epoch, instance="i", service="test", backfill=False)
+    key = ProducerKey(lane, name)
+    point = await log.open_producer(
+        key, epoch=epoch, instance="i", service="test", backfill=False, succeeds=succeeds
+    )
 
     def append(seq: int, payload: bytes = b"x") -> asyncio.Future[Any]:
         return log.append(key, token=point.token, epoch=epoch, seq=seq, count=1, payload=payload)
@@ -74,7 +82,7 @@ async def test_positions_are_dense_over_all_producers_and_one_commit_takes_many(
     commits: list[int] = []
     async with opened(metrics_dsn) as log:
         log.subscribe(lambda records: commits.append(len(records)))
-        one, two = await attach(log, "one"), await attach(log, "two")
+        one, two = await attach(log, "one"), await attach(log, "two", lane=TELEMETRY)
         commits.clear()
         answers = await asyncio.gather(
             *(append(seq) for seq in range(1, 51) for append in (one, two))

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from metrics_service.eventlog.errors import FencedError, GapError
+from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
 from metrics_service.eventlog.producers import (
     AppendRequest,
     CloseRequest,
     OpenRequest,
     Plan,
-    Producer,
-    ProducerKey,
     Producers,
     Request,
-    ResumePoint,
     Row,
 )
 from protos.tracking.v1 import tracking_pb2
@@ -36,11 +34,27 @@ def producers() -> Producers:
 
 
 def stored(
-    epoch: int = 1, next_seq: int = 1, payload: bytes | None = None, *, is_open: bool = True
+    epoch: int = 1,
+    next_seq: int = 1,
+    payload: bytes | None = None,
+    *,
+    is_open: bool = True,
+    events: int | None = None,
+    pinned: bool | None = None,
 ) -> Producer:
-    """A producer whose newest batch had this payload."""
+    """A producer of facts whose newest batch had this payload."""
     last_hash = b"" if payload is None else sha256(payload)
-    return Producer(epoch, next_seq, last_hash, "i", "test", backfill=False, open=is_open)
+    return Producer(
+        epoch,
+        next_seq,
+        last_hash,
+        "i",
+        "test",
+        backfill=False,
+        open=is_open,
+        events=EVENTS * (next_seq - 1) if events is None else events,
+        pinned=next_seq > 1 if pinned is None else pinned,
+    )
 
 
 def row(key: ProducerKey, seq: int, payload: bytes, *, epoch: int = 1) -> Row:
@@ -143,7 +157,7 @@ async def test_a_stream_resumes_after_what_is_stored(producers: Producers) -> No
     commit(producers, batch(token, 1, b"a"))
     request = hello()
     assert producers.plan([request], NOW_S) == Plan(
-        opened=[(request, ResumePoint(1, sha256(b"a"), 2))]
+        opened=[(request, ResumePoint(1, sha256(b"a"), 2, EVENTS))]
     )
 
 
@@ -164,7 +178,7 @@ async def test_a_newer_epoch_goes_on_with_the_numbers_of_facts(producers: Produc
     request = hello(epoch=2)
     assert producers.plan([request], NOW_S) == Plan(
         changed={FACTS: stored(epoch=2, next_seq=2, payload=b"a")},
-        opened=[(request, ResumePoint(1, sha256(b"a"), 2))],
+        opened=[(request, ResumePoint(1, sha256(b"a"), 2, EVENTS))],
     )
 
 
@@ -233,7 +247,7 @@ async def test_telemetry_without_a_stream_ends_unclean_once_it_is_overdue(
     assert commit(producers, now_s=NOW_S + UNCLEAN_AFTER_S - 0.001) == Plan()
     assert commit(producers, now_s=NOW_S + UNCLEAN_AFTER_S) == Plan(
         rows=[unclean_end(TELEMETRY, 1)],
-        changed={TELEMETRY: stored(next_seq=2, payload=b"a", is_open=False)},
+        changed={TELEMETRY: stored(next_seq=2, payload=b"a", is_open=False, pinned=False)},
     )
     assert commit(producers, now_s=NOW_S + 10 * UNCLEAN_AFTER_S) == Plan()
 
@@ -254,7 +268,7 @@ async def test_a_stream_that_comes_back_in_time_ends_nothing(producers: Producer
     append = batch(newer, 1, b"a", key=TELEMETRY)
     assert producers.plan([append], NOW_S + 10 * UNCLEAN_AFTER_S) == Plan(
         rows=[row(TELEMETRY, 1, b"a")],
-        changed={TELEMETRY: stored(next_seq=2, payload=b"a")},
+        changed={TELEMETRY: stored(next_seq=2, payload=b"a", pinned=False)},
         appended=[(append, 0, 1)],
     )
 

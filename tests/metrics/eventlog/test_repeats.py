@@ -69,7 +69,7 @@ async def test_facts_sent_again_by_another_producer_have_no_second_effect(
     # Another process, which has nothing in memory.
     async with opened(metrics_dsn) as log:
         log.subscribe(lambda records: apply_all(live, records))
-        again = await attach(log, "refill")
+        again = await attach(log, "anew", succeeds=("relay",))
         await again(1, batch(STARTED, COMPLETED, CONFIRMED))
         await again(2, batch(CONFIRMED))
         records = await everything(log)
@@ -88,9 +88,9 @@ async def test_a_fact_that_is_twice_in_one_commit_counts_where_it_is_first(
     metrics_dsn: str,
 ) -> None:
     async with opened(metrics_dsn) as log:
-        one, two = await attach(log, "one"), await attach(log, "two")
+        append = await attach(log)
         await asyncio.gather(
-            one(1, batch(STARTED, STARTED, COMPLETED)), two(1, batch(COMPLETED, CONFIRMED))
+            append(1, batch(STARTED, STARTED, COMPLETED)), append(2, batch(COMPLETED, CONFIRMED))
         )
         assert [record.repeats for record in await everything(log)] == [(1,), (0,)]
 

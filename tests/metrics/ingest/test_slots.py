@@ -45,8 +45,8 @@ async def strangers(sink: Sink, number: int, name: str = "a") -> AsyncIterator[l
 
 
 async def known(client: RawClient, name: str) -> None:
-    await client.welcome(name, instance=name)
-    await client.batch(1, events(name))
+    await client.welcome(name, lane=TELEMETRY, instance=name)
+    await client.batch(1, events(name), lane=TELEMETRY)
     await client.acked(1)
 
 
@@ -91,8 +91,8 @@ async def test_the_oldest_stranger_makes_room_and_no_known_producer_does(sink: S
                     await one.expect("drain")
                     await one.ended()
             for seq in (2, 3):
-                await first.batch(seq, events(str(seq)))
-                await second.batch(seq, events(str(seq)))
+                await first.batch(seq, events(str(seq)), lane=TELEMETRY)
+                await second.batch(seq, events(str(seq)), lane=TELEMETRY)
             await first.acked(3)
             await second.acked(3)
 
@@ -105,7 +105,7 @@ async def test_a_stream_is_refused_while_all_are_of_known_producers(sink: Sink) 
         async with raw_client(sink.target) as late:
             await late.expect("drain")
             await late.ended()
-        await clients[0].batch(2, events("more"))
+        await clients[0].batch(2, events("more"), lane=TELEMETRY)
         await clients[0].acked(2)
 
 
@@ -116,7 +116,8 @@ async def test_a_producer_that_the_log_knows_is_known_once_it_is_welcomed(sink: 
         await earlier.half_close()
         await earlier.ended()
     async with raw_client(sink.target) as client:
-        assert (await client.welcome("relay", instance="relay")).resume_after == 1
+        welcome = await client.welcome("relay", lane=TELEMETRY, instance="relay")
+        assert welcome.resume_after == 1
         async with strangers(sink, 3 * SLOTS):
-            await client.batch(2, events("b"))
+            await client.batch(2, events("b"), lane=TELEMETRY)
             await client.acked(2)

@@ -282,7 +282,7 @@ async def test_a_source_that_fails_is_retried_and_disturbs_no_other_lane(sink: S
     failures = 0
     open_source = facts.open
 
-    async def fail_twice(resume_after: int, batch_hash: bytes) -> None:
+    async def fail_twice(resume_after: int, batch_hash: bytes, **_: object) -> None:
         nonlocal failures
         if failures < 2:
             failures += 1
