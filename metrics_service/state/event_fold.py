@@ -83,7 +83,7 @@ class EventFold:
                 self._tables.slowest.observe(
                     event.running_query, observed_us, record, self._tables.queries.fingerprints
                 )
-            elif body:
+            elif body in self._handlers:
                 self._handlers[body](event, self._telemetry_time_us(event.time_us, record))
 
     def unclean_end(self, record: LogRecord) -> None:
