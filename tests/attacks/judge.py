@@ -46,15 +46,20 @@ class Verdict:
     undisturbed_s: float
     attacked_s: float
     errors: float
+    bounded: bool = True
 
     @property
     def holds(self) -> bool:
-        slow = self.attacked_s > max(MAX_RATIO * self.undisturbed_s, FLOOR_S)
+        slow = self.bounded and self.attacked_s > max(MAX_RATIO * self.undisturbed_s, FLOOR_S)
         return self.samples > 0 and not slow and self.errors < MAX_ERRORS
 
 
-def judge(attack: str, samples: Sequence[Sample], phases: Sequence[Phase]) -> Verdict:
-    """Compare the calls that were due under an attack with those that were due near it."""
+def judge(
+    attack: str, samples: Sequence[Sample], phases: Sequence[Phase], *, bounded: bool = True
+) -> Verdict:
+    """Compare the calls that were due under an attack with those that were due near it; only their
+    errors are judged where the attack is not `bounded`.
+    """
     attacked = [phase for phase in phases if phase.attack == attack]
     begin_s = min(phase.begin_s for phase in attacked) - NEAR_S
     end_s = max(phase.end_s for phase in attacked) + NEAR_S
@@ -70,6 +75,7 @@ def judge(attack: str, samples: Sequence[Sample], phases: Sequence[Phase]) -> Ve
         p99(without),
         p99(under),
         sum(not sample.ok for sample in under) / len(under) if under else 1.0,
+        bounded,
     )
 
 

@@ -117,6 +117,8 @@ class Attack:
     row: int
     name: str
     run: Callable[[Strike], Awaitable[None]]
+    # False where gRPC leaves no way to bound what it takes: then only errors are judged.
+    bounded: bool = True
 
 
 OWN_CONNECTION: Final = [("grpc.use_local_subchannel_pool", 1)]
@@ -126,11 +128,11 @@ ATTACKS: Final[list[Attack]] = []
 Runner = Callable[[Strike], Awaitable[None]]
 
 
-def attack(row: int, name: str) -> Callable[[Runner], Runner]:
+def attack(row: int, name: str, *, bounded: bool = True) -> Callable[[Runner], Runner]:
     """Register a function as an attack of a row."""
 
     def register(run: Runner) -> Runner:
-        ATTACKS.append(Attack(row, name, run))
+        ATTACKS.append(Attack(row, name, run, bounded))
         return run
 
     return register

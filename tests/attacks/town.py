@@ -24,9 +24,9 @@ class Town:
 
     @classmethod
     async def built(
-        cls, channel: Any, *, packages: int, days: int, capacity: int = CAPACITY
+        cls, channel: Any, *, packages: int, days: int, capacity: int = CAPACITY, **fields: Any
     ) -> Town:
-        """Make packages that are free from today on, for so many days."""
+        """Make packages that are free from today on, for so many days; `fields` are of each."""
         stub: Any = catalog_pb2_grpc.CatalogServiceStub(channel)
         vendor = await stub.CreateVendor(
             catalog_pb2.CreateVendorRequest(vendor=catalog_pb2.Vendor(name="Costa Tours"))
@@ -42,6 +42,7 @@ class Town:
                         location="Lisbon",
                         time_zone="Europe/Lisbon",
                         base_price=Money(currency_code="EUR", units=80),
+                        **fields,
                     )
                 )
             )

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message_factory import GetMessageClass
 
 from protos.booking.v1 import (
@@ -45,7 +46,13 @@ ANSWER_S: Final = 20.0
 WRITTEN_AT_THE_END: Final = "Internal error from Core"
 FAULTS: Final = frozenset({"INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "UNAVAILABLE", "LOST"})
 # What makes bookings that later calls can go on with.
-OFTEN: Final = {"StartBooking": 6, "CompleteBooking": 4, "ConfirmBooking": 4, "RecordPayment": 2}
+OFTEN: Final = {
+    "StartBooking": 6,
+    "CompleteBooking": 4,
+    "ConfirmBooking": 4,
+    "RecordPayment": 2,
+    "CancelBooking": 2,
+}
 PACKAGES: Final = 12
 
 
@@ -131,7 +138,11 @@ class Fuzz:
         channel = self._channels["booking"][0]
         bookings = booking_pb2_grpc.BookingServiceStub(channel)
         for capacity in (3, 100, 100_000):
-            town = await Town.built(channel, packages=PACKAGES // 3, days=60, capacity=capacity)
+            # Holds of a minute, so that some expire in a long run.
+            fields = {"hold_ttl": Duration(seconds=60)} if capacity == 100 else {}
+            town = await Town.built(
+                channel, packages=PACKAGES // 3, days=60, capacity=capacity, **fields
+            )
             self._known.add("vendor", town.vendor, random)
             for package in town.packages:
                 self._known.add("package", package, random)

@@ -19,7 +19,8 @@ STREAM: Final = "/tracking.v1.TrackingService/Stream"
 START: Final = "/booking.v1.BookingService/StartBooking"
 SILENT: Final = 300
 READERS: Final = 100
-RESETS_PER_S: Final = 5000
+RESETS_PER_S: Final = 2_000
+FLOOD_PER_S: Final = 5_000
 BURST: Final = 50
 
 
@@ -71,12 +72,14 @@ async def silent_grpc(strike: Strike) -> None:
     await silent(strike, strike.at.metrics, b"")
 
 
-async def reset(strike: Strike, address: str, connections: int, data: bytes) -> None:
-    """Begin and reset RESETS_PER_S calls on so many connections."""
+async def reset(
+    strike: Strike, address: str, connections: int, data: bytes = b"", per_s: int = RESETS_PER_S
+) -> None:
+    """Begin and reset so many calls a second on so many connections."""
     block = http2.headers(START)
     opened = [await http2.Connection.to(address) for _ in range(connections)]
     try:
-        async for number in strike.paced(RESETS_PER_S / BURST):
+        async for number in strike.paced(per_s / BURST):
             at = number % connections
             if not opened[at].open:
                 # The server has had enough of it.
@@ -99,14 +102,19 @@ async def reset(strike: Strike, address: str, connections: int, data: bytes) -> 
             await connection.close()
 
 
-@attack(15, "5,000 calls a second begun and reset, on one connection")
+@attack(15, "2,000 calls a second begun and reset, on one connection")
 async def resets(strike: Strike) -> None:
-    await reset(strike, strike.at.booking, 1, b"")
+    await reset(strike, strike.at.booking, 1)
 
 
-@attack(15, "5,000 calls a second begun and reset, on ten connections")
+@attack(15, "2,000 calls a second begun and reset, on ten connections")
 async def spread_resets(strike: Strike) -> None:
-    await reset(strike, strike.at.booking, 10, b"")
+    await reset(strike, strike.at.booking, 10)
+
+
+@attack(15, "5,000 calls a second begun and reset: errors only", bounded=False)
+async def flood_of_resets(strike: Strike) -> None:
+    await reset(strike, strike.at.booking, 1, per_s=FLOOD_PER_S)
 
 
 @attack(15, "calls reset in the middle of their message, at the metrics")
@@ -120,7 +128,7 @@ async def pings(strike: Strike) -> None:
     burst = (http2.frame(http2.PING, 0, 0, b"12345678") + http2.frame(http2.SETTINGS, 0, 0)) * (
         BURST // 2
     )
-    async for _ in strike.paced(RESETS_PER_S / BURST):
+    async for _ in strike.paced(FLOOD_PER_S / BURST):
         if not connection.open:
             await connection.close()
             connection = await http2.Connection.to(strike.at.booking)

@@ -59,9 +59,22 @@ class Producer:
 async def producer(strike: Strike, service: str = "stranger") -> AsyncIterator[Producer]:
     name = secrets.token_hex(8)
     async with raw_client(strike.at.metrics) as client:
-        await client.welcome(name, lane=TELEMETRY, service=service, instance=name)
+        async with asyncio.timeout(ANSWER_S):
+            await _welcomed(client, name, service)
         yield Producer(client)
         await client.send(goodbye=tracking_pb2.Goodbye())
+
+
+async def _welcomed(client: RawClient, name: str, service: str) -> None:
+    """Say Hello until it is welcomed: a log that cannot be written yet asks to try again."""
+    while True:
+        await client.hello(name, lane=TELEMETRY, service=service, instance=name)
+        while (kind := (frame := await client.read()).WhichOneof("frame")) == "heartbeat":
+            continue
+        if kind == "welcome":
+            return
+        assert frame.nack.reason == tracking_pb2.Nack.UNAVAILABLE, frame
+        await asyncio.sleep(frame.nack.retry_after_ms / 1000)
 
 
 @asynccontextmanager
