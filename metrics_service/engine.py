@@ -19,15 +19,12 @@ from metrics_service.eventlog.saved_state import SavedState
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError, line_of
-from servicekit.background import BackgroundTask
+from servicekit.background import SLICE_S, BackgroundTask, TimeSlice
 
 log = structlog.get_logger()
 
 CHECKPOINT_INTERVAL_S: Final = 30.0
 CHECKPOINT_EVENTS: Final = 200_000
-
-SLICE_S: Final = 0.005
-"""How long folding or encoding may hold the event loop."""
 
 PREPARE_INTERVAL_S: Final = 10.0
 """How often completed buckets are added up for reads of long windows."""
@@ -78,6 +75,7 @@ class Engine:
         self._saved = SavedState(event_log)
         self._saved_s = 0.0
         self._events_since = 0
+        self._started_from = 0
 
     async def start(self) -> None:
         """Wait to be the writer, restore the state from checkpoint and log, and start to fold.
@@ -87,9 +85,10 @@ class Engine:
         self._log.subscribe(self._on_records)
         await self._log.wait_leading()
         await self._restore()
+        self._started_from = self.position
+        self._saved_s = self._monotonic_s()
         self._whole = True
         await self._catch_up()
-        self._saved_s = self._monotonic_s()
         self._folding.start(self._run())
         self._preparing.start(self._prepare())
 
@@ -100,7 +99,8 @@ class Engine:
         if self._whole and not self.failure.done() and self._log.leading:
             with contextlib.suppress(TimeoutError, LogUnavailableError):
                 async with asyncio.timeout(FINAL_FOLD_S):
-                    await self._catch_up()
+                    while await self._fold_next():
+                        pass
             try:
                 async with asyncio.timeout(FINAL_CHECKPOINT_S):
                     if self._whole:
@@ -115,6 +115,11 @@ class Engine:
     def position(self) -> int:
         """The position of the last folded record."""
         return self.state.position
+
+    @property
+    def folded(self) -> int:
+        """The number of records folded since the start."""
+        return self.position - self._started_from
 
     def current_state(self) -> State:
         """Return the state to read; while a broken one is repaired, the last whole one. Raises
@@ -182,11 +187,10 @@ class Engine:
     async def _prepare(self) -> None:
         while True:
             try:
-                until_s = self._monotonic_s() + SLICE_S
+                turn = TimeSlice(self._monotonic_s)
                 for _ in self.state.prepare():
-                    if self._monotonic_s() >= until_s:
-                        await asyncio.sleep(PREPARE_PAUSE_S)
-                        until_s = self._monotonic_s() + SLICE_S
+                    if turn.over:
+                        await turn.renew(PREPARE_PAUSE_S)
             except Exception:
                 # A read adds up what it needs itself; what it cannot, the check finds.
                 log.exception("read_preparation_failed")
@@ -194,28 +198,39 @@ class Engine:
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
-        """Fold every stored record: received ones where they continue the state, else read ones."""
-        while True:
-            if self._inbox and self._inbox[0].position <= self.position + 1:
-                await self._fold(self._take_inbox())
-            elif self.position < self._log.last_position:
-                page = await self._log.read(self.position)
-                if not page:
-                    raise LogUnavailableError("the newest records cannot be read")
-                if page[0].position > self.position + 1:
-                    log.error("log_gap_found", after=self.position, until=page[0].position)
-                await self._fold(page)
-            else:
-                return
+        """Fold every stored record, and write the checkpoints that become due meanwhile."""
+        while await self._fold_next():
+            if self._checkpoint_due():
+                await self._checkpoint()
+
+    async def _fold_next(self) -> bool:
+        """Fold the next records: received ones where they continue the state, else a page of the
+        log. Returns whether there were any.
+        """
+        if self._inbox and self._inbox[0].position <= self.position + 1:
+            await self._fold(self._take_inbox())
+        elif self.position < self._log.last_position:
+            page = await self._log.read(self.position)
+            if not page:
+                raise LogUnavailableError("the newest records cannot be read")
+            if page[0].position > self.position + 1:
+                log.error("log_gap_found", after=self.position, until=page[0].position)
+            await self._fold(page)
+        else:
+            return False
+        return True
 
     def _take_inbox(self) -> Iterator[LogRecord]:
-        while self._inbox and self._inbox[0].position <= self.position + 1:
+        """Yield what has been received so far: a checkpoint may be due before what comes then."""
+        for _ in range(len(self._inbox)):
+            if not self._inbox or self._inbox[0].position > self.position + 1:
+                return
             record = self._inbox.popleft()
             self._inbox_bytes -= len(record.payload)
             yield record
 
     async def _fold(self, records: Iterable[LogRecord]) -> None:
-        until_s = self._monotonic_s() + SLICE_S
+        turn = TimeSlice(self._monotonic_s)
         for record in records:
             if record.position > self.position:
                 try:
@@ -224,10 +239,9 @@ class Engine:
                 except Exception as failure:
                     await self._recover(record.position, failure)
                 self._events_since += max(1, min(record.count, len(record.payload)))
-            if self._monotonic_s() >= until_s:
+            if turn.over:
                 self._notify()
-                await asyncio.sleep(0)
-                until_s = self._monotonic_s() + SLICE_S
+                await turn.renew()
         self._notify()
 
     async def _check(self) -> None:

@@ -23,15 +23,21 @@ from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc.health import verdicts
+from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
 from metrics_service.rpc.metrics import readable, snapshots
 from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
-from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError
+from metrics_service.storage.errors import (
+    CheckpointConflictError,
+    LogNotReadyError,
+    LogUnavailableError,
+)
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer, listen
-from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, StartProgress
+from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.background import BackgroundTask
+from servicekit.clock import wall_us
 from servicekit.interceptors import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
@@ -75,25 +81,24 @@ class MetricsServer:
             allow_backfill=settings.allow_backfill,
         )
         state = readable(self.engine.current_state)
-        self.snapshots = snapshots(state, self.health.verdict)
-        self.verdicts = verdicts(self.health.verdict)
+        self.snapshots = snapshots(state, self.verdict)
+        self.verdicts = health_rpc.verdicts(self.verdict)
         self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = DatabaseAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
         self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
         self.grpc = GrpcServer(
-            settings, domain=DOMAIN, on_rpc=self._on_rpc, large_messages=LARGE_MESSAGES
+            settings,
+            domain=DOMAIN,
+            on_rpc=self._on_rpc,
+            large_messages=LARGE_MESSAGES,
+            early=[health_rpc.SERVICE],
         )
-        self._http = HttpServer(
-            create_app(
-                lambda: self.engine.current_state().metrics(None),
-                self.health.verdict,
-                on_fault=self.engine.suspect,
-            ),
-            host=settings.http_host,
-            port=settings.http_port,
-        )
+        app = create_app(self._snapshot, self.verdict, on_fault=self.engine.suspect)
+        self._http = HttpServer(app, host=settings.http_host, port=settings.http_port)
         self._ticker = BackgroundTask("health ticker")
+        self._ports: tuple[int, int] | None = None
+        self._starting = True
         self._begun = False
         self._stopped = False
         add_servicers(
@@ -101,7 +106,7 @@ class MetricsServer:
             self.ingest,
             state,
             self.snapshots,
-            self.health.verdict,
+            self.verdict,
             self.verdicts,
             stall_s=settings.stream_stall_s,
             repeat_s=settings.stream_repeat_s,
@@ -114,22 +119,40 @@ class MetricsServer:
 
         Waits for as long as another process writes the log.
         """
-        settings = self._settings
-        # A taken port is reported at once, not after the wait for the lead.
-        listen(settings.host, settings.port, setting="METRICS_PORT").close()
-        listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
+        port, http_port = await self.listen()
         try:
             await self.event_log.start()
             self._begun = True
+            settings = self._settings
+            log.info("service_listening", host=settings.host, port=port, http_port=http_port)
             await self.engine.start()
-        except (LogNotReadyError, LogUnavailableError) as error:
+        except (LogNotReadyError, LogUnavailableError, CheckpointConflictError) as error:
             raise StartError(str(error)) from None
+        self._starting = False
         self.health.tick()
         self._ticker.start(self._tick())
-        port = await self.grpc.start(SERVICES)
-        http_port = await self._http.start()
+        self.grpc.serve(SERVICES)
+        self.verdicts.notify()
         log.info("service_started", host=settings.host, port=port, http_port=http_port)
         return port, http_port
+
+    async def listen(self) -> tuple[int, int]:
+        """Answer health, with the progress of the start, and refuse the rest as STARTING; returns
+        the ports of gRPC and HTTP. Raises StartError.
+        """
+        if self._ports is None:
+            settings = self._settings
+            # A taken port is reported before either listens.
+            listen(settings.host, settings.port, setting="METRICS_PORT").close()
+            listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
+            self.grpc.health.set(DATABASE, False)
+            port = await self.grpc.listen(SERVICES)
+            self._ports = port, await self._http.start()
+        return self._ports
+
+    def verdict(self) -> DatabaseHealth:
+        """Return the verdict now, or how far the start is."""
+        return self._progress() if self._starting else self.health.verdict()
 
     async def stop(self) -> None:
         """Drain the producers, end RPCs and streams, write a checkpoint and close; bounded."""
@@ -159,6 +182,29 @@ class MetricsServer:
     def _on_rpc(self, end: RpcEnd) -> None:
         if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):
             self.engine.suspect()
+
+    def _snapshot(self) -> MetricsSnapshot:
+        if self._starting:
+            raise UnreadableError("the figures are read back")
+        return self.engine.current_state().metrics(None)
+
+    def _progress(self) -> DatabaseHealth:
+        position, folded = self.engine.position, self.engine.folded
+        records = max(self.event_log.last_position - position, 0) + folded
+        standby = self._begun and not self.event_log.leading
+        health = DatabaseHealth(
+            status=DatabaseHealth.STARTING,
+            start=StartProgress(standby=standby, position=position, folded=folded, records=records),
+            log=self._log_health(),
+        )
+        message = (
+            "another process writes the log, or its database is lost"
+            if standby
+            else f"{folded} of {records} records are folded"
+        )
+        health.reasons.add(criterion="starting", value=folded, threshold=records, message=message)
+        health.check_time.FromMicroseconds(wall_us())
+        return health
 
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)

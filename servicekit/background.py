@@ -1,10 +1,16 @@
-"""Runs the loop of a part of a service in a background task that always ends with the part."""
+"""Runs the loop of a part of a service in a background task that always ends with the part, and
+long work in slices between which others run.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+SLICE_S: Final = 0.005
+"""How long work may hold the event loop."""
 
 
 class BackgroundTask:
@@ -27,3 +33,21 @@ class BackgroundTask:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+class TimeSlice:
+    """The time that work may hold the event loop, SLICE_S; it begins with the object."""
+
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
+        self._until_s = monotonic_s() + SLICE_S
+
+    @property
+    def over(self) -> bool:
+        """Whether others are to run now."""
+        return self._monotonic_s() >= self._until_s
+
+    async def renew(self, pause_s: float = 0.0) -> None:
+        """Let others run, and begin again."""
+        await asyncio.sleep(pause_s)
+        self._until_s = self._monotonic_s() + SLICE_S

@@ -114,6 +114,14 @@ DRAINING: Final = ErrorSpec(
     retryable=True,
     summary="This process is ending and takes no new RPC.",
 )
+STARTING: Final = ErrorSpec(
+    "STARTING",
+    StatusCode.UNAVAILABLE,
+    kind="internal",
+    counts_as_error=False,
+    retryable=True,
+    summary="This process still starts, or stands by for another one.",
+)
 SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
     MALFORMED,
@@ -123,6 +131,7 @@ SHARED_SPECS: Final = (
     OVERLOADED,
     UNAVAILABLE,
     DRAINING,
+    STARTING,
     INTERNAL,
 )
 

@@ -21,7 +21,7 @@ from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
 from servicekit.context import Call, QueryCount, current_call
-from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, ApiError, Kind
+from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, STARTING, ApiError, Kind
 from servicekit.handlers import Behaviour, LineLimit, RefusedBytes, reading, refusing, writing
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     `domain` is that of ErrorInfo. `on_rpc` is called at the end of each RPC and must not block;
     what it raises is only logged. `count_queries` starts counting the queries of the RPC in whose
-    context it is called. Once `draining` is set, new RPCs are refused, except health checks.
-    `large_messages` are the full methods whose messages may have 1 MiB.
+    context it is called. Once `draining` is set, new RPCs are refused, except health checks; while
+    `starting` is, except those and the RPCs of the services `early`, such as
+    `metrics.v1.HealthService`. `large_messages` are the full methods whose messages may have 1 MiB.
     """
 
     def __init__(
@@ -82,13 +83,16 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         count_queries: Callable[[], QueryCount] | None = None,
         trust_caller_header: bool = False,
         large_messages: Collection[str] = (),
+        early: Collection[str] = (),
     ) -> None:
         self._domain = domain
         self._on_rpc = on_rpc
         self._count_queries = count_queries
         self._trust_caller_header = trust_caller_header
         self._large_messages = frozenset(large_messages)
+        self._early = frozenset(early)
         self.draining = False
+        self.starting = False
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._refused_lines = LineLimit()
@@ -140,6 +144,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self, behaviour: Behaviour, method: str, *, request_streaming: bool
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         counted = not method.startswith(HEALTH_PREFIX)
+        early = not counted or method.partition("/")[0] in self._early
 
         async def guarded(request: Any, context: Context) -> Any:
             if not counted:
@@ -159,6 +164,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self.draining and counted:
                     raise ApiError(DRAINING, "this process is ending", retry_after_s=1.0)
+                if self.starting and not early:
+                    raise ApiError(STARTING, "this process does not serve yet", retry_after_s=1.0)
                 if call.deadline is not None and call.remaining_s() == 0.0:
                     raise ApiError(DEADLINE_TOO_SHORT, "too little time was left to begin")
                 response = await behaviour(request, context)

@@ -47,8 +47,9 @@ class GrpcServer:
     """One listening server. Register servicers on `grpc`, then `start`.
 
     `domain` is that of ErrorInfo; `on_rpc` is called at the end of each RPC, `count_queries` at its
-    beginning; `large_messages` are the full methods that take messages of up to 1 MiB. `draining`
-    is set when `drain` begins: the handler of a long stream waits for it and ends its stream.
+    beginning; `large_messages` are the full methods that take messages of up to 1 MiB; `early` are
+    the services, such as `metrics.v1.HealthService`, that answer before it serves. `draining` is
+    set when `drain` begins: the handler of a long stream waits for it and ends its stream.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class GrpcServer:
         on_rpc: Callable[[RpcEnd], None] | None = None,
         count_queries: Callable[[], QueryCount] | None = None,
         large_messages: Collection[str] = (),
+        early: Collection[str] = (),
     ) -> None:
         self._settings = settings
         self._interceptor = RpcInterceptor(
@@ -67,19 +69,32 @@ class GrpcServer:
             count_queries=count_queries,
             trust_caller_header=settings.trust_caller_header,
             large_messages=large_messages,
+            early=early,
         )
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=OPTIONS)
         self.health = Health()
         self.draining = asyncio.Event()
+        # Services whose status only follows that of the process.
+        self._unset: set[str] = set()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
 
     async def start(self, service_names: Sequence[str]) -> int:
-        """Listen, and return the port.
+        """Listen and serve, and return the port; as `listen`, then `serve`."""
+        port = await self.listen(service_names)
+        self.serve(service_names)
+        return port
 
-        Every service of `service_names` (such as `booking.v1.BookingService`) that has no
-        health status yet, and the process itself, become SERVING. Raises `StartError` in one line
-        when the port is taken or a TLS file cannot be used.
+    async def listen(self, service_names: Sequence[str]) -> int:
+        """Listen, and return the port. Until `serve`, every service is NOT_SERVING, and RPCs are
+        UNAVAILABLE, with the reason STARTING, but those of health checks and of `early` services.
+
+        Raises `StartError` in one line when the port is taken or a TLS file cannot be used.
         """
+        self._interceptor.starting = True
+        for name in service_names:
+            if self.health.get(name) is None:
+                self.health.set(name, False)
+                self._unset.add(name)
         settings = self._settings
         if settings.reflection:
             names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -96,10 +111,16 @@ class GrpcServer:
         except RuntimeError:
             raise StartError(self._cannot_listen("it is taken by another process")) from None
         await self.grpc.start()
-        for name in ("", *service_names):
-            if name == "" or self.health.get(name) is None:
-                self.health.set(name, True)
         return port
+
+    def serve(self, service_names: Sequence[str]) -> None:
+        """Answer every RPC. Every service of `service_names` (such as `booking.v1.BookingService`)
+        that has no health status of its own, and the process itself, become SERVING.
+        """
+        self._interceptor.starting = False
+        for name in ("", *service_names):
+            if name == "" or name in self._unset:
+                self.health.set(name, True)
 
     async def drain(self) -> None:
         """Become NOT_SERVING, refuse new RPCs, and wait up to drain_timeout_s for the others."""

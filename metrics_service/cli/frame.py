@@ -31,6 +31,7 @@ STATUS_STYLE: Final = {
     DatabaseHealth.DEGRADED: "bold yellow",
     DatabaseHealth.UNHEALTHY: "bold red",
     DatabaseHealth.STALE: "bold magenta",
+    DatabaseHealth.STARTING: "bold yellow",
 }
 
 

@@ -5,7 +5,6 @@ folded: whatever a stored batch does, the state that follows from all others is 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -17,40 +16,34 @@ from metrics_service.state.record import LogRecord
 from metrics_service.state.sections import SectionError
 from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import LogUnavailableError
+from servicekit.background import TimeSlice
+from servicekit.handlers import LineLimit
 
 log = structlog.get_logger()
 
-SLICE_S: Final = 0.005
-NAMED_INTERVAL_S: Final = 1.0
 RETRY_S: Final = 0.5
 
 
 class Quarantine:
-    """Names quarantined batches in the log, with at most one line per NAMED_INTERVAL_S."""
+    """Names quarantined batches in the log, with at most one line a second."""
 
     def __init__(self, monotonic_s: Callable[[], float]) -> None:
-        self._monotonic_s = monotonic_s
-        self._next_s = -NAMED_INTERVAL_S
-        self._unnamed = 0
+        self._lines = LineLimit(monotonic_s)
 
     def name(self, record: LogRecord, reason: str) -> None:
         """Log a batch, with the number of those since the last line."""
-        now_s = self._monotonic_s()
-        if now_s < self._next_s:
-            self._unnamed += 1
-            return
-        self._next_s = now_s + NAMED_INTERVAL_S
-        log.error(
-            "batch_quarantined",
-            position=record.position,
-            producer=record.producer_id,
-            lane=record.lane,
-            epoch=record.epoch,
-            seq=record.seq,
-            reason=reason,
-            unnamed=self._unnamed,
-        )
-        self._unnamed = 0
+        unnamed = self._lines.take()
+        if unnamed is not None:
+            log.error(
+                "batch_quarantined",
+                position=record.position,
+                producer=record.producer_id,
+                lane=record.lane,
+                epoch=record.epoch,
+                seq=record.seq,
+                reason=reason,
+                unnamed=unnamed,
+            )
 
 
 class BrokenFoldError(Exception):
@@ -125,7 +118,7 @@ class Recovery:
     async def _attempt(self, low: int, goal: int) -> State:
         """Fold the records of (low, goal] and write the state. Raises BrokenFoldError."""
         state = self._loaded()
-        until_s = time.monotonic() + SLICE_S
+        turn = TimeSlice()
         position = low
         while position < goal and (page := await self._read(position)):
             for record in page:
@@ -137,17 +130,15 @@ class Recovery:
                     raise BrokenFoldError(
                         record.position, reason_of(failure), record.position - 1
                     ) from failure
-                if time.monotonic() >= until_s:
-                    await asyncio.sleep(0)
-                    until_s = time.monotonic() + SLICE_S
+                if turn.over:
+                    await turn.renew()
             position = page[-1].position
         try:
             rows = []
             for row in state.dump():
                 rows.append(row)
-                if time.monotonic() >= until_s:
-                    await asyncio.sleep(0)
-                    until_s = time.monotonic() + SLICE_S
+                if turn.over:
+                    await turn.renew()
             for _ in self._kind.load(rows).encode_answers():
                 await asyncio.sleep(0)
         except Exception as failure:

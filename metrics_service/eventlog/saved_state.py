@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -16,10 +14,9 @@ from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.fold import State
 from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import LogUnavailableError, line_of
+from servicekit.background import TimeSlice
 
 log = structlog.get_logger()
-
-SLICE_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +52,13 @@ class SavedState:
         """
         digests: dict[tuple[str, int], bytes] = {}
         changed: list[Section] = []
-        until_s = time.monotonic() + SLICE_S
+        turn = TimeSlice()
         for section, bucket, data in state.dump():
             digest = digests[(section, bucket)] = _digest(data)
             if self._replace or self._digests.get((section, bucket)) != digest:
                 changed.append((section, bucket, data))
-            if time.monotonic() >= until_s:
-                await asyncio.sleep(0)
-                until_s = time.monotonic() + SLICE_S
+            if turn.over:
+                await turn.renew()
         for _ in state.encode_answers():
             await asyncio.sleep(0)
         return Change(digests, changed, [key for key in self._digests if key not in digests])

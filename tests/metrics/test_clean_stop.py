@@ -14,6 +14,7 @@ from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.eventlog.recovery import Recovery
 from protos.metrics.v1.metrics_pb2 import StreamMetricsRequest
+from servicekit import background
 from tests.metrics.delivery_pair import FACTS, events, remember
 from tests.metrics.running_service import BOUND_S, Producer, running, until
 
@@ -75,7 +76,7 @@ async def test_a_fold_that_is_far_behind_leaves_it_where_it_is(
     metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(monkeypatch)
-    monkeypatch.setattr(engine_module, "SLICE_S", 0.0)
+    monkeypatch.setattr(background, "SLICE_S", 0.0)
     log = await filled(metrics_dsn)
     engine = Engine(log)
     await engine.start()
@@ -84,7 +85,7 @@ async def test_a_fold_that_is_far_behind_leaves_it_where_it_is(
     async def endless() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(engine, "_catch_up", endless)
+    monkeypatch.setattr(engine, "_fold_next", endless)
     monkeypatch.setattr(engine_module, "FINAL_FOLD_S", 0.01)
     await engine.stop()
     await log.stop()
@@ -96,7 +97,7 @@ async def test_a_start_that_is_stopped_while_it_folds_keeps_what_it_has_folded(
 ) -> None:
     remember(monkeypatch)
     # One record at a time.
-    monkeypatch.setattr(engine_module, "SLICE_S", 0.0)
+    monkeypatch.setattr(background, "SLICE_S", 0.0)
     monkeypatch.setattr(engine_module, "FINAL_FOLD_S", 0.0)
     log = await filled(metrics_dsn)
     engine = Engine(log)
@@ -128,9 +129,11 @@ async def test_a_checkpoint_under_way_does_not_stop_the_last_one(
         await real(*args, **kwargs)  # type: ignore[arg-type]  # as the engine calls it
 
     monkeypatch.setattr(log, "save_checkpoint", slow)
-    await engine.start()
+    starting = asyncio.create_task(engine.start())
     async with asyncio.timeout(BOUND_S):
         await reached.wait()
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
     await engine.stop()
     await log.stop()
     assert await saved(metrics_dsn) == engine.position >= BATCHES

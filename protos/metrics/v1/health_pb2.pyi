@@ -79,6 +79,8 @@ class DatabaseHealth(_message.Message):
         UNHEALTHY: DatabaseHealth._Status.ValueType  # 3
         STALE: DatabaseHealth._Status.ValueType  # 4
         """Three heartbeats are missing."""
+        STARTING: DatabaseHealth._Status.ValueType  # 5
+        """This metrics_service does not serve yet; see `start`. Nothing is judged."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
     STATUS_UNSPECIFIED: DatabaseHealth.Status.ValueType  # 0
@@ -88,6 +90,8 @@ class DatabaseHealth(_message.Message):
     UNHEALTHY: DatabaseHealth.Status.ValueType  # 3
     STALE: DatabaseHealth.Status.ValueType  # 4
     """Three heartbeats are missing."""
+    STARTING: DatabaseHealth.Status.ValueType  # 5
+    """This metrics_service does not serve yet; see `start`. Nothing is judged."""
 
     STATUS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
@@ -98,6 +102,7 @@ class DatabaseHealth(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     LOG_FIELD_NUMBER: _builtins.int
     INSTANCES_TOTAL_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
     status: Global___DatabaseHealth.Status.ValueType
     """The worst of the watched instances that have sent a heartbeat, of all these
     together, and of the log; until it may change again, the previous status
@@ -133,6 +138,10 @@ class DatabaseHealth(_message.Message):
     def log(self) -> Global___LogHealth:
         """The database that metrics_service itself writes its log to."""
 
+    @_builtins.property
+    def start(self) -> Global___StartProgress:
+        """How far the start is; absent once this process serves."""
+
     def __init__(
         self,
         *,
@@ -145,14 +154,48 @@ class DatabaseHealth(_message.Message):
         window: _duration_pb2.Duration | None = ...,
         log: Global___LogHealth | None = ...,
         instances_total: _builtins.int = ...,
+        start: Global___StartProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "log", b"log", "since", b"since", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "log", b"log", "since", b"since", "start", b"start", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "instances_total", b"instances_total", "log", b"log", "reasons", b"reasons", "since", b"since", "status", b"status", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "instances_total", b"instances_total", "log", b"log", "reasons", b"reasons", "since", b"since", "start", b"start", "status", b"status", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatabaseHealth: _TypeAlias = DatabaseHealth  # noqa: Y015
+
+@_typing.final
+class StartProgress(_message.Message):
+    """The figures are read back from the last checkpoint and the log behind it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDBY_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    FOLDED_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    standby: _builtins.bool
+    """Another process writes the log; this one waits to take over."""
+    position: _builtins.int
+    """Position of the last record that the figures contain."""
+    folded: _builtins.int
+    """Records folded since the start, of so many that were to be folded."""
+    records: _builtins.int
+    def __init__(
+        self,
+        *,
+        standby: _builtins.bool = ...,
+        position: _builtins.int = ...,
+        folded: _builtins.int = ...,
+        records: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folded", b"folded", "position", b"position", "records", b"records", "standby", b"standby"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartProgress: _TypeAlias = StartProgress  # noqa: Y015
 
 @_typing.final
 class HealthReason(_message.Message):
@@ -166,7 +209,7 @@ class HealthReason(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
-    """"probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log",
+    """"starting", "probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log",
     "undelivered" (facts wait, and for three heartbeats none was stored).
     """
     value: _builtins.float
