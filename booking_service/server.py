@@ -96,6 +96,7 @@ class BookingServer:
             large_messages=LARGE_MESSAGES,
         )
         self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
+        self.health.lane_trouble = lambda: self.relay.trouble
         self.probe = DatabaseProbe(self.database, on_result=self._probed)
         self.stream = StreamClient(
             settings.metrics_target,

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
 import typer
 
 from booking_service.cli.refill import Progress, Refill
 from booking_service.cli.shared import on_database, one_line_errors
+from booking_service.delivery import fork
+from booking_service.delivery.fork import Gap, Lane, NoForkError
 from booking_service.storage.database import Database
 
+FORKED: Final = 3
+"""The exit status of `show` while no fact is sent."""
+
 app = typer.Typer(no_args_is_help=True, help="The lane of facts to metrics_service.")
+
+
+@app.command()
+def show() -> None:
+    """Show the lane; status 3 while it is forked or fenced."""
+    with one_line_errors():
+        lane = on_database(fork.show)
+    for name, value in _lines(lane):
+        print(f"{name:<15}{value}")
+    if lane.fork is not None:
+        raise typer.Exit(FORKED)
+
+
+@app.command("accept-fork")
+def accept_fork(
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+) -> None:
+    """Begin the lane anew after a fork, with a gap that is stated in numbers."""
+    try:
+        with one_line_errors():
+            if not yes:
+                lane, gap = on_database(fork.show), on_database(fork.gap)
+                print(f"{lane.fork.reason if lane.fork else ''}\n{_gap_text(gap)}")
+                typer.confirm("Begin the lane anew?", abort=True)
+            accepted = on_database(fork.accept)
+    except NoForkError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"the lane begins anew: {_gap_text(accepted)}")
 
 
 @app.command()
@@ -37,6 +73,30 @@ def refill(
 
 async def _refill(database: Database, *, from_time: datetime | None, rebuild: bool) -> Progress:
     return await Refill(database, _say).run(from_time, rebuild=rebuild)
+
+
+def _lines(lane: Lane) -> list[tuple[str, object]]:
+    trouble = lane.fork
+    lines = [
+        ("producer", lane.producer_id),
+        ("epoch", lane.epoch),
+        ("next", lane.next_seq),
+        ("acknowledged", lane.acked_seq),
+        ("facts pending", lane.pending),
+        ("kept from", lane.kept_from or "none is kept"),
+        ("sink", lane.sink_id or "none met yet"),
+        ("state", "ok" if trouble is None else trouble.state),
+    ]
+    if trouble is not None:
+        lines += [("since", f"{trouble.since:%Y-%m-%dT%H:%M:%SZ}"), ("reason", trouble.reason)]
+    return lines
+
+
+def _gap_text(gap: Gap) -> str:
+    return (
+        f"{gap.lacking} facts are lacking at the sink and not kept here (`lane refill` sends them),"
+        f" {gap.beyond} facts of the sink are not in this database, {gap.sent} facts are sent now"
+    )
 
 
 def _instant(text: str) -> datetime:

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from booking_service.delivery.relay import OutboxRelay
+from booking_service.delivery.segments import Trouble
 from booking_service.monitoring.probe import ProbeResult
 from booking_service.monitoring.telemetry import SERVICES
 from booking_service.storage.database import Database
@@ -22,7 +23,9 @@ from metrics_service.client.host import (
     Emitter,
     HealthWindow,
     QueryInspector,
+    Reason,
     Status,
+    Verdict,
     VerdictHysteresis,
     judge,
     monitor_cost,
@@ -43,6 +46,28 @@ _GOOD: Final = (Status.HEALTHY, Status.DEGRADED)
 log = structlog.get_logger(__name__)
 
 
+def with_lane(verdict: Verdict, trouble: Trouble | None) -> Verdict:
+    """Add the trouble of the lane of facts, which shows at once.
+
+    It degrades this service and no more: bookings are taken and their facts kept, so that nobody is
+    to be sent away. metrics_service, whose figures stand still, is unhealthy by it.
+    """
+    if trouble is None:
+        return verdict
+    reason = Reason(trouble.state, 1, 0, 1, (), trouble.reason)
+    status = Status.UNHEALTHY if verdict.status is Status.UNHEALTHY else Status.DEGRADED
+    return Verdict(status, (*verdict.reasons, reason), hard=True)
+
+
+def _lane_signal(relay: OutboxRelay) -> tracking_pb2.LaneSignal:
+    trouble = relay.trouble
+    if trouble is None:
+        return tracking_pb2.LaneSignal(state=tracking_pb2.LaneSignal.OK)
+    forked = trouble.state == "forked"
+    state = tracking_pb2.LaneSignal.FORKED if forked else tracking_pb2.LaneSignal.FENCED
+    return tracking_pb2.LaneSignal(state=state, reason=trouble.reason)
+
+
 class HealthReporter:
     """Judges the database at each result of the probe, and when results stop coming."""
 
@@ -55,6 +80,7 @@ class HealthReporter:
         *,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self.lane_trouble: Callable[[], Trouble | None] = lambda: None
         self._health = health
         self._window = window
         self._emitter = emitter
@@ -115,13 +141,15 @@ class HealthReporter:
             telemetry_dropped=self._emitter.dropped,
             facts_pending=relay.facts_pending,
             monitor=monitor_cost(database.tracker, self._emitter, inspector),
+            lane=_lane_signal(relay) if relay.leading else None,
         )
 
     def _judge(self, probe: tracking_pb2.Probe) -> bool:
         answers = probe.result == tracking_pb2.Probe.REACHABLE and not self._overdue(probe)
         for service in SERVICES:
             self._health.set(service.full_name, answers)
-        changed = self._verdict.update(judge(self._window.figures(), probe, self._criteria))
+        verdict = judge(self._window.figures(), probe, self._criteria)
+        changed = self._verdict.update(with_lane(verdict, self.lane_trouble()))
         if changed:
             reasons = [reason.message for reason in self._verdict.reasons]
             log.info("database_health_changed", status=self._verdict.status.name, reasons=reasons)

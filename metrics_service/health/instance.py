@@ -9,6 +9,7 @@ from metrics_service.client.host import (
     Criteria,
     Figures,
     HealthWindow,
+    Reason,
     Status,
     Verdict,
     VerdictHysteresis,
@@ -23,6 +24,12 @@ PROBE_RESULTS: Final = {
     tracking_pb2.Probe.REACHABLE: "reachable",
     tracking_pb2.Probe.UNREACHABLE: "unreachable",
     tracking_pb2.Probe.SCHEMA_MISSING: "schema_missing",
+}
+
+
+LANE_CRITERIA: Final = {
+    tracking_pb2.LaneSignal.FORKED: "forked",
+    tracking_pb2.LaneSignal.FENCED: "fenced",
 }
 
 
@@ -67,9 +74,17 @@ class Instance:
         verdict = Verdict(Status.UNKNOWN)
         if probed or self.figures.samples:
             verdict = judge(self.figures, probe, criteria)
-        if (undelivered := self.undelivered.reason) is not None:
-            return Verdict(Status.UNHEALTHY, (*verdict.reasons, undelivered), hard=True)
+        facts = tuple(each for each in (self._lane_reason(), self.undelivered.reason) if each)
+        if facts:
+            return Verdict(Status.UNHEALTHY, (*verdict.reasons, *facts), hard=True)
         return verdict
+
+    def _lane_reason(self) -> Reason | None:
+        """Return why its lane of facts stands still, until a person mends it."""
+        lane = self.signals.lane if self.signals is not None else None
+        if lane is None or (criterion := LANE_CRITERIA.get(lane.state)) is None:
+            return None
+        return Reason(criterion, 1, 0, 1, (), lane.reason or f"the lane of facts is {criterion}")
 
     def to_proto(self, now_ns: int, *, watched: bool, gone: bool) -> InstanceHealth:
         answer = InstanceHealth(

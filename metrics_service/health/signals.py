@@ -19,6 +19,7 @@ MAX_BUCKET_NUMBER: Final = 1_500
 MAX_BUCKETS: Final = MAX_BUCKET_NUMBER + 1
 
 _RESULTS: Final = frozenset(tracking_pb2.Probe.Result.values())
+_LANE_STATES: Final = frozenset(tracking_pb2.LaneSignal.State.values())
 _POOL: Final = tuple(tracking_pb2.PoolGauges.DESCRIPTOR.fields_by_name)
 _MONITOR: Final = tuple(tracking_pb2.MonitorCost.DESCRIPTOR.fields_by_name)
 
@@ -36,6 +37,9 @@ def displayable(signals: tracking_pb2.Signals) -> tracking_pb2.Signals:
         setattr(shown.pool, name, _bounded(getattr(signals.pool, name)))
     if signals.HasField("facts_pending"):
         shown.facts_pending = _bounded(signals.facts_pending)
+    if signals.HasField("lane") and signals.lane.state in _LANE_STATES:
+        reason = signals.lane.reason.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
+        shown.lane.state, shown.lane.reason = signals.lane.state, reason
     if signals.HasField("monitor"):
         shown.monitor.SetInParent()
         for name in _MONITOR:

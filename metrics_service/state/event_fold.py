@@ -20,6 +20,7 @@ from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
 from metrics_service.state.tables import Tables
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 
 # Telemetry whose time is further from its receive time than this counts at its receive time.
 MAX_AHEAD_US: Final = 60 * SECOND_US
@@ -62,6 +63,7 @@ class EventFold:
         quality = self._tables.quality
         mark = self._tables.seen_events.mark
         repeats = frozenset(record.repeats)
+        resent, known = self._tables.facts_resent, quality.duplicates
         for index, (event, body, columns) in enumerate(items):
             if index in repeats:
                 quality.duplicates += 1
@@ -71,6 +73,9 @@ class EventFold:
                 quality.duplicates += 1
                 continue
             quality.events += 1
+            if body == "facts_gap" and record.lane == LANE_FACTS:
+                self._facts_gap(event)
+                continue
             if body in FACTS:
                 quality.facts += 1
                 self._handlers[body](event, event.time_us)
@@ -85,6 +90,11 @@ class EventFold:
                 )
             elif body in self._handlers:
                 self._handlers[body](event, self._telemetry_time_us(event.time_us, record))
+        if resent and record.lane == LANE_FACTS and not record.backfill:
+            # What a lane that began anew sends first, and the log has, is not beyond its database.
+            again = min(quality.duplicates - known, resent, quality.facts_beyond)
+            quality.facts_beyond -= again
+            self._tables.facts_resent = max(0, resent - len(items))
 
     def unclean_end(self, record: LogRecord) -> None:
         """Count a producer's end without a Goodbye, and drop its running queries."""
@@ -153,6 +163,13 @@ class EventFold:
         quality = self._tables.quality
         quality.dropped_events = clamped(quality.dropped_events + loss.dropped_events)
         quality.dropped_timings = clamped(quality.dropped_timings + loss.dropped_timings)
+
+    def _facts_gap(self, event: event_pb2.Event) -> None:
+        gap, quality = event.facts_gap, self._tables.quality
+        quality.facts_gaps += 1
+        quality.facts_lacking = clamped(quality.facts_lacking + gap.lacking)
+        quality.facts_beyond = clamped(quality.facts_beyond + gap.beyond)
+        self._tables.facts_resent = gap.resent
 
     def _query_timings(
         self, timings: event_pb2.QueryTimings, columns: Columns, record: LogRecord

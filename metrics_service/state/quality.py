@@ -20,6 +20,9 @@ COUNTERS: Final = (
     "quarantined_batches",
     "quarantined_events",
     "unclean_ends",
+    "facts_gaps",
+    "facts_lacking",
+    "facts_beyond",
 )
 
 
@@ -41,6 +44,9 @@ class Quality:
         self.quarantined_batches = counters.get("quarantined_batches", 0)
         self.quarantined_events = counters.get("quarantined_events", 0)
         self.unclean_ends = counters.get("unclean_ends", 0)
+        self.facts_gaps = counters.get("facts_gaps", 0)
+        self.facts_lacking = counters.get("facts_lacking", 0)
+        self.facts_beyond = counters.get("facts_beyond", 0)
 
     def counters(self) -> dict[str, int]:
         """All counters by name."""

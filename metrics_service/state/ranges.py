@@ -32,6 +32,11 @@ def check_event(event: event_pb2.Event, body: str) -> None:
     elif body == "rpc_tally":
         for entry in event.rpc_tally.entries:
             _check_counts(entry.ok, entry.refused, entry.queries, entry.queries_max)
+    elif body == "facts_gap":
+        gap = event.facts_gap
+        if min(gap.lacking, gap.beyond, gap.resent) < 0:
+            raise OutOfRangeError("a count is out of range")
+        _check_counts(gap.lacking, gap.beyond, gap.resent)
     elif body == "telemetry_loss":
         _check_counts(event.telemetry_loss.dropped_events, event.telemetry_loss.dropped_timings)
 

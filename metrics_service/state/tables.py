@@ -54,6 +54,7 @@ class Tables:
         self.slowest = SlowestQueries()
         self.critical = CriticalQueries()
         self.anonymous_actors = 0
+        self.facts_resent = 0
         self.seen_events = RecentKeys("seen_events", MAX_SEEN_EVENTS)
         self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
         self._checkpointed: tuple[Checkpointed, ...] = (
@@ -100,6 +101,7 @@ class Tables:
         return {
             **self.quality.counters(),
             "anonymous_actors": self.anonymous_actors,
+            "facts_resent": self.facts_resent,
             "late": self.funnel.late,
             "evicted_actors": self.funnel.evicted,
             "evicted_currencies": self.business.evicted_currencies,
@@ -131,6 +133,7 @@ class Tables:
             owners[section.partition(".")[0]].load(section, bucket, data)
         self.quality = Quality({name: counters[name] for name in COUNTERS})
         self.anonymous_actors = counters["anonymous_actors"]
+        self.facts_resent = counters["facts_resent"]
         self.funnel.late = counters["late"]
         self.funnel.evicted = counters["evicted_actors"]
         self.business.evicted_currencies = counters["evicted_currencies"]

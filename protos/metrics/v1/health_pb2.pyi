@@ -210,7 +210,9 @@ class HealthReason(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
     """"starting", "probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log",
-    "undelivered" (facts wait, and for three heartbeats none was stored).
+    "undelivered" (facts wait, and for three heartbeats none was stored),
+    "forked", "fenced" (an instance's lane of facts stands still until a person
+    mends it: see `booking_service lane show`).
     """
     value: _builtins.float
     threshold: _builtins.float

@@ -30,7 +30,7 @@ class HealthServiceStub:
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -60,7 +60,7 @@ class HealthServiceServicer:
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -108,7 +108,7 @@ class HealthService:
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict

@@ -33,7 +33,7 @@ class HealthServiceStub:
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -57,7 +57,7 @@ class HealthServiceAsyncStub(HealthServiceStub):
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
@@ -77,7 +77,7 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts) shows at once. Missing heartbeats also show at once, but never improve the status.
+    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
     Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict

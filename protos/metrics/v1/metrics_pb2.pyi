@@ -731,6 +731,9 @@ class QualityMetrics(_message.Message):
     QUARANTINED_EVENTS_FIELD_NUMBER: _builtins.int
     UNCLEAN_ENDS_FIELD_NUMBER: _builtins.int
     EVICTED_FIELD_NUMBER: _builtins.int
+    FACTS_GAPS_FIELD_NUMBER: _builtins.int
+    FACTS_LACKING_FIELD_NUMBER: _builtins.int
+    FACTS_BEYOND_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     facts: _builtins.int
     telemetry_events: _builtins.int
@@ -751,6 +754,14 @@ class QualityMetrics(_message.Message):
     """Processes that ended without a Goodbye: each may have lost up to one second
     of telemetry.
     """
+    facts_gaps: _builtins.int
+    """How often the lane of facts was begun anew after a fork; how many facts were
+    then lacking here and not kept to be sent, until `lane refill` sends them;
+    and how many are counted here that the booking database, restored from an
+    older copy, does not have any more.
+    """
+    facts_lacking: _builtins.int
+    facts_beyond: _builtins.int
     @_builtins.property
     def evicted(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Entries evicted by the bounds of tables, by name of the table."""
@@ -772,10 +783,13 @@ class QualityMetrics(_message.Message):
         quarantined_events: _builtins.int = ...,
         unclean_ends: _builtins.int = ...,
         evicted: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        facts_gaps: _builtins.int = ...,
+        facts_lacking: _builtins.int = ...,
+        facts_beyond: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_events", b"dropped_events", "dropped_timings", b"dropped_timings", "duplicates", b"duplicates", "events", b"events", "evicted", b"evicted", "facts", b"facts", "late", b"late", "quarantined_batches", b"quarantined_batches", "quarantined_events", b"quarantined_events", "query_timings", b"query_timings", "skewed", b"skewed", "telemetry_events", b"telemetry_events", "unclean_ends", b"unclean_ends", "unmatched_steps", b"unmatched_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_events", b"dropped_events", "dropped_timings", b"dropped_timings", "duplicates", b"duplicates", "events", b"events", "evicted", b"evicted", "facts", b"facts", "facts_beyond", b"facts_beyond", "facts_gaps", b"facts_gaps", "facts_lacking", b"facts_lacking", "late", b"late", "quarantined_batches", b"quarantined_batches", "quarantined_events", b"quarantined_events", "query_timings", b"query_timings", "skewed", b"skewed", "telemetry_events", b"telemetry_events", "unclean_ends", b"unclean_ends", "unmatched_steps", b"unmatched_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

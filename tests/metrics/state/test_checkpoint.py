@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from metrics_service.state.fold import VERSION, CheckpointError, State
+from metrics_service.state.record import LogRecord
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
+from protos.tracking.v1 import event_pb2
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log
 
 
@@ -59,6 +61,10 @@ def test_every_counter_outlives_a_restart() -> None:
     log = busy()
     twice = log.view(log.now_us)
     log.append(twice, twice)
+    gap = event_pb2.FactsGap(lacking=5, beyond=7, resent=9)
+    payload = event_pb2.EventList(events=[event_pb2.Event(facts_gap=gap)]).SerializeToString()
+    at = log.state.position + 1
+    log.state.apply(LogRecord(at, log.now_us, "batch", lane=1, payload=payload, count=1))
     quality = State.load(log.state.dump()).metrics().quality
     counted = {field.name for field, value in quality.ListFields() if value}
     assert counted == set(quality.DESCRIPTOR.fields_by_name)

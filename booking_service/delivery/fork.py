@@ -1,0 +1,171 @@
+"""Shows the lane of facts, and begins it anew after a fork: the gap is stated in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+from booking_service.storage.connection import OwnConnection
+from booking_service.storage.database import Database
+from booking_service.storage.driver_errors import translate_driver_errors
+from booking_service.storage.sql import QueryGroup
+from protos.tracking.v1.event_pb2 import Event, EventList, FactsGap
+
+MAX_SUCCEEDED: Final = 64
+"""So many producers are named to the sink, the newest ones."""
+
+_LANE: Final = QueryGroup("lane")
+_OUTBOX: Final = QueryGroup("outbox")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NoForkError(Exception):
+    """The lane cannot begin anew; one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Why no fact is sent, since when, and what the sink said of itself, None where it did not."""
+
+    state: str
+    reason: str
+    since: datetime
+    sink_id: UUID | None
+    resume_after: int | None
+    facts: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The lane of facts as the database has it; `fork` is None while all is well."""
+
+    producer_id: UUID
+    epoch: int
+    next_seq: int
+    acked_seq: int
+    acked_facts: int
+    pending: int
+    kept_from: int | None
+    sink_id: UUID | None
+    fork: Fork | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Facts that the sink lacks and are not kept here; facts of the sink that are not here, some of
+    which may be among those sent again; and facts that are sent again or for the first time.
+    """
+
+    lacking: int
+    beyond: int
+    sent: int
+
+
+async def show(database: Database) -> Lane:
+    """Read the lane. Raises what Database raises."""
+    connection = await database.connect("lane")
+    try:
+        with translate_driver_errors():
+            return await _read(connection)
+    finally:
+        connection.terminate()
+
+
+async def gap(database: Database) -> Gap:
+    """Return the gap that a new beginning would state now. Raises NoForkError."""
+    connection = await database.connect("lane")
+    try:
+        with translate_driver_errors():
+            return (await _plan(connection)).gap
+    finally:
+        connection.terminate()
+
+
+async def accept(database: Database) -> Gap:
+    """Begin the lane anew in one transaction: a new producer numbers what is kept and unsent from 1
+    on, after the gap. A relay that runs takes it up by itself. Raises NoForkError.
+    """
+    connection = await database.connect("lane")
+    try:
+        with translate_driver_errors():
+            async with connection.transaction():
+                await connection.execute(_LANE.lock)
+                plan = await _plan(connection)
+                await _begin_anew(connection, plan, await database.clock.now(connection))
+        return plan.gap
+    finally:
+        connection.terminate()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    lane: Lane
+    fork: Fork
+    gap: Gap
+    sink_facts: int
+    stored_seq: int
+
+
+async def _read(connection: OwnConnection) -> Lane:
+    [row] = await connection.fetch(_LANE.show)
+    pending = await connection.fetchval(_OUTBOX.pending)
+    fork = None
+    if row["state"] is not None:
+        sink = row["trouble_sink_id"]
+        told = (row["resume_after"], row["facts"])
+        fork = Fork(row["state"], row["reason"], row["since"], sink, *told)
+    numbers = (row["epoch"], row["next_seq"], row["acked_seq"], row["acked_facts"], pending)
+    return Lane(row["producer_id"], *numbers, row["kept_from"], row["sink_id"], fork)
+
+
+async def _plan(connection: OwnConnection) -> _Plan:
+    lane = await _read(connection)
+    fork = lane.fork
+    if fork is None:
+        raise NoForkError("the lane is not forked: nothing to accept")
+    if fork.state == "forked" and fork.sink_id is None and fork.resume_after is None:
+        raise NoForkError(
+            "the sink takes the facts of another booking database and would refuse a new lane too:"
+            " set BOOKING_METRICS_TARGET to the sink of this one"
+        )
+    # A sink that only fences does not say what it has: it has what it acknowledged.
+    sink_facts = lane.acked_facts if fork.facts is None else fork.facts
+    stored = await connection.fetchrow(_LANE.stored, sink_facts)
+    seq, facts = lane.acked_seq, lane.acked_facts
+    if stored is not None and stored["seq"] is not None:
+        seq, facts = stored["seq"], int(stored["facts"])
+    lacking, beyond = max(0, facts - sink_facts), max(0, sink_facts - lane.acked_facts)
+    sent = lane.acked_facts - facts + lane.pending
+    return _Plan(lane, fork, Gap(lacking, beyond, sent), sink_facts, seq)
+
+
+async def _begin_anew(connection: OwnConnection, plan: _Plan, now: datetime) -> None:
+    lane, producer_id = plan.lane, uuid4()
+    former = await connection.fetchval(_LANE.succeeds)
+    succeeds = [lane.producer_id, *former][:MAX_SUCCEEDED]
+    await connection.execute(_LANE.drop_segments, plan.stored_seq)
+    await connection.execute(_LANE.free_numbers)
+    await connection.execute(_LANE.renumber, plan.stored_seq)
+    epoch = await connection.fetchval(
+        _LANE.begin_anew,
+        producer_id,
+        succeeds,
+        plan.stored_seq,
+        plan.sink_facts,
+        plan.fork.sink_id,
+    )
+    event = Event(
+        event_id=producer_id.bytes,
+        time_us=(now - _EPOCH) // timedelta(microseconds=1),
+        facts_gap=FactsGap(
+            succeeds=str(lane.producer_id),
+            lacking=plan.gap.lacking,
+            beyond=plan.gap.beyond,
+            resent=plan.gap.sent if plan.gap.beyond else 0,
+        ),
+    )
+    events = EventList(events=[event]).SerializeToString()
+    await connection.execute(_LANE.put_gap, epoch, events, now)
+    await connection.execute(_LANE.end_trouble)
