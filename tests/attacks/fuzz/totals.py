@@ -82,7 +82,7 @@ async def _stored(connection: Any, channel: Any) -> Figures:
         "abandoned": by_transition.get("ABANDONED", 0),
         "expired": by_transition.get("EXPIRED", 0),
         "revenue": sorted(
-            (line.currency, line.bookings, *(_number(each) for each in (line.gross, line.refunded)))
+            (line.currency, line.bookings, *(_nanos(each) for each in (line.gross, line.refunded)))
             for line in report.lines
         ),
     }
@@ -103,12 +103,16 @@ async def _shown(channel: Any) -> Figures:
         "revenue": sorted(
             (
                 *(line.currency, line.confirmed),
-                *(minor / 10**line.exponent for minor in (line.gross_minor, line.refunded_minor)),
+                *(
+                    minor * 10 ** (9 - line.exponent)
+                    for minor in (line.gross_minor, line.refunded_minor)
+                ),
             )
             for line in answer.business.revenue
         ),
     }
 
 
-def _number(money: Any) -> float:
-    return float(money.units + money.nanos / 1e9)
+def _nanos(money: Any) -> int:
+    """An amount in billionths of its currency, which is exact."""
+    return int(money.units * 10**9 + money.nanos)
