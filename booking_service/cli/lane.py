@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from booking_service.cli.refill import Progress, Refill
+from booking_service.cli.refill import LaneTroubleError, Progress, Refill
 from booking_service.cli.shared import on_database, one_line_errors
 from booking_service.delivery import fork
 from booking_service.delivery.fork import Gap, Lane, NoForkError
@@ -62,8 +62,12 @@ def refill(
 ) -> None:
     """Send facts to metrics_service again, from the audit trail; Ctrl-C and a repeat go on."""
     from_time = _instant(since) if since else None
-    with one_line_errors():
-        done = on_database(partial(_refill, from_time=from_time, rebuild=rebuild))
+    try:
+        with one_line_errors():
+            done = on_database(partial(_refill, from_time=from_time, rebuild=rebuild))
+    except LaneTroubleError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
     print(f"{done.seen} rows read, {done.sent} facts sent and stored by metrics_service")
     if done.rebuilt:
         print(f"{done.rebuilt} of them were made anew from the bookings of today")

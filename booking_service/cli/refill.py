@@ -56,6 +56,10 @@ class Progress:
     not_kept: int
 
 
+class LaneTroubleError(Exception):
+    """No fact would be sent; one line."""
+
+
 class Refill:
     """Carries out one refill on a connection of its own; `say` gets a line for people."""
 
@@ -76,11 +80,13 @@ class Refill:
     async def run(self, from_time: datetime | None, *, rebuild: bool) -> Progress:
         """Send the facts since `from_time`, all for None, and wait for their acknowledgement.
 
-        Goes on with a refill of the same kind that was interrupted. Raises what Database raises.
+        Goes on with a refill of the same kind that was interrupted. Raises LaneTroubleError where
+        the lane is forked or fenced, and what Database raises.
         """
         connection = await self._database.connect("refill")
         try:
             with translate_driver_errors():
+                await _check(connection)
                 await self._begin(connection, from_time, rebuild)
                 progress = await self._step(connection)
                 while progress.part != "done":
@@ -145,9 +151,7 @@ class Refill:
 
     async def _wait_for_room(self, connection: OwnConnection, progress: Progress) -> None:
         while True:
-            [row] = await connection.fetch(_OUTBOX.pending)
-            self._report(progress, row["facts"])
-            if row["facts"] <= MAX_PENDING_FACTS:
+            if await self._report(connection, progress) <= MAX_PENDING_FACTS:
                 return
             await asyncio.sleep(POLL_S)
 
@@ -161,17 +165,27 @@ class Refill:
                 seq = row["seq"]
             if seq is not None and row["acked_seq"] >= seq:
                 return
-            [pending] = await connection.fetch(_OUTBOX.pending)
-            self._report(progress, pending["facts"])
+            await self._report(connection, progress)
             await asyncio.sleep(POLL_S)
 
-    def _report(self, progress: Progress, pending: int) -> None:
+    async def _report(self, connection: OwnConnection, progress: Progress) -> int:
+        """Say how far it is, now and then; return how many facts are not acknowledged."""
+        [row] = await connection.fetch(_OUTBOX.pending)
+        pending: int = row["facts"]
         if self._monotonic_s() - self._said_s >= REPORT_S:
+            await _check(connection)
             self._said_s = self._monotonic_s()
             self._say(
                 f"{progress.seen} rows read, {progress.sent} facts sent, "
                 f"{pending} facts wait for metrics_service"
             )
+        return pending
+
+
+async def _check(connection: OwnConnection) -> None:
+    """Raise LaneTroubleError where facts would wait for a person."""
+    for row in await connection.fetch(_REFILL.trouble):
+        raise LaneTroubleError(f"the lane is {row['state']}, see `lane show`: {row['reason']}")
 
 
 async def _rebuilt(

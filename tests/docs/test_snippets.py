@@ -41,7 +41,10 @@ NOT_RUN: Final = {
     "make watch": "ends with Ctrl-C only; tests/metrics/cli/test_watch.py draws what it draws",
 }
 # Documents with a test of their own that runs their commands.
-RUN_ELSEWHERE: Final = {"docs/adding.md": "tests/docs/test_adding.py"}
+RUN_ELSEWHERE: Final = {
+    "docs/adding.md": "tests/docs/test_adding.py",
+    "docs/operations.md": "tests/docs/test_operations.py",
+}
 STATUSES: Final = set(DatabaseHealth.Status.keys())
 HTTP_SECTIONS: Final = {"metrics", "funnel", "errors"}
 STEPS: Final = ["view", "start", "complete", "confirm"]

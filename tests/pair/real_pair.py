@@ -92,14 +92,18 @@ class Pair:
     def stop(self) -> None:
         """SIGTERM to both, the booking service first."""
         for service in ("booking_service", "metrics_service"):
-            if process := self._processes.pop(service, None):
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(STOP_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                    raise
+            self.stop_one(service)
+
+    def stop_one(self, service: str) -> None:
+        """SIGTERM, if it runs."""
+        if process := self._processes.pop(service, None):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
 
     def lines(self, service: str) -> list[str]:
         """All lines of a service's log."""

@@ -53,6 +53,10 @@ INNER JOIN payment_events AS e
     ON e.provider = p.provider AND e.payment_id = p.payment_id AND e.kind = 'CAPTURED'
 WHERE p.booking_id = ANY($1::uuid[]);
 
+-- Why no fact is sent; no row while they are.
+-- name: refill.trouble internal
+SELECT state, reason FROM lane_trouble;
+
 -- name: refill.newest internal
 SELECT coalesce(max(id), 0) AS id FROM outbox;
 

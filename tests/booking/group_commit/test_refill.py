@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from booking_service.cli import refill as refill_module
-from booking_service.cli.refill import Progress, Refill
+from booking_service.cli.refill import LaneTroubleError, Progress, Refill
 from protos.tracking.v1 import event_pb2
 from tests.booking.delivery.outbox_lane import Relay, Sink
 from tests.booking.group_commit.harness import Harness
@@ -108,6 +108,16 @@ async def test_a_refill_from_a_time_leaves_out_what_was_before(harness: Harness)
         done = await refill(harness).run(harness.clock.time, rebuild=False)
         assert [event.booking.booking_id for event in events_of(sink)] == [str(later.id)]
     assert (done.seen, done.sent) == (1, 1)
+
+
+async def test_a_lane_that_waits_for_a_person_is_not_filled(harness: Harness) -> None:
+    await forget_what_was_sent(
+        harness,
+        "INSERT INTO lane_trouble (state, reason, since) VALUES ('forked', 'another sink', now())",
+    )
+    with pytest.raises(LaneTroubleError, match="the lane is forked, see `lane show`: another sink"):
+        await refill(harness).run(None, rebuild=False)
+    assert await harness.facts() == []
 
 
 FORGET_FACTS = """

@@ -54,6 +54,17 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
     ("bookings.update", (BOOKINGS[:1], *[[None]] * 17), {"bookings_pkey"}),
     ("bookings.load_ended", (PACKAGES[:1], [DAY], 500), {"bookings_confirmed_end"}),
     ("sweeper.ended_packages", (DAY, 200), {"bookings_confirmed_end"}),
+    ("refill.read_bookings", (BOOKINGS[0], 1, 400), {"booking_events_pkey"}),
+    (
+        "refill.read_payments",
+        ("provider", str(BOOKINGS[0]), "CAPTURED", "", 400),
+        {"payment_events_pkey"},
+    ),
+    (
+        "refill.captured",
+        (BOOKINGS,),
+        {"idx_payments_booking_status", "payment_events_pkey"},
+    ),
 ]
 
 
