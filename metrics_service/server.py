@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from grpc import StatusCode
 
-from metrics_service.alerts.notify import DatabaseAlert, create_notifier, report_faults
+from metrics_service.alerts.notify import HealthAlert, create_notifier, report_faults
 from metrics_service.alerts.regressions import RegressionAlert
 from metrics_service.alerts.slow_queries import SlowQueryAlert
 from metrics_service.client.host import Criteria
@@ -21,6 +21,7 @@ from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.recovery import UnreadableError
+from metrics_service.health.paging import FIRST, Page
 from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health as health_rpc
@@ -84,7 +85,7 @@ class MetricsServer:
         self.snapshots = snapshots(state, self.verdict)
         self.verdicts = health_rpc.verdicts(self.verdict)
         self.notifier = create_notifier(settings.sentry_dsn)
-        self._alert = DatabaseAlert(self.notifier)
+        self._alert = HealthAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
         self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
         self.grpc = GrpcServer(
@@ -150,9 +151,9 @@ class MetricsServer:
             self._ports = port, await self._http.start()
         return self._ports
 
-    def verdict(self) -> DatabaseHealth:
-        """Return the verdict now, or how far the start is."""
-        return self._progress() if self._starting else self.health.verdict()
+    def verdict(self, page: Page = FIRST) -> DatabaseHealth:
+        """Return the verdict now with a page of the instances, or how far the start is."""
+        return self._progress() if self._starting else self.health.verdict(page)
 
     async def stop(self) -> None:
         """Drain the producers, end RPCs and streams, write a checkpoint and close; bounded."""
@@ -217,11 +218,16 @@ class MetricsServer:
 
     def _log_health(self) -> LogHealth:
         writable = self.event_log.leading
-        return LogHealth(
-            writable=writable,
-            lag=max(0, self.event_log.last_position - self.engine.position),
-            message="" if writable else "its database is down, or another process writes to it",
-        )
+        if writable:
+            role, message = LogHealth.LEADER, ""
+        elif self.event_log.superseded:
+            role, message = LogHealth.LEAD_LOST, "another process has taken over from this one"
+        elif self.event_log.standing_by:
+            role, message = LogHealth.STANDBY, "another process writes it, and this one waits"
+        else:
+            role, message = LogHealth.ROLE_UNSPECIFIED, "its database is down"
+        lag = max(0, self.event_log.last_position - self.engine.position)
+        return LogHealth(writable=writable, lag=lag, message=message, role=role)
 
     async def _tick(self) -> None:
         """Judge health and queries about every TICK_S, and at once when the lead of the log is lost

@@ -23,7 +23,7 @@ MAX_REQUEST_BYTES: Final = 256 * 1024
 """Of a message to an RPC that is not named as one of large messages."""
 
 LINE_GAP_S: Final = 1.0
-"""The least time between two log lines about refused bytes."""
+"""The least time between two log lines of a kind, such as those about refused bytes."""
 
 
 class RefusedBytes(ApiError):  # noqa: N818 - a refusal, which also takes the place of a message
@@ -117,10 +117,13 @@ class Requests:
 
 
 class LineLimit:
-    """Allows one log line per LINE_GAP_S, and counts those it suppresses."""
+    """Allows one log line per gap_s, and counts those it suppresses."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, now_s: Callable[[], float] = time.monotonic, *, gap_s: float = LINE_GAP_S
+    ) -> None:
         self._now_s = now_s
+        self._gap_s = gap_s
         self._next_s = 0.0
         self._suppressed = 0
 
@@ -130,6 +133,6 @@ class LineLimit:
         if now_s < self._next_s:
             self._suppressed += 1
             return None
-        self._next_s = now_s + LINE_GAP_S
+        self._next_s = now_s + self._gap_s
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed

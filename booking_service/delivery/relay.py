@@ -74,8 +74,10 @@ class OutboxRelay:
 
     @property
     def facts_pending(self) -> int | None:
-        """Facts committed and not yet acknowledged, at most a second old; None unless it leads."""
-        return self._pending if self.leading else None
+        """Facts committed and not yet acknowledged, at most a second old, 0 before the first count;
+        None unless it leads.
+        """
+        return (self._pending or 0) if self.leading else None
 
     @property
     def trouble(self) -> Trouble | None:

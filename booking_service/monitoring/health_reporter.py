@@ -140,6 +140,7 @@ class HealthReporter:
             operations=operations,
             telemetry_dropped=self._emitter.dropped,
             facts_pending=relay.facts_pending,
+            delivers_facts=True,
             monitor=monitor_cost(database.tracker, self._emitter, inspector),
             lane=_lane_signal(relay) if relay.leading else None,
         )

@@ -1,4 +1,5 @@
-"""Notifies people when the database turns unhealthy, when it has recovered, and of other notices.
+"""Notifies people when the database turns unhealthy or facts are not delivered, when that is over,
+and of other notices.
 
 A receiver that is slow, down or not configured never slows or fails the service.
 """
@@ -49,26 +50,87 @@ class Notifier(Protocol):
         """Send what is queued, for at most this time. Blocks; call it from a thread."""
 
 
-class DatabaseAlert:
-    """Notifies of each change to unhealthy and of each recovery exactly once.
+_DATABASE: Final = "database"
+_TITLES: Final = {
+    "log": "The event log cannot be written",
+    "lead_lost": "Another process writes the event log",
+    "undelivered": "Facts are not delivered",
+    "no_leader": "No process delivers facts",
+    "forked": "Facts are not delivered: their lane is forked",
+    "fenced": "Facts are not delivered: their lane is fenced",
+}
+"""Of each criterion that is an issue of its own; the others together are that of the database."""
+_OF_THE_LOG: Final = frozenset({"log", "lead_lost"})
+_NEVER_UNHEALTHY: Final = frozenset({"heartbeat", "p95_ms", "slow"})
 
-    A stale verdict means that nothing is known, so it neither raises an alert nor ends one.
+
+class HealthAlert:
+    """Notifies of the begin and of the end of each issue exactly once: that of the database, and
+    those of the log and of facts, by their criteria.
+
+    While an instance is stale nothing is known of it, so that no issue ends but those of the log.
     """
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._raised = False
+        self._raised: set[str] = set()
+
+    @property
+    def raised(self) -> frozenset[str]:
+        """The issues that have begun and are not over."""
+        return frozenset(self._raised)
 
     def observe(self, health: DatabaseHealth) -> None:
         """Take the current verdict."""
-        if health.status == DatabaseHealth.UNHEALTHY and not self._raised:
-            self._raised = True
-            log.error("database_unhealthy", reasons=_messages(health))
+        present = _issues(health)
+        for issue in sorted(present - self._raised):
+            self._raised.add(issue)
+            self._begin(issue, health)
+        for issue in sorted(self._raised - present):
+            if _is_over(issue, health):
+                self._raised.remove(issue)
+                self._end(issue, health)
+
+    def _begin(self, issue: str, health: DatabaseHealth) -> None:
+        reasons = _messages(health, issue)
+        if issue == _DATABASE:
+            log.error("database_unhealthy", reasons=reasons)
             self._notifier.send_unhealthy(health)
-        elif self._raised and health.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED):
-            self._raised = False
-            log.info("database_recovered", reasons=_messages(health))
+            return
+        log.error("alert_raised", criterion=issue, reasons=reasons)
+        message = f"{_TITLES[issue]}: {'; '.join(reasons)}"
+        self._notifier.send(Notice(issue, "error", message, ("health", issue)))
+
+    def _end(self, issue: str, health: DatabaseHealth) -> None:
+        if issue == _DATABASE:
+            log.info("database_recovered", reasons=_messages(health, issue))
             self._notifier.send_recovered(health)
+            return
+        log.info("alert_ended", criterion=issue)
+        message = f"{_TITLES[issue]}: this is over"
+        self._notifier.send(Notice(issue, "info", message, ("health", issue)))
+
+
+def _issue_of(criterion: str) -> str:
+    return criterion if criterion in _TITLES else _DATABASE
+
+
+def _issues(health: DatabaseHealth) -> set[str]:
+    if health.status != DatabaseHealth.UNHEALTHY:
+        return set()
+    criteria = {reason.criterion for reason in health.reasons} - _NEVER_UNHEALTHY
+    return {_issue_of(criterion) for criterion in criteria}
+
+
+def _is_over(issue: str, health: DatabaseHealth) -> bool:
+    """Whether an issue without a reason is over, rather than unknown."""
+    if issue in _OF_THE_LOG:
+        return health.log.writable
+    stale = any(reason.criterion == "heartbeat" for reason in health.reasons)
+    return not stale and health.status not in (
+        DatabaseHealth.STATUS_UNSPECIFIED,
+        DatabaseHealth.STALE,
+    )
 
 
 def create_notifier(sentry_dsn: str) -> Notifier:
@@ -145,7 +207,7 @@ class SentryNotifier:
         self, level: Literal["error", "info"], title: str, health: DatabaseHealth
     ) -> None:
         status = DatabaseHealth.Status.Name(health.status)
-        reasons = _messages(health)
+        reasons = _messages(health, _DATABASE)
         event: Event = {
             "level": level,
             "logger": "metrics_service.health",
@@ -170,8 +232,9 @@ class SentryNotifier:
         self.client.capture_event(event, scope=sentry_sdk.Scope())
 
 
-def _messages(health: DatabaseHealth) -> list[str]:
+def _messages(health: DatabaseHealth, issue: str) -> list[str]:
+    reasons = [reason for reason in health.reasons if _issue_of(reason.criterion) == issue]
     return [
         f"{reason.instance}: {reason.message}" if reason.instance else reason.message
-        for reason in health.reasons[:MAX_REASONS]
+        for reason in reasons[:MAX_REASONS]
     ]

@@ -97,6 +97,16 @@ class EventLog:
         """Whether this process is the writer and the database answers."""
         return self._writer.leading.is_set()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether another process has become the writer after this one."""
+        return self._writer.superseded
+
+    @property
+    def standing_by(self) -> bool:
+        """Whether this process has never been the writer, and waits while another one is."""
+        return self._writer.standing_by
+
     async def wait_leading(self) -> None:
         """Wait until this process is the writer."""
         await self._writer.leading.wait()

@@ -71,8 +71,10 @@ class Writer:
         self.epoch, self.sink_id = 0, ""
         self.last_position = 0
         self.leading = asyncio.Event()
-        self.on_records: Callable[[list[LogRecord]], None] = _discard
-        self.on_superseded: Callable[[bool], None] = _ignore
+        self.standing_by = False
+        self.superseded = False
+        self.on_records: Callable[[list[LogRecord]], None] = lambda _: None
+        self.on_superseded: Callable[[bool], None] = lambda _: None
         self._dsn = dsn
         self._producers = producers
         self._now_us = now_us
@@ -136,6 +138,7 @@ class Writer:
                 failures += 1
             finally:
                 self.leading.clear()
+                self.standing_by = False
                 self._refuse_all()
                 if connection is not None:
                     connection.terminate()
@@ -152,13 +155,15 @@ class Writer:
         )
 
     async def _take_lead(self, connection: asyncpg.Connection[Any]) -> None:
-        standing_by = False
+        awaited = False
         while not await connection.fetchval(_LOG.try_lock, WRITER_LOCK):
-            if not standing_by:
-                standing_by = True
+            if not awaited:
+                awaited = True
+                self.standing_by = self.epoch == 0
                 log.info("log_lead_awaited")
             # The lock may still be held by the lost session of this process itself.
             if self.epoch and await connection.fetchval(_LOG.writer_epoch) != self.epoch:
+                self.superseded = True
                 self.on_superseded(True)
             await asyncio.sleep(STANDBY_POLL_S)
         head = await connection.fetchrow(_LOG.take_lead)
@@ -173,6 +178,7 @@ class Writer:
         self._days = await partitions.existing(connection)
         self._last_append_s = self._monotonic_s()
         self.leading.set()
+        self.standing_by = self.superseded = False
         self.on_superseded(False)
         log.info("log_lead_taken", writer_epoch=self.epoch, position=self.last_position)
         self.on_records([])
@@ -269,14 +275,6 @@ class Writer:
         while self._queue:
             _refuse(self._queue.popleft(), LogUnavailableError("the log cannot be written now"))
         self._queued_bytes = 0
-
-
-def _ignore(superseded: bool) -> None:
-    """Nothing is subscribed."""
-
-
-def _discard(records: list[LogRecord]) -> None:
-    """Nothing is subscribed."""
 
 
 def _answer(plan: Plan, first: int) -> None:

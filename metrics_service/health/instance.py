@@ -52,6 +52,10 @@ class Instance:
     figures: Figures = field(default_factory=Figures)
     detailed: bool = True
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.service, self.name
+
     def silent_ns(self, now_ns: int) -> int:
         """Return the time since its last heartbeat."""
         return max(0, now_ns - self.last_beat_ns)

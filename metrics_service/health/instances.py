@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import islice
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import structlog
 
 from metrics_service.health.instance import Instance
+from metrics_service.health.paging import Key, Page, token_of
 from protos.metrics.v1.health_pb2 import InstanceHealth
+from servicekit.handlers import LineLimit
 
 log = structlog.get_logger()
 
@@ -20,13 +22,10 @@ MAX_INSTANCES: Final = 100
 MAX_DETAILED: Final = 10
 """Of each of the two, so many have percentiles and operations, which take most of the memory."""
 
-MAX_LISTED: Final = 100
-"""An answer lists so many."""
-
 MAX_NAME_BYTES: Final = 256
 
 REFUSALS_LOGGED_S: Final = 60.0
-"""Refused instances are logged at most this often, with their number."""
+"""Refused instances are logged at most this often."""
 
 REPLACED_AFTER_S: Final = 60.0
 """A stale instance is forgotten after this when another one of its service reports, or when it does
@@ -44,11 +43,19 @@ class Instances:
     count the time in which this process was paused and could not receive any.
     """
 
-    def __init__(self, *, stale_after_s: float, watched: frozenset[str]) -> None:
+    def __init__(
+        self,
+        *,
+        stale_after_s: float,
+        watched: frozenset[str],
+        on_forgotten: Callable[[Instance], None],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Call on_forgotten with each instance that decided and is known no more."""
         self._stale_after_s = stale_after_s
         self._watched = watched
-        self._refused = 0
-        self._refused_logged_ns = -math.inf
+        self._on_forgotten = on_forgotten
+        self._refusals = LineLimit(now_s, gap_s=REFUSALS_LOGGED_S)
         self._watched_ones: dict[tuple[str, str], Instance] = {}
         self._others: dict[tuple[str, str], Instance] = {}
 
@@ -74,19 +81,22 @@ class Instances:
         its names are too long.
         """
         if max(len(entry.name.encode()), len(entry.service.encode())) > MAX_NAME_BYTES:
-            self._log_refused(entry, now_ns)
+            self._log_refused(entry)
             return False
         group = self._group(entry.service)
         if len(group) >= MAX_INSTANCES and not self._evict(group, now_ns):
-            self._log_refused(entry, now_ns)
+            self._log_refused(entry)
             return False
         entry.detailed = sum(each.detailed for each in group.values()) < MAX_DETAILED
-        group[entry.service, entry.name] = entry
+        group[entry.key] = entry
         return True
 
     def remove(self, name: str, service: str) -> bool:
         """Forget an instance; returns whether it was known."""
-        return self._group(service).pop((service, name), None) is not None
+        entry = self._group(service).pop((service, name), None)
+        if entry is not None and self._decides(entry):
+            self._on_forgotten(entry)
+        return entry is not None
 
     def is_stale(self, entry: Instance, now_ns: int) -> bool:
         return entry.silent_ns(now_ns) / 1e9 >= self._stale_after_s
@@ -106,8 +116,7 @@ class Instances:
                 newest_ns[entry.service] = max(newest_ns.get(entry.service, 0), entry.began_ns)
         for entry in [each for each in self if self.is_stale(each, now_ns)]:
             began_ns = newest_ns.get(entry.service)
-            decides = self.is_watched(entry.service) and entry.signals is not None
-            limit_s = FORGOTTEN_AFTER_S if decides else REPLACED_AFTER_S
+            limit_s = FORGOTTEN_AFTER_S if self._decides(entry) else REPLACED_AFTER_S
             if began_ns is not None:
                 limit_s = REPLACED_AFTER_S
                 if entry.closed_ns is not None and began_ns > entry.closed_ns:
@@ -115,28 +124,46 @@ class Instances:
             if entry.silent_ns(now_ns) / 1e9 >= limit_s:
                 self.remove(entry.name, entry.service)
 
-    def to_protos(self, now_ns: int) -> Iterator[InstanceHealth]:
-        """Yield at most MAX_LISTED in the contract's form."""
-        for entry in islice(self, MAX_LISTED):
-            watched, gone = self.is_watched(entry.service), self.is_gone(entry, now_ns)
-            yield entry.to_proto(now_ns, watched=watched, gone=gone)
+    def list_page(self, page: Page, now_ns: int) -> tuple[list[InstanceHealth], str]:
+        """Return one page in the contract's form, and the token of the next one, or ""."""
+        keys = sorted(Key(not self.is_watched(entry.service), *entry.key) for entry in self)
+        following = keys if page.after is None else keys[bisect_right(keys, page.after) :]
+        listed = []
+        for key in following[: page.size]:
+            entry = self._group(key.service)[key.service, key.instance]
+            gone = self.is_gone(entry, now_ns)
+            listed.append(entry.to_proto(now_ns, watched=not key.other, gone=gone))
+        more = len(following) > page.size
+        return listed, token_of(following[page.size - 1]) if more else ""
 
     def _group(self, service: str) -> dict[tuple[str, str], Instance]:
         return self._watched_ones if self.is_watched(service) else self._others
 
-    def _evict(self, group: dict[tuple[str, str], Instance], now_ns: int) -> bool:
-        """Forget the instance of a group with the oldest heartbeat, if it is stale."""
-        oldest = min(group.values(), key=lambda entry: entry.last_beat_ns)
-        return self.is_stale(oldest, now_ns) and self.remove(oldest.name, oldest.service)
+    def _decides(self, entry: Instance) -> bool:
+        return self.is_watched(entry.service) and entry.signals is not None
 
-    def _log_refused(self, entry: Instance, now_ns: int) -> None:
-        self._refused += 1
-        if now_ns - self._refused_logged_ns >= REFUSALS_LOGGED_S * 1e9:
-            self._refused_logged_ns = now_ns
+    def _evict(self, group: dict[tuple[str, str], Instance], now_ns: int) -> bool:
+        """Forget one of a group that is stale, or that is gone and does not decide, if there is
+        one: the one with the oldest heartbeat, of those that do not decide before the others.
+        """
+        expendable = [
+            (self._decides(entry), entry.last_beat_ns, entry.key)
+            for entry in group.values()
+            if self.is_stale(entry, now_ns)
+            or (entry.closed_ns is not None and not self._decides(entry))
+        ]
+        if not expendable:
+            return False
+        service, name = min(expendable)[2]
+        return self.remove(name, service)
+
+    def _log_refused(self, entry: Instance) -> None:
+        suppressed = self._refusals.take()
+        if suppressed is not None:
             log.warning(
                 "health_instance_refused",
                 instance=entry.name[:MAX_NAME_BYTES],
                 service=entry.service[:MAX_NAME_BYTES],
-                refused=self._refused,
+                suppressed=suppressed,
                 limit=MAX_INSTANCES,
             )

@@ -6,24 +6,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from typing import Final
 
 from metrics_service.client.host import (
     WINDOW_S,
     Criteria,
-    Figures,
     HealthWindow,
     Reason,
     Status,
     Verdict,
     VerdictHysteresis,
-    judge,
 )
+from metrics_service.health.combined import Combined
 from metrics_service.health.instance import Instance
 from metrics_service.health.instances import Instances
+from metrics_service.health.leaderless import Leaderless
+from metrics_service.health.log_verdict import LogVerdict
+from metrics_service.health.paging import FIRST, Page
+from metrics_service.health.reasons import merged_reasons
 from metrics_service.health.signals import countable, displayable
 from metrics_service.health.undelivered import Undelivered
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
@@ -36,9 +38,6 @@ MAX_TICK_INTERVAL_S: Final = 1.0
 """`tick` is called more often than this. Time beyond it without one is a pause of this process, in
 which it read no heartbeat: it does not count as an instance's silence.
 """
-
-MAX_REASONS: Final = 100
-"""An answer gives so many reasons for the merged verdict."""
 
 CATCH_UP_S: Final = 3.0
 """How long after a pause the log may be unwritable, since timeouts expired during the pause."""
@@ -78,15 +77,17 @@ class HealthRegistry:
         self._criteria = criteria
         self._now_us = now_us
         self._monotonic_ns = monotonic_ns
-        self._instances = Instances(stale_after_s=self._stale_after_s, watched=watched)
+        self._combined = Combined(criteria, self._new_window, self._new_verdict)
+        self._instances = Instances(
+            stale_after_s=self._stale_after_s,
+            watched=watched,
+            on_forgotten=self._combined.on_forgotten,
+            now_s=lambda: monotonic_ns() / 1e9,
+        )
         self._ticked_ns = monotonic_ns()
         self._resumed_ns = -math.inf
-        self._combined_window = self._new_window()
-        self._combined_verdict = self._new_verdict()
-        self._combined_figures = Figures()
-        # It has a status from the start: a burst must not show before it has lasted.
-        self._judge_combined()
-        self._log_verdict = self._new_verdict()
+        self._log = LogVerdict(log_health, self._new_verdict)
+        self._leaderless = Leaderless(heartbeat_s, self._new_verdict())
         # What it combines has lasted already: only the gap between two changes is left to enforce.
         self._verdict = self._new_verdict(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
         self._reasons: tuple[HealthReason, ...] = ()
@@ -128,8 +129,8 @@ class HealthRegistry:
         entry.count(queries, operations)
         self._judge(entry)
         if self._instances.is_watched(service):
-            self._combined_window.add_counts(queries, operations)
-            self._judge_combined()
+            self._combined.count(queries, operations)
+            self._combined.judge()
         self._publish()
 
     def on_goodbye(self, instance: str, service: str) -> None:
@@ -154,13 +155,14 @@ class HealthRegistry:
             entry.last_beat_ns = shift_by_pause(entry.last_beat_ns, unpaused_ns, now_ns)
             entry.undelivered.shift(unpaused_ns, now_ns)
             self._judge(entry)
-        self._judge_combined()
+        self._leaderless.shift(unpaused_ns, now_ns)
+        self._combined.tick(self._instances.deciding(), now_ns)
         self._publish()
 
-    def verdict(self) -> DatabaseHealth:
-        """Return the verdict now, with every figure that led to it."""
+    def verdict(self, page: Page = FIRST) -> DatabaseHealth:
+        """Return the verdict now, with every figure that led to it, and a page of the instances."""
         self._publish()
-        return self._build()
+        return self._build(page)
 
     # Judging.
 
@@ -168,10 +170,6 @@ class HealthRegistry:
         entry.figures = entry.window.figures()
         if not self._instances.is_stale(entry, self._unpaused_ns(self._monotonic_ns())):
             entry.verdict.update(entry.assess(self._criteria))
-
-    def _judge_combined(self) -> None:
-        self._combined_figures = self._combined_window.figures()
-        self._combined_verdict.update(judge(self._combined_figures, None, self._criteria))
 
     def _judge_silence(self) -> None:
         unpaused_ns = self._unpaused_ns(self._monotonic_ns())
@@ -182,61 +180,52 @@ class HealthRegistry:
                 reason = Reason("heartbeat", silent_s, self._stale_after_s, 1, (), message)
                 entry.verdict.update(Verdict(Status.STALE, (reason,)))
 
-    def _judge_log(self) -> None:
-        health = self._log_health()
-        verdict = Verdict(Status.HEALTHY)
-        if not health.writable:
-            if self._log_verdict.status is Status.HEALTHY and self._has_just_resumed():
-                return
-            message = f"the log cannot be written: {health.message}"
-            reason = Reason("log", 0, 1, 1, (), message)
-            verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
-        self._log_verdict.update(verdict)
-
     def _has_just_resumed(self) -> bool:
         now_ns = self._monotonic_ns()
         return self._unpaused_ns(now_ns) < now_ns or now_ns - self._resumed_ns < CATCH_UP_S * 1e9
 
+    def _judge_services(self) -> None:
+        now_ns = self._unpaused_ns(self._monotonic_ns())
+        live = (
+            each
+            for each in self._instances.deciding()
+            if not self._instances.is_stale(each, now_ns)
+        )
+        self._leaderless.judge(live, now_ns)
+
     def _status(self) -> Status:
-        """Return the worst of all that decide; unknown while none does, unless the log is down."""
+        """Return the worst of all that decide; unknown while none does, unless the log is down or
+        facts are not delivered.
+        """
         known = [entry.verdict.status for entry in self._instances.deciding()]
         if any(status is not Status.UNKNOWN for status in known):
-            known.append(self._combined_verdict.status)
-        if self._log_verdict.status is Status.UNHEALTHY:
+            known.append(self._combined.verdict.status)
+        if Status.UNHEALTHY in (self._log.verdict.status, self._leaderless.verdict.status):
             known.append(Status.UNHEALTHY)
         return max(known, key=_SEVERITY.index, default=Status.UNKNOWN)
 
     def _is_hard(self) -> bool:
         """Whether any verdict had to show at once, so that the overall one has to as well."""
         verdicts = (entry.verdict for entry in self._instances.deciding())
-        return any(each.hard for each in (*verdicts, self._combined_verdict, self._log_verdict))
-
-    def _find_reasons(self) -> Iterator[HealthReason]:
-        """Yield those of the log, of each watched instance, and of criteria that only all watched
-        ones together fail.
-        """
-        for reason in self._log_verdict.reasons:
-            yield reason.to_proto()
-        blamed = set()
-        for entry in self._instances.deciding():
-            for reason in entry.verdict.reasons:
-                blamed.add(reason.criterion)
-                yield reason.to_proto(entry.name)
-        if any(self._instances.deciding()):
-            for reason in self._combined_verdict.reasons:
-                if reason.criterion not in blamed:
-                    yield reason.to_proto()
+        own = (self._combined.verdict, self._log.verdict, self._leaderless.verdict)
+        return any(each.hard for each in (*verdicts, *own))
 
     def _publish(self) -> None:
         """Apply what time alone decides, and call the listeners if anything has changed."""
         self._instances.forget_stale(self._unpaused_ns(self._monotonic_ns()))
         self._judge_silence()
-        self._judge_log()
+        self._log.judge(resumed=self._has_just_resumed())
+        self._judge_services()
         status = self._status()
         self._verdict.update(Verdict(status, (), self._is_hard()))
         if self._verdict.status is status:
             # Else the status shown is the previous one, and its reasons stay with it.
-            self._reasons = tuple(islice(self._find_reasons(), MAX_REASONS))
+            self._reasons = merged_reasons(
+                self._log.verdict,
+                self._instances.deciding(),
+                self._combined.verdict,
+                self._leaderless.verdict,
+            )
         state = (
             self._verdict.status,
             *((each.criterion, each.instance) for each in self._reasons),
@@ -245,7 +234,7 @@ class HealthRegistry:
         if state == self._published:
             return
         self._published = state
-        health = self._build()
+        health = self._build(FIRST)
         for listener in self._listeners:
             listener(health)
 
@@ -277,14 +266,16 @@ class HealthRegistry:
 
     # The answer.
 
-    def _build(self) -> DatabaseHealth:
+    def _build(self, page: Page) -> DatabaseHealth:
         unpaused_ns = self._unpaused_ns(self._monotonic_ns())
+        instances, next_page_token = self._instances.list_page(page, unpaused_ns)
         health = DatabaseHealth(
             status=self._verdict.status.to_proto(),
             reasons=self._reasons,
-            instances=self._instances.to_protos(unpaused_ns),
+            instances=instances,
+            next_page_token=next_page_token,
             instances_total=len(self._instances),
-            figures=self._combined_figures.to_proto(),
+            figures=self._combined.figures.to_proto(),
             log=self._log_health(),
         )
         health.since.FromMicroseconds(self._verdict.since_us)

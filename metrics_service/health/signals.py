@@ -35,6 +35,7 @@ def displayable(signals: tracking_pb2.Signals) -> tracking_pb2.Signals:
         shown.probe.age_ms = _bounded(signals.probe.age_ms)
     for name in _POOL:
         setattr(shown.pool, name, _bounded(getattr(signals.pool, name)))
+    shown.delivers_facts = signals.delivers_facts
     if signals.HasField("facts_pending"):
         shown.facts_pending = _bounded(signals.facts_pending)
     if signals.HasField("lane") and signals.lane.state in _LANE_STATES:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from metrics_service.fanout import Fanout, Pace
+from metrics_service.health.paging import Page
 from metrics_service.rpc import validate
 from metrics_service.rpc.streams import STALL_S, Context, stream_to
 from protos.metrics.v1 import health_pb2, health_pb2_grpc
@@ -31,7 +32,7 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
 
     def __init__(
         self,
-        health: Callable[[], DatabaseHealth],
+        health: Callable[[Page], DatabaseHealth],
         fanout: Fanout[None],
         *,
         stall_s: float = STALL_S,
@@ -43,7 +44,8 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
     async def GetDatabaseHealth(
         self, request: health_pb2.GetDatabaseHealthRequest, context: object
     ) -> DatabaseHealth:
-        return self._health()
+        """Return the verdict with one page of the instances."""
+        return self._health(validate.page(request))
 
     # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def WatchDatabaseHealth(  # type: ignore[override]

@@ -11,6 +11,7 @@ from typing import Any, Final
 import grpc
 
 from metrics_service.fanout import Fanout
+from metrics_service.health.paging import Page
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health, metrics, tracking
 from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
@@ -28,7 +29,7 @@ def add_servicers(
     ingest: Ingest,
     state: Callable[[], metrics.Answers],
     snapshots: Fanout[metrics.Question],
-    verdict: Callable[[], DatabaseHealth],
+    verdict: Callable[[Page], DatabaseHealth],
     verdicts: Fanout[None],
     *,
     stall_s: float,

@@ -6,6 +6,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from metrics_service.health.paging import MAX_PAGE_SIZE, Page, key_of
 from metrics_service.state.queries.limit import bounded_limit
 from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
 from metrics_service.state.series.rings import (
@@ -108,6 +109,18 @@ def watch(request: health_pb2.WatchDatabaseHealthRequest) -> float:
     interval_us = _interval(request, WATCH_INTERVAL_US, "1 s", bad)
     _refuse(bad)
     return interval_us / SECOND_US
+
+
+def page(request: health_pb2.GetDatabaseHealthRequest) -> Page:
+    """Return the page of instances that is asked for. Raises ApiError."""
+    bad: list[Violation] = []
+    if request.page_size < 0:
+        bad.append(Violation("page_size", f"must be 0 or more, not {request.page_size}"))
+    after = key_of(request.page_token)
+    if request.page_token and after is None:
+        bad.append(Violation("page_token", "must be the next_page_token of an answer"))
+    _refuse(bad)
+    return Page(min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE), after)
 
 
 def _window(

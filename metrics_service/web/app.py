@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from metrics_service.eventlog.recovery import UnreadableError
+from metrics_service.health.paging import Page, key_of
 from metrics_service.web.encode import Json, to_json
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
@@ -28,19 +29,24 @@ UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
 def create_app(
     snapshot: Callable[[], MetricsSnapshot],
-    health: Callable[[], DatabaseHealth],
+    health: Callable[[Page], DatabaseHealth],
     *,
     on_fault: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """Create the application; on_fault is called when figures cannot be answered.
 
-    GET /api/health/database: 200 when healthy or degraded, 503 otherwise.
+    GET /api/health/database: 200 when healthy or degraded, 503 otherwise, with the first 100
+    instances; ?page_token= with an answer's next_page_token has those that follow, 400 for another.
     GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot; 503
     when the snapshot raises UnreadableError.
     """
 
-    async def database(_: Request) -> Response:
-        verdict = health()
+    async def database(request: Request) -> Response:
+        token = request.query_params.get("page_token", "")
+        after = key_of(token)
+        if token and after is None:
+            raise HTTPException(HTTPStatus.BAD_REQUEST)
+        verdict = health(Page(after=after))
         status = HTTPStatus.OK if verdict.status in UP else HTTPStatus.SERVICE_UNAVAILABLE
         return _json(to_json(verdict), status)
 

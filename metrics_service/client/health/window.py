@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
-from metrics_service.client.health.judge import DEFAULT, Criteria, Figures, OperationFigures
+from metrics_service.client.health.judge import DEFAULT, Criteria, Figures
+from metrics_service.client.health.slot import Slot
 from metrics_service.client.queries.record import (
     Outcome,
     QueryDefinition,
@@ -19,14 +20,12 @@ from metrics_service.client.queries.record import (
     is_failed,
 )
 from metrics_service.measure.sketch import Sketch
-from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
+from metrics_service.measure.thresholds import SLOW_US
 from protos.tracking.v1 import tracking_pb2
 
 WINDOW_S: Final = 300
 SLOT_S: Final = 5
-MAX_OPERATIONS: Final = 100
 MAX_OPERATIONS_IN_BEAT: Final = 10
-OTHER_OPERATIONS: Final = "other"
 MAX_FIGURE: Final = 2**53 - 1
 """A count that is shown is at most this, so that it is exact as a JSON number."""
 
@@ -48,13 +47,13 @@ class HealthWindow:
         self, criteria: Criteria = DEFAULT, *, monotonic_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._monotonic_ns = monotonic_ns
-        self._slots: deque[_Slot] = deque()
+        self._slots: deque[Slot] = deque()
         # The sum of all slots except the newest; None when it is outdated.
-        self._older: _Slot | None = None
+        self._older: Slot | None = None
         self._slot_end_ns = 0
         self._failed_ns: deque[int] = deque(maxlen=criteria.failed_max + 1)
         self._slow_ns: deque[int] = deque(maxlen=criteria.slow_max + 1)
-        self._beat = _Slot(0)
+        self._beat = Slot(0)
         # Execute times that are not yet added to the newest slot and the beat.
         self._pending_us: list[int] = []
 
@@ -101,6 +100,22 @@ class HealthWindow:
                 operation.operation, operation.total, operation.failed, operation.slow
             )
 
+    def absorb(self, other: HealthWindow) -> None:
+        """Add what another window, of the same clock, has taken from heartbeats."""
+        slots = {slot.number: slot for slot in self._slots}
+        for theirs in other._slots:
+            slots.setdefault(theirs.number, Slot(theirs.number)).merge(theirs)
+        self._slots = deque(slots[number] for number in sorted(slots))
+        self._older = None
+        self._slot_end_ns = (max(slots, default=-1) + 1) * _SLOT_NS
+        for newest_ns, theirs_ns in (
+            (self._failed_ns, other._failed_ns),
+            (self._slow_ns, other._slow_ns),
+        ):
+            both_ns = sorted([*newest_ns, *theirs_ns])
+            newest_ns.clear()
+            newest_ns.extend(both_ns)
+
     def figures(self) -> Figures:
         """Return the figures of the window that ends now."""
         now_ns = self._monotonic_ns()
@@ -126,7 +141,7 @@ class HealthWindow:
     def beat(self) -> tuple[tracking_pb2.QueryCounts, list[tracking_pb2.OperationCounts]]:
         """Return the counts since the last call, for a heartbeat."""
         self._flush()
-        beat, self._beat = self._beat, _Slot(0)
+        beat, self._beat = self._beat, Slot(0)
         counts = tracking_pb2.QueryCounts(
             total=beat.total,
             failed=beat.failed,
@@ -163,23 +178,23 @@ class HealthWindow:
             self._slots[-1].add_exceptional(definition.label, failed, execute_us)
             self._beat.add_exceptional(definition.label, failed, execute_us)
 
-    def _whole(self) -> _Slot:
+    def _whole(self) -> Slot:
         """Sum all slots. Only the newest still grows."""
         if self._older is None:
-            self._older = _Slot(0)
+            self._older = Slot(0)
             for slot in islice(self._slots, max(0, len(self._slots) - 1)):
                 self._older.merge(slot)
-        whole = _Slot(0)
+        whole = Slot(0)
         whole.merge(self._older)
         if self._slots:
             whole.merge(self._slots[-1])
         return whole
 
-    def _new_slot(self, now_ns: int) -> _Slot:
+    def _new_slot(self, now_ns: int) -> Slot:
         self._flush()
         self._expire(now_ns)
         number = now_ns // _SLOT_NS
-        slot = _Slot(number)
+        slot = Slot(number)
         self._slots.append(slot)
         self._older = None
         self._slot_end_ns = (number + 1) * _SLOT_NS
@@ -209,78 +224,6 @@ class HealthWindow:
         if inside < (newest_ns.maxlen or 0):
             return inside
         return min(max(inside, counted), MAX_FIGURE)
-
-
-class _Slot:
-    """Counts of one slot, or of one beat."""
-
-    __slots__ = (
-        "at_least_1000ms",
-        "at_least_2000ms",
-        "failed",
-        "number",
-        "operations",
-        "over_500ms",
-        "over_1000ms",
-        "over_2000ms",
-        "sketch",
-        "total",
-    )
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.total = 0
-        self.failed = 0
-        self.over_500ms = 0
-        self.at_least_1000ms = 0
-        self.over_1000ms = 0
-        self.at_least_2000ms = 0
-        self.over_2000ms = 0
-        self.sketch = Sketch()
-        # Of operations that were slow or failed: total, failed, slow.
-        self.operations: dict[str, list[int]] = {}
-
-    def add_exceptional(self, operation: str, failed: bool, execute_us: int) -> None:
-        """Count a failed or slow query, except in total, which counts every query."""
-        self.failed += failed
-        self.over_500ms += execute_us > SLOW_US
-        self.at_least_1000ms += execute_us >= CRITICAL_US
-        self.over_1000ms += execute_us > CRITICAL_US
-        self.at_least_2000ms += execute_us >= 2_000_000
-        self.over_2000ms += execute_us > 2_000_000
-        self.add_operation(operation, 1, int(failed), int(execute_us > SLOW_US))
-
-    def add_operation(self, operation: str, total: int, failed: int, slow: int) -> None:
-        """Count for one operation; beyond MAX_OPERATIONS, for OTHER_OPERATIONS."""
-        counts = self.operations.get(operation)
-        if counts is None:
-            if len(self.operations) >= MAX_OPERATIONS:
-                operation = OTHER_OPERATIONS
-            counts = self.operations.setdefault(operation, [0, 0, 0])
-        counts[0] += total
-        counts[1] += failed
-        counts[2] += slow
-
-    def merge(self, other: _Slot) -> None:
-        """Add another slot's counts."""
-        self.total += other.total
-        self.failed += other.failed
-        self.over_500ms += other.over_500ms
-        self.at_least_1000ms += other.at_least_1000ms
-        self.over_1000ms += other.over_1000ms
-        self.at_least_2000ms += other.at_least_2000ms
-        self.over_2000ms += other.over_2000ms
-        self.sketch.merge(other.sketch)
-        for operation, (total, failed, slow) in other.operations.items():
-            self.add_operation(operation, total, failed, slow)
-
-    def worst(self) -> list[OperationFigures]:
-        """Sort the operations by failed, then by slow queries, most first."""
-        return sorted(
-            (OperationFigures(name, *counts) for name, counts in self.operations.items()),
-            key=lambda figures: (figures.failed, figures.slow),
-            reverse=True,
-        )
 
 
 def _ms(value_us: float | None) -> float | None:

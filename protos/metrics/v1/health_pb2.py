@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/metrics/v1/health.proto\x12\nmetrics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1a\n\x18GetDatabaseHealthRequest\"I\n\x1aWatchDatabaseHealthRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9b\x04\n\x0e\x44\x61tabaseHealth\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.metrics.v1.DatabaseHealth.Status\x12)\n\x07reasons\x18\x02 \x03(\x0b\x32\x18.metrics.v1.HealthReason\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tinstances\x18\x05 \x03(\x0b\x32\x1a.metrics.v1.InstanceHealth\x12*\n\x07\x66igures\x18\x06 \x01(\x0b\x32\x19.metrics.v1.HealthFigures\x12)\n\x06window\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x03log\x18\x08 \x01(\x0b\x32\x15.metrics.v1.LogHealth\x12\x17\n\x0finstances_total\x18\t \x01(\x05\x12(\n\x05start\x18\n \x01(\x0b\x32\x19.metrics.v1.StartProgress\"c\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\x0c\n\x08\x44\x45GRADED\x10\x02\x12\r\n\tUNHEALTHY\x10\x03\x12\t\n\x05STALE\x10\x04\x12\x0c\n\x08STARTING\x10\x05\"S\n\rStartProgress\x12\x0f\n\x07standby\x18\x01 \x01(\x08\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x0e\n\x06\x66olded\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\"\x8b\x01\n\x0cHealthReason\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x12\x12\n\noperations\x18\x05 \x03(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x10\n\x08instance\x18\x07 \x01(\t\"\x9e\x01\n\rHealthFigures\x12\x0f\n\x07samples\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0c\n\x04slow\x18\x03 \x01(\x03\x12\x13\n\x06p50_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06p95_ms\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06p99_ms\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\t\n\x07_p50_msB\t\n\x07_p95_msB\t\n\x07_p99_ms\"\x88\x04\n\x0eInstanceHealth\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x31\n\x06status\x18\x03 \x01(\x0e\x32!.metrics.v1.DatabaseHealth.Status\x12)\n\x07reasons\x18\x04 \x03(\x0b\x32\x18.metrics.v1.HealthReason\x12*\n\x07\x66igures\x18\x05 \x01(\x0b\x32\x19.metrics.v1.HealthFigures\x12\x30\n\rheartbeat_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05probe\x18\x07 \x01(\t\x12\x18\n\x10probe_latency_ms\x18\x08 \x01(\x01\x12\x11\n\tpool_size\x18\t \x01(\x05\x12\x11\n\tpool_idle\x18\n \x01(\x05\x12\x10\n\x08pool_max\x18\x0b \x01(\x05\x12\x14\n\x0cpool_waiting\x18\x0c \x01(\x05\x12)\n\x05since\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rfacts_pending\x18\x0e \x01(\x03H\x00\x88\x01\x01\x12(\n\x07monitor\x18\x0f \x01(\x0b\x32\x17.metrics.v1.MonitorCost\x12\x0f\n\x07watched\x18\x10 \x01(\x08\x12\x0c\n\x04gone\x18\x11 \x01(\x08\x42\x10\n\x0e_facts_pending\"\xb9\x01\n\x0bMonitorCost\x12\x0f\n\x07queries\x18\x01 \x01(\x03\x12\x18\n\x0boverhead_us\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nbytes_held\x18\x03 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x03\x12\x0f\n\x07\x65victed\x18\x05 \x01(\x03\x12\x13\n\x0bsink_errors\x18\x06 \x01(\x03\x12\r\n\x05looks\x18\x07 \x01(\x03\x12\x15\n\rlooks_skipped\x18\x08 \x01(\x03\x42\x0e\n\x0c_overhead_us\";\n\tLogHealth\x12\x10\n\x08writable\x18\x01 \x01(\x08\x12\x0b\n\x03lag\x18\x02 \x01(\x03\x12\x0f\n\x07message\x18\x03 \x01(\t2\xc3\x01\n\rHealthService\x12U\n\x11GetDatabaseHealth\x12$.metrics.v1.GetDatabaseHealthRequest\x1a\x1a.metrics.v1.DatabaseHealth\x12[\n\x13WatchDatabaseHealth\x12&.metrics.v1.WatchDatabaseHealthRequest\x1a\x1a.metrics.v1.DatabaseHealth0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/metrics/v1/health.proto\x12\nmetrics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"A\n\x18GetDatabaseHealthRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"I\n\x1aWatchDatabaseHealthRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb4\x04\n\x0e\x44\x61tabaseHealth\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.metrics.v1.DatabaseHealth.Status\x12)\n\x07reasons\x18\x02 \x03(\x0b\x32\x18.metrics.v1.HealthReason\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\ncheck_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tinstances\x18\x05 \x03(\x0b\x32\x1a.metrics.v1.InstanceHealth\x12*\n\x07\x66igures\x18\x06 \x01(\x0b\x32\x19.metrics.v1.HealthFigures\x12)\n\x06window\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x03log\x18\x08 \x01(\x0b\x32\x15.metrics.v1.LogHealth\x12\x17\n\x0finstances_total\x18\t \x01(\x05\x12(\n\x05start\x18\n \x01(\x0b\x32\x19.metrics.v1.StartProgress\x12\x17\n\x0fnext_page_token\x18\x0b \x01(\t\"c\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\x0c\n\x08\x44\x45GRADED\x10\x02\x12\r\n\tUNHEALTHY\x10\x03\x12\t\n\x05STALE\x10\x04\x12\x0c\n\x08STARTING\x10\x05\"S\n\rStartProgress\x12\x0f\n\x07standby\x18\x01 \x01(\x08\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x0e\n\x06\x66olded\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x01(\x03\"\x8b\x01\n\x0cHealthReason\x12\x11\n\tcriterion\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x12\x12\n\noperations\x18\x05 \x03(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x10\n\x08instance\x18\x07 \x01(\t\"\x9e\x01\n\rHealthFigures\x12\x0f\n\x07samples\x18\x01 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x03\x12\x0c\n\x04slow\x18\x03 \x01(\x03\x12\x13\n\x06p50_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06p95_ms\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06p99_ms\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\t\n\x07_p50_msB\t\n\x07_p95_msB\t\n\x07_p99_ms\"\x88\x04\n\x0eInstanceHealth\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x31\n\x06status\x18\x03 \x01(\x0e\x32!.metrics.v1.DatabaseHealth.Status\x12)\n\x07reasons\x18\x04 \x03(\x0b\x32\x18.metrics.v1.HealthReason\x12*\n\x07\x66igures\x18\x05 \x01(\x0b\x32\x19.metrics.v1.HealthFigures\x12\x30\n\rheartbeat_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05probe\x18\x07 \x01(\t\x12\x18\n\x10probe_latency_ms\x18\x08 \x01(\x01\x12\x11\n\tpool_size\x18\t \x01(\x05\x12\x11\n\tpool_idle\x18\n \x01(\x05\x12\x10\n\x08pool_max\x18\x0b \x01(\x05\x12\x14\n\x0cpool_waiting\x18\x0c \x01(\x05\x12)\n\x05since\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rfacts_pending\x18\x0e \x01(\x03H\x00\x88\x01\x01\x12(\n\x07monitor\x18\x0f \x01(\x0b\x32\x17.metrics.v1.MonitorCost\x12\x0f\n\x07watched\x18\x10 \x01(\x08\x12\x0c\n\x04gone\x18\x11 \x01(\x08\x42\x10\n\x0e_facts_pending\"\xb9\x01\n\x0bMonitorCost\x12\x0f\n\x07queries\x18\x01 \x01(\x03\x12\x18\n\x0boverhead_us\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nbytes_held\x18\x03 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x04 \x01(\x03\x12\x0f\n\x07\x65victed\x18\x05 \x01(\x03\x12\x13\n\x0bsink_errors\x18\x06 \x01(\x03\x12\r\n\x05looks\x18\x07 \x01(\x03\x12\x15\n\rlooks_skipped\x18\x08 \x01(\x03\x42\x0e\n\x0c_overhead_us\"\xab\x01\n\tLogHealth\x12\x10\n\x08writable\x18\x01 \x01(\x08\x12\x0b\n\x03lag\x18\x02 \x01(\x03\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x04role\x18\x04 \x01(\x0e\x32\x1a.metrics.v1.LogHealth.Role\"D\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06LEADER\x10\x01\x12\x0b\n\x07STANDBY\x10\x02\x12\r\n\tLEAD_LOST\x10\x03\x32\xc3\x01\n\rHealthService\x12U\n\x11GetDatabaseHealth\x12$.metrics.v1.GetDatabaseHealthRequest\x1a\x1a.metrics.v1.DatabaseHealth\x12[\n\x13WatchDatabaseHealth\x12&.metrics.v1.WatchDatabaseHealthRequest\x1a\x1a.metrics.v1.DatabaseHealth0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,25 +34,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.metrics.v1.health_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETDATABASEHEALTHREQUEST']._serialized_start=111
-  _globals['_GETDATABASEHEALTHREQUEST']._serialized_end=137
-  _globals['_WATCHDATABASEHEALTHREQUEST']._serialized_start=139
-  _globals['_WATCHDATABASEHEALTHREQUEST']._serialized_end=212
-  _globals['_DATABASEHEALTH']._serialized_start=215
-  _globals['_DATABASEHEALTH']._serialized_end=754
-  _globals['_DATABASEHEALTH_STATUS']._serialized_start=655
-  _globals['_DATABASEHEALTH_STATUS']._serialized_end=754
-  _globals['_STARTPROGRESS']._serialized_start=756
-  _globals['_STARTPROGRESS']._serialized_end=839
-  _globals['_HEALTHREASON']._serialized_start=842
-  _globals['_HEALTHREASON']._serialized_end=981
-  _globals['_HEALTHFIGURES']._serialized_start=984
-  _globals['_HEALTHFIGURES']._serialized_end=1142
-  _globals['_INSTANCEHEALTH']._serialized_start=1145
-  _globals['_INSTANCEHEALTH']._serialized_end=1665
-  _globals['_MONITORCOST']._serialized_start=1668
-  _globals['_MONITORCOST']._serialized_end=1853
-  _globals['_LOGHEALTH']._serialized_start=1855
-  _globals['_LOGHEALTH']._serialized_end=1914
-  _globals['_HEALTHSERVICE']._serialized_start=1917
-  _globals['_HEALTHSERVICE']._serialized_end=2112
+  _globals['_GETDATABASEHEALTHREQUEST']._serialized_end=176
+  _globals['_WATCHDATABASEHEALTHREQUEST']._serialized_start=178
+  _globals['_WATCHDATABASEHEALTHREQUEST']._serialized_end=251
+  _globals['_DATABASEHEALTH']._serialized_start=254
+  _globals['_DATABASEHEALTH']._serialized_end=818
+  _globals['_DATABASEHEALTH_STATUS']._serialized_start=719
+  _globals['_DATABASEHEALTH_STATUS']._serialized_end=818
+  _globals['_STARTPROGRESS']._serialized_start=820
+  _globals['_STARTPROGRESS']._serialized_end=903
+  _globals['_HEALTHREASON']._serialized_start=906
+  _globals['_HEALTHREASON']._serialized_end=1045
+  _globals['_HEALTHFIGURES']._serialized_start=1048
+  _globals['_HEALTHFIGURES']._serialized_end=1206
+  _globals['_INSTANCEHEALTH']._serialized_start=1209
+  _globals['_INSTANCEHEALTH']._serialized_end=1729
+  _globals['_MONITORCOST']._serialized_start=1732
+  _globals['_MONITORCOST']._serialized_end=1917
+  _globals['_LOGHEALTH']._serialized_start=1920
+  _globals['_LOGHEALTH']._serialized_end=2091
+  _globals['_LOGHEALTH_ROLE']._serialized_start=2023
+  _globals['_LOGHEALTH_ROLE']._serialized_end=2091
+  _globals['_HEALTHSERVICE']._serialized_start=2094
+  _globals['_HEALTHSERVICE']._serialized_end=2289
 # @@protoc_insertion_point(module_scope)

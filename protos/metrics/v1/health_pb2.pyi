@@ -27,12 +27,23 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class GetDatabaseHealthRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Instances to list: at most 100, which 0 means too. Less is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    """next_page_token of an answer; another text is INVALID_ARGUMENT. Empty: the
+    first page.
+    """
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,6 +114,7 @@ class DatabaseHealth(_message.Message):
     LOG_FIELD_NUMBER: _builtins.int
     INSTANCES_TOTAL_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     status: Global___DatabaseHealth.Status.ValueType
     """The worst of the watched instances that have sent a heartbeat, of all these
     together, and of the log; until it may change again, the previous status
@@ -110,6 +122,10 @@ class DatabaseHealth(_message.Message):
     """
     instances_total: _builtins.int
     """How many instances are known, listed or not."""
+    next_page_token: _builtins.str
+    """For GetDatabaseHealth, or page_token over HTTP: the instances that follow.
+    Empty on the last page.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]:
         """Why; empty when healthy, at most 100."""
@@ -124,7 +140,9 @@ class DatabaseHealth(_message.Message):
 
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceHealth]:
-        """At most 100, those of watched services first."""
+        """One page of the instances that are known: those of watched services first,
+        each by service and name. A stream has the first 100.
+        """
 
     @_builtins.property
     def figures(self) -> Global___HealthFigures:
@@ -155,10 +173,11 @@ class DatabaseHealth(_message.Message):
         log: Global___LogHealth | None = ...,
         instances_total: _builtins.int = ...,
         start: Global___StartProgress | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "log", b"log", "since", b"since", "start", b"start", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "instances_total", b"instances_total", "log", b"log", "reasons", b"reasons", "since", b"since", "start", b"start", "status", b"status", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "figures", b"figures", "instances", b"instances", "instances_total", b"instances_total", "log", b"log", "next_page_token", b"next_page_token", "reasons", b"reasons", "since", b"since", "start", b"start", "status", b"status", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,10 +228,12 @@ class HealthReason(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
-    """"starting", "probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat", "log",
-    "undelivered" (facts wait, and for three heartbeats none was stored),
-    "forked", "fenced" (an instance's lane of facts stands still until a person
-    mends it: see `booking_service lane show`).
+    """"probe", "p99_ms", "p95_ms", "failed", "slow", "heartbeat"; of facts:
+    "undelivered" (some wait, and for three heartbeats none was stored),
+    "forked", "fenced" (the lane of an instance stands still until a person mends
+    it), "no_leader" (for 30 s no process of a watched service delivers its
+    facts); of metrics_service itself: "starting", "log", "lead_lost" (another
+    process has taken over). docs/health.md says what to do about each.
     """
     value: _builtins.float
     threshold: _builtins.float
@@ -434,24 +455,52 @@ Global___MonitorCost: _TypeAlias = MonitorCost  # noqa: Y015
 class LogHealth(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Role:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LogHealth._Role.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ROLE_UNSPECIFIED: LogHealth._Role.ValueType  # 0
+        """Not known: its database is down."""
+        LEADER: LogHealth._Role.ValueType  # 1
+        """This process writes the log."""
+        STANDBY: LogHealth._Role.ValueType  # 2
+        """Another process writes the log; this one has not, and waits to take over."""
+        LEAD_LOST: LogHealth._Role.ValueType  # 3
+        """Another process has taken over from this one."""
+
+    class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+    ROLE_UNSPECIFIED: LogHealth.Role.ValueType  # 0
+    """Not known: its database is down."""
+    LEADER: LogHealth.Role.ValueType  # 1
+    """This process writes the log."""
+    STANDBY: LogHealth.Role.ValueType  # 2
+    """Another process writes the log; this one has not, and waits to take over."""
+    LEAD_LOST: LogHealth.Role.ValueType  # 3
+    """Another process has taken over from this one."""
+
     WRITABLE_FIELD_NUMBER: _builtins.int
     LAG_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     writable: _builtins.bool
     lag: _builtins.int
     """Positions appended and not yet folded."""
     message: _builtins.str
     """Why not, when not writable; one line."""
+    role: Global___LogHealth.Role.ValueType
     def __init__(
         self,
         *,
         writable: _builtins.bool = ...,
         lag: _builtins.int = ...,
         message: _builtins.str = ...,
+        role: Global___LogHealth.Role.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag", "message", b"message", "writable", b"writable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag", "message", b"message", "role", b"role", "writable", b"writable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,9 +32,9 @@ class HealthServiceStub:
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
-    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    heartbeats are missing. A hard failure (the probe, failed, the log, facts that
+    are not delivered) shows at once. Missing heartbeats also show at once, but
+    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
@@ -56,9 +56,9 @@ class HealthServiceAsyncStub(HealthServiceStub):
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
-    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    heartbeats are missing. A hard failure (the probe, failed, the log, facts that
+    are not delivered) shows at once. Missing heartbeats also show at once, but
+    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
@@ -76,9 +76,9 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Criteria over a sliding window of 5 minutes. UNHEALTHY: p99 > 2000 ms, or
     failed > 10, or the probe fails. HEALTHY: p95 < 1000 ms and p99 < 2000 ms and
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
-    heartbeats are missing. A hard failure (the probe, failed, the log,
-    undelivered facts, a forked or fenced lane) shows at once. Missing heartbeats also show at once, but never improve the status.
-    Otherwise the status gets worse after 10 s of bad figures and better after 30
+    heartbeats are missing. A hard failure (the probe, failed, the log, facts that
+    are not delivered) shows at once. Missing heartbeats also show at once, but
+    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
     s of good ones, at most once in 60 s, for each instance and for all together.
     Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.

@@ -256,11 +256,16 @@ class Signals(_message.Message):
     FACTS_PENDING_FIELD_NUMBER: _builtins.int
     MONITOR_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    DELIVERS_FACTS_FIELD_NUMBER: _builtins.int
     telemetry_dropped: _builtins.int
     """Telemetry dropped since the process started."""
     facts_pending: _builtins.int
     """Facts committed and not yet acknowledged; absent where this process's relay
     does not lead.
+    """
+    delivers_facts: _builtins.bool
+    """Whether it delivers the facts of its database, or waits to: then
+    facts_pending is absent in all processes of a service only while none leads.
     """
     @_builtins.property
     def probe(self) -> Global___Probe: ...
@@ -295,10 +300,11 @@ class Signals(_message.Message):
         facts_pending: _builtins.int | None = ...,
         monitor: Global___MonitorCost | None = ...,
         lane: Global___LaneSignal | None = ...,
+        delivers_facts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "delivers_facts", b"delivers_facts", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015

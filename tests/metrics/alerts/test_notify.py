@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sentry_sdk
 
-from metrics_service.alerts.notify import DatabaseAlert, NullNotifier, SentryNotifier
+from metrics_service.alerts.notify import HealthAlert, NullNotifier, SentryNotifier
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from tests.metrics.sentry import BOUND_S, Endpoint, listening
 
@@ -25,7 +25,7 @@ def verdict(status: DatabaseHealth.Status.ValueType, *messages: str) -> Database
 
 def test_unhealthy_and_recovery_are_one_message_each(endpoint: Endpoint) -> None:
     notifier = SentryNotifier(endpoint.dsn)
-    alert = DatabaseAlert(notifier)
+    alert = HealthAlert(notifier)
     for status in (
         DatabaseHealth.STATUS_UNSPECIFIED,
         DatabaseHealth.HEALTHY,
@@ -53,13 +53,13 @@ def test_unhealthy_and_recovery_are_one_message_each(endpoint: Endpoint) -> None
 
 def test_it_turns_unhealthy_again_after_a_recovery(endpoint: Endpoint) -> None:
     notifier = SentryNotifier(endpoint.dsn)
-    alert = DatabaseAlert(notifier)
+    alert = HealthAlert(notifier)
     for status in (
         DatabaseHealth.UNHEALTHY,
         DatabaseHealth.HEALTHY,
         DatabaseHealth.UNHEALTHY,
     ):
-        alert.observe(verdict(status))
+        alert.observe(verdict(status, "the database does not answer"))
     assert [endpoint.next()["level"] for _ in range(3)] == ["error", "info", "error"]
     notifier.close(BOUND_S)
 
@@ -70,7 +70,7 @@ def test_a_message_holds_nothing_but_the_verdict(endpoint: Endpoint) -> None:
     with sentry_sdk.isolation_scope() as scope:
         scope.set_user({"email": canary})
         scope.add_breadcrumb(message=canary)
-        DatabaseAlert(notifier).observe(verdict(DatabaseHealth.UNHEALTHY, "p99_ms 2400"))
+        HealthAlert(notifier).observe(verdict(DatabaseHealth.UNHEALTHY, "p99_ms 2400"))
     event = endpoint.next()
     notifier.close(BOUND_S)
     assert canary.encode() not in endpoint.raw[0]
@@ -94,11 +94,11 @@ def test_a_stuck_receiver_never_blocks_callers_and_its_queue_is_bounded(
 
 def test_an_unreachable_receiver_fails_nothing() -> None:
     notifier = SentryNotifier("http://key@127.0.0.1:1/1")
-    DatabaseAlert(notifier).observe(verdict(DatabaseHealth.UNHEALTHY))
+    HealthAlert(notifier).observe(verdict(DatabaseHealth.UNHEALTHY, "it does not answer"))
     notifier.close(2.0)
 
 
 def test_without_a_dsn_nothing_is_sent() -> None:
-    alert = DatabaseAlert(NullNotifier())
-    alert.observe(verdict(DatabaseHealth.UNHEALTHY))
+    alert = HealthAlert(NullNotifier())
+    alert.observe(verdict(DatabaseHealth.UNHEALTHY, "it does not answer"))
     alert.observe(verdict(DatabaseHealth.HEALTHY))

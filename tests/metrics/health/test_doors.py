@@ -11,9 +11,11 @@ import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from metrics_service.storage.sql import QueryGroup
 from protos.metrics.v1.health_pb2 import (
     DatabaseHealth,
     GetDatabaseHealthRequest,
+    LogHealth,
     WatchDatabaseHealthRequest,
 )
 from protos.metrics.v1.metrics_pb2 import GetMetricsRequest
@@ -27,6 +29,7 @@ from protos.tracking.v1.tracking_pb2 import (
     Signals,
 )
 from tests.allowance import Stopwatch, in_time
+from tests.metrics.eventlog.test_roles import taking_the_lock
 from tests.metrics.own_postgres import own_postgres
 from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
 from tests.metrics.sentry import Endpoint, listening
@@ -211,6 +214,41 @@ async def test_facts_that_are_not_stored_show_and_go_once_they_are(metrics_dsn: 
         producer.book()
         await turned(service, DatabaseHealth.HEALTHY)
         producer.signals.facts_pending = 0
+
+
+@pytest.mark.processes
+async def test_a_lost_lead_shows_everywhere_and_is_alerted_until_it_leads_again(
+    metrics_dsn: str, endpoint: Endpoint
+) -> None:
+    settings = {"METRICS_SENTRY_DSN": endpoint.dsn}
+    async with running(metrics_dsn, **settings) as service, Producer(service):
+        await turned(service, DatabaseHealth.HEALTHY)
+        health = service.server.health
+        assert health.verdict().log.role == LogHealth.LEADER
+        async with taking_the_lock(metrics_dsn) as other:
+            await other.fetchrow(QueryGroup("log").take_lead)
+            await until(
+                lambda: [each.criterion for each in health.verdict().reasons] == ["lead_lost"],
+                "the lost lead",
+            )
+            answer = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
+            assert answer.log.role == LogHealth.LEAD_LOST
+            assert answer.status == DatabaseHealth.UNHEALTHY
+            assert await http_status(service) == 503
+            assert not await service.serving("database")
+        await turned(service, DatabaseHealth.HEALTHY)
+        events = [await asyncio.to_thread(endpoint.next)]
+        while (events[-1]["level"], events[-1]["tags"]["rule"]) != ("info", "lead_lost"):
+            events.append(await asyncio.to_thread(endpoint.next))
+        # Perhaps also of the moment in which its own session was lost.
+        begun, over = (each for each in events if each["tags"]["rule"] == "lead_lost")
+        assert begun["message"] == (
+            "Another process writes the event log: the log cannot be written: another process has "
+            "taken over from this one"
+        )
+        assert begun["level"] == "error"
+        assert begun["fingerprint"] == over["fingerprint"] == ["health", "lead_lost"]
+        assert {each["tags"]["rule"] for each in events} <= {"log", "lead_lost"}
 
 
 @pytest.mark.processes

@@ -29,6 +29,7 @@ _LIMITS = {
     FieldDescriptor.CPPTYPE_INT64: (-1, 2**63 - 1, -(2**63)),
     FieldDescriptor.CPPTYPE_UINT64: (2**64 - 1,),
     FieldDescriptor.CPPTYPE_ENUM: (-1, 2**31 - 1),
+    FieldDescriptor.CPPTYPE_BOOL: (True,),
     FieldDescriptor.CPPTYPE_DOUBLE: _FLOATS,
 }
 
@@ -149,6 +150,6 @@ def test_a_correct_sketch_enters(world: World) -> None:
 def test_counts_that_add_up_stay_exact_json_numbers(world: World) -> None:
     signals = reachable(total=MAX_COUNT, failed=MAX_COUNT, over_2000ms=MAX_COUNT)
     for _ in range((MAX_FIGURE // MAX_COUNT) + 2):
-        world.registry._combined_window.add_counts(signals.queries)
+        world.registry._combined.count(signals.queries, [])
     figures = world.beat(signals).figures
     assert (figures.samples, figures.failed) == (MAX_FIGURE, MAX_FIGURE)

@@ -14,10 +14,10 @@ from metrics_service.config import MetricsSettings
 from metrics_service.health.instances import (
     MAX_DETAILED,
     MAX_INSTANCES,
-    MAX_LISTED,
     MAX_NAME_BYTES,
 )
-from metrics_service.health.registry import MAX_REASONS
+from metrics_service.health.paging import MAX_PAGE_SIZE
+from metrics_service.health.reasons import MAX_REASONS
 from metrics_service.health.signals import MAX_BUCKETS, MAX_LABEL_BYTES
 from protos.tracking.v1.tracking_pb2 import OperationCounts, Probe, Signals
 from servicekit.settings import SettingsError
@@ -130,7 +130,7 @@ def test_invented_instances_neither_hide_nor_replace_a_watched_one(
             world.beat(probe(Probe.UNREACHABLE), instance=f"y-{number}", service="invented")
     health = world.beat(reachable())
     assert (health.status, criteria(health)) == (HEALTHY, [])
-    assert (health.instances[0].instance, len(health.instances)) == ("booking-1", MAX_LISTED)
+    assert (health.instances[0].instance, len(health.instances)) == ("booking-1", MAX_PAGE_SIZE)
     assert health.instances_total == MAX_INSTANCES + 1
     assert [line["event"] for line in logs] == ["health_instance_refused"], "a line a minute"
     world.pass_s(3600)

@@ -114,7 +114,7 @@ async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterat
     server = GrpcServer(settings, domain="metrics.farehold")
     register.add_metrics(service, server.grpc)
     register.add_health(
-        health.HealthService(lambda: verdict, running.verdicts, stall_s=stall_s), server.grpc
+        health.HealthService(lambda _: verdict, running.verdicts, stall_s=stall_s), server.grpc
     )
     running.port = await server.start([metrics.SERVICE, health.SERVICE])
     try:

@@ -56,7 +56,7 @@ class Site:
     """A server with a healthy database, and its clients."""
 
     def __init__(self) -> None:
-        app = create_app(MetricsSnapshot, lambda: DatabaseHealth(status=DatabaseHealth.HEALTHY))
+        app = create_app(MetricsSnapshot, lambda _: DatabaseHealth(status=DatabaseHealth.HEALTHY))
         self._server = HttpServer(app, host="127.0.0.1", port=0)
         self._port = 0
         self._clients: list[Client] = []

@@ -36,7 +36,9 @@ class Answers:
 
 @contextlib.asynccontextmanager
 async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(lambda: answers.snapshot(), lambda: answers.health, on_fault=answers.on_fault)
+    app = create_app(
+        lambda: answers.snapshot(), lambda _: answers.health, on_fault=answers.on_fault
+    )
     server = HttpServer(app, host="127.0.0.1", port=0)
     port = await server.start()
     try:
@@ -146,9 +148,13 @@ async def test_figures_that_are_repaired_are_to_be_had_later() -> None:
 
 
 async def test_a_taken_port_is_one_line() -> None:
-    first = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=0)
+    first = HttpServer(
+        create_app(MetricsSnapshot, lambda _: DatabaseHealth()), host="127.0.0.1", port=0
+    )
     port = await first.start()
-    second = HttpServer(create_app(MetricsSnapshot, DatabaseHealth), host="127.0.0.1", port=port)
+    second = HttpServer(
+        create_app(MetricsSnapshot, lambda _: DatabaseHealth()), host="127.0.0.1", port=port
+    )
     with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as refused:
         await second.start()
     assert "\n" not in str(refused.value)
