@@ -29,7 +29,7 @@ RETURNING next_position - $1 AS first, received_at;
 -- $1 ids of facts
 -- name: log.add_facts
 INSERT INTO fact (id)
-SELECT * FROM unnest($1::bytea[])
+SELECT id FROM unnest($1::bytea[]) AS arrived (id)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
