@@ -22,6 +22,7 @@ from booking_service.storage.driver_errors import (
 )
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client import check_coverage
+from metrics_service.client.host import PoolerError
 from servicekit import faults
 from servicekit.database_url import address
 from servicekit.start import StartError
@@ -42,7 +43,14 @@ async def require_database(database: Database) -> None:
     """Check that the database can be reached, is recent enough and migrated. Raises StartError."""
     where = f"the booking database at {address(database.dsn)}"
     try:
+        if await database.check_session():
+            log.info("session_pooler_found")
         connection = await database.connect("start")
+    except PoolerError as error:
+        raise StartError(
+            f"{where} cannot be used: {error}; set BOOKING_DATABASE_URL to the server itself,"
+            " or to a pooler in session mode"
+        ) from None
     except DatabaseUnavailable as error:
         hint = (
             "run `make migrate`" if _is_absent(error) else "start it, or set BOOKING_DATABASE_URL"

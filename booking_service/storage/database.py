@@ -17,6 +17,7 @@ from booking_service.storage.clock import Clock, DatabaseClock
 from booking_service.storage.connection import Connection, OwnConnection, Record
 from booking_service.storage.driver_errors import StatementTimeout, translate_driver_errors
 from metrics_service.client import NamedQuery, TrackedPool, Tracker, connect
+from metrics_service.client.host import check_session
 from servicekit.context import remaining_s
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -62,7 +63,8 @@ class Database:
                 max_size=self._pool_size,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings=self._server_settings(self._application_name),
+                server_settings={"application_name": self._application_name},
+                session_settings=_session_settings(),
             )
 
     async def close(self) -> None:
@@ -76,19 +78,18 @@ class Database:
     async def connect(
         self, purpose: str, *, settings: Mapping[str, str] = MappingProxyType({})
     ) -> OwnConnection:
-        """Return a new connection outside the pool, with these server settings.
+        """Return a new connection outside the pool, with these settings of its session.
 
         The caller closes it.
         """
-        name = f"{self._application_name}/{purpose}"
         with translate_driver_errors():
-            return await connect(
-                self.dsn,
-                tracker=self.tracker,
-                timeout=CONNECT_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
-                server_settings={**self._server_settings(name), **settings},
-            )
+            return await self._connect(purpose, {**_session_settings(), **settings})
+
+    async def check_session(self) -> bool:
+        """Return whether a pooler is in between. PoolerError unless it is one of sessions."""
+        settings = _session_settings()
+        with translate_driver_errors():
+            return await check_session(lambda: self._connect("start", settings), settings)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -122,17 +123,27 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchrow(query, *args, timeout=query_timeout_s())
 
-    def _server_settings(self, application_name: str) -> dict[str, str]:
-        return {
-            "application_name": application_name,
-            "TimeZone": "UTC",
-            "default_transaction_isolation": "read committed",
-            # A plan made while a table was empty, above all a foreign key's, scans the table until
-            # the first ANALYZE: measured, the rate of a hot package fell to a quarter.
-            "enable_seqscan": "off",
-            "statement_timeout": f"{STATEMENT_TIMEOUT_S * 1000:.0f}",
-            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S * 1000:.0f}",
-        }
+    async def _connect(self, purpose: str, settings: Mapping[str, str]) -> OwnConnection:
+        return await connect(
+            self.dsn,
+            tracker=self.tracker,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": f"{self._application_name}/{purpose}"},
+            session_settings=settings,
+        )
+
+
+def _session_settings() -> dict[str, str]:
+    return {
+        "timezone": "UTC",
+        "default_transaction_isolation": "read committed",
+        # A plan made while a table was empty, above all a foreign key's, scans the table until the
+        # first ANALYZE: measured, the rate of a hot package fell to a quarter.
+        "enable_seqscan": "off",
+        "statement_timeout": f"{STATEMENT_TIMEOUT_S * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT_S * 1000:.0f}",
+    }
 
 
 def query_timeout_s() -> float | None:

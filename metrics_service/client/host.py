@@ -34,7 +34,12 @@ from metrics_service.client.stream.source import (
     OutBatch,
 )
 from metrics_service.client.telemetry.emitter import Emitter
-from metrics_service.client.tracked import set_default_tracker
+from metrics_service.client.tracked import (
+    PoolerError,
+    check_session,
+    set_default_tracker,
+    set_session,
+)
 
 __all__ = [
     "WINDOW_S",
@@ -48,6 +53,7 @@ __all__ = [
     "NewEpoch",
     "OutBatch",
     "Outcome",
+    "PoolerError",
     "QueryCount",
     "QueryDefinition",
     "QueryInspector",
@@ -58,9 +64,11 @@ __all__ = [
     "StreamClient",
     "Verdict",
     "VerdictHysteresis",
+    "check_session",
     "count_queries",
     "judge",
     "monitor_cost",
     "set_default_tracker",
+    "set_session",
     "share_queries",
 ]

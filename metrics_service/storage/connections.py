@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
+from metrics_service.client.host import PoolerError, check_session, set_session
 from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
 from metrics_service.storage.sql import QueryGroup
 from servicekit.database_url import address
@@ -15,6 +17,9 @@ STATEMENT_TIMEOUT_S: Final = 30.0
 MIN_POSTGRES: Final = 15
 
 _DATABASE: Final = QueryGroup("database")
+_SETTINGS: Final = {"synchronous_commit": "on"}
+
+log = structlog.get_logger()
 
 TROUBLE: Final = (
     OSError,
@@ -34,12 +39,13 @@ async def connect(dsn: str, **settings: str) -> asyncpg.Connection[Any]:
         dsn,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
-        server_settings={
-            "application_name": "metrics_service",
-            "synchronous_commit": "on",
-            **settings,
-        },
+        server_settings={"application_name": "metrics_service"},
     )
+    try:
+        await set_session(connection, {**_SETTINGS, **settings}, CONNECT_TIMEOUT_S)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
 
 
@@ -47,7 +53,14 @@ async def check_ready(dsn: str) -> None:
     """Raise LogNotReadyError with one line, naming the remedy, unless the log can be used."""
     where = address(dsn)
     try:
+        if await check_session(lambda: connect(dsn), _SETTINGS):
+            log.info("session_pooler_found")
         connection = await connect(dsn)
+    except PoolerError as error:
+        raise LogNotReadyError(
+            f"the metrics database at {where} cannot be used: {error};"
+            " set METRICS_DATABASE_URL to the server itself, or to a pooler in session mode"
+        ) from None
     except asyncpg.ClientConfigurationError:
         raise LogNotReadyError(
             f"the metrics database at {where} cannot be reached: "

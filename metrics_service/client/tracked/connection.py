@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final
@@ -27,7 +27,7 @@ from metrics_service.client.tracked.counting import (
 from metrics_service.client.tracked.cursors import TrackedCursorFactory
 from metrics_service.client.tracked.prepared import TrackedPreparedStatement
 from metrics_service.client.tracked.query_timer import QueryTimer
-from metrics_service.client.tracked.session import SessionConnection, may_last
+from metrics_service.client.tracked.session import NO_SETTINGS, SessionConnection, may_last
 from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import SAMPLE_MASK, Tracker, default_tracker
 
@@ -36,17 +36,37 @@ _execute: Final[Any] = internals.Connection._execute
 _OK: Final = Outcome.OK
 
 
-async def connect(dsn: str, *, tracker: Tracker | None = None, **options: Any) -> TrackedConnection:
+async def connect(
+    dsn: str,
+    *,
+    tracker: Tracker | None = None,
+    session_settings: Mapping[str, str] = NO_SETTINGS,
+    **options: Any,
+) -> TrackedConnection:
     """One tracked connection outside a pool; options are asyncpg.connect's. Without a tracker it
-    uses the default tracker, that of `client.init`, if there is one now.
+    uses the default tracker, that of `client.init`, if there is one now. session_settings are made
+    after connecting, and so arrive through a pooler of sessions.
     """
     tracker = tracker or default_tracker() or Tracker()
     connection = await asyncpg.connect(dsn, connection_class=TrackedConnection, **options)
     if not isinstance(connection, TrackedConnection):
         raise TypeError("asyncpg.connect did not take its connection_class")
+    if session_settings:
+        await with_settings(connection, session_settings, options.get("timeout"))
     connection.track(tracker)
     connection.watch_pauses(tracker)
     return connection
+
+
+async def with_settings(
+    connection: TrackedConnection, settings: Mapping[str, str], timeout: float | None
+) -> None:
+    """Make these settings in the session of a new connection, which is ended if that fails."""
+    try:
+        await connection.keep_settings(settings, timeout)
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 class TrackedConnection(CopyingConnection, SessionConnection):

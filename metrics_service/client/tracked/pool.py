@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import asyncpg
@@ -14,9 +14,10 @@ from metrics_service.client.queries import statements
 from metrics_service.client.queries.record import Outcome, QuerySink
 from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
-from metrics_service.client.tracked.connection import TrackedConnection
+from metrics_service.client.tracked.connection import TrackedConnection, with_settings
 from metrics_service.client.tracked.outcome import classify
 from metrics_service.client.tracked.query_timer import QueryTimer
+from metrics_service.client.tracked.session import NO_SETTINGS
 from metrics_service.client.tracked.timing import Timing, enclosing_operation
 from metrics_service.client.tracked.tracker import Tracker, default_tracker
 from protos.tracking.v1 import tracking_pb2
@@ -30,11 +31,12 @@ class TrackedPool(internals.Pool):
     sets, if there is one when the pool is made. reset_on_release=False saves a round trip for each
     acquire where statements leave nothing in the session; after one that may, of setup= too, the
     reset is still sent. What init= does is done once per connection and stays, except settings,
-    which any reset undoes, as with asyncpg: use server_settings for them. Further options are those
-    of asyncpg.create_pool.
+    which any reset undoes, as with asyncpg: use server_settings for them. session_settings are made
+    after connecting and again after each reset, and so arrive through a pooler of sessions. Further
+    options are those of asyncpg.create_pool.
     """
 
-    __slots__ = ("__weakref__", "_reset_on_release", "_waiting", "tracker")
+    __slots__ = ("__weakref__", "_reset_on_release", "_session_settings", "_waiting", "tracker")
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class TrackedPool(internals.Pool):
         sinks: Iterable[QuerySink] | None = None,
         tracker: Tracker | None = None,
         reset_on_release: bool = True,
+        session_settings: Mapping[str, str] = NO_SETTINGS,
         min_size: int = 1,
         max_size: int = 10,
         max_queries: int = 50_000,
@@ -58,6 +61,7 @@ class TrackedPool(internals.Pool):
             tracker = default_tracker()
         self.tracker = tracker or Tracker(sinks or ())
         self._reset_on_release = reset_on_release
+        self._session_settings = session_settings
         self._waiting = 0
         super().__init__(
             dsn,
@@ -194,8 +198,14 @@ class TrackedPool(internals.Pool):
         tracker = self.tracker
         reset_on_release = self._reset_on_release
 
+        async def connected(*args: Any, **kwargs: Any) -> Any:
+            made = await connect(*args, **kwargs)
+            if self._session_settings:
+                await with_settings(made, self._session_settings, kwargs.get("timeout"))
+            return made
+
         async def tracked(*args: Any, **kwargs: Any) -> Any:
-            connection = await _recorded(tracker, statements.CONNECT, connect(*args, **kwargs))
+            connection = await _recorded(tracker, statements.CONNECT, connected(*args, **kwargs))
             if isinstance(connection, TrackedConnection):
                 connection.track(tracker, reset_on_release=reset_on_release)
                 if init is not None:

@@ -7,15 +7,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from metrics_service.client.queries import statements
 from metrics_service.client.queries.record import Outcome
 from metrics_service.client.queries.statements import Statement
 from metrics_service.client.tracked import internals
+from metrics_service.client.tracked.pooler import set_session
 from metrics_service.client.tracked.timing import Timing
 from metrics_service.client.tracked.tracker import Tracker
+
+NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 # A seed cannot be undone, only replaced.
 TAKE_BACK: Final = """
@@ -63,7 +67,14 @@ class Session:
 class SessionConnection(internals.Connection):
     """A connection that tracks whether something may be left in its session."""
 
-    __slots__ = ("_lasting_state", "_reset_on_release", "_session", "_session_state")
+    __slots__ = (
+        "_lasting_state",
+        "_reset_on_release",
+        "_server_pid",
+        "_session",
+        "_session_settings",
+        "_session_state",
+    )
 
     if TYPE_CHECKING:
 
@@ -77,6 +88,17 @@ class SessionConnection(internals.Connection):
         # Whether undoing more than asyncpg's reset may undo what init= made to stay.
         self._lasting_state = False
         self._session = Session()
+        self._session_settings = NO_SETTINGS
+        self._server_pid = 0
+
+    async def keep_settings(self, settings: Mapping[str, str], timeout: float | None) -> None:
+        """Make these settings in the session, now and again after each reset."""
+        self._server_pid = await set_session(self, settings, timeout)
+        self._session_settings = settings
+
+    def get_server_pid(self) -> int:
+        """Return the id of the server's process, also where a pooler gives another one."""
+        return self._server_pid or super().get_server_pid()
 
     async def reset(self, *, timeout: float | None = None) -> None:
         """Reset as asyncpg does, as an internal query; return at once if there is nothing to reset.
@@ -87,13 +109,17 @@ class SessionConnection(internals.Connection):
             return
         loop = asyncio.get_running_loop()
         deadline_s = None if timeout is None else loop.time() + timeout
+        undoes_settings = bool(self._session_settings and self.get_reset_query())
         with self.driving(statements.RESET):
             await super().reset(timeout=timeout)
-        if not self._session_state:
+        if not (self._session_state or undoes_settings):
             return
         try:
             async with asyncio.timeout_at(deadline_s):
-                taken_back = await self._take_back()
+                taken_back = not self._session_state or await self._take_back()
+                if taken_back and undoes_settings:
+                    with self.driving(statements.RESET):
+                        await set_session(self, self._session_settings)
         except Exception:
             # asyncpg would have released it: no failure here may reach the caller.
             taken_back = False
