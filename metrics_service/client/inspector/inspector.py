@@ -193,7 +193,7 @@ class QueryInspector:
                 log.info("inspection_recovered")
 
     def _log_failing(self, error: Exception) -> None:
-        """Log once per outage; one that does not end may be a pooler that refuses the settings."""
+        """Log once per outage."""
         if not self._failing:
             self._failing = True
             sqlstate = getattr(error, "sqlstate", None)

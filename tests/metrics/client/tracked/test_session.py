@@ -11,6 +11,7 @@ import asyncpg
 import grpc
 import pytest
 
+from booking_service.storage.database import Database
 from booking_service.storage.sql import QUERIES
 from metrics_service.client.queries.record import NamedQuery, leaves_session_state
 from metrics_service.client.tracked import TrackedPool
@@ -265,7 +266,7 @@ async def test_the_booking_service_leaves_its_sessions_as_they_were_and_resets_n
         pool = shell.server.database.pool
         async with pool.acquire() as one, pool.acquire() as other:
             left = {await one.fetchval(SESSION), await other.fetchval(SESSION)}
-    fresh = await asyncpg.connect(booking_dsn)
+    fresh = await Database(booking_dsn).connect("fresh")
     try:
         assert left == {await fresh.fetchval(SESSION)}
     finally:
