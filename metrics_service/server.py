@@ -227,7 +227,10 @@ class MetricsServer:
         else:
             role, message = LogHealth.ROLE_UNSPECIFIED, "its database is down"
         lag = max(0, self.event_log.last_position - self.engine.position)
-        return LogHealth(writable=writable, lag=lag, message=message, role=role)
+        health = LogHealth(writable=writable, lag=lag, message=message, role=role)
+        if self.event_log.clock_step_us:
+            health.clock_step.FromMicroseconds(self.event_log.clock_step_us)
+        return health
 
     async def _tick(self) -> None:
         """Judge health and queries about every TICK_S, and at once when the lead of the log is lost

@@ -29,7 +29,6 @@ from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
 from metrics_service.storage.sql import QueryGroup
 from servicekit.background import BackgroundTask
-from servicekit.clock import wall_us
 
 log = structlog.get_logger()
 
@@ -53,14 +52,15 @@ class EventLog:
     """The log of one metrics database.
 
     One process writes, others wait to take over. While the database is unavailable or another
-    process is the writer, requests fail with LogUnavailableError; the log recovers by itself.
+    process is the writer, requests fail with LogUnavailableError; the log recovers by itself. Its
+    clock is that of the database, or now_us.
     """
 
     def __init__(
         self,
         dsn: str,
         *,
-        now_us: Callable[[], int] = wall_us,
+        now_us: Callable[[], int] | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
         retention_days: int = RETENTION_DAYS,
         tick_s: float = TICK_S,
@@ -120,6 +120,11 @@ class EventLog:
     def sink_id(self) -> str:
         """The UUID of this log; empty before this process is its writer."""
         return self._writer.sink_id
+
+    @property
+    def clock_step_us(self) -> int:
+        """How far the clock has stepped from the time of the log; 0 while they agree."""
+        return self._writer.clock.step_us
 
     def subscribe(self, on_records: Callable[[list[LogRecord]], None]) -> None:
         """Call on_records with the records of each commit, in order, and with an empty list when
@@ -218,6 +223,7 @@ class EventLog:
         for day in partitions.days_from(now, partitions.DAYS_AHEAD):
             await partitions.create(connection, day)
         cutoff = now - timedelta(days=self._retention_days)
-        for day in await partitions.drop_before(connection, cutoff):
+        for day in await partitions.drop_before(connection, cutoff, self._retention_days):
             log.info("log_partition_dropped", day=f"{day:%Y-%m-%d}")
-        await connection.execute(_PRODUCERS.forget, cutoff)
+        oldest = min(await partitions.existing(connection))
+        await connection.execute(_PRODUCERS.forget, min(cutoff, oldest))

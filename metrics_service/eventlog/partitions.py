@@ -1,15 +1,27 @@
-"""The daily partitions of the log: each exists before the first record of its day, and none is
-dropped that a refold from the last two checkpoints needs.
+"""The time of the log and its daily partitions.
+
+Between two readings of the database's clock, time advances with the monotonic clock. A reading that
+differs by more than MAX_STEP_US is a step: it is believed only once it has stood for
+BELIEVED_AFTER_S, and never where it lies behind what the log holds. Each partition exists before
+the first record of its day, and none is dropped that a refold from the last two checkpoints needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from metrics_service.storage.sql import QueryGroup
+
+MAX_STEP_US: Final = 10_000_000
+"""A clock that is corrected by at most this is followed at once."""
+
+BELIEVED_AFTER_S: Final = 60.0
+"""A larger step stands for this long before the log follows it: the clock was set right."""
 
 DAYS_AHEAD: Final = 3
 
@@ -19,6 +31,71 @@ _CHECKPOINT: Final = QueryGroup("checkpoint")
 _CREATE_LOCK: Final = 0x66617265_64617973
 _PREFIX: Final = "event_log_"
 _DAY: Final = timedelta(days=1)
+
+log = structlog.get_logger()
+
+
+class LogClock:
+    """Gives receive times in microseconds; they never go back.
+
+    It reads now_us, or, without it, the database's clock, which its user passes in.
+    """
+
+    def __init__(self, now_us: Callable[[], int] | None, monotonic_s: Callable[[], float]) -> None:
+        self.step_us = 0
+        """How far the newest reading is from the time of the log, where that is a step; else 0."""
+
+        self._now_us = now_us
+        self._monotonic_s = monotonic_s
+        self._last_us = 0
+        self._base_us = 0
+        self._base_s = 0.0
+        self._since_s: float | None = None
+
+    def begin(self, database_us: int, newest_us: int) -> None:
+        """Begin with a log whose newest record is of newest_us: time goes on at the clock, or,
+        where that is far behind, at the log.
+        """
+        now_s = self._monotonic_s()
+        now_us = database_us if self._now_us is None else self._now_us()
+        self._last_us = newest_us
+        self._follow(now_us, now_s)
+        if newest_us - now_us > MAX_STEP_US:
+            self._follow(newest_us, now_s)
+            self._compare(now_us, now_s)
+
+    def read(self, database_us: int) -> None:
+        """Compare the database's clock with the time of the log."""
+        if self._now_us is None:
+            self._compare(database_us, self._monotonic_s())
+
+    def now_us(self) -> int:
+        """Return the receive time of a record appended now."""
+        now_s = self._monotonic_s()
+        if self._now_us is not None:
+            self._compare(self._now_us(), now_s)
+        self._last_us = max(self._last_us, self._expected_us(now_s))
+        return self._last_us
+
+    def _compare(self, now_us: int, now_s: float) -> None:
+        step_us = now_us - self._expected_us(now_s)
+        if abs(step_us) <= MAX_STEP_US:
+            if self._since_s is not None:
+                log.warning("clock_followed", step_s=0)
+            self._follow(now_us, now_s)
+        elif self._since_s is None or abs(step_us - self.step_us) > MAX_STEP_US:
+            self._since_s, self.step_us = now_s, step_us
+            log.error("clock_jumped", step_s=step_us // 1_000_000)
+        elif now_s - self._since_s >= BELIEVED_AFTER_S and now_us >= self._last_us - MAX_STEP_US:
+            log.warning("clock_followed", step_s=step_us // 1_000_000)
+            self._follow(now_us, now_s)
+
+    def _expected_us(self, now_s: float) -> int:
+        return self._base_us + int((now_s - self._base_s) * 1e6)
+
+    def _follow(self, now_us: int, now_s: float) -> None:
+        self._base_us, self._base_s = now_us, now_s
+        self._since_s, self.step_us = None, 0
 
 
 def days_from(stamp: datetime, ahead: int) -> list[datetime]:
@@ -45,18 +122,27 @@ async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
             )
 
 
-async def drop_before(connection: asyncpg.Connection[Any], cutoff: datetime) -> list[datetime]:
-    """Drop the days that end at or before the cutoff and are folded in the last checkpoint but one;
-    returns them.
+async def drop_before(
+    connection: asyncpg.Connection[Any], cutoff: datetime, min_days: int
+) -> list[datetime]:
+    """Drop the days that end at or before the cutoff, are folded in the last checkpoint but one,
+    and are followed by min_days days with records; returns them.
+
+    So a clock that has jumped drops nothing: time has passed when there are records of its days.
     """
     folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
-    dropped = []
+    newest = {}
     for day in sorted(await existing(connection)):
+        newest[day] = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
+    filled = sum(position is not None for position in newest.values())
+    dropped = []
+    for day, position in newest.items():
         if day + _DAY > cutoff:
             break
-        newest = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
-        if newest is not None and newest > folded:
-            break
+        if position is not None:
+            filled -= 1
+            if position > folded or filled < min_days:
+                break
         await connection.execute(f"DROP TABLE {_name(day)}")
         dropped.append(day)
     return dropped

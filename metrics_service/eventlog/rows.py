@@ -55,6 +55,11 @@ async def facts_of(plan: Plan) -> list[FactId]:
     return found
 
 
+def microseconds(instant: datetime) -> int:
+    """Convert an instant to microseconds since the epoch."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
 def mark_repeats(plan: Plan, facts: list[FactId], new: set[bytes]) -> None:
     """Note in the rows which of their facts are not new, or are new in an earlier place."""
     repeats: dict[int, list[int]] = {}
@@ -131,7 +136,7 @@ def stored_record(row: Mapping[str, Any]) -> LogRecord:
     """Convert a row of log.read."""
     return LogRecord(
         position=row["position"],
-        received_at_us=(row["received_at"] - EPOCH) // _MICROSECOND,
+        received_at_us=microseconds(row["received_at"]),
         kind=row["kind"],
         producer_id=row["producer_id"],
         epoch=row["epoch"],
@@ -150,7 +155,7 @@ def written_record(row: Row, position: int, received_at: datetime) -> LogRecord:
     """Convert a row that was just written to the record that reading it gives."""
     return LogRecord(
         position=position,
-        received_at_us=(received_at - EPOCH) // _MICROSECOND,
+        received_at_us=microseconds(received_at),
         kind=row.kind,
         producer_id=row.key.id,
         epoch=row.epoch,

@@ -16,13 +16,7 @@ import asyncpg
 import structlog
 
 from metrics_service.eventlog import partitions, rows
-from metrics_service.eventlog.producers import (
-    TICK_ROW,
-    Appended,
-    Plan,
-    Producers,
-    Request,
-)
+from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Producers, Request
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import LogUnavailableError, line_of
@@ -64,7 +58,7 @@ class Writer:
         dsn: str,
         producers: Producers,
         *,
-        now_us: Callable[[], int],
+        now_us: Callable[[], int] | None,
         monotonic_s: Callable[[], float],
         tick_s: float,
     ) -> None:
@@ -77,7 +71,7 @@ class Writer:
         self.on_superseded: Callable[[bool], None] = lambda _: None
         self._dsn = dsn
         self._producers = producers
-        self._now_us = now_us
+        self.clock = partitions.LogClock(now_us, monotonic_s)
         self._monotonic_s = monotonic_s
         self._tick_s = tick_s
         self._queue: deque[Request] = deque()
@@ -117,7 +111,7 @@ class Writer:
 
     def received_now(self) -> datetime:
         """Return the received_at of a record appended now: the clock, but never going back."""
-        return max(self._received_at, rows.EPOCH + timedelta(microseconds=self._now_us()))
+        return rows.EPOCH + timedelta(microseconds=self.clock.now_us())
 
     async def _run(self) -> None:
         failures = 0
@@ -173,6 +167,7 @@ class Writer:
         self.sink_id = str(head["sink_id"])
         self.last_position = head["next_position"] - 1
         self._received_at = head["received_at"]
+        self.clock.begin(rows.microseconds(head["clock"]), rows.microseconds(self._received_at))
         stored = dict(map(rows.producer_of, await connection.fetch(_PRODUCERS.list)))
         self._producers.reload(stored, self._monotonic_s())
         self._days = await partitions.existing(connection)
@@ -247,6 +242,7 @@ class Writer:
             if head is None:
                 raise LogUnavailableError("another process has become the writer")
             first, received_at = int(head["first"]), head["received_at"]
+            self.clock.read(rows.microseconds(head["clock"]))
             if moved:
                 columns = rows.moved_columns(moved, stamp)
                 if await connection.execute(_PRODUCERS.move, *columns) != f"UPDATE {len(moved)}":

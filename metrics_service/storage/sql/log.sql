@@ -15,7 +15,7 @@ SELECT writer_epoch FROM event_log_head;
 -- name: log.take_lead
 UPDATE event_log_head
 SET writer_epoch = writer_epoch + 1, sink_id = coalesce(sink_id, gen_random_uuid())
-RETURNING writer_epoch, next_position, received_at, sink_id;
+RETURNING writer_epoch, next_position, received_at, sink_id, clock_timestamp() AS clock;
 
 -- No row when the epoch is no longer the writer's.
 -- $1 number of records, $2 their received_at, $3 epoch of the writer
@@ -23,7 +23,7 @@ RETURNING writer_epoch, next_position, received_at, sink_id;
 UPDATE event_log_head
 SET next_position = next_position + $1, received_at = greatest(received_at, $2)
 WHERE writer_epoch = $3
-RETURNING next_position - $1 AS first, received_at;
+RETURNING next_position - $1 AS first, received_at, clock_timestamp() AS clock;
 
 -- Returns those of the facts that the log does not have yet.
 -- $1 ids of facts

@@ -484,12 +484,20 @@ class LogHealth(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    CLOCK_STEP_FIELD_NUMBER: _builtins.int
     writable: _builtins.bool
     lag: _builtins.int
     """Positions appended and not yet folded."""
     message: _builtins.str
     """Why not, when not writable; one line."""
     role: Global___LogHealth.Role.ValueType
+    @_builtins.property
+    def clock_step(self) -> _duration_pb2.Duration:
+        """How far the database's clock has stepped from the time of the log, which
+        follows a large step only once it has stood for a minute, and never back.
+        Absent while they agree.
+        """
+
     def __init__(
         self,
         *,
@@ -497,10 +505,11 @@ class LogHealth(_message.Message):
         lag: _builtins.int = ...,
         message: _builtins.str = ...,
         role: Global___LogHealth.Role.ValueType = ...,
+        clock_step: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clock_step", b"clock_step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lag", b"lag", "message", b"message", "role", b"role", "writable", b"writable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_step", b"clock_step", "lag", b"lag", "message", b"message", "role", b"role", "writable", b"writable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,9 +34,9 @@ class HealthServiceStub:
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log, facts that
     are not delivered) shows at once. Missing heartbeats also show at once, but
-    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
-    s of good ones, at most once in 60 s, for each instance and for all together.
-    Only instances of the watched services decide the merged verdict
+    never improve the status. Otherwise the status gets worse after 10 s of bad
+    figures and better after 30 s of good ones, at most once in 60 s, for each
+    instance and for all together. Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
@@ -58,9 +58,9 @@ class HealthServiceAsyncStub(HealthServiceStub):
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log, facts that
     are not delivered) shows at once. Missing heartbeats also show at once, but
-    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
-    s of good ones, at most once in 60 s, for each instance and for all together.
-    Only instances of the watched services decide the merged verdict
+    never improve the status. Otherwise the status gets worse after 10 s of bad
+    figures and better after 30 s of good ones, at most once in 60 s, for each
+    instance and for all together. Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 
@@ -78,9 +78,9 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
     failed < 10 and slow <= 20. DEGRADED: everything else. STALE: three
     heartbeats are missing. A hard failure (the probe, failed, the log, facts that
     are not delivered) shows at once. Missing heartbeats also show at once, but
-    never improve the status. Otherwise the status gets worse after 10 s of bad figures and better after 30
-    s of good ones, at most once in 60 s, for each instance and for all together.
-    Only instances of the watched services decide the merged verdict
+    never improve the status. Otherwise the status gets worse after 10 s of bad
+    figures and better after 30 s of good ones, at most once in 60 s, for each
+    instance and for all together. Only instances of the watched services decide the merged verdict
     (METRICS_WATCHED_SERVICES, by default booking_service); others are shown.
     """
 

@@ -107,7 +107,7 @@ async def test_subscribers_get_the_records_that_are_read_back(metrics_dsn: str) 
 
 async def test_received_at_never_goes_back_when_the_clock_does(metrics_dsn: str) -> None:
     clock = Clock()
-    async with opened(metrics_dsn, now_us=clock) as log:
+    async with opened(metrics_dsn, now_us=clock, monotonic_s=lambda: 0.0) as log:
         append = await attach(log)
         await append(1)
         clock.us -= 5 * DAY_US
@@ -115,7 +115,7 @@ async def test_received_at_never_goes_back_when_the_clock_does(metrics_dsn: str)
         clock.us = NOON_US + 1
         await append(3)
     clock.us = NOON_US - DAY_US
-    async with opened(metrics_dsn, now_us=clock) as log:
+    async with opened(metrics_dsn, now_us=clock, monotonic_s=lambda: 0.0) as log:
         append = await attach(log)
         await append(4)
         times = [record.received_at_us - NOON_US for record in await everything(log)]
@@ -129,7 +129,9 @@ async def test_a_clock_that_jumps_past_the_created_days_finds_a_partition(
     async with opened(metrics_dsn, now_us=clock) as log:
         append = await attach(log)
         await append(1)
-        clock.us += 400 * DAY_US
+    clock.us += 400 * DAY_US
+    async with opened(metrics_dsn, now_us=clock) as log:
+        append = await attach(log)
         assert (await append(2)).position == 2
 
 
@@ -275,7 +277,7 @@ async def test_days_are_created_ahead_and_dropped_after_retention_but_not_before
         return sorted(f"{day:%m-%d}" for day in await partitions.existing(side))
 
     for day in range(3):
-        async with opened(metrics_dsn, now_us=clock) as log:
+        async with opened(metrics_dsn, now_us=clock, retention_days=1) as log:
             append = await attach(log)
             await append(day + 1)
             clock.us += DAY_US
@@ -283,7 +285,7 @@ async def test_days_are_created_ahead_and_dropped_after_retention_but_not_before
     assert (await days())[:3] == ["03-29", "03-30", "03-31"]
 
     clock.us = NOON_US + 40 * DAY_US
-    async with opened(metrics_dsn, now_us=clock) as log:
+    async with opened(metrics_dsn, now_us=clock, retention_days=1) as log:
         await log.load_checkpoint()
         await log._checkpoints.using(log._keep_partitions)
         assert "03-29" in await days()
