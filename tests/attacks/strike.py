@@ -117,7 +117,8 @@ class Attack:
     row: int
     name: str
     run: Callable[[Strike], Awaitable[None]]
-    # False where gRPC leaves no way to bound what it takes: then only errors are judged.
+    # False where its p99 is not within the bound, as docs/failures.md says: then only errors are
+    # judged.
     bounded: bool = True
 
 

@@ -33,7 +33,7 @@ BY_RULE: Final = ("OK", "RESOURCE_EXHAUSTED")
 """What is over a budget is refused, with the delay after which it may be taken."""
 
 
-@attack(11, "eight callers reconciling their own package")
+@attack(11, "eight callers reconciling their own package: errors only", bounded=False)
 async def reconciling(strike: Strike) -> None:
     async with channel_to(strike.at.booking) as channel:
         town = await Town.built(channel, packages=CALLERS, days=MAX_DAYS)
@@ -48,7 +48,7 @@ async def reconciling(strike: Strike) -> None:
         await strike.together(*(caller(package) for package in town.packages))
 
 
-@attack(11, "batches of a hundred stays of a year")
+@attack(11, "batches of a hundred stays of a year: errors only", bounded=False)
 async def batches(strike: Strike) -> None:
     async with channel_to(strike.at.booking) as channel:
         town = await Town.built(channel, packages=1, days=MAX_DAYS)
@@ -70,7 +70,7 @@ async def batches(strike: Strike) -> None:
             strike.tally.check(code in BY_RULE, f"BatchStartBookings answered {code}")
 
 
-@attack(11, "capacity of ten years set again and again")
+@attack(11, "capacity of ten years set repeatedly: errors only", bounded=False)
 async def capacities(strike: Strike) -> None:
     async with channel_to(strike.at.booking) as channel:
         town = await Town.built(channel, packages=2, days=1)
