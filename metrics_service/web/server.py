@@ -33,6 +33,8 @@ class HttpServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            # It reports each start and stop; the service's own lines say so.
+            log_level="warning",
             access_log=False,
             server_header=False,
             timeout_keep_alive=5,

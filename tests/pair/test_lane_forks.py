@@ -14,6 +14,7 @@ from metrics_service.client.host import Status
 from metrics_service.client.stream import lane_sender
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.postgres import PostgresServer
+from tests.metrics.delivery_pair import until
 from tests.metrics.raw_client import raw_client
 from tests.pair.lane_pair import (
     LanePair,
@@ -46,10 +47,8 @@ async def accept(dsn: str) -> Gap:
 async def test_a_restored_booking_database_is_reported_and_goes_on_when_it_is_accepted(
     pair: LanePair, booking_dsn: str, metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alerts: list[DatabaseHealth] = []
-    monkeypatch.setattr(
-        notify.NullNotifier, "send_unhealthy", lambda _, health: alerts.append(health)
-    )
+    alerts: list[notify.Notice] = []
+    monkeypatch.setattr(notify.NullNotifier, "send", lambda _, notice: alerts.append(notice))
     async with pair.metrics(metrics_dsn) as metrics:
         async with pair.booking(booking_dsn):
             await commit(booking_dsn, "a", "b", "c")
@@ -67,7 +66,7 @@ async def test_a_restored_booking_database_is_reported_and_goes_on_when_it_is_ac
             assert health.status == DatabaseHealth.UNHEALTHY
             assert booking.server.health.status is not Status.UNHEALTHY
             await lane(backup, lambda _: booking.server.health.status is Status.DEGRADED)
-            assert any("forked" in {r.criterion for r in one.reasons} for one in alerts)
+            await until(lambda: [(one.rule, one.level) for one in alerts] == [("forked", "error")])
             assert (await quality(metrics)).facts == 8
             assert await accept(backup) == Gap(lacking=0, beyond=5, sent=3)
             after = await delivered(backup)
