@@ -97,7 +97,7 @@ async def test_lost_metrics_get_what_is_kept_and_a_gap_that_counts_the_rest(
             assert found.fork is not None
             assert first in found.fork.reason
             assert second in found.fork.reason
-            assert (await quality(metrics)).events == 0
+            assert (await quality(metrics)).facts == 0
             assert await accept(booking_dsn) == Gap(lacking=2, beyond=0, sent=3)
             after = await delivered(booking_dsn)
             figures = await quality(metrics)
