@@ -40,6 +40,21 @@ class BoundedConnection(H11Protocol):
         self._set_timer(None)
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are no HTTP, and end the connection.
+
+        They may be the body of a request that is being answered: uvicorn alone goes on with that
+        answer after this one, and fails.
+        """
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.abort()
+                return
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         """Note the end of an answer; the next request may follow."""
         super().on_response_complete()

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from metrics_service.web import connections
 from metrics_service.web.app import create_app
@@ -39,6 +40,11 @@ class Client:
             )
             await self._reader.readexactly(length)
         return head.splitlines()[0]
+
+    async def read(self) -> bytes:
+        """Everything up to the end of the connection."""
+        async with asyncio.timeout(BOUND_S):
+            return await self._reader.read()
 
     async def ended(self) -> None:
         """Wait for the server to end the connection; what it said before is ignored."""
@@ -106,6 +112,20 @@ async def test_a_request_that_is_not_finished_ends_the_connection(
     client = await site.connect()
     client.writer.write(begun)
     await client.ended()
+
+
+async def test_a_body_that_is_none_is_refused_without_a_fault(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await site.connect()
+    with structlog.testing.capture_logs() as lines:
+        client.writer.write(
+            b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        )
+        assert (await client.read()).startswith(b"HTTP/1.1 400 ")
+        assert (await (await site.connect()).asks()).startswith(b"HTTP/1.1 200 ")
+    assert lines == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_request_byte_by_byte_is_not_waited_for(
