@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -37,16 +36,12 @@ def accept_fork(
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
 ) -> None:
     """Begin the lane anew after a fork, with a gap that is stated in numbers."""
-    try:
-        with one_line_errors():
-            if not yes:
-                lane, gap = on_database(fork.show), on_database(fork.gap)
-                print(f"{lane.fork.reason if lane.fork else ''}\n{_gap_text(gap)}")
-                typer.confirm("Begin the lane anew?", abort=True)
-            accepted = on_database(fork.accept)
-    except NoForkError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
+    with one_line_errors(NoForkError):
+        if not yes:
+            lane, gap = on_database(fork.show), on_database(fork.gap)
+            print(f"{lane.fork.reason if lane.fork else ''}\n{_gap_text(gap)}")
+            typer.confirm("Begin the lane anew?", abort=True)
+        accepted = on_database(fork.accept)
     print(f"the lane begins anew: {_gap_text(accepted)}")
 
 
@@ -62,12 +57,8 @@ def refill(
 ) -> None:
     """Send facts to metrics_service again, from the audit trail; Ctrl-C and a repeat go on."""
     from_time = _instant(since) if since else None
-    try:
-        with one_line_errors():
-            done = on_database(partial(_refill, from_time=from_time, rebuild=rebuild))
-    except LaneTroubleError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
+    with one_line_errors(LaneTroubleError):
+        done = on_database(partial(_refill, from_time=from_time, rebuild=rebuild))
     print(f"{done.seen} rows read, {done.sent} facts sent and stored by metrics_service")
     if done.rebuilt:
         print(f"{done.rebuilt} of them were made anew from the bookings of today")

@@ -46,12 +46,13 @@ def on_database(work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn the errors that a user can correct into one line and an exit status."""
+def one_line_errors(*further: type[Exception]) -> Iterator[None]:
+    """Turn errors that a user can correct, and further ones, into one line and an exit status."""
+    correctable: tuple[type[Exception], ...] = (DatabaseUnavailable, DatabaseError, *further)
     try:
         yield
     except StartError as error:
         raise typer.Exit(fail(error)) from None
-    except (DatabaseUnavailable, DatabaseError) as error:
+    except correctable as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

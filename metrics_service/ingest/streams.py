@@ -15,6 +15,7 @@ from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import Session, Write
 from protos.tracking.v1 import tracking_pb2
+from servicekit.handlers import LineLimit
 from servicekit.pauses import PauseDetector
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ class Ingest:
             heartbeat_s, max(credit_bytes, max_batch_bytes), max_batch_bytes, allow_backfill
         )
         self._max_streams = max_streams
-        self._full_said_s = -FULL_EVERY_S
+        self._full_lines = LineLimit(gap_s=FULL_EVERY_S)
         self._sessions: dict[Session, None] = {}
         """In the order in which they were opened."""
 
@@ -125,9 +126,7 @@ class Ingest:
         if len(staying) < self._max_streams:
             return len(self._sessions) < 2 * self._max_streams
         stranger = next((session for session in staying if not session.known), None)
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._full_said_s >= FULL_EVERY_S:
-            self._full_said_s = now_s
+        if self._full_lines.take() is not None:
             log.warning("streams_full", streams=len(staying), refused=stranger is None)
         if stranger is None:
             return False

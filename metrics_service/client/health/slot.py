@@ -7,6 +7,7 @@ from typing import Final
 from metrics_service.client.health.judge import OperationFigures
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
+from protos.tracking.v1.tracking_pb2 import QueryCounts
 
 MAX_OPERATIONS: Final = 100
 OTHER_OPERATIONS: Final = "other"
@@ -62,8 +63,8 @@ class Slot:
         counts[1] += failed
         counts[2] += slow
 
-    def merge(self, other: Slot) -> None:
-        """Add another slot's counts."""
+    def add_totals(self, other: Slot | QueryCounts) -> None:
+        """Add what another slot, or a heartbeat, counts without sketch and operations."""
         self.total += other.total
         self.failed += other.failed
         self.over_500ms += other.over_500ms
@@ -71,6 +72,10 @@ class Slot:
         self.over_1000ms += other.over_1000ms
         self.at_least_2000ms += other.at_least_2000ms
         self.over_2000ms += other.over_2000ms
+
+    def merge(self, other: Slot) -> None:
+        """Add another slot's counts."""
+        self.add_totals(other)
         self.sketch.merge(other.sketch)
         for operation, (total, failed, slow) in other.operations.items():
             self.add_operation(operation, total, failed, slow)

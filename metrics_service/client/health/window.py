@@ -84,13 +84,7 @@ class HealthWindow:
         slot = self._slots[-1] if now_ns < self._slot_end_ns else self._new_slot(now_ns)
         self._failed_ns.extend([now_ns] * min(counts.failed, self._failed_ns.maxlen or 0))
         self._slow_ns.extend([now_ns] * min(counts.over_500ms, self._slow_ns.maxlen or 0))
-        slot.total += counts.total
-        slot.failed += counts.failed
-        slot.over_500ms += counts.over_500ms
-        slot.at_least_1000ms += counts.at_least_1000ms
-        slot.over_1000ms += counts.over_1000ms
-        slot.at_least_2000ms += counts.at_least_2000ms
-        slot.over_2000ms += counts.over_2000ms
+        slot.add_totals(counts)
         if counts.HasField("execute_us"):
             # A malformed sketch affects the percentiles that are shown, not the verdict.
             with contextlib.suppress(ValueError):
