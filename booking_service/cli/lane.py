@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import typer
 
@@ -34,9 +35,16 @@ def show() -> None:
 @app.command("accept-fork")
 def accept_fork(
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    succeeds: str = typer.Option(
+        "",
+        help="In a new booking database: the producer of the lost one, whose place it takes.",
+    ),
 ) -> None:
     """Begin the lane anew after a fork, with a gap that is stated in numbers."""
+    former = _producer(succeeds) if succeeds else None
     with one_line_errors(NoForkError):
+        if former is not None:
+            on_database(partial(fork.succeed, producer_id=former))
         if not yes:
             lane, gap = on_database(fork.show), on_database(fork.gap)
             print(f"{lane.fork.reason if lane.fork else ''}\n{_gap_text(gap)}")
@@ -92,6 +100,13 @@ def _gap_text(gap: Gap) -> str:
         f"{gap.lacking} facts are lacking at the sink and not kept here (`lane refill` sends them),"
         f" {gap.beyond} facts of the sink are not in this database, {gap.sent} facts are sent now"
     )
+
+
+def _producer(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter("must be the id of a producer, a UUID") from None
 
 
 def _instant(text: str) -> datetime:

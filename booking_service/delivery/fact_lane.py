@@ -99,13 +99,13 @@ class FactLane:
         """Continue after the sink's last stored batch.
 
         Raises ForkError if it is another sink than before, if that batch differs from the segment
-        here, if it is not kept to be compared, or if segments that the sink lacks are no longer
-        kept.
+        here, if it is not kept to be compared, if segments that the sink lacks are no longer kept,
+        or if the lanes that this one succeeds have facts there that are not known here.
         """
         try:
             kept = await self._kept()
             reason = self._other_sink(kept, sink_id) or await self._fork_reason(
-                kept, resume_after, batch_hash
+                kept, resume_after, batch_hash, events
             )
             if reason:
                 raise ForkError(
@@ -205,11 +205,16 @@ class FactLane:
         met = f"this one is {sink_id}" if sink_id else "this one has no id"
         return f"the facts belong to sink {kept.sink_id}, and {met}"
 
-    async def _fork_reason(self, kept: Kept, resume_after: int, batch_hash: bytes) -> str:
+    async def _fork_reason(
+        self, kept: Kept, resume_after: int, batch_hash: bytes, events: int | None
+    ) -> str:
         if resume_after >= kept.next_seq:
             return f"the sink has batch {resume_after}; the newest here is {kept.next_seq - 1}"
         if kept.first_seq is not None and resume_after + 1 < kept.first_seq:
             return f"the sink lacks batch {resume_after + 1}; kept from {kept.first_seq} on"
+        if resume_after == 0 and events is not None and events > kept.acked_facts:
+            known = f"{kept.acked_facts} are known here"
+            return f"the sink has {events} facts of lanes that this one succeeds; {known}"
         if resume_after > 0:
             found = await self._segments.batch_hash(resume_after)
             if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,6 +16,11 @@ from protos.tracking.v1.event_pb2 import Event, EventList, FactsGap
 
 MAX_SUCCEEDED: Final = 64
 """So many producers are named to the sink, the newest ones."""
+
+ANSWER_S: Final = 30.0
+"""How long to wait for what a sink says of a lane that succeeds another one."""
+
+POLL_S: Final = 0.2
 
 _LANE: Final = QueryGroup("lane")
 _OUTBOX: Final = QueryGroup("outbox")
@@ -83,6 +89,30 @@ async def gap(database: Database) -> Gap:
         connection.terminate()
 
 
+async def succeed(database: Database, producer_id: UUID, *, answer_s: float = ANSWER_S) -> None:
+    """Have the lane of a new booking database take the place of the producer of one that is lost,
+    and wait until the sink, which refused it as a stranger, has said what it has. No fact is sent
+    before that is accepted. Raises NoForkError.
+    """
+    connection = await database.connect("lane")
+    try:
+        with translate_driver_errors():
+            async with connection.transaction():
+                await connection.execute(_LANE.lock)
+                lane = await _read(connection)
+                has_met_none = lane.sink_id is None and lane.fork is None
+                if _is_stranger(lane) or has_met_none:
+                    await connection.execute(_LANE.succeed, producer_id, MAX_SUCCEEDED)
+                    await connection.execute(_LANE.end_trouble)
+                elif producer_id not in await connection.fetchval(_LANE.succeeds):
+                    raise NoForkError("the sink knows this lane: it need not succeed another one")
+            lane = await _answered(connection, answer_s)
+    finally:
+        connection.terminate()
+    if _is_stranger(lane):
+        raise NoForkError(f"the facts of the sink are not those of producer {producer_id}")
+
+
 async def accept(database: Database) -> Gap:
     """Begin the lane anew in one transaction: a new producer numbers what is kept and unsent from 1
     on, after the gap. A relay that runs takes it up by itself. Raises NoForkError.
@@ -120,15 +150,43 @@ async def _read(connection: OwnConnection) -> Lane:
     return Lane(row["producer_id"], *numbers, row["kept_from"], row["sink_id"], fork)
 
 
+def _is_stranger(lane: Lane) -> bool:
+    """Whether the sink has the facts of another producer, and tells this one nothing."""
+    fork = lane.fork
+    return (
+        fork is not None
+        and fork.state == "forked"
+        and fork.sink_id is None
+        and fork.resume_after is None
+    )
+
+
+async def _answered(connection: OwnConnection, answer_s: float) -> Lane:
+    """Return the lane once it has met the sink again. Raises NoForkError after answer_s."""
+    try:
+        async with asyncio.timeout(answer_s):
+            while True:
+                lane = await _read(connection)
+                if lane.fork is not None or lane.sink_id is not None:
+                    return lane
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise NoForkError(
+            f"the sink has not answered within {answer_s:.0f} s: run the same again while"
+            " booking_service and metrics_service run"
+        ) from None
+
+
 async def _plan(connection: OwnConnection) -> _Plan:
     lane = await _read(connection)
     fork = lane.fork
     if fork is None:
         raise NoForkError("the lane is not forked: nothing to accept")
-    if fork.state == "forked" and fork.sink_id is None and fork.resume_after is None:
+    if _is_stranger(lane):
         raise NoForkError(
             "the sink takes the facts of another booking database and would refuse a new lane too:"
-            " set BOOKING_METRICS_TARGET to the sink of this one"
+            " set BOOKING_METRICS_TARGET to the sink of this one, or, if that database is lost,"
+            " name its producer with --succeeds"
         )
     # A sink that only fences does not say what it has: it has what it acknowledged.
     sink_facts = lane.acked_facts if fork.facts is None else fork.facts

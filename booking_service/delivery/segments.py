@@ -50,13 +50,14 @@ class Epoch:
 
 
 class Kept(NamedTuple):
-    """The number of the oldest kept segment, None if there is none, that of the next one, and the
-    sink that takes them, None before the first.
+    """The number of the oldest kept segment, None if there is none, that of the next one, the sink
+    that takes them, None before the first, and how many facts that one has.
     """
 
     first_seq: int | None
     next_seq: int
     sink_id: str | None
+    acked_facts: int
 
 
 class Trouble(NamedTuple):
@@ -139,7 +140,7 @@ class Segments:
             return None
         [row] = rows
         sink_id = None if row["sink_id"] is None else str(row["sink_id"])
-        return Kept(row["first_seq"], row["next_seq"], sink_id)
+        return Kept(row["first_seq"], row["next_seq"], sink_id, row["acked_facts"])
 
     async def agree(self, resume_after: int, sink_id: str | None, events: int | None) -> None:
         """Record that the lane goes on with this sink after that batch; its trouble is over."""

@@ -135,3 +135,18 @@ def test_what_the_sink_lacks_is_sent_as_far_as_it_is_kept(
     found = at(booking_dsn, "SELECT seq, batch FROM segment WHERE seq > 1 ORDER BY seq")
     assert [int(batch) for _, batch in found] == kept
     assert [seq for seq, _ in found] == list(range(2, renumbered + 1))
+
+
+def test_a_producer_that_is_no_uuid_is_refused(lane: Any, booking_dsn: str) -> None:
+    at(booking_dsn, FORK)
+    refused = lane("accept-fork", "--yes", "--succeeds", "relay")
+    assert refused.exit_code == 2
+    assert "must be the id of a producer, a UUID" in refused.output
+
+
+def test_a_lane_that_its_sink_knows_takes_no_other_place(lane: Any, booking_dsn: str) -> None:
+    at(booking_dsn, FORK)
+    refused = lane("accept-fork", "--yes", "--succeeds", SINK)
+    assert refused.exit_code == 1
+    assert refused.output == "the sink knows this lane: it need not succeed another one\n"
+    assert at(booking_dsn, "SELECT epoch FROM relay") == [(7,)]

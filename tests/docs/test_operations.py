@@ -44,6 +44,7 @@ RESTORED_METRICS: Final = "The metrics database is restored to an older point"
 OLD_METRICS: Final = "The metrics database is older than what is kept"
 LOST_METRICS: Final = "The metrics database is lost"
 RESTORED_BOOKINGS: Final = "The booking database is restored to an older point"
+LOST_BOOKINGS: Final = "The booking database is lost"
 
 SHOW: Final = "python -m booking_service lane show"
 FORKED: Final = 3
@@ -322,3 +323,18 @@ def test_bookings_restored_to_an_older_point_leave_a_gap_that_says_how_many(
     drill.confirm_open()
     drill.book(2)
     drill.agrees(beyond, facts_beyond)
+
+
+def test_bookings_that_are_lost_leave_a_gap_of_all_that_was_counted(drill: Drill) -> None:
+    drill.lost = lambda: drill.postgres.drop_database(drill.database("BOOKING"))
+    drill.book(2)
+    drill.agrees()
+    counted, facts = drill.counted(), drill.facts()
+    [_, accepted] = drill.run(LOST_BOOKINGS)
+    assert f" {facts} facts of the sink are not in this database" in accepted
+    assert drill.booked() == NOTHING
+    drill.put_on_sale()
+    drill.open.clear()
+    drill.book(3)
+    drill.agrees(counted, facts)
+    assert drill.metrics().quality.facts_beyond == facts

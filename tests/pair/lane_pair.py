@@ -63,6 +63,14 @@ async def delivered(dsn: str) -> Lane:
     return await lane(dsn, lambda found: found.fork is None and found.pending == 0)
 
 
+async def send(dsn: str, *segments: str) -> Lane:
+    """Commit facts, named between spaces, and wait until each segment of them is stored."""
+    for names in segments:
+        await commit(dsn, *names.split())
+        await delivered(dsn)
+    return await delivered(dsn)
+
+
 async def forked(dsn: str, text: str = "") -> Lane:
     return await lane(dsn, lambda found: found.fork is not None and text in found.fork.reason)
 
@@ -88,9 +96,13 @@ async def criteria(metrics: Service, wanted: str) -> health_pb2.DatabaseHealth:
 
 
 class LanePair:
-    """Starts either service on any database; metrics_service always at the same port."""
+    """Starts either service on any database, its own by default; metrics_service always at the same
+    port.
+    """
 
-    def __init__(self, postgres: PostgresServer) -> None:
+    def __init__(self, postgres: PostgresServer, booking_dsn: str, metrics_dsn: str) -> None:
+        self.booking_dsn = booking_dsn
+        self.metrics_dsn = metrics_dsn
         self._postgres = postgres
         self._port = binaries.free_port()
         self._made: list[str] = []
@@ -106,16 +118,25 @@ class LanePair:
         for name in self._made:
             self._postgres.drop_database(name)
 
+    async def backup_of_metrics(self, before: str, *after: str) -> str:
+        """A backup of the metrics between two sends of booking_service, which runs."""
+        async with self.metrics():
+            await send(self.booking_dsn, before)
+        backup = self.copy(self.metrics_dsn)
+        async with self.metrics():
+            await send(self.booking_dsn, *after)
+        return backup
+
     @asynccontextmanager
-    async def metrics(self, dsn: str) -> AsyncIterator[Service]:
+    async def metrics(self, dsn: str = "") -> AsyncIterator[Service]:
         options = {"METRICS_PORT": str(self._port), "METRICS_HEARTBEAT_MS": "100"}
-        async with running_metrics(dsn, **options) as service:
+        async with running_metrics(dsn or self.metrics_dsn, **options) as service:
             yield service
 
     @asynccontextmanager
-    async def booking(self, dsn: str) -> AsyncIterator[RunningService]:
+    async def booking(self, dsn: str = "") -> AsyncIterator[RunningService]:
         options = {"BOOKING_METRICS_TARGET": f"127.0.0.1:{self._port}"}
-        async with running_booking(dsn, **options) as service:
+        async with running_booking(dsn or self.booking_dsn, **options) as service:
             yield service
 
     def _create(self, template: str) -> str:

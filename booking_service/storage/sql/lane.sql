@@ -56,6 +56,12 @@ SET
     acked_seq = 0, acked_facts = $4, sink_id = $5
 RETURNING epoch;
 
+-- The sink then lets the lane take the place of that producer, and says what it has.
+-- $1 id of the producer of another booking database, $2 how many producers are named
+-- name: lane.succeed internal
+UPDATE relay
+SET succeeds = (array_prepend($1::uuid, array_remove(succeeds, $1::uuid))) [:$2], epoch = epoch + 1;
+
 -- name: lane.end_trouble internal
 DELETE FROM lane_trouble;
 

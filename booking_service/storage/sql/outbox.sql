@@ -94,7 +94,7 @@ WHERE seq = $1;
 
 -- No row if $1 is not the epoch.
 -- name: outbox.kept internal
-SELECT (SELECT min(seq) FROM segment) AS first_seq, next_seq, sink_id
+SELECT (SELECT min(seq) FROM segment) AS first_seq, next_seq, sink_id, acked_facts
 FROM relay
 WHERE epoch = $1;
 
