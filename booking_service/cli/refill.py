@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from booking_service.cli.rebuild import rebuilt_bookings, rebuilt_payments
+from booking_service.domain.instants import microseconds
 from booking_service.group_commit import facts
 from booking_service.storage.connection import OwnConnection, Record
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import translate_driver_errors
 from booking_service.storage.sql import QueryGroup
+from protos.tracking.v1.event_pb2 import Event, EventList, FactsRefill
 
 MAX_STEP_ROWS: Final = 400
 """Rows of the audit trail that one transaction reads."""
@@ -129,8 +131,9 @@ class Refill:
             made = await _rebuilt(connection, state["part"], missing) if state["rebuild"] else {}
             # In the order of the page: versions of one booking follow each other.
             sent = [fact for row in wanted if (fact := (found | made).get(_key(row)))]
+            now = await self._database.clock.now(connection)
             for count, row in facts.outbox_rows(sent):
-                await connection.execute(_OUTBOX.append, count, row)
+                await _append(connection, now, FactsRefill(facts=count), row)
             part, after = state["part"], [str(each) for each in _key(page[-1])] if page else []
             if len(page) < self._step_rows:
                 part, after = ("payments" if part == "bookings" else "done"), []
@@ -139,6 +142,12 @@ class Refill:
                 *(part, after, len(wanted), len(sent), len(made), len(missing) - len(made)),
             )
             [changed] = await connection.fetch(_REFILL.lock)
+            if part == "done" and state["from_time"] is None:
+                [lane] = await connection.fetch(_REFILL.producer)
+                end = FactsRefill(
+                    producer_id=str(lane["producer_id"]), not_kept=changed["not_kept"]
+                )
+                await _append(connection, now, end)
             return _progress(changed)
 
     async def _read(self, connection: OwnConnection, state: Record) -> Sequence[Record]:
@@ -186,6 +195,15 @@ async def _check(connection: OwnConnection) -> None:
     """Raise LaneTroubleError where facts would wait for a person."""
     for row in await connection.fetch(_REFILL.trouble):
         raise LaneTroubleError(f"the lane is {row['state']}, see `lane show`: {row['reason']}")
+
+
+async def _append(
+    connection: OwnConnection, now: datetime, refill: FactsRefill, facts_row: bytes = b""
+) -> None:
+    """Write an outbox row of facts that are sent again, which says so."""
+    event = Event(event_id=uuid4().bytes, time_us=microseconds(now), facts_refill=refill)
+    row = EventList(events=[event]).SerializeToString() + facts_row
+    await connection.execute(_OUTBOX.append, 1 + refill.facts, row)
 
 
 async def _rebuilt(

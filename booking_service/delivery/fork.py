@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
+from booking_service.domain.instants import microseconds
 from booking_service.storage.connection import OwnConnection
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import translate_driver_errors
@@ -24,7 +25,6 @@ POLL_S: Final = 0.2
 
 _LANE: Final = QueryGroup("lane")
 _OUTBOX: Final = QueryGroup("outbox")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NoForkError(Exception):
@@ -216,7 +216,7 @@ async def _begin_anew(connection: OwnConnection, plan: _Plan, now: datetime) -> 
     )
     event = Event(
         event_id=producer_id.bytes,
-        time_us=(now - _EPOCH) // timedelta(microseconds=1),
+        time_us=microseconds(now),
         facts_gap=FactsGap(
             succeeds=str(lane.producer_id),
             lacking=plan.gap.lacking,
@@ -226,4 +226,5 @@ async def _begin_anew(connection: OwnConnection, plan: _Plan, now: datetime) -> 
     )
     events = EventList(events=[event]).SerializeToString()
     await connection.execute(_LANE.put_gap, epoch, events, now)
+    await connection.execute(_LANE.restart_refill)
     await connection.execute(_LANE.end_trouble)

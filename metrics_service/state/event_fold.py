@@ -26,6 +26,8 @@ from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 MAX_AHEAD_US: Final = 60 * SECOND_US
 MAX_BEHIND_US: Final = 24 * HOUR_US
 
+_OF_THE_LANE: Final = frozenset({"facts_gap", "facts_refill"})
+
 _VIEW, _START, _COMPLETE, _CONFIRM = range(4)
 # Beside the step bits of a booking: its booking time is counted.
 _TIMED: Final = 1 << 8
@@ -64,6 +66,8 @@ class EventFold:
         mark = self._tables.seen_events.mark
         repeats = frozenset(record.repeats)
         resent, known = self._tables.facts_resent, quality.duplicates
+        # Before this index are facts of the audit trail, which may be ones that were lacking.
+        refilled_to = 0
         for index, (event, body, columns) in enumerate(items):
             if index in repeats:
                 quality.duplicates += 1
@@ -73,11 +77,17 @@ class EventFold:
                 quality.duplicates += 1
                 continue
             quality.events += 1
-            if body == "facts_gap" and record.lane == LANE_FACTS:
-                self._facts_gap(event)
+            if body in _OF_THE_LANE and record.lane == LANE_FACTS:
+                if body == "facts_gap":
+                    self._facts_gap(event)
+                else:
+                    refilled_to = index + 1 + event.facts_refill.facts
+                    self._facts_refill(event, record)
                 continue
             if body in FACTS:
                 quality.facts += 1
+                if index < refilled_to and quality.facts_lacking:
+                    quality.facts_lacking -= 1
                 self._handlers[body](event, event.time_us)
                 continue
             quality.telemetry_events += 1
@@ -170,6 +180,12 @@ class EventFold:
         quality.facts_lacking = clamped(quality.facts_lacking + gap.lacking)
         quality.facts_beyond = clamped(quality.facts_beyond + gap.beyond)
         self._tables.facts_resent = gap.resent
+
+    def _facts_refill(self, event: event_pb2.Event, record: LogRecord) -> None:
+        refill, quality = event.facts_refill, self._tables.quality
+        if refill.producer_id and refill.producer_id == record.producer_id:
+            # What was lacking beyond that was counted twice, as repeats are.
+            quality.facts_lacking = min(quality.facts_lacking, refill.not_kept)
 
     def _query_timings(
         self, timings: event_pb2.QueryTimings, columns: Columns, record: LogRecord

@@ -37,6 +37,11 @@ def check_event(event: event_pb2.Event, body: str) -> None:
         if min(gap.lacking, gap.beyond, gap.resent) < 0:
             raise OutOfRangeError("a count is out of range")
         _check_counts(gap.lacking, gap.beyond, gap.resent)
+    elif body == "facts_refill":
+        refill = event.facts_refill
+        if min(refill.facts, refill.not_kept) < 0:
+            raise OutOfRangeError("a count is out of range")
+        _check_counts(refill.facts, refill.not_kept)
     elif body == "telemetry_loss":
         _check_counts(event.telemetry_loss.dropped_events, event.telemetry_loss.dropped_timings)
 

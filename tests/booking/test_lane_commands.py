@@ -150,3 +150,18 @@ def test_a_lane_that_its_sink_knows_takes_no_other_place(lane: Any, booking_dsn:
     assert refused.exit_code == 1
     assert refused.output == "the sink knows this lane: it need not succeed another one\n"
     assert at(booking_dsn, "SELECT epoch FROM relay") == [(7,)]
+
+
+@pytest.mark.parametrize(("part", "left"), [("payments", ("bookings", [], 0)), ("done", None)])
+def test_an_interrupted_refill_begins_again_with_the_new_lane(
+    lane: Any, booking_dsn: str, part: str, left: Any
+) -> None:
+    at(
+        booking_dsn,
+        "INSERT INTO refill (begin_time, rebuild, part, after, seen)"
+        f" VALUES ('2026-03-01Z', false, '{part}', '{{a,b,c,d}}', 9)",
+    )
+    at(booking_dsn, FORK)
+    assert lane("accept-fork", "--yes").exit_code == 0
+    found = at(booking_dsn, "SELECT part, after, seen FROM refill")
+    assert found == [left or (part, ["a", "b", "c", "d"], 9)]

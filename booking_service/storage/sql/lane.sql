@@ -62,6 +62,12 @@ RETURNING epoch;
 UPDATE relay
 SET succeeds = (array_prepend($1::uuid, array_remove(succeeds, $1::uuid))) [:$2], epoch = epoch + 1;
 
+-- What an interrupted refill has sent went to the lane that ends.
+-- name: lane.restart_refill internal
+UPDATE refill
+SET part = 'bookings', after = '{}', seen = 0, sent = 0, rebuilt = 0, not_kept = 0
+WHERE part != 'done';
+
 -- name: lane.end_trouble internal
 DELETE FROM lane_trouble;
 

@@ -57,6 +57,9 @@ WHERE p.booking_id = ANY($1::uuid[]);
 -- name: refill.trouble internal
 SELECT state, reason FROM lane_trouble;
 
+-- name: refill.producer internal
+SELECT producer_id FROM relay;
+
 -- name: refill.newest internal
 SELECT coalesce(max(id), 0) AS id FROM outbox;
 

@@ -755,10 +755,10 @@ class QualityMetrics(_message.Message):
     of telemetry.
     """
     facts_gaps: _builtins.int
-    """How often the lane of facts was begun anew after a fork; how many facts were
-    then lacking here and not kept to be sent, until `lane refill` sends them;
-    and how many are counted here that the booking database, restored from an
-    older copy, does not have any more.
+    """How often the lane of facts was begun anew after a fork; how many facts are
+    lacking here since then, which falls as `lane refill` sends them; and how
+    many are counted here that the booking database, which was lost or restored
+    from an older copy, does not have.
     """
     facts_lacking: _builtins.int
     facts_beyond: _builtins.int

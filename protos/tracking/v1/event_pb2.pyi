@@ -97,6 +97,7 @@ class Event(_message.Message):
     BOOKING_FIELD_NUMBER: _builtins.int
     PAYMENT_FIELD_NUMBER: _builtins.int
     FACTS_GAP_FIELD_NUMBER: _builtins.int
+    FACTS_REFILL_FIELD_NUMBER: _builtins.int
     PACKAGE_VIEWED_FIELD_NUMBER: _builtins.int
     RPC_REFUSED_FIELD_NUMBER: _builtins.int
     RPC_TALLY_FIELD_NUMBER: _builtins.int
@@ -130,6 +131,8 @@ class Event(_message.Message):
         """Of the lane of facts itself."""
 
     @_builtins.property
+    def facts_refill(self) -> Global___FactsRefill: ...
+    @_builtins.property
     def package_viewed(self) -> Global___PackageViewed:
         """Telemetry."""
 
@@ -159,6 +162,7 @@ class Event(_message.Message):
         booking: Global___BookingFact | None = ...,
         payment: Global___PaymentFact | None = ...,
         facts_gap: Global___FactsGap | None = ...,
+        facts_refill: Global___FactsRefill | None = ...,
         package_viewed: Global___PackageViewed | None = ...,
         rpc_refused: Global___RpcRefused | None = ...,
         rpc_tally: Global___RpcTally | None = ...,
@@ -169,11 +173,11 @@ class Event(_message.Message):
         running_query: Global___RunningQuery | None = ...,
         query_plan: Global___QueryPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "facts_gap", b"facts_gap", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "facts_gap", b"facts_gap", "facts_refill", b"facts_refill", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "telemetry_loss", b"telemetry_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "facts_gap", b"facts_gap", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rebuilt", b"rebuilt", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "booking", b"booking", "event_id", b"event_id", "facts_gap", b"facts_gap", "facts_refill", b"facts_refill", "flow_step", b"flow_step", "package_viewed", b"package_viewed", "payment", b"payment", "query_definitions", b"query_definitions", "query_plan", b"query_plan", "query_timings", b"query_timings", "rebuilt", b"rebuilt", "rpc_refused", b"rpc_refused", "rpc_tally", b"rpc_tally", "running_query", b"running_query", "session_id", b"session_id", "telemetry_loss", b"telemetry_loss", "time_us", b"time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "facts_gap", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["booking", "payment", "facts_gap", "facts_refill", "package_viewed", "rpc_refused", "rpc_tally", "flow_step", "query_timings", "query_definitions", "telemetry_loss", "running_query", "query_plan"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -329,6 +333,43 @@ class FactsGap(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FactsGap: _TypeAlias = FactsGap  # noqa: Y015
+
+@_typing.final
+class FactsRefill(_message.Message):
+    """The events that follow in the same list are facts of the audit trail, sent
+    whether or not they were before.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTS_FIELD_NUMBER: _builtins.int
+    PRODUCER_ID_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
+    facts: _builtins.int
+    """How many. Each that this log had not stored is no longer lacking."""
+    producer_id: _builtins.str
+    """At the end of a refill of the whole audit trail: the producer whose lane it
+    went to. A list of another lane's that is sent again says nothing of this
+    log.
+    """
+    not_kept: _builtins.int
+    """At the end: how many facts could not be sent, since they were not kept. No
+    more than so many are lacking.
+    """
+    def __init__(
+        self,
+        *,
+        facts: _builtins.int = ...,
+        producer_id: _builtins.str = ...,
+        not_kept: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "not_kept", b"not_kept", "producer_id", b"producer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactsRefill: _TypeAlias = FactsRefill  # noqa: Y015
 
 @_typing.final
 class PaymentFact(_message.Message):

@@ -19,6 +19,16 @@ from tests.booking.group_commit.test_audit_trail import live_through_everything
 
 
 def events_of(sink: Sink) -> list[event_pb2.Event]:
+    """The facts that were sent."""
+    return [event for event in everything(sink) if not event.HasField("facts_refill")]
+
+
+def refills_of(sink: Sink) -> list[event_pb2.FactsRefill]:
+    """What was said of them."""
+    return [event.facts_refill for event in everything(sink) if event.HasField("facts_refill")]
+
+
+def everything(sink: Sink) -> list[event_pb2.Event]:
     return [
         event
         for batch in sink.batches
@@ -65,6 +75,12 @@ async def test_every_fact_is_sent_again_as_it_was_in_order_of_versions(harness: 
         done = await refill(harness).run(None, rebuild=False)
         again = events_of(sink)
     assert as_bytes(again) == as_bytes(sent)
+    refills = refills_of(sink)
+    assert sum(batch.count for batch in sink.batches) == len(everything(sink))
+    # Its end names the lane, and nothing is lacking.
+    assert [refill.producer_id != "" for refill in refills] == [*[False] * (len(refills) - 1), True]
+    assert refills[-1].not_kept == 0
+    assert sum(refill.facts for refill in refills) == len(sent)
     # One payment event had no effect.
     assert done == Progress("done", len(sent) + 1, len(sent), 0, 0)
     versions: dict[str, list[int]] = {}
@@ -88,7 +104,7 @@ async def test_an_interrupted_refill_goes_on_where_it_was(
         await sink.has(1)
         running.cancel()
         await asyncio.wait([running])
-        assert sum(batch.count for batch in sink.batches) == 3
+        assert sum(batch.count for batch in sink.batches) == 1 + 3
     monkeypatch.undo()
     async with delivering(harness) as sink:
         done = await refill(harness, lines).run(None, rebuild=False)
@@ -107,6 +123,8 @@ async def test_a_refill_from_a_time_leaves_out_what_was_before(harness: Harness)
     async with delivering(harness) as sink:
         done = await refill(harness).run(harness.clock.time, rebuild=False)
         assert [event.booking.booking_id for event in events_of(sink)] == [str(later.id)]
+        # Nothing is known of what was before.
+        assert [(refill.facts, refill.producer_id) for refill in refills_of(sink)] == [(1, "")]
     assert (done.seen, done.sent) == (1, 1)
 
 
@@ -136,6 +154,7 @@ async def test_facts_that_were_not_kept_are_counted_and_made_anew_if_asked(
         done = await refill(harness).run(None, rebuild=False)
         # Whether a payment event had an effect is not known either.
         assert done == Progress("done", len(sent) + 1, 0, 0, len(sent) + 1)
+        assert [refill.not_kept for refill in refills_of(sink)] == [len(sent) + 1]
         done = await refill(harness).run(None, rebuild=True)
         made = {event.event_id: event for event in events_of(sink)}
     assert done == Progress("done", len(sent) + 1, len(sent) + 1, len(sent) + 1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any
 
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
@@ -34,20 +35,29 @@ class Log:
         self.epoch = 0
         self._dice = random.Random(seed)
 
-    def append(self, *events: event_pb2.Event, backfill: bool = False) -> None:
+    def append(self, *events: event_pb2.Event, backfill: bool = False, **fields: Any) -> None:
         """Append a batch, received now."""
         payload = event_pb2.EventList(events=events).SerializeToString()
-        self.append_payload(payload, len(events), backfill=backfill)
+        self.append_payload(payload, len(events), backfill=backfill, **fields)
 
-    def append_payload(self, payload: bytes, count: int, *, backfill: bool = False) -> None:
+    def append_payload(
+        self,
+        payload: bytes,
+        count: int,
+        *,
+        backfill: bool = False,
+        producer_id: str = "p",
+        lane: int = 0,
+    ) -> None:
         """Append a batch of these bytes."""
         self._apply(
             LogRecord(
                 len(self.records) + 1,
                 self.now_us,
                 "batch",
-                producer_id="p",
+                producer_id=producer_id,
                 epoch=self.epoch,
+                lane=lane,
                 instance=self.instance,
                 service="booking_service",
                 backfill=backfill,
