@@ -139,6 +139,7 @@ class HealthReporter:
             queries=queries,
             operations=operations,
             telemetry_dropped=self._emitter.dropped,
+            telemetry=self._emitter.lane_signal(),
             facts_pending=relay.facts_pending,
             delivers_facts=True,
             monitor=monitor_cost(database.tracker, self._emitter, inspector),

@@ -61,7 +61,7 @@ _TITLES: Final = {
 }
 """Of each criterion that is an issue of its own; the others together are that of the database."""
 _OF_THE_LOG: Final = frozenset({"log", "lead_lost"})
-_NEVER_UNHEALTHY: Final = frozenset({"heartbeat", "p95_ms", "slow"})
+_NEVER_UNHEALTHY: Final = frozenset({"heartbeat", "p95_ms", "slow", "telemetry_fenced"})
 
 
 class HealthAlert:

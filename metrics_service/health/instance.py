@@ -78,6 +78,10 @@ class Instance:
         verdict = Verdict(Status.UNKNOWN)
         if probed or self.figures.samples:
             verdict = judge(self.figures, probe, criteria)
+        telemetry = self._telemetry_reason()
+        if telemetry is not None:
+            status = max(verdict.status, Status.DEGRADED)
+            verdict = Verdict(status, (*verdict.reasons, telemetry), verdict.hard)
         facts = tuple(each for each in (self._lane_reason(), self.undelivered.reason) if each)
         if facts:
             return Verdict(Status.UNHEALTHY, (*verdict.reasons, *facts), hard=True)
@@ -89,6 +93,13 @@ class Instance:
         if lane is None or (criterion := LANE_CRITERIA.get(lane.state)) is None:
             return None
         return Reason(criterion, 1, 0, 1, (), lane.reason or f"the lane of facts is {criterion}")
+
+    def _telemetry_reason(self) -> Reason | None:
+        """Return a reason for the minute after its lane of telemetry was taken from it."""
+        if self.signals is None or self.signals.telemetry.state != tracking_pb2.LaneSignal.FENCED:
+            return None
+        message = self.signals.telemetry.reason or "its lane of telemetry was taken from it"
+        return Reason("telemetry_fenced", 1, 0, 1, (), message)
 
     def to_proto(self, now_ns: int, *, watched: bool, gone: bool) -> InstanceHealth:
         answer = InstanceHealth(

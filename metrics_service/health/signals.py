@@ -5,7 +5,7 @@ producer sends, and every number is finite and not negative.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Literal
 
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1 import health_pb2
@@ -20,6 +20,7 @@ MAX_BUCKETS: Final = MAX_BUCKET_NUMBER + 1
 
 _RESULTS: Final = frozenset(tracking_pb2.Probe.Result.values())
 _LANE_STATES: Final = frozenset(tracking_pb2.LaneSignal.State.values())
+_LANES: Final[tuple[Literal["lane", "telemetry"], ...]] = ("lane", "telemetry")
 _POOL: Final = tuple(tracking_pb2.PoolGauges.DESCRIPTOR.fields_by_name)
 _MONITOR: Final = tuple(tracking_pb2.MonitorCost.DESCRIPTOR.fields_by_name)
 
@@ -38,9 +39,11 @@ def displayable(signals: tracking_pb2.Signals) -> tracking_pb2.Signals:
     shown.delivers_facts = signals.delivers_facts
     if signals.HasField("facts_pending"):
         shown.facts_pending = _bounded(signals.facts_pending)
-    if signals.HasField("lane") and signals.lane.state in _LANE_STATES:
-        reason = signals.lane.reason.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
-        shown.lane.state, shown.lane.reason = signals.lane.state, reason
+    for name in _LANES:
+        lane = getattr(signals, name)
+        if signals.HasField(name) and lane.state in _LANE_STATES:
+            reason = lane.reason.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
+            getattr(shown, name).CopyFrom(tracking_pb2.LaneSignal(state=lane.state, reason=reason))
     if signals.HasField("monitor"):
         shown.monitor.SetInParent()
         for name in _MONITOR:

@@ -225,6 +225,7 @@ class LaneSender:
         """Wait as the refusal requires; return an end if the lane must not be opened again."""
         match nack.reason:
             case tracking_pb2.Nack.FENCED:
+                self._futile += 1
                 again = await self.source.fenced(nack.epoch, nack.sink_id)
                 return None if again else LaneEnd.FENCED
             case tracking_pb2.Nack.FORKED | tracking_pb2.Nack.EPOCH_REFUSED if self._sends_facts:

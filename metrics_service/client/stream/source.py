@@ -65,7 +65,7 @@ class LaneSource(Protocol):
 
     @property
     def producer_id(self) -> str:
-        """1 to 128 characters."""
+        """The producer for the next Hello: 1 to 128 characters."""
 
     @property
     def epoch(self) -> int:
@@ -95,8 +95,9 @@ class LaneSource(Protocol):
     async def fenced(self, epoch: int, sink_id: str) -> bool:
         """Note that a newer epoch has taken over at a server, or a newer stream (epoch is 0).
 
-        Returns whether to say Hello again, with an epoch that is newer still; else the stream drops
-        the lane until it is added again. Raises ForkError as open does.
+        Returns whether to say Hello again, with an epoch that is newer still or as another
+        producer; else the stream drops the lane until it is added again. Raises ForkError as open
+        does.
         """
 
     async def forked(self, fork: ForkError) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from metrics_service.client.queries.record import QueryDefinition, QueryRecord
 from metrics_service.client.stream.source import ForkError, LaneDrained, NewEpoch, OutBatch
 from metrics_service.client.telemetry.envelope import Body, envelope
+from metrics_service.client.telemetry.producer_name import ProducerName
 from metrics_service.client.telemetry.query_buffer import Observation, TimingBuffer
 from metrics_service.client.telemetry.rpc_tally import RpcTally
 from metrics_service.client.telemetry.unacked import UnackedBatches
@@ -62,6 +63,7 @@ class Emitter:
     ) -> None:
         self.service = service
         self.instance = instance or _instance_name()
+        self._name = ProducerName(self.instance)
         self.dropped_events = 0
         self._now_us = now_us
         self._offset_us = 0
@@ -145,13 +147,17 @@ class Emitter:
         events = EVENT_BYTES * len(self._events)
         return events + self._timings.bytes_held + self._sealed.bytes_held
 
+    def lane_signal(self) -> tracking_pb2.LaneSignal:
+        """Return the state of the lane for heartbeats: FENCED for a while after it was."""
+        return self._name.signal()
+
     @property
     def lane(self) -> tracking_pb2.Lane.ValueType:
         return tracking_pb2.LANE_TELEMETRY
 
     @property
     def producer_id(self) -> str:
-        return self.instance
+        return self._name.id
 
     @property
     def epoch(self) -> int:
@@ -201,9 +207,11 @@ class Emitter:
             self._full.set()
 
     async def fenced(self, epoch: int, sink_id: str) -> bool:
-        """End: only a process with the same instance name can cause this."""
+        """Go on under another name: what was sent and is stored has no second effect."""
         del epoch, sink_id
-        return False
+        self._name.renew()
+        self._begin_epoch()
+        return True
 
     async def forked(self, fork: ForkError) -> None:
         """Do nothing: telemetry is numbered anew instead."""

@@ -232,7 +232,8 @@ class HealthReason(_message.Message):
     "undelivered" (some wait, and for three heartbeats none was stored),
     "forked", "fenced" (the lane of an instance stands still until a person mends
     it), "no_leader" (for 30 s no process of a watched service delivers its
-    facts); of metrics_service itself: "starting", "log", "lead_lost" (another
+    facts); of telemetry: "telemetry_fenced" (another process has sent as the
+    instance); of metrics_service itself: "starting", "log", "lead_lost" (another
     process has taken over). docs/health.md says what to do about each.
     """
     value: _builtins.float

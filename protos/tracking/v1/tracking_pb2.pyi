@@ -257,6 +257,7 @@ class Signals(_message.Message):
     MONITOR_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     DELIVERS_FACTS_FIELD_NUMBER: _builtins.int
+    TELEMETRY_FIELD_NUMBER: _builtins.int
     telemetry_dropped: _builtins.int
     """Telemetry dropped since the process started."""
     facts_pending: _builtins.int
@@ -289,6 +290,12 @@ class Signals(_message.Message):
     def lane(self) -> Global___LaneSignal:
         """Absent where this process's relay does not lead."""
 
+    @_builtins.property
+    def telemetry(self) -> Global___LaneSignal:
+        """FENCED for a minute after another process, or a forged Hello, has taken the
+        lane of telemetry from this one, which goes on as another producer.
+        """
+
     def __init__(
         self,
         *,
@@ -301,10 +308,11 @@ class Signals(_message.Message):
         monitor: Global___MonitorCost | None = ...,
         lane: Global___LaneSignal | None = ...,
         delivers_facts: _builtins.bool = ...,
+        telemetry: Global___LaneSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "delivers_facts", b"delivers_facts", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "delivers_facts", b"delivers_facts", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015
@@ -314,7 +322,7 @@ Global___Signals: _TypeAlias = Signals  # noqa: Y015
 
 @_typing.final
 class LaneSignal(_message.Message):
-    """The state of the lane of facts at its producer."""
+    """The state of a lane, that of facts where it is not said, at its producer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -59,7 +59,8 @@ class TrackingServiceServicer:
         ends the older stream. A client must stop and raise an alert (a fork)
         when its batch at the resume point has another hash than the one in
         Welcome. One that is fenced although its epoch is the newest it knows of
-        may begin a higher one, after a pause.
+        may begin a higher one, after a pause; of telemetry it goes on as another
+        producer.
         5. Both sides send heartbeats; three missing ones end the stream, and so does
         the lack of a valid Hello for that time.
         6. A client has at most the credited number of bytes unacknowledged.

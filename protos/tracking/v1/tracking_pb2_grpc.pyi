@@ -46,7 +46,8 @@ class TrackingServiceStub:
        ends the older stream. A client must stop and raise an alert (a fork)
        when its batch at the resume point has another hash than the one in
        Welcome. One that is fenced although its epoch is the newest it knows of
-       may begin a higher one, after a pause.
+       may begin a higher one, after a pause; of telemetry it goes on as another
+       producer.
     5. Both sides send heartbeats; three missing ones end the stream, and so does
        the lack of a valid Hello for that time.
     6. A client has at most the credited number of bytes unacknowledged.
@@ -86,7 +87,8 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
        ends the older stream. A client must stop and raise an alert (a fork)
        when its batch at the resume point has another hash than the one in
        Welcome. One that is fenced although its epoch is the newest it knows of
-       may begin a higher one, after a pause.
+       may begin a higher one, after a pause; of telemetry it goes on as another
+       producer.
     5. Both sides send heartbeats; three missing ones end the stream, and so does
        the lack of a valid Hello for that time.
     6. A client has at most the credited number of bytes unacknowledged.
@@ -129,7 +131,8 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
            ends the older stream. A client must stop and raise an alert (a fork)
            when its batch at the resume point has another hash than the one in
            Welcome. One that is fenced although its epoch is the newest it knows of
-           may begin a higher one, after a pause.
+           may begin a higher one, after a pause; of telemetry it goes on as another
+           producer.
         5. Both sides send heartbeats; three missing ones end the stream, and so does
            the lack of a valid Hello for that time.
         6. A client has at most the credited number of bytes unacknowledged.

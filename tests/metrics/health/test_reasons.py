@@ -73,6 +73,12 @@ def lane(state: LaneSignal.State.ValueType) -> Signals:
     return signals
 
 
+def fenced_telemetry() -> Signals:
+    signals = relay()
+    signals.telemetry.state = LaneSignal.FENCED
+    return signals
+
+
 def good(world: World, seconds: int) -> None:
     world.log = LogHealth(writable=True, role=LogHealth.LEADER)
     world.beat(relay(), seconds=seconds)
@@ -109,6 +115,7 @@ SCENES: dict[str, Callable[[World], None]] = {
     "undelivered": beating(relay(7)),
     "forked": beating(lane(LaneSignal.FORKED)),
     "fenced": beating(lane(LaneSignal.FENCED)),
+    "telemetry_fenced": beating(fenced_telemetry()),
     "no_leader": beating(relay(None)),
     "log": log_of(LogHealth.ROLE_UNSPECIFIED),
     "lead_lost": log_of(LogHealth.LEAD_LOST),
