@@ -189,7 +189,9 @@ class CommandQueues:
             if not isinstance(error, DatabaseUnavailable):
                 log.exception("command_queue_failed")
             for pending in group:
-                pending.answer(error)
+                # One that was moved is still to be carried out, and is answered then.
+                if pending.started:
+                    pending.answer(error)
         finally:
             for pending in group:
                 if pending.future.done():
@@ -216,6 +218,7 @@ class CommandQueues:
         if len(queue) >= self._max_group:
             pending.answer(package_locked())
             return
+        pending.started = False
         queue.append(pending)
         self._packages_wake.set()
 

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from booking_service.domain.booking import State
 from booking_service.domain.refusal import Reason
+from booking_service.group_commit.booking_packages import BookingPackages
 from tests.booking.group_commit.harness import Harness, patient, refused
 
 
@@ -44,6 +46,29 @@ async def test_a_package_that_stays_locked_is_refused_as_overloaded(harness: Har
     async with _locked(harness, package_id):
         assert await refused(harness.start(package_id)) is Reason.OVERLOADED
     await harness.start(package_id)
+
+
+async def test_a_command_that_waits_for_a_lock_is_not_answered_with_the_failure_of_others(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _wait_for_locks(harness, 60.0)
+    locked, free = await harness.package(capacity=5), await harness.package(capacity=5)
+    async with _locked(harness, locked):
+        first = asyncio.create_task(harness.start(locked))
+        await _blocked(harness, 1)
+
+        def fail(*_: object) -> None:
+            monkeypatch.undo()
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(BookingPackages, "remember", fail)
+        # In one group, of which the second command moves to the queue of its package.
+        other = asyncio.create_task(harness.start(free))
+        second = asyncio.create_task(harness.start(locked))
+        assert (await other).state is State.HELD
+        assert not second.done()
+    assert [(await each).state for each in (first, second)] == [State.HELD] * 2
+    assert await harness.counters(locked) == (2, 0)
 
 
 async def _wait_for_locks(harness: Harness, lock_timeout_s: float) -> None:
