@@ -40,7 +40,7 @@ class BookingSettings(ServerSettings):
         2048,
         ge=1,
         le=65_536,
-        description="Largest number of waiting commands; more are refused as OVERLOADED.",
+        description="Largest number of waiting commands, light and heavy each; more are refused.",
     )
     queue_wait_max_ms: int = Field(
         500,

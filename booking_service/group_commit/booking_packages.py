@@ -1,17 +1,20 @@
 """The package of each booking, which a command needs to know before it can lock anything.
 
-A booking never changes its package, so what was read once stays true.
+A booking never changes its package, so what was read once stays true. How many days it takes is
+remembered too, for the cost of its commands; a change of dates makes that inexact, but bounded.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from booking_service.domain.commands import OfBooking, RecordPayment
 from booking_service.domain.refusal import Refusal, not_found
 from booking_service.group_commit import early_payments
+from booking_service.group_commit.costs import cost_of
 from booking_service.group_commit.early_payments import EarlyPayment
 from booking_service.group_commit.submission import Submission
 from booking_service.storage.database import Database
@@ -23,16 +26,23 @@ MAX_REMEMBERED: Final = 65_536
 _BOOKINGS: Final = QueryGroup("bookings")
 
 
+class Place(NamedTuple):
+    """The package of a booking, and how many of its days the booking takes."""
+
+    package_id: UUID
+    days: int
+
+
 class BookingPackages:
     """Finds the packages of bookings, and remembers those of `max_remembered` bookings."""
 
     def __init__(self, database: Database, *, max_remembered: int = MAX_REMEMBERED) -> None:
         self._database = database
         self._max_remembered = max_remembered
-        self._packages: dict[UUID, UUID] = {}
+        self._packages: OrderedDict[UUID, Place] = OrderedDict()
 
     async def resolve(self, submissions: Sequence[Submission]) -> dict[Submission, Refusal]:
-        """Set the package of each submission that names only a booking.
+        """Set the package and the cost of each submission that names only a booking.
 
         Returns NOT_FOUND for those whose booking does not exist. A payment event of such a booking
         is kept, since it may arrive before the booking does.
@@ -58,20 +68,21 @@ class BookingPackages:
             await early_payments.keep(self._database, early)
         refusals = {}
         for submission, command in of_bookings:
-            package_id = self._packages.get(command.booking_id)
-            if package_id is None:
+            place = self._packages.get(command.booking_id)
+            if place is None:
                 refusals[submission] = not_found("booking", command.booking_id)
             else:
-                submission.package_ids = frozenset({package_id})
+                submission.package_ids = frozenset({place.package_id})
+                submission.cost = cost_of(command) + place.days
         return refusals
 
-    def remember(self, packages: Mapping[UUID, UUID]) -> None:
-        """Remember package ids by booking id, and forget the oldest beyond the bound."""
+    def remember(self, packages: Mapping[UUID, Place]) -> None:
+        """Remember packages by booking id, and forget the oldest beyond the bound."""
         self._packages |= packages
         while len(self._packages) > self._max_remembered:
-            del self._packages[next(iter(self._packages))]
+            self._packages.popitem(last=False)
 
-    async def _read(self, booking_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    async def _read(self, booking_ids: Sequence[UUID]) -> dict[UUID, Place]:
         async with self._database.connection() as connection:
             found = await connection.fetch(_BOOKINGS.packages_of, booking_ids)
-        return {row["id"]: row["package_id"] for row in found}
+        return {row["id"]: Place(row["package_id"], row["days"]) for row in found}

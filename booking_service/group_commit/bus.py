@@ -27,9 +27,10 @@ class CommandBus:
     """Carries out commands in groups, and returns the outcome of each once it is committed.
 
     A command waits at most `lock_timeout_s` for a package that another process has locked;
-    `package_workers` such packages are waited for at once, each on a connection. New commands are
-    refused with OVERLOADED beyond `max_queued` commands, or when the oldest one in the main queue
-    has waited for `max_wait_s`. `on_commit` is called after a commit that wrote facts.
+    `package_workers` such packages are waited for at once, each on a connection. New light commands
+    are refused with OVERLOADED when `max_queued` of them wait, or when the oldest one in the main
+    queue has waited for `max_wait_s`; heavy ones when as many of them wait, and both by the days
+    that they cost. `on_commit` is called after a commit that wrote facts.
 
     Refusals raise Refused; an unreachable database raises DatabaseUnavailable.
     """
@@ -53,12 +54,12 @@ class CommandBus:
             self._commit,
             self._booking_packages,
             max_group=max_group,
+            max_queued=max_queued,
+            max_wait_s=max_wait_s,
             lock_timeout_s=lock_timeout_s,
             package_workers=package_workers,
             on_done=self._forget,
         )
-        self._max_queued = max_queued
-        self._max_wait_s = max_wait_s
         self._monotonic_s = monotonic_s
         self._inflight: dict[RequestKey, PendingSubmission] = {}
         self._closed = False
@@ -72,11 +73,6 @@ class CommandBus:
         self._closed = True
         await self.queues.stop()
 
-    @property
-    def queued(self) -> int:
-        """Commands that wait in the queues."""
-        return len(self.queues)
-
     async def submit(
         self,
         command: Command,
@@ -85,17 +81,19 @@ class CommandBus:
         rpc: str,
         request_id: UUID | None = None,
         fingerprint: bytes = b"",
+        batch_cost: int = 0,
     ) -> Answer:
         """Carry out a command and return its answer once it is committed.
 
         A repeat - same caller, rpc and request_id - waits for the first or gets its answer; one
-        with another `fingerprint` is refused with REQUEST_ID_REUSED. Cancelling only stops the
-        caller waiting; the command is dropped if its group has not begun and no caller is left.
+        with another `fingerprint` is refused with REQUEST_ID_REUSED. `batch_cost` is the cost of
+        all commands of the caller's request, where it has several. Cancelling only stops the caller
+        waiting; the command is dropped if its group has not begun and no caller is left.
         """
         key = RequestKey(caller, rpc, request_id) if request_id is not None else None
         pending = self._inflight.get(key) if key is not None else None
         if pending is None:
-            pending = self._admit(Submission(command, caller, key, fingerprint))
+            pending = self._admit(Submission(command, caller, key, fingerprint), batch_cost)
         elif pending.submission.fingerprint != fingerprint:
             raise Refused(REUSED)
         pending.waiters += 1
@@ -126,13 +124,10 @@ class CommandBus:
             raise Refused(decision.outcome)
         return decision
 
-    def _admit(self, submission: Submission) -> PendingSubmission:
-        now_s = self._monotonic_s()
-        oldest_s = self.queues.oldest_arrival_s
-        waited_s = 0.0 if oldest_s is None else now_s - oldest_s
-        if self._closed or self.queued >= self._max_queued or waited_s > self._max_wait_s:
+    def _admit(self, submission: Submission, batch_cost: int) -> PendingSubmission:
+        pending = PendingSubmission(submission, self._monotonic_s(), batch_cost=batch_cost)
+        if self._closed or not self.queues.admits(pending):
             raise Refused(overloaded("the service has more to do than it can"))
-        pending = PendingSubmission(submission, now_s)
         if submission.key is not None:
             self._inflight[submission.key] = pending
         self.queues.append(pending)

@@ -1,14 +1,14 @@
-"""The queues of commands: one main queue, and one queue per package that another process locked.
+"""The queues of commands: the main one, one for heavy commands, and one per package that is locked.
 
-Commands that arrive while a transaction runs form the next group. Commands of one package keep
-their order, and every command that is taken from a queue is answered or moved to another queue.
+Commands that arrive while a transaction runs form the next group, which is bounded by their number
+and by the days that they cost. Light commands of one package keep their order, and so do those of
+one request. Every command that is taken from a queue is answered or moved to another queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 
 from booking_service.domain.booking import Booking
-from booking_service.group_commit.booking_packages import BookingPackages
+from booking_service.group_commit.booking_packages import BookingPackages, Place
+from booking_service.group_commit.command_queue import CommandQueue, turns
 from booking_service.group_commit.group import GroupCommit, Result
 from booking_service.group_commit.submission import (
     PendingSubmission,
@@ -38,15 +39,16 @@ log = structlog.get_logger()
 MAX_ATTEMPTS: Final = 3
 """How often a group is tried."""
 
-USER_LOCK_TIMEOUT_S: Final = 0.05
-"""How long the main queue waits for a user's lock; it does not wait for a package at all."""
+TURN_LOCK_TIMEOUT_S: Final = 0.05
+"""How long the main queue waits for a user, not at all for a package, and heavy turns for both."""
 
 
 class CommandQueues:
     """Takes groups of commands from the queues and carries them out.
 
     One task serves the main queue and never waits for a locked package: it moves the commands of
-    such a package to the package's queue, so that they delay no others. `package_workers` tasks
+    such a package to the package's queue, so that they delay no others. Another one serves the
+    heavy commands, whose transactions run beside those of the main queue. `package_workers` tasks
     serve the package queues, one package at a time each, and wait up to `lock_timeout_s` for its
     lock. `on_done` is called with each command that was answered or dropped.
     """
@@ -57,6 +59,8 @@ class CommandQueues:
         booking_packages: BookingPackages,
         *,
         max_group: int,
+        max_queued: int,
+        max_wait_s: float,
         lock_timeout_s: float,
         package_workers: int,
         on_done: Callable[[PendingSubmission], None],
@@ -65,22 +69,24 @@ class CommandQueues:
         self._runner = _GroupRunner(commit, booking_packages)
         self._booking_packages = booking_packages
         self._max_group = max_group
+        self._max_queued = max_queued
+        self._max_wait_s = max_wait_s
         self._package_workers = package_workers
         self._on_done = on_done
-        self._main: deque[PendingSubmission] = deque()
-        self._packages: dict[UUID, deque[PendingSubmission]] = {}
+        self._main = CommandQueue(max_group, on_done)
+        self._heavy = CommandQueue(max_group, on_done)
+        self._packages: dict[UUID, CommandQueue] = {}
         # Packages of `_packages` that a worker is serving.
         self._served: set[UUID] = set()
-        self._main_wakes = asyncio.Event()
         self._packages_wake = asyncio.Event()
-        self._closed = False
-        self._main_ended = False
+        self._ended = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the tasks that serve the queues."""
         self._tasks = [
-            asyncio.create_task(self._serve_main(), name="commands/main"),
+            asyncio.create_task(self._serve(self._main), name="commands/main"),
+            asyncio.create_task(self._serve(self._heavy), name="commands/heavy"),
             *(
                 asyncio.create_task(self._serve_packages(), name=f"commands/packages-{number}")
                 for number in range(1, self._package_workers + 1)
@@ -89,39 +95,36 @@ class CommandQueues:
 
     async def stop(self) -> None:
         """Carry out what is queued, and end the tasks. Nothing may be appended any more."""
-        self._closed = True
-        self._main_wakes.set()
-        main, *workers = self._tasks
+        main, heavy, *workers = self._tasks
+        self._main.close()
         await main
-        # Nothing moves to a package queue any more.
-        self._main_ended = True
+        # Nothing moves to the heavy queue any more, and then nothing to that of a package.
+        self._heavy.close()
+        await heavy
+        self._ended = True
         self._packages_wake.set()
         await asyncio.gather(*workers)
 
-    def __len__(self) -> int:
-        """Return how many commands wait in all queues."""
-        return len(self._main) + sum(map(len, self._packages.values()))
-
-    @property
-    def oldest_arrival_s(self) -> float | None:
-        """When the oldest command of the main queue arrived; None for an empty queue."""
-        return self._main[0].arrived_s if self._main else None
+    def admits(self, pending: PendingSubmission) -> bool:
+        """Whether a new command may wait too; heavy ones take no place of light ones."""
+        if pending.is_heavy:
+            return len(self._heavy) < self._max_queued and self._heavy.has_room(pending.cost)
+        oldest_s = self._main.oldest_arrival_s
+        waited_s = 0.0 if oldest_s is None else pending.arrived_s - oldest_s
+        light = len(self._main) + sum(map(len, self._packages.values()))
+        return (
+            light < self._max_queued
+            and waited_s <= self._max_wait_s
+            and self._main.has_room(pending.cost)
+        )
 
     def append(self, pending: PendingSubmission) -> None:
-        """Put a command at the end of the main queue."""
-        self._main.append(pending)
-        self._main_wakes.set()
+        """Put a new command at the end of the main or of the heavy queue."""
+        (self._heavy if pending.is_heavy else self._main).append(pending)
 
-    async def _serve_main(self) -> None:
-        while True:
-            await self._main_wakes.wait()
-            group = self._take(self._main)
-            if group:
-                await self._answer_always(self._run_main_group(group), group)
-            elif self._closed:
-                return
-            else:
-                self._main_wakes.clear()
+    async def _serve(self, queue: CommandQueue) -> None:
+        while group := await queue.next_turn():
+            await self._answer_always(self._run_group(group, queue), group)
 
     async def _serve_packages(self) -> None:
         while True:
@@ -130,7 +133,7 @@ class CommandQueues:
             if package_id is not None:
                 queue = self._packages[package_id]
                 self._served.add(package_id)
-                group = self._take(queue)
+                group = queue.take()
                 await self._answer_always(self._run_package_group(group), group)
                 self._served.discard(package_id)
                 # A queue with more commands goes behind the other packages. An empty one goes
@@ -139,39 +142,46 @@ class CommandQueues:
                 if queue:
                     self._packages[package_id] = queue
                     self._packages_wake.set()
-            elif self._main_ended:
+            elif self._ended:
                 return
             else:
                 self._packages_wake.clear()
 
-    async def _run_main_group(self, group: list[PendingSubmission]) -> None:
+    async def _run_group(self, group: list[PendingSubmission], queue: CommandQueue) -> None:
+        """Carry out commands of the main or of the heavy queue."""
         refusals = await self._booking_packages.resolve([each.submission for each in group])
-        runnable = []
+        known = []
         for pending in group:
             refusal = refusals.get(pending.submission)
-            queued = pending.submission.package_ids & self._packages.keys()
             if refusal is not None:
                 pending.answer(refusal)
-            elif queued:
+            elif pending.is_heavy and queue is not self._heavy:
+                # Its booking has many days.
+                self._heavy.append(pending)
+            else:
+                known.append(pending)
+        for turn in turns(known):
+            await self._run_turn(turn, skip_locked=queue is self._main)
+
+    async def _run_turn(self, turn: list[PendingSubmission], *, skip_locked: bool) -> None:
+        runnable = []
+        for pending in turn:
+            queued = pending.submission.package_ids & self._packages.keys()
+            if queued:
                 # Behind the earlier commands of the package.
                 self._move(pending, min(queued))
             else:
                 runnable.append(pending)
-        if not runnable:
-            return
         try:
             locked_out = await self._runner.run(
-                runnable, lock_timeout_s=USER_LOCK_TIMEOUT_S, skip_locked=True
+                runnable, lock_timeout_s=TURN_LOCK_TIMEOUT_S, skip_locked=skip_locked
             )
         except LockTimeout:
-            # Another process holds a user's lock.
             locked_out = runnable
         for pending in locked_out:
             self._move(pending, min(pending.submission.package_ids, default=None))
 
     async def _run_package_group(self, group: list[PendingSubmission]) -> None:
-        if not group:
-            return
         try:
             await self._runner.run(group, lock_timeout_s=self.lock_timeout_s)
         except LockTimeout:
@@ -197,28 +207,16 @@ class CommandQueues:
                 if pending.future.done():
                     self._on_done(pending)
 
-    def _take(self, queue: deque[PendingSubmission]) -> list[PendingSubmission]:
-        """Take the next group from a queue; drop commands without a waiting caller."""
-        group: list[PendingSubmission] = []
-        while queue and len(group) < self._max_group:
-            pending = queue.popleft()
-            if pending.waiters > 0:
-                pending.started = True
-                group.append(pending)
-            else:
-                self._on_done(pending)
-        return group
-
     def _move(self, pending: PendingSubmission, package_id: UUID | None) -> None:
         """Put a command at the end of a package's queue, or refuse it if there is no room."""
         if package_id is None:
             pending.answer(overloaded("a lock was not granted in time"))
             return
-        queue = self._packages.setdefault(package_id, deque())
-        if len(queue) >= self._max_group:
+        new = CommandQueue(self._max_group, self._on_done)
+        queue = self._packages.setdefault(package_id, new)
+        if len(queue) >= self._max_group or not queue.has_room(pending.cost):
             pending.answer(package_locked())
             return
-        pending.started = False
         queue.append(pending)
         self._packages_wake.set()
 
@@ -241,6 +239,8 @@ class _GroupRunner:
 
         Raises LockTimeout, and then none is answered.
         """
+        if not group:
+            return []
         count_queries_of(group)
         by_submission = {pending.submission: pending for pending in group}
         attempt = 1
@@ -293,7 +293,7 @@ class _GroupRunner:
             by_submission[submission].answer(outcome)
         self._booking_packages.remember(
             {
-                outcome.id: outcome.package_id
+                outcome.id: Place(outcome.package_id, (outcome.end_date - outcome.start_date).days)
                 for outcome in result.outcomes.values()
                 if isinstance(outcome, Booking)
             }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.refusal import Reason, Refusal
 from booking_service.domain.world import Answer
+from booking_service.group_commit.costs import MAX_LIGHT_COST, cost_of
 from booking_service.group_commit.idempotency import RequestKey
 from booking_service.group_commit.save import Origin
 from metrics_service.client.host import QueryCount, count_queries
@@ -33,6 +34,7 @@ class Submission:
 
     `key` is None for the service's internal commands. `package_ids` are the packages to lock:
     unknown at first where the command names only a booking, empty for one that has no package.
+    `cost` is in days; it lacks those of a booking that is only named until its package is known.
     """
 
     command: Command
@@ -40,8 +42,10 @@ class Submission:
     key: RequestKey | None
     fingerprint: bytes
     package_ids: frozenset[UUID] = frozenset()
+    cost: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.cost = cost_of(self.command)
         match self.command:
             case CreatePackage():
                 self.package_ids = frozenset({self.command.package.id})
@@ -62,18 +66,29 @@ class PendingSubmission:
     """A submission with the callers that wait for its outcome.
 
     `counts` are the queries that were run for it together with others. `started` is set once its
-    group has begun; until then it is dropped when its last caller stops waiting.
+    group has begun; until then it is dropped when its last caller stops waiting. `batch_cost` is
+    that of all commands of its request, 0 where it is the only one.
     """
 
-    __slots__ = ("arrived_s", "counts", "future", "started", "submission", "waiters")
+    __slots__ = ("arrived_s", "batch_cost", "counts", "future", "started", "submission", "waiters")
 
-    def __init__(self, submission: Submission, arrived_s: float) -> None:
+    def __init__(self, submission: Submission, arrived_s: float, *, batch_cost: int = 0) -> None:
         self.submission = submission
         self.arrived_s = arrived_s
+        self.batch_cost = batch_cost
         self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.counts: list[QueryCount] = []
         self.waiters = 0
         self.started = False
+
+    @property
+    def cost(self) -> int:
+        return self.submission.cost
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether its request costs more than light ones should have to wait for."""
+        return max(self.cost, self.batch_cost) > MAX_LIGHT_COST
 
     def answer(self, outcome: Outcome) -> None:
         """Resolve the future, unless the submission was answered before."""

@@ -6,7 +6,7 @@ Every refusal becomes an error of the catalogue here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 from uuid import UUID, uuid4
@@ -15,6 +15,7 @@ from booking_service.domain.commands import Command
 from booking_service.domain.refusal import Refused
 from booking_service.domain.world import Answer, Changes, Decision
 from booking_service.errors import conflict, to_api_error
+from booking_service.group_commit.costs import cost_of
 from booking_service.mapping.command_request import CommandRequest
 from booking_service.storage.driver_errors import Conflict
 from servicekit.context import current_call
@@ -35,6 +36,7 @@ class Bus(Protocol):
         rpc: str,
         request_id: UUID | None,
         fingerprint: bytes,
+        batch_cost: int,
     ) -> Answer:
         """Return the answer once it is committed. Raises Refused, Conflict, ApiError."""
 
@@ -48,10 +50,13 @@ class CommandGateway:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def carry_out(self, request: CommandRequest[C], answer: type[A]) -> A:
+    async def carry_out(
+        self, request: CommandRequest[C], answer: type[A], *, batch_cost: int = 0
+    ) -> A:
         """Carry out a command and return its answer, which has the type `answer`.
 
-        With `validate_only` nothing is changed, and the answer is the one that would be given.
+        `batch_cost` is the cost of all commands of the RPC, where it has several. With
+        `validate_only` nothing is changed, and the answer is the one that would be given.
         """
         if request.validate_only:
             return (await self.preview(request.command, answer))[0]
@@ -66,15 +71,24 @@ class CommandGateway:
                 # Made here if missing, so that a retried group finds its own answers.
                 request_id=request.request_id or uuid4(),
                 fingerprint=request.fingerprint,
+                batch_cost=batch_cost,
             )
         return _of_type(given, answer, request.command)
 
     async def carry_out_each(
-        self, requests: Iterable[CommandRequest[C]], answer: type[A]
+        self, requests: Sequence[CommandRequest[C]], answer: type[A]
     ) -> list[A | ApiError]:
         """Submit all requests together, in their order, and return the answer or error of each."""
+        cost = sum(cost_of(request.command) for request in requests)
+
+        async def attempt(request: CommandRequest[C]) -> A | ApiError:
+            try:
+                return await self.carry_out(request, answer, batch_cost=cost)
+            except ApiError as error:
+                return error
+
         async with asyncio.TaskGroup() as tasks:
-            carried = [tasks.create_task(self._attempt(request, answer)) for request in requests]
+            carried = [tasks.create_task(attempt(request)) for request in requests]
         return [task.result() for task in carried]
 
     async def preview(self, command: Command, answer: type[A]) -> tuple[A, Changes]:
@@ -82,12 +96,6 @@ class CommandGateway:
         with _as_api_errors():
             decision = await self._bus.preview(command)
         return _of_type(decision.outcome, answer, command), decision.changes
-
-    async def _attempt(self, request: CommandRequest[C], answer: type[A]) -> A | ApiError:
-        try:
-            return await self.carry_out(request, answer)
-        except ApiError as error:
-            return error
 
 
 def session_id() -> str:

@@ -39,7 +39,7 @@ SELECT id FROM packages WHERE id = ANY($1::uuid[]);
 
 -- $1 booking ids
 -- name: bookings.packages_of
-SELECT id, package_id FROM bookings WHERE id = ANY($1::uuid[]);
+SELECT id, package_id, end_date - start_date AS days FROM bookings WHERE id = ANY($1::uuid[]);
 
 -- $1 vendor ids
 -- name: vendors.load
