@@ -200,8 +200,13 @@ class UpdatePackage:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileInventory:
+    """Recount at most MAX_RECOUNTED_DAYS days of a package, from the first that it has on or after
+    `start_date`.
+    """
+
     package_id: UUID
     repair: bool
+    start_date: date = date.min
 
 
 @dataclass(frozen=True, slots=True)

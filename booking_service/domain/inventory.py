@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 
@@ -25,7 +25,7 @@ class Day:
 
     def changed(self, *, held: int = 0, confirmed: int = 0) -> Day:
         """Return the day with more (or, negative, fewer) units held and confirmed."""
-        return replace(self, held=self.held + held, confirmed=self.confirmed + confirmed)
+        return Day(self.capacity, self.held + held, self.confirmed + confirmed)
 
 
 def days_of(start: date, end: date) -> Iterator[date]:

@@ -14,6 +14,7 @@ from booking_service.domain.commands import (
 from booking_service.domain.etag import etag
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, PackageDraft, Vendor
+from booking_service.domain.recount import Drift, Reconciliation
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
@@ -23,7 +24,7 @@ from booking_service.domain.refusal import (
     invalid,
     not_found,
 )
-from booking_service.domain.world import Decision, Draft, Drift, Reconciliation
+from booking_service.domain.world import Decision, Draft
 
 
 def create_vendor(draft: Draft, command: CreateVendor) -> Decision:
@@ -89,12 +90,12 @@ def update_package(draft: Draft, command: UpdatePackage) -> Decision:
 
 
 def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
-    """Compare a package's counters with a recount of its bookings, and repair them if requested."""
+    """Compare counters of a package with a recount of its bookings, and repair them if asked."""
     if draft.package(command.package_id) is None:
         return draft.decided(not_found("package", command.package_id))
-    recount = draft.recount(command.package_id)
+    recount = draft.recount(command.package_id, command.start_date)
     drifts = []
-    for day, recounted in sorted(recount.items()):
+    for day, recounted in sorted(recount.days.items()):
         stored = draft.day(command.package_id, day)
         if (stored.held, stored.confirmed) == (recounted.held, recounted.confirmed):
             continue
@@ -106,7 +107,9 @@ def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
                 capacity, recounted.held, recounted.confirmed
             )
     repaired = command.repair and bool(drifts)
-    return draft.decided(Reconciliation(len(recount), tuple(drifts), repaired))
+    return draft.decided(
+        Reconciliation(len(recount.days), tuple(drifts), repaired, recount.next_date)
+    )
 
 
 def _refuse_inconsistent(package: Package, changed: Package) -> Refusal | None:

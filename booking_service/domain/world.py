@@ -14,7 +14,6 @@ from uuid import UUID
 
 from booking_service.domain.booking import (
     LIVE,
-    TAKEN,
     Booking,
     BookingEvent,
     Event,
@@ -30,6 +29,7 @@ from booking_service.domain.booking import (
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.profile import UserProfile
+from booking_service.domain.recount import Reconciliation, Recount
 from booking_service.domain.refusal import Refusal
 from booking_service.domain.review import Review
 
@@ -85,10 +85,10 @@ class World(Changes):
     Complete for the locked packages as far as their commands need: the packages and days that they
     name, the bookings that they name with all payments and refunds, the lapsed holds that overlap
     the requested days, and the live holds of the users who start bookings. Reviews are by booking.
-    `recounts` has, for packages to reconcile, every day as computed from the bookings.
+    `recounts` are by package and first day, as ReconcileInventory names them.
     """
 
-    recounts: dict[UUID, dict[date, Day]] = field(default_factory=dict)
+    recounts: dict[tuple[UUID, date], Recount] = field(default_factory=dict)
     user_holds: dict[str, dict[UUID, None]] = field(default_factory=dict)
     package_holds: dict[UUID, dict[UUID, None]] = field(default_factory=dict)
 
@@ -98,7 +98,10 @@ class World(Changes):
         # Called by name: super() without arguments does not work with slots=True.
         Changes.merge(self, later)
         if isinstance(later, World):
-            self.recounts |= {id: dict(recount) for id, recount in later.recounts.items()}
+            self.recounts |= {
+                key: replace(recount, days=dict(recount.days))
+                for key, recount in later.recounts.items()
+            }
         for booking in later.bookings.values():
             if booking.state in LIVE:
                 self.user_holds.setdefault(booking.user_id, {})[booking.id] = None
@@ -106,35 +109,11 @@ class World(Changes):
 
     def _recount(self, changed: dict[UUID, Booking]) -> None:
         """Update the recounts by bookings that changed after the recounts were made."""
-        for after in changed.values():
-            recount = self.recounts.get(after.package_id)
-            if recount is None:
-                continue
-            for booking, sign in ((self.bookings.get(after.id), -1), (after, 1)):
-                if booking is None:
-                    continue
-                held = sign * booking.quantity * (booking.state in LIVE)
-                confirmed = sign * booking.quantity * (booking.state in TAKEN)
-                for day in days_of(booking.start_date, booking.end_date):
-                    recount[day] = recount.get(day, NO_DAY).changed(held=held, confirmed=confirmed)
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """A day whose counters differ from what its bookings add up to."""
-
-    day: date
-    stored: Day
-    recounted: Day
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """The result of comparing a package's counters with its bookings."""
-
-    days: int
-    drifts: tuple[Drift, ...]
-    repaired: bool
+        for (package_id, _), recount in self.recounts.items():
+            for after in changed.values():
+                if after.package_id == package_id:
+                    recount.count(self.bookings.get(after.id), -1)
+                    recount.count(after, 1)
 
 
 Answer = (
@@ -210,9 +189,9 @@ class Draft:
     def profile(self, user_id: str) -> UserProfile | None:
         return self._world.profiles.get(user_id)
 
-    def recount(self, package_id: UUID) -> dict[date, Day]:
-        """Return every day of a package to reconcile, as computed from its bookings."""
-        return self._world.recounts.get(package_id, {})
+    def recount(self, package_id: UUID, start_date: date) -> Recount:
+        """Return days of a package to reconcile, as computed from its bookings."""
+        return self._world.recounts[package_id, start_date]
 
     def seen(self, key: PaymentEventKey) -> bool:
         return key in self._world.payments_seen

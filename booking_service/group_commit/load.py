@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from booking_service.domain.booking import PaymentEventKey, PaymentKind, PaymentSeen
+from booking_service.domain.booking import Booking, PaymentEventKey, PaymentKind, PaymentSeen
 from booking_service.domain.commands import (
     ClaimPayments,
     Command,
@@ -21,29 +21,29 @@ from booking_service.domain.commands import (
     ExpireHolds,
     FulfilStays,
     OfBooking,
-    ReconcileInventory,
     RecordPayment,
     RescheduleBooking,
-    SetCapacity,
     StartBatch,
     StartBooking,
     UpdateProfile,
 )
 from booking_service.domain.holds import Limits
-from booking_service.domain.inventory import Day
 from booking_service.domain.money import Money
 from booking_service.domain.package import Package
 from booking_service.domain.world import Changes, World
+from booking_service.group_commit.load_days import columns, load_days, load_recounts
 from booking_service.storage import rows
 from booking_service.storage.connection import Connection, Record
 from booking_service.storage.sql import QueryGroup
 
-MAX_SWEPT: Final = 500
+MAX_SWEPT: Final = 200
 """Holds or stays that one ExpireHolds or FulfilStays ends at most."""
+
+MAX_SWEPT_DAYS: Final = 1_000
+"""Of all of them together."""
 
 _PACKAGES: Final = QueryGroup("packages")
 _BOOKINGS: Final = QueryGroup("bookings")
-_INVENTORY: Final = QueryGroup("inventory")
 _PAYMENTS: Final = QueryGroup("payments")
 _REFUNDS: Final = QueryGroup("refunds")
 _VENDORS: Final = QueryGroup("vendors")
@@ -78,12 +78,12 @@ async def load(
     spans = _spans(starts, moves, world)
     if spans:
         await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_lapsed_overlapping, *_columns(spans, 3), now)
+            world, connection.fetch(_BOOKINGS.load_lapsed_overlapping, *columns(spans, 3), now)
         )
     await _load_sweeps(connection, commands, world, now)
     await _load_reviews_and_profiles(connection, commands, world)
-    await _load_days(connection, commands, starts, world)
-    await _load_recounts(connection, commands, world)
+    await load_days(connection, commands, starts, world, monotonic_now(world, now))
+    await load_recounts(connection, commands, world)
     return world
 
 
@@ -182,9 +182,7 @@ async def _load_sweeps(
         {command.package_id for command in commands if isinstance(command, ExpireHolds)}
     )
     if lapsed:
-        await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_lapsed, lapsed, now, MAX_SWEPT)
-        )
+        _merge_swept(world, await connection.fetch(_BOOKINGS.load_lapsed, lapsed, now, MAX_SWEPT))
     ended = [
         (package_id, world.packages[package_id].today(now))
         for package_id in sorted(
@@ -193,9 +191,8 @@ async def _load_sweeps(
         if package_id in world.packages
     ]
     if ended:
-        await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_ended, *_columns(ended, 2), MAX_SWEPT)
-        )
+        found = await connection.fetch(_BOOKINGS.load_ended, *columns(ended, 2), MAX_SWEPT)
+        _merge_swept(world, found)
 
 
 async def _load_reviews_and_profiles(
@@ -209,49 +206,6 @@ async def _load_reviews_and_profiles(
     if users:
         found = await connection.fetch(_PROFILES.load, sorted(users))
         world.profiles |= {row["user_id"]: rows.profile(row) for row in found}
-
-
-async def _load_recounts(connection: Connection, commands: Sequence[Command], world: World) -> None:
-    wanted = {c.package_id for c in commands if isinstance(c, ReconcileInventory)}
-    wanted &= world.packages.keys()
-    if not wanted:
-        return
-    for row in await connection.fetch(_INVENTORY.recount, sorted(wanted)):
-        key = row["package_id"], row["day"]
-        if row["stored"]:
-            world.days[key] = Day(row["capacity"], row["held"], row["confirmed"])
-        recounted = Day(row["capacity"], row["recounted_held"], row["recounted_confirmed"])
-        world.recounts.setdefault(row["package_id"], {})[row["day"]] = recounted
-
-
-async def _load_days(
-    connection: Connection,
-    commands: Sequence[Command],
-    starts: Sequence[StartBooking],
-    world: World,
-) -> None:
-    spans = {
-        (booking.package_id, booking.start_date, booking.end_date)
-        for booking in world.bookings.values()
-        if booking.package_id in world.packages
-    }
-    spans |= {(command.package_id, command.start_date, command.end_date) for command in starts}
-    spans |= {
-        (command.package_id, run.start_date, run.end_date)
-        for command in commands
-        if isinstance(command, SetCapacity)
-        for run in command.ranges
-    }
-    spans |= {
-        (world.bookings[command.booking_id].package_id, command.start_date, command.end_date)
-        for command in commands
-        if isinstance(command, RescheduleBooking) and command.booking_id in world.bookings
-    }
-    if spans:
-        found = await connection.fetch(_INVENTORY.load, *_columns(sorted(spans), 3))
-        for row in found:
-            day = Day(row["capacity"], row["held"], row["confirmed"])
-            world.days[row["package_id"], row["day"]] = day
 
 
 def _spans(
@@ -280,5 +234,13 @@ async def _merge_bookings(world: World, fetched: Awaitable[list[Record]]) -> Non
     world.merge(Changes(bookings={booking.id: booking for booking in found}))
 
 
-def _columns(values: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    return [[value[n] for value in values] for n in range(width)]
+def _merge_swept(world: World, found: Sequence[Record]) -> None:
+    """Take as many of the bookings as have MAX_SWEPT_DAYS together, at least one."""
+    taken: dict[UUID, Booking] = {}
+    days = 0
+    for booking in map(rows.booking, found):
+        days += (booking.end_date - booking.start_date).days
+        if taken and days > MAX_SWEPT_DAYS:
+            break
+        taken[booking.id] = booking
+    world.merge(Changes(bookings=taken))

@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 from booking_service.domain.booking import Booking, Payment, Refund
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.profile import UserProfile
+from booking_service.domain.recount import Reconciliation
 from booking_service.domain.refusal import Refusal
 from booking_service.domain.review import Review
-from booking_service.domain.world import Answer, Reconciliation
+from booking_service.domain.world import Answer
 
 # The first byte is the type of the JSON that follows; a tag is never reused for another type.
 _TAGS: Final[dict[bytes, Any]] = {

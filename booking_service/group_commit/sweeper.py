@@ -19,7 +19,6 @@ from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
-from booking_service.group_commit.load import MAX_SWEPT
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DataRefused, LockTimeout
 from booking_service.storage.sql import QueryGroup
@@ -29,8 +28,8 @@ from servicekit.errors import ApiError
 MAX_PACKAGES: Final = 200
 """Packages in one sweep, the longest overdue first; the others follow in the next one."""
 
-MAX_ROUNDS: Final = 20
-"""Commands for one package in one sweep, each ending at most MAX_SWEPT holds or stays."""
+MAX_ROUNDS: Final = 50
+"""Commands for one package in one sweep, each of which ends a bounded number of holds or stays."""
 
 MAX_EARLY_PAYMENTS: Final = 200
 """Payments applied in one sweep that arrived before their booking."""
@@ -78,14 +77,15 @@ class Sweeper:
         await self._apply_early_payments(now)
         swept = 0
         for row in lapsed:
-            swept += await self._end_all(ExpireHolds(row["package_id"]))
+            swept += await self._end_all(ExpireHolds(row["package_id"]), row["due"])
         for row in ended:
             if row["end_date"] <= now.astimezone(ZoneInfo(row["time_zone"])).date():
-                swept += await self._end_all(FulfilStays(row["package_id"]))
+                swept += await self._end_all(FulfilStays(row["package_id"]), row["due"])
         await self._empty_next_slot(now)
         return swept
 
-    async def _end_all(self, command: ExpireHolds | FulfilStays) -> int:
+    async def _end_all(self, command: ExpireHolds | FulfilStays, due: int) -> int:
+        """End holds or stays of a package, of which so many are due, and return how many."""
         swept = 0
         for _ in range(MAX_ROUNDS):
             try:
@@ -99,7 +99,7 @@ class Sweeper:
             if not isinstance(ended, int):
                 raise TypeError(f"{command} must be answered with a number")
             swept += ended
-            if ended < MAX_SWEPT:
+            if swept >= due or ended == 0:
                 break
         return swept
 

@@ -23,10 +23,16 @@ from booking_service.domain.commands import (
     StartBatch,
     StartBooking,
 )
-from booking_service.mapping.bounds import MAX_BATCH, MAX_ETAG, MAX_PARTY_SIZE, MAX_QUANTITY
+from booking_service.mapping.bounds import (
+    MAX_BATCH,
+    MAX_BATCH_DAYS,
+    MAX_ETAG,
+    MAX_PARTY_SIZE,
+    MAX_QUANTITY,
+)
 from booking_service.mapping.command_request import CommandRequest, fingerprint
 from booking_service.mapping.dates import read_dates
-from booking_service.mapping.fields import Fields
+from booking_service.mapping.fields import FIRST_DATE, Fields
 from booking_service.mapping.policy import read_policy
 from protos.booking.v1 import booking_pb2
 
@@ -55,6 +61,9 @@ def start_batch(
             read.bad(f"requests[{n}].request_id", "must be unset: the batch has one")
         if each.validate_only:
             read.bad(f"requests[{n}].validate_only", "must be unset")
+    days = sum((start.end_date - start.start_date).days for start in starts)
+    if days > MAX_BATCH_DAYS:
+        read.bad("requests", f"must have at most {MAX_BATCH_DAYS} days together, has {days}")
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
     return CommandRequest(StartBatch(tuple(starts)), request_id, fingerprint(request))
@@ -171,11 +180,13 @@ def reconcile_inventory(
 ) -> CommandRequest[ReconcileInventory]:
     read = Fields()
     package_id = read.uuid("package_id", request.package_id)
+    start_date = read.day(
+        "start_date", request.start_date, present=request.HasField("start_date"), required=False
+    )
     request_id = read.optional_uuid("request_id", request.request_id)
     read.refuse_bad()
-    return CommandRequest(
-        ReconcileInventory(package_id, request.repair), request_id, fingerprint(request)
-    )
+    command = ReconcileInventory(package_id, request.repair, start_date or FIRST_DATE)
+    return CommandRequest(command, request_id, fingerprint(request))
 
 
 def _start(

@@ -8,8 +8,9 @@ from typing import Final
 from booking_service.domain.booking import Booking, State
 from booking_service.domain.etag import etag
 from booking_service.domain.package import Package
+from booking_service.domain.recount import Reconciliation
 from booking_service.domain.stays import refund_valid_until
-from booking_service.domain.world import Changes, Reconciliation
+from booking_service.domain.world import Changes
 from booking_service.errors import DOMAIN
 from booking_service.mapping.paging import next_token
 from booking_service.mapping.policy import policy
@@ -18,9 +19,6 @@ from booking_service.reads.keyset import Page
 from booking_service.reads.reports import RecordedEvent, Revenue
 from protos.booking.v1 import booking_pb2
 from servicekit.errors import ApiError
-
-MAX_DRIFTS: Final = 10_000
-"""Of the days that differ: no answer lists more."""
 
 _Batch = booking_pb2.BatchStartBookingsResponse
 
@@ -114,9 +112,10 @@ def reconciled(found: Reconciliation) -> booking_pb2.ReconcileInventoryResponse:
                 confirmed=drift.stored.confirmed,
                 recounted_confirmed=drift.recounted.confirmed,
             )
-            for drift in found.drifts[:MAX_DRIFTS]
+            for drift in found.drifts
         ],
         repaired=found.repaired,
+        next_date=None if found.next_date is None else date_of(found.next_date),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 MAX_QUANTITY: Final = 100
 MAX_PARTY_SIZE: Final = 1000
 MAX_BATCH: Final = 100
+MAX_BATCH_DAYS: Final = 3660
 MAX_ETAG: Final = 100
 
 MAX_TEXT_BYTES: Final = 256

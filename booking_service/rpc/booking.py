@@ -9,7 +9,7 @@ import grpc
 
 from booking_service.domain.booking import Booking
 from booking_service.domain.commands import StartBatch
-from booking_service.domain.world import Reconciliation
+from booking_service.domain.recount import Reconciliation
 from booking_service.errors import all_found, found
 from booking_service.mapping import (
     booking_change,

@@ -140,34 +140,80 @@ SELECT {profile}
 FROM user_profiles
 WHERE user_id = ANY($1::text[]);
 
--- Every day of a package: the stored counts, and the counts according to its bookings.
--- $1 package ids
+-- The first day on or after a date that is stored or taken, of each package in the order of $1.
+-- $1 package ids, $2 dates, $3 longest stay in days
+-- name: inventory.next_dates
+SELECT
+    least(
+        (
+            SELECT min(d.day) FROM package_days AS d
+            WHERE d.package_id = w.package_id AND d.day >= w.first
+        ),
+        (
+            SELECT greatest(b.start_date, w.first) FROM bookings AS b
+            WHERE
+                b.package_id = w.package_id
+                AND b.start_date > w.first - $3::int
+                AND b.end_date > w.first
+                AND b.state IN ('HELD', 'PENDING_PAYMENT', 'CONFIRMED', 'FULFILLED')
+            ORDER BY b.start_date
+            LIMIT 1
+        )
+    ) AS day
+FROM unnest($1::uuid[], $2::date[]) WITH ORDINALITY AS w (package_id, first, number)
+ORDER BY w.number;
+
+-- The stored counts of days, and the counts according to the bookings: each booking adds its units
+-- on its first day and takes them away after its last one.
+-- $1 package ids, $2 first days, $3 days after the last, $4 longest stay in days
 -- name: inventory.recount
-WITH taken AS (
+WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::date[], $3::date[])
+        WITH ORDINALITY AS w (package_id, first, until, number)
+),
+
+stored AS (
+    SELECT w.number, d.day, d.capacity, d.held, d.confirmed
+    FROM wanted AS w
+    INNER JOIN package_days AS d
+        ON d.package_id = w.package_id AND d.day >= w.first AND d.day < w.until
+),
+
+changes AS (
     SELECT
-        b.package_id,
-        day::date AS day,
-        sum(b.quantity) FILTER (WHERE b.state IN ('HELD', 'PENDING_PAYMENT')) AS held,
-        sum(b.quantity) FILTER (WHERE b.state IN ('CONFIRMED', 'FULFILLED')) AS confirmed
-    FROM bookings AS b
-    CROSS JOIN LATERAL generate_series(b.start_date, b.end_date - 1, interval '1 day') AS day
-    WHERE
-        b.package_id = ANY($1::uuid[])
-        AND b.state IN ('HELD', 'PENDING_PAYMENT', 'CONFIRMED', 'FULFILLED')
-    GROUP BY b.package_id, day
+        w.number,
+        c.day,
+        sum(c.units) FILTER (WHERE b.state IN ('HELD', 'PENDING_PAYMENT')) AS held,
+        sum(c.units) FILTER (WHERE b.state IN ('CONFIRMED', 'FULFILLED')) AS confirmed
+    FROM wanted AS w
+    INNER JOIN bookings AS b
+        ON
+            b.package_id = w.package_id
+            AND b.start_date > w.first - $4::int
+            AND b.start_date < w.until
+            AND b.end_date > w.first
+            AND b.state IN ('HELD', 'PENDING_PAYMENT', 'CONFIRMED', 'FULFILLED')
+    CROSS JOIN LATERAL (
+        VALUES (greatest(b.start_date, w.first), b.quantity), (b.end_date, -b.quantity)
+    ) AS c (day, units)
+    GROUP BY w.number, c.day
 )
 
 SELECT
-    coalesce(d.package_id, t.package_id) AS package_id,
-    coalesce(d.day, t.day) AS day,
+    w.number,
+    w.package_id,
+    day.day::date AS day,
     coalesce(d.capacity, 0) AS capacity,
     coalesce(d.held, 0) AS held,
     coalesce(d.confirmed, 0) AS confirmed,
     d.day IS NOT NULL AS stored,
-    coalesce(t.held, 0)::integer AS recounted_held,
-    coalesce(t.confirmed, 0)::integer AS recounted_confirmed
-FROM (SELECT package_id, day, capacity, held, confirmed FROM package_days WHERE package_id = ANY($1::uuid[])) AS d
-FULL JOIN taken AS t ON d.package_id = t.package_id AND d.day = t.day;
+    coalesce(sum(c.held) OVER upto, 0)::integer AS recounted_held,
+    coalesce(sum(c.confirmed) OVER upto, 0)::integer AS recounted_confirmed
+FROM wanted AS w
+CROSS JOIN LATERAL generate_series(w.first, w.until - 1, interval '1 day') AS day (day)
+LEFT JOIN stored AS d ON d.number = w.number AND d.day = day.day::date
+LEFT JOIN changes AS c ON c.number = w.number AND c.day = day.day::date
+WINDOW upto AS (PARTITION BY w.number ORDER BY day.day);
 
 -- name: vendors.create
 INSERT INTO vendors ({vendor})

@@ -1,6 +1,6 @@
 -- $1 now, $2 limit
 -- name: sweeper.lapsed_packages internal
-SELECT package_id
+SELECT package_id, count(*) AS due
 FROM bookings
 WHERE state IN ('HELD', 'PENDING_PAYMENT') AND hold_expire_time <= $1
 GROUP BY package_id
@@ -11,7 +11,7 @@ LIMIT $2;
 -- it in the package's own.
 -- $1 the latest current date of all time zones, $2 limit
 -- name: sweeper.ended_packages internal
-SELECT b.package_id, p.time_zone, min(b.end_date) AS end_date
+SELECT b.package_id, p.time_zone, min(b.end_date) AS end_date, count(*) AS due
 FROM bookings AS b
 INNER JOIN packages AS p ON b.package_id = p.id
 WHERE b.state = 'CONFIRMED' AND b.end_date <= $1

@@ -531,7 +531,9 @@ class BatchStartBookingsRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___StartBookingRequest]:
-        """Required. 1 to 100. Their request_id and validate_only must be unset."""
+        """Required. 1 to 100, with at most 3660 days together. Their request_id and
+        validate_only must be unset.
+        """
 
     def __init__(
         self,
@@ -1019,21 +1021,29 @@ class ReconcileInventoryRequest(_message.Message):
     PACKAGE_ID_FIELD_NUMBER: _builtins.int
     REPAIR_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
     package_id: _builtins.str
     """Required."""
     repair: _builtins.bool
     """Write the recounted numbers where they differ."""
     request_id: _builtins.str
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """Compare from the first day on or after this one that is stored or taken.
+        Unset: from the package's first.
+        """
+
     def __init__(
         self,
         *,
         package_id: _builtins.str = ...,
         repair: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        start_date: _date_pb2.Date | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_id", b"package_id", "repair", b"repair", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_id", b"package_id", "repair", b"repair", "request_id", b"request_id", "start_date", b"start_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1076,12 +1086,19 @@ class ReconcileInventoryResponse(_message.Message):
     DAYS_FIELD_NUMBER: _builtins.int
     DRIFTS_FIELD_NUMBER: _builtins.int
     REPAIRED_FIELD_NUMBER: _builtins.int
+    NEXT_DATE_FIELD_NUMBER: _builtins.int
     days: _builtins.int
-    """Days compared."""
+    """Days compared, at most 200: those within as many days of the first that are
+    stored or taken.
+    """
     repaired: _builtins.bool
     @_builtins.property
     def drifts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReconcileInventoryResponse.Drift]:
-        """Days that differ, the first 10000 of them."""
+        """Days that differ."""
+
+    @_builtins.property
+    def next_date(self) -> _date_pb2.Date:
+        """The first day that is left to compare; unset when there is none."""
 
     def __init__(
         self,
@@ -1089,10 +1106,11 @@ class ReconcileInventoryResponse(_message.Message):
         days: _builtins.int = ...,
         drifts: _abc.Iterable[Global___ReconcileInventoryResponse.Drift] | None = ...,
         repaired: _builtins.bool = ...,
+        next_date: _date_pb2.Date | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_date", b"next_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "drifts", b"drifts", "repaired", b"repaired"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "drifts", b"drifts", "next_date", b"next_date", "repaired", b"repaired"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

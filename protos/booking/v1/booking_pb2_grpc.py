@@ -215,8 +215,9 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchStartBookings(self, request, context):
-        """Starts several bookings. Each gets its own answer; with all_or_nothing the
-        first refusal refuses all, and its metadata `index` says which.
+        """Starts several bookings. Each gets its own answer and may be carried out at
+        another moment, in order; with all_or_nothing the first refusal refuses all,
+        and its metadata `index` says which.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -289,8 +290,9 @@ class BookingServiceServicer:
 
     def ReconcileInventory(self, request, context):
         """Compares the counters of a package's days with a recount of its bookings,
-        under the package's lock, and repairs them if `repair` is set. Errors:
-        NOT_FOUND.
+        under the package's lock, and repairs them if `repair` is set. One call
+        compares at most 200 days; `next_date` is where the next one goes on.
+        Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -80,8 +80,9 @@ class BookingServiceStub:
     ListBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]
     """Newest first, by create_time and id."""
     BatchStartBookings: _grpc.UnaryUnaryMultiCallable[_booking_pb2.BatchStartBookingsRequest, _booking_pb2.BatchStartBookingsResponse]
-    """Starts several bookings. Each gets its own answer; with all_or_nothing the
-    first refusal refuses all, and its metadata `index` says which.
+    """Starts several bookings. Each gets its own answer and may be carried out at
+    another moment, in order; with all_or_nothing the first refusal refuses all,
+    and its metadata `index` says which.
     """
     ExtendHold: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]
     """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
@@ -115,8 +116,9 @@ class BookingServiceStub:
     """Revenue by the time of the first confirmation, per currency."""
     ReconcileInventory: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]
     """Compares the counters of a package's days with a recount of its bookings,
-    under the package's lock, and repairs them if `repair` is set. Errors:
-    NOT_FOUND.
+    under the package's lock, and repairs them if `repair` is set. One call
+    compares at most 200 days; `next_date` is where the next one goes on.
+    Errors: NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -171,8 +173,9 @@ class BookingServiceAsyncStub(BookingServiceStub):
     ListBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.ListBookingsRequest, _booking_pb2.ListBookingsResponse]  # type: ignore[assignment]
     """Newest first, by create_time and id."""
     BatchStartBookings: _aio.UnaryUnaryMultiCallable[_booking_pb2.BatchStartBookingsRequest, _booking_pb2.BatchStartBookingsResponse]  # type: ignore[assignment]
-    """Starts several bookings. Each gets its own answer; with all_or_nothing the
-    first refusal refuses all, and its metadata `index` says which.
+    """Starts several bookings. Each gets its own answer and may be carried out at
+    another moment, in order; with all_or_nothing the first refusal refuses all,
+    and its metadata `index` says which.
     """
     ExtendHold: _aio.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
@@ -206,8 +209,9 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """Revenue by the time of the first confirmation, per currency."""
     ReconcileInventory: _aio.UnaryUnaryMultiCallable[_booking_pb2.ReconcileInventoryRequest, _booking_pb2.ReconcileInventoryResponse]  # type: ignore[assignment]
     """Compares the counters of a package's days with a recount of its bookings,
-    under the package's lock, and repairs them if `repair` is set. Errors:
-    NOT_FOUND.
+    under the package's lock, and repairs them if `repair` is set. One call
+    compares at most 200 days; `next_date` is where the next one goes on.
+    Errors: NOT_FOUND.
     """
 
 class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -307,8 +311,9 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _booking_pb2.BatchStartBookingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.BatchStartBookingsResponse, _abc.Awaitable[_booking_pb2.BatchStartBookingsResponse]]:
-        """Starts several bookings. Each gets its own answer; with all_or_nothing the
-        first refusal refuses all, and its metadata `index` says which.
+        """Starts several bookings. Each gets its own answer and may be carried out at
+        another moment, in order; with all_or_nothing the first refusal refuses all,
+        and its metadata `index` says which.
         """
 
     @_abc_1.abstractmethod
@@ -396,8 +401,9 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.ReconcileInventoryResponse, _abc.Awaitable[_booking_pb2.ReconcileInventoryResponse]]:
         """Compares the counters of a package's days with a recount of its bookings,
-        under the package's lock, and repairs them if `repair` is set. Errors:
-        NOT_FOUND.
+        under the package's lock, and repairs them if `repair` is set. One call
+        compares at most 200 days; `next_date` is where the next one goes on.
+        Errors: NOT_FOUND.
         """
 
 def add_BookingServiceServicer_to_server(servicer: BookingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -32,10 +32,13 @@ async def drift(booking: str, dsn: str) -> tuple[int, list[str]]:
 
         async def reconcile() -> None:
             for package in packages:
-                answer = await stub.ReconcileInventory(
-                    booking_pb2.ReconcileInventoryRequest(package_id=package)
-                )
-                drifts.extend(f"{package}: {each}" for each in answer.drifts)
+                request = booking_pb2.ReconcileInventoryRequest(package_id=package)
+                while True:
+                    answer = await stub.ReconcileInventory(request)
+                    drifts.extend(f"{package}: {each}" for each in answer.drifts)
+                    if not answer.HasField("next_date"):
+                        break
+                    request.start_date.CopyFrom(answer.next_date)
 
         await asyncio.gather(*(reconcile() for _ in range(AT_A_TIME)))
     return len(rows), drifts

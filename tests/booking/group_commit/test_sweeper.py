@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -95,6 +96,31 @@ async def test_copies_that_sweep_at_once_end_each_hold_once(copies: list[Copy], 
     assert await rows.fetchval("SELECT sum(held) FROM package_days") == 0
     assert await rows.fetchval("SELECT count(*) FROM booking_events") == 100
     assert await rows.fetchval("SELECT sum(count) FROM outbox") == 100
+
+
+async def test_long_stays_end_in_small_steps(
+    copies: list[Copy], rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_id = await add_package(rows)
+    first = DAY - timedelta(800)
+    await add_days(rows, package_id, 366, start=first, capacity=99, held=7, confirmed=5)
+    year = {"start_date": first, "end_date": first + timedelta(366)}
+    for _ in range(7):
+        await add_booking(rows, package_id, hold_expire_time=LAPSED, **year)
+    for _ in range(5):
+        await add_booking(rows, package_id, state="CONFIRMED", confirm_time=NOW, **year)
+    ended: list[object] = []
+    submit = CommandBus.submit
+
+    async def recorded(self: CommandBus, *args: Any, **keywords: Any) -> object:
+        ended.append(await submit(self, *args, **keywords))
+        return ended[-1]
+
+    monkeypatch.setattr(CommandBus, "submit", recorded)
+    assert await copies[0].sweeper.sweep() == 12
+    # 1,000 days at most in one transaction, and no more commands than that takes.
+    assert ended == [2, 2, 2, 1, 2, 2, 1]
+    assert await rows.fetchval("SELECT max(held) FROM package_days") == 0
 
 
 async def test_stay_ends_when_its_last_day_is_over_where_the_package_is(

@@ -32,8 +32,13 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
     ("bookings.load_lapsed", (PACKAGES[:1], NOW, 500), {"bookings_live_holds"}),
     ("inventory.load", SPANS, {"package_days_pkey"}),
     (
+        "inventory.next_dates",
+        (PACKAGES, [DAY] * 3, 366),
+        {"package_days_pkey", "idx_bookings_package_date"},
+    ),
+    (
         "inventory.recount",
-        (PACKAGES[:1],),
+        (PACKAGES, [DAY] * 3, [DAY + timedelta(200)] * 3, 366),
         {"package_days_pkey", "idx_bookings_package_date"},
     ),
     (

@@ -57,6 +57,16 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("nothing", Batch(), {"requests"}),
     ("101 starts", Batch(requests=[start_of(ID) for _ in range(101)]), {"requests"}),
     (
+        "3661 days",
+        Batch(
+            requests=[
+                *[start_of(ID, start_date=after(0), end_date=after(366))] * 10,
+                start_of(ID, start_date=after(0), end_date=after(1)),
+            ]
+        ),
+        {"requests"},
+    ),
+    (
         "a request_id in each",
         Batch(
             requests=[
@@ -126,6 +136,7 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("3000", report(end_time=Timestamp(seconds=32_503_680_000)), {"end_time"}),
     ("beyond a calendar", report(start_time=Timestamp(seconds=2**62)), {"start_time"}),
     ("no id", Reconcile(), {"package_id"}),
+    ("no date", Reconcile(package_id=ID, start_date=Date(month=13)), {"start_date"}),
     ("nothing", Packages(), {"package_ids"}),
     ("101 ids", Packages(package_ids=[str(uuid4()) for _ in range(101)]), {"package_ids"}),
     ("one again", Packages(package_ids=[ID, ID]), {"package_ids[1]"}),

@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from booking_service.domain import money
 from booking_service.domain.booking import MAX_STAY_DAYS
-from booking_service.mapping.booking_reply import MAX_DRIFTS
+from booking_service.domain.recount import MAX_RECOUNTED_DAYS
 from booking_service.mapping.bounds import MAX_BATCH, MAX_TEXT_BYTES
 from booking_service.mapping.paging import MAX_PAGE_SIZE
 from booking_service.mapping.payment import MAX_CLAIM
@@ -34,7 +34,7 @@ MOST: Final = {
     "BatchStartBookingsResponse.results": MAX_BATCH,
     "ListBookingEventsResponse.events": MAX_PAGE_SIZE,
     "RevenueReport.lines": len(money._EXPONENTS),
-    "ReconcileInventoryResponse.drifts": MAX_DRIFTS,
+    "ReconcileInventoryResponse.drifts": MAX_RECOUNTED_DAYS,
     "SearchPackagesResponse.packages": MAX_PAGE_SIZE,
     "BatchGetPackagesResponse.packages": MAX_BATCH,
     "ListVendorPackagesResponse.packages": MAX_PAGE_SIZE,

@@ -34,8 +34,9 @@ from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
 from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
 from booking_service.domain.policy import CancellationPolicy, Tier
+from booking_service.domain.recount import Reconciliation
 from booking_service.domain.refusal import Refusal
-from booking_service.domain.world import Answer, Reconciliation
+from booking_service.domain.world import Answer
 from tests.booking.scripts.books import MAX_EXTENSIONS, MAX_LIVE_HOLDS, Outcome, days_from
 from tests.booking.scripts.model import Model
 from tests.booking.scripts.steps import NIGHTS, Step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
@@ -13,6 +13,7 @@ from booking_service.domain.commands import CreatePackage
 from booking_service.domain.decide import decide
 from booking_service.domain.inventory import Day
 from booking_service.domain.package import Vendor
+from booking_service.domain.recount import Recount
 from booking_service.domain.world import Changes, World
 from tests.booking.scripts.books import days_from
 from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, summary
@@ -30,7 +31,7 @@ def new_world(script: Script) -> World:
         world.merge(decide(CreatePackage(script.draft(package)), world, NOW, LIMITS).changes)
         for day in days_from(DAY, NIGHTS):
             world.days[script.packages[package], day] = Day(3)
-        world.recounts[script.packages[package]] = {}
+        world.recounts[script.packages[package], date.min] = Recount(date.min, date.max)
     return world
 
 
