@@ -65,7 +65,7 @@ class Victim:
             task = asyncio.create_task(self._one(turn, due_s))
             running.add(task)
             task.add_done_callback(running.discard)
-            if due_s - written_s >= WRITE_EVERY_S:
+            if due_s - written_s >= WRITE_EVERY_S and self._lines:
                 written_s = due_s
                 print(*self._lines, sep="\n", flush=True)
                 self._lines.clear()
