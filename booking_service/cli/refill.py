@@ -194,7 +194,7 @@ class Refill:
 async def _check(connection: OwnConnection) -> None:
     """Raise LaneTroubleError where facts would wait for a person."""
     for row in await connection.fetch(_REFILL.trouble):
-        raise LaneTroubleError(f"the lane is {row['state']}, see `lane show`: {row['reason']}")
+        raise LaneTroubleError(f"the lane is {row['state']}, see lane show: {row['reason']}")
 
 
 async def _append(

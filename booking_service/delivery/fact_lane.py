@@ -213,8 +213,10 @@ class FactLane:
         if kept.first_seq is not None and resume_after + 1 < kept.first_seq:
             return f"the sink lacks batch {resume_after + 1}; kept from {kept.first_seq} on"
         if resume_after == 0 and events is not None and events > kept.acked_facts:
-            known = f"{kept.acked_facts} are known here"
-            return f"the sink has {events} facts of lanes that this one succeeds; {known}"
+            return (
+                f"the sink has {events} facts of lanes that this one succeeds;"
+                f" {kept.acked_facts} are known here"
+            )
         if resume_after > 0:
             found = await self._segments.batch_hash(resume_after)
             if found is None:

@@ -1,7 +1,12 @@
-"""docs/tracking.md names a test for each of its 21 scenarios, and bounds as the code has them."""
+"""docs/tracking.md names a test for each of its 21 scenarios, bounds as the code has them, and each
+reason of a fork; docs/errors.md has the lines of the commands that mend one.
+"""
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +16,8 @@ from metrics_service.client.queries.record import MAX_TEXT_BYTES
 from metrics_service.client.telemetry import query_buffer
 from tests.docs.test_failures_table import ROW, TEST, functions_of
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/tracking.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/tracking.md").read_text()
 ROWS = [(int(number), tests) for number, _, tests in ROW.findall(TEXT)]
 
 
@@ -40,3 +46,45 @@ def test_every_test_of_a_scenario_exists(number: int, tests: str) -> None:
 )
 def test_the_bounds_are_those_of_the_code(stated: str) -> None:
     assert stated in " ".join(TEXT.split())
+
+
+def sentences(path: str, functions: set[str]) -> set[str]:
+    """The sentences that functions make, with "…" for what is filled in."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in functions:
+            found |= set(_texts(node))
+    return {text for text in found if re.match("the |batch |at sink", text)}
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "…" for part in child.values
+            )
+        elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+            yield child.value
+        else:
+            yield from _texts(child)
+
+
+def named(text: str) -> set[str]:
+    """What is in backticks, up to where a longer line is cut."""
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def test_every_reason_of_a_fork_or_fence_is_explained() -> None:
+    reasons = sentences(
+        "booking_service/delivery/fact_lane.py", {"_other_sink", "_fork_reason", "fenced"}
+    ) | sentences("metrics_service/client/stream/lane_sender.py", {"_fork_reason"})
+    assert len(reasons) == 11
+    assert reasons - named(TEXT) == set()
+
+
+def test_every_line_of_the_commands_is_explained() -> None:
+    lines = sentences("booking_service/delivery/fork.py", {"succeed", "_plan", "_answered"})
+    lines |= sentences("booking_service/cli/refill.py", {"_check"})
+    explained = [each.partition(": …")[0] for each in named((ROOT / "docs/errors.md").read_text())]
+    assert len(lines) == 6
+    assert [line for line in lines if not any(line.startswith(each) for each in explained)] == []

@@ -133,7 +133,7 @@ async def test_a_lane_that_waits_for_a_person_is_not_filled(harness: Harness) ->
         harness,
         "INSERT INTO lane_trouble (state, reason, since) VALUES ('forked', 'another sink', now())",
     )
-    with pytest.raises(LaneTroubleError, match="the lane is forked, see `lane show`: another sink"):
+    with pytest.raises(LaneTroubleError, match="the lane is forked, see lane show: another sink"):
         await refill(harness).run(None, rebuild=False)
     assert await harness.facts() == []
 
