@@ -13,6 +13,7 @@ import pytest
 from booking_service.delivery import relay as relay_module
 from booking_service.delivery.relay import OutboxRelay
 from booking_service.storage.clock import DatabaseClock
+from metrics_service.client.stream import lane_sender
 from metrics_service.client.stream.client import StreamClient
 from metrics_service.eventlog.event_log import EventLog
 from protos.metrics.v1 import metrics_pb2
@@ -61,11 +62,12 @@ class Tracer:
 
 @pytest.fixture
 def _only_the_fact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep everything else from being sent, sealed or written: no polls, no ticks, and one receive
-    time for all records, so that no slot of time ends.
+    """Keep everything else from being sent, sealed or written: no polls, no ticks, no look at what
+    takes long, and one receive time for all records, so that no slot of time ends.
     """
     now_us = wall_us()
     monkeypatch.setattr(relay_module, "POLL_S", HOUR_S)
+    monkeypatch.setattr(lane_sender, "STALLED_S", HOUR_S)
     defaults = EventLog.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "tick_s", HOUR_S)

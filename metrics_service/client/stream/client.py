@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +32,9 @@ log = structlog.get_logger()
 RECONNECT_FIRST_S: Final = 0.1
 MAX_RECONNECT_S: Final = 5.0
 
+MAX_FRAME_BYTES: Final = 64 * 1024
+"""No frame of a server is larger; the call ends with one that is."""
+
 CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
@@ -40,7 +44,11 @@ CHANNEL_OPTIONS: Final = (
     # The delay between attempts is made here, with jitter; a shared subchannel would add another.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
 )
+
+
+_NUMBER: Final = re.compile(r"-?\d+")
 
 
 class StreamClient:
@@ -119,7 +127,8 @@ class StreamClient:
             log.warning("stream_not_drained", producers=left)
 
     async def _run(self) -> None:
-        failures, broken_by = 0, ""
+        failures = 0
+        broken: set[str] = set()
         while not (self._stopping.is_set() and not self._sources):
             channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
             started_s = asyncio.get_running_loop().time()
@@ -144,9 +153,11 @@ class StreamClient:
             stood_s = asyncio.get_running_loop().time() - started_s
             if _held(connection, stood_s):
                 failures = 0
-            if failures == 0 or (connection.broke_rules and reason != broken_by):
+                broken.clear()
+            rule = _NUMBER.sub("", reason) if connection.broke_rules else ""
+            if failures == 0 or (rule and rule not in broken):
                 log.warning("stream_lost", target=self._target, reason=reason)
-            broken_by = reason if connection.broke_rules else ""
+            broken.add(rule)
             limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
             await self._delay(random.uniform(0, limit_s))  # noqa: S311 - jitter

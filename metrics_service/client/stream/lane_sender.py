@@ -28,6 +28,9 @@ MAX_SOURCE_RETRY_S: Final = 5.0
 FORK_RETRY_S: Final = 5.0
 """How soon a forked lane is opened again, since the server may be the right one again."""
 
+STALLED_S: Final = 10.0
+"""After so long without a batch acknowledged, although there are some, people are told."""
+
 Send = Callable[[tracking_pb2.ClientFrame], Awaitable[None]]
 
 
@@ -60,6 +63,8 @@ class LaneSender:
         self._ack = asyncio.Event()
         self._futile = 0
         """How often the lane was opened again since a batch was acknowledged."""
+        self._told = False
+        """Whether people know why none is acknowledged."""
 
     async def run(self) -> LaneEnd:
         """Send until the source ends or is fenced for good; retry after every other failure."""
@@ -75,6 +80,7 @@ class LaneSender:
                     self._futile += 1
                     continue
                 except ForkError as fork:
+                    self._told = True
                     await self.source.forked(fork)
                     await asyncio.sleep(random.uniform(FORK_RETRY_S / 2, FORK_RETRY_S))  # noqa: S311 - jitter
                     continue
@@ -128,6 +134,7 @@ class LaneSender:
         if further:
             self._acked_seq = seq
             self._futile = 0
+            self._told = False
             self._ack.set()
         if not self._in_flight:
             self.idle.set()
@@ -225,9 +232,10 @@ class LaneSender:
         """Wait as the refusal requires; return an end if the lane must not be opened again."""
         match nack.reason:
             case tracking_pb2.Nack.FENCED:
+                self._told = True
+                if not await self.source.fenced(nack.epoch, nack.sink_id):
+                    return LaneEnd.FENCED
                 self._futile += 1
-                again = await self.source.fenced(nack.epoch, nack.sink_id)
-                return None if again else LaneEnd.FENCED
             case tracking_pb2.Nack.FORKED | tracking_pb2.Nack.EPOCH_REFUSED if self._sends_facts:
                 raise ForkError(
                     self._fork_reason(nack),
@@ -240,6 +248,7 @@ class LaneSender:
                 wait_s = min(max(nack.retry_after_ms / 1_000, MIN_RETRY_S), REFUSED_RETRY_S)
                 await asyncio.sleep(random.uniform(wait_s / 2, wait_s))  # noqa: S311 - jitter
             case reason:
+                self._told = True
                 log.error(
                     "lane_refused",
                     producer=self.source.producer_id,
@@ -248,6 +257,15 @@ class LaneSender:
                 )
                 await asyncio.sleep(REFUSED_RETRY_S)
         return None
+
+    def _tell_if_stalled(self) -> None:
+        """Log once, until a batch is acknowledged, that none is: the server refuses the lane again
+        and again, or says nothing.
+        """
+        waiting = self._nacked is None or self._in_flight or self._futile > 1
+        if waiting and not self._told:
+            self._told = True
+            log.warning("lane_stalled", producer=self.source.producer_id)
 
     @property
     def _sends_facts(self) -> bool:
@@ -263,7 +281,12 @@ class LaneSender:
     async def _acknowledge_source(self) -> None:
         """Pass acknowledgements to the source, only the newest if several have arrived."""
         while True:
-            await self._ack.wait()
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await self._ack.wait()
+            except TimeoutError:
+                self._tell_if_stalled()
+                continue
             self._ack.clear()
             try:
                 await self.source.acked(self._acked_seq)

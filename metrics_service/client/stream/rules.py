@@ -11,6 +11,7 @@ from protos.tracking.v1 import tracking_pb2
 
 MIN_HEARTBEAT_MS: Final = 20
 MAX_HEARTBEAT_MS: Final = 60_000
+HASH_BYTES: Final = 32
 MAX_CREDIT_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -22,6 +23,8 @@ def check_welcome(welcome: tracking_pb2.Welcome) -> None:
     """Raise ProtocolError when a resume point or a term cannot be meant."""
     if welcome.resume_after < 0:
         raise ProtocolError(f"the resume point is batch {welcome.resume_after}")
+    if len(welcome.batch_hash) not in (0, HASH_BYTES):
+        raise ProtocolError(f"the hash of that batch has {len(welcome.batch_hash)} bytes")
     if not MIN_HEARTBEAT_MS <= welcome.heartbeat_ms <= MAX_HEARTBEAT_MS:
         raise ProtocolError(f"the interval of heartbeats is {welcome.heartbeat_ms} ms")
     check_credit(welcome.credit_bytes)
