@@ -64,6 +64,13 @@ class BookingSettings(ServerSettings):
         le=24 * 365,
         description="How long facts are kept after metrics_service has acknowledged them.",
     )
+    delivery_max_mb: float = Field(
+        4096,
+        ge=0.01,
+        le=10_000_000,
+        description="Largest size of the facts that wait for metrics_service or are kept after it "
+        "has them, in MB; beyond it new ones stay in the audit trail alone, for a refill.",
+    )
 
     capture_running_queries: bool = Field(
         True,

@@ -96,7 +96,7 @@ class BookingServer:
             large_messages=LARGE_MESSAGES,
         )
         self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
-        self.health.lane_trouble = lambda: self.relay.trouble
+        self.health.lane_trouble = lambda: self.relay.trouble or self.relay.shortage
         self.probe = DatabaseProbe(self.database, on_result=self._probed)
         self.stream = StreamClient(
             settings.metrics_target,
@@ -108,6 +108,7 @@ class BookingServer:
             self.database,
             self.stream,
             retention=timedelta(hours=settings.segment_retention_h),
+            max_bytes=round(settings.delivery_max_mb * 10**6),
         )
         self.bus = CommandBus(
             self.database,

@@ -86,6 +86,7 @@ def _lines(lane: Lane) -> list[tuple[str, object]]:
         ("next", lane.next_seq),
         ("acknowledged", lane.acked_seq),
         ("facts pending", lane.pending),
+        ("withheld", lane.withheld),
         ("kept from", lane.kept_from or "none is kept"),
         ("sink", lane.sink_id or "none met yet"),
         ("state", "ok" if trouble is None else trouble.state),

@@ -89,6 +89,7 @@ class Refill:
         try:
             with translate_driver_errors():
                 await _check(connection)
+                await self._wait_for_room(connection, Progress("bookings", 0, 0, 0, 0))
                 await self._begin(connection, from_time, rebuild)
                 progress = await self._step(connection)
                 while progress.part != "done":
@@ -112,6 +113,7 @@ class Refill:
                     return
                 self._say("begins anew, since the interrupted refill was of another kind")
             now = await self._database.clock.now(connection)
+            await connection.execute(_OUTBOX.count_withheld)
             await connection.execute(_REFILL.begin, from_time, now, rebuild)
 
     async def _step(self, connection: OwnConnection) -> Progress:
@@ -132,8 +134,9 @@ class Refill:
             # In the order of the page: versions of one booking follow each other.
             sent = [fact for row in wanted if (fact := (found | made).get(_key(row)))]
             now = await self._database.clock.now(connection)
+            since = min((row["event_time"] for row in wanted), default=now)
             for count, row in facts.outbox_rows(sent):
-                await _append(connection, now, FactsRefill(facts=count), row)
+                await _append(connection, now, FactsRefill(facts=count), row, since=since)
             part, after = state["part"], [str(each) for each in _key(page[-1])] if page else []
             if len(page) < self._step_rows:
                 part, after = ("payments" if part == "bookings" else "done"), []
@@ -141,6 +144,8 @@ class Refill:
                 _REFILL.advance,
                 *(part, after, len(wanted), len(sent), len(made), len(missing) - len(made)),
             )
+            if part == "done":
+                await connection.execute(_REFILL.settle)
             [changed] = await connection.fetch(_REFILL.lock)
             if part == "done" and state["from_time"] is None:
                 [lane] = await connection.fetch(_REFILL.producer)
@@ -160,7 +165,8 @@ class Refill:
 
     async def _wait_for_room(self, connection: OwnConnection, progress: Progress) -> None:
         while True:
-            if await self._report(connection, progress) <= MAX_PENDING_FACTS:
+            room = await self._report(connection, progress) <= MAX_PENDING_FACTS
+            if room and not await connection.fetchval(_REFILL.withholding):
                 return
             await asyncio.sleep(POLL_S)
 
@@ -198,12 +204,17 @@ async def _check(connection: OwnConnection) -> None:
 
 
 async def _append(
-    connection: OwnConnection, now: datetime, refill: FactsRefill, facts_row: bytes = b""
+    connection: OwnConnection,
+    now: datetime,
+    refill: FactsRefill,
+    facts_row: bytes = b"",
+    *,
+    since: datetime | None = None,
 ) -> None:
-    """Write an outbox row of facts that are sent again, which says so."""
+    """Write an outbox row of facts that are sent again, which says so; `since` is their oldest."""
     event = Event(event_id=uuid4().bytes, time_us=microseconds(now), facts_refill=refill)
     row = EventList(events=[event]).SerializeToString() + facts_row
-    await connection.execute(_OUTBOX.append, 1 + refill.facts, row)
+    await connection.execute(_OUTBOX.append, 1 + refill.facts, row, since or now)
 
 
 async def _rebuilt(

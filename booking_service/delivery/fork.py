@@ -55,6 +55,7 @@ class Lane:
     pending: int
     kept_from: int | None
     sink_id: UUID | None
+    withheld: int
     fork: Fork | None
 
 
@@ -147,7 +148,8 @@ async def _read(connection: OwnConnection) -> Lane:
         told = (row["resume_after"], row["facts"])
         fork = Fork(row["state"], row["reason"], row["since"], sink, *told)
     numbers = (row["epoch"], row["next_seq"], row["acked_seq"], row["acked_facts"], pending)
-    return Lane(row["producer_id"], *numbers, row["kept_from"], row["sink_id"], fork)
+    kept = (row["kept_from"], row["sink_id"], row["withheld_facts"])
+    return Lane(row["producer_id"], *numbers, *kept, fork)
 
 
 def _is_stranger(lane: Lane) -> bool:

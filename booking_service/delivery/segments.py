@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from booking_service.storage.connection import OwnConnection, Record
@@ -65,6 +65,17 @@ class Trouble(NamedTuple):
 
     state: str
     reason: str
+
+
+class Weight(NamedTuple):
+    """The bytes of the facts that are not acknowledged; whether new ones are withheld meanwhile;
+    and how many are, until a refill, and from what time on.
+    """
+
+    bytes: int
+    withholding: bool
+    withheld: int
+    withheld_from: datetime | None
 
 
 class Segments:
@@ -179,13 +190,36 @@ class Segments:
         [row] = await self._run(_OUTBOX.pending)
         return int(row["facts"])
 
-    async def drop_acknowledged(self, retention: timedelta) -> None:
-        """Drop segments acknowledged longer ago than `retention`, MAX_DROP_ROWS at most."""
+    async def keep_within(self, max_bytes: int) -> Weight:
+        """Withhold new facts while those that wait take more than `max_bytes`, until half of that
+        is left.
+        """
+        [row] = await self._run(_OUTBOX.weigh)
+        waiting, withholding = int(row["bytes"]), row["withholding"]
+        if row["uncounted"]:
+            await self._run(_OUTBOX.count_withheld)
+        wanted = waiting > (max_bytes // 2 if withholding else max_bytes)
+        if wanted != withholding:
+            await self._run(_OUTBOX.withhold, self._epoch, wanted)
+        return Weight(waiting, wanted, int(row["withheld_facts"]), row["withheld_from"])
+
+    async def withhold_beyond(self, max_bytes: int) -> None:
+        """Withhold new facts if the outbox takes more than `max_bytes`: nobody seals it."""
+        await self._run(_OUTBOX.withhold_beyond, max_bytes)
+
+    async def drop_acknowledged(self, retention: timedelta, max_bytes: int) -> None:
+        """Drop segments acknowledged longer ago than `retention`, and the oldest acknowledged ones
+        while all segments take more than `max_bytes`; MAX_DROP_ROWS at most.
+        """
         async with self._turn:
             with translate_driver_errors():
                 now = await self._database.clock.now(self._connection)
                 await self._connection.execute(
-                    _OUTBOX.drop_acknowledged, self._epoch, now - retention, MAX_DROP_ROWS
+                    _OUTBOX.drop_acknowledged,
+                    self._epoch,
+                    now - retention,
+                    MAX_DROP_ROWS,
+                    max_bytes,
                 )
 
     async def _run(self, query: NamedQuery, *args: object) -> Sequence[Record]:

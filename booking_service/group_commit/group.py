@@ -144,5 +144,5 @@ class GroupCommit:
             await save.save_events(connection, made.events, origins, encoded, now)
         await idempotency.save_answers(connection, to_keep, now)
         for count, row in facts.outbox_rows(encoded):
-            await save.append_outbox(connection, count, row)
+            await save.append_outbox(connection, count, row, now)
         return bool(encoded)

@@ -102,9 +102,11 @@ async def save_events(
     await write_all(connection, _BOOKINGS.create_events, ordered, tuple)
 
 
-async def append_outbox(connection: Connection, count: int, facts: bytes) -> None:
-    """Add one outbox row, with facts that become part of one batch."""
-    await connection.execute(_OUTBOX.append, count, facts)
+async def append_outbox(
+    connection: Connection, count: int, facts: bytes, event_time: datetime
+) -> None:
+    """Add one outbox row, with facts of one time that become part of one batch."""
+    await connection.execute(_OUTBOX.append, count, facts, event_time)
 
 
 async def _save_days(connection: Connection, changes: Changes, stored: World) -> None:

@@ -29,6 +29,7 @@ from metrics_service.client.host import (
     VerdictHysteresis,
     judge,
     monitor_cost,
+    with_budgets,
 )
 from protos.tracking.v1 import tracking_pb2
 from servicekit.background import BackgroundTask
@@ -81,6 +82,7 @@ class HealthReporter:
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.lane_trouble: Callable[[], Trouble | None] = lambda: None
+        self.budget_lines: Callable[[], list[str]] = list
         self._health = health
         self._window = window
         self._emitter = emitter
@@ -141,9 +143,11 @@ class HealthReporter:
             telemetry_dropped=self._emitter.dropped,
             telemetry=self._emitter.lane_signal(),
             facts_pending=relay.facts_pending,
+            facts_withheld=relay.facts_withheld,
             delivers_facts=True,
             monitor=monitor_cost(database.tracker, self._emitter, inspector),
             lane=_lane_signal(relay) if relay.leading else None,
+            over_budget=self.budget_lines(),
         )
 
     def _judge(self, probe: tracking_pb2.Probe) -> bool:
@@ -151,7 +155,8 @@ class HealthReporter:
         for service in SERVICES:
             self._health.set(service.full_name, answers)
         verdict = judge(self._window.figures(), probe, self._criteria)
-        changed = self._verdict.update(with_lane(verdict, self.lane_trouble()))
+        verdict = with_budgets(with_lane(verdict, self.lane_trouble()), self.budget_lines())
+        changed = self._verdict.update(verdict)
         if changed:
             reasons = [reason.message for reason in self._verdict.reasons]
             log.info("database_health_changed", status=self._verdict.status.name, reasons=reasons)

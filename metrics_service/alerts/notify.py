@@ -57,11 +57,14 @@ _TITLES: Final = {
     "undelivered": "Facts are not delivered",
     "no_leader": "No process delivers facts",
     "forked": "Facts are not delivered: their lane is forked",
+    "withheld": "Facts are withheld until a refill sends them",
     "fenced": "Facts are not delivered: their lane is fenced",
 }
 """Of each criterion that is an issue of its own; the others together are that of the database."""
 _OF_THE_LOG: Final = frozenset({"log", "lead_lost"})
-_NEVER_UNHEALTHY: Final = frozenset({"heartbeat", "p95_ms", "slow", "telemetry_fenced"})
+_NEVER_UNHEALTHY: Final = frozenset(
+    {"heartbeat", "p95_ms", "slow", "telemetry_fenced", "over_budget"}
+)
 
 
 class HealthAlert:

@@ -16,6 +16,7 @@ from metrics_service.client.health import (
     Verdict,
     VerdictHysteresis,
     judge,
+    with_budgets,
 )
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.queries.count import QueryCount, count_queries, share_queries
@@ -71,4 +72,5 @@ __all__ = [
     "set_default_tracker",
     "set_session",
     "share_queries",
+    "with_budgets",
 ]

@@ -14,6 +14,7 @@ from metrics_service.client.host import (
     Verdict,
     VerdictHysteresis,
     judge,
+    with_budgets,
 )
 from metrics_service.health.signals import monitor_cost, without_sketch
 from metrics_service.health.undelivered import Undelivered
@@ -82,10 +83,19 @@ class Instance:
         if telemetry is not None:
             status = max(verdict.status, Status.DEGRADED)
             verdict = Verdict(status, (*verdict.reasons, telemetry), verdict.hard)
-        facts = tuple(each for each in (self._lane_reason(), self.undelivered.reason) if each)
-        if facts:
-            return Verdict(Status.UNHEALTHY, (*verdict.reasons, *facts), hard=True)
+        own = (self._lane_reason(), self.undelivered.reason, self._withheld_reason())
+        if facts := tuple(each for each in own if each):
+            verdict = Verdict(Status.UNHEALTHY, (*verdict.reasons, *facts), hard=True)
+        if self.signals is not None:
+            verdict = with_budgets(verdict, self.signals.over_budget)
         return verdict
+
+    def _withheld_reason(self) -> Reason | None:
+        withheld = self.signals.facts_withheld if self.signals is not None else 0
+        if not withheld:
+            return None
+        message = f"{withheld} facts are in the audit trail alone, until a refill sends them"
+        return Reason("withheld", withheld, 0, withheld, (), message)
 
     def _lane_reason(self) -> Reason | None:
         """Return why its lane of facts stands still, until a person mends it."""

@@ -13,6 +13,7 @@ from protos.tracking.v1 import tracking_pb2
 
 MAX_COUNT: Final = 1 << 40
 MAX_OPERATIONS: Final = 10
+MAX_BUDGETS: Final = 8
 MAX_LABEL_BYTES: Final = 256
 MAX_BUCKET_NUMBER: Final = 1_500
 """The bucket of about 100 days, in microseconds."""
@@ -42,8 +43,11 @@ def displayable(signals: tracking_pb2.Signals) -> tracking_pb2.Signals:
     for name in _LANES:
         lane = getattr(signals, name)
         if signals.HasField(name) and lane.state in _LANE_STATES:
-            reason = lane.reason.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
-            getattr(shown, name).CopyFrom(tracking_pb2.LaneSignal(state=lane.state, reason=reason))
+            told = tracking_pb2.LaneSignal(state=lane.state, reason=_label(lane.reason))
+            getattr(shown, name).CopyFrom(told)
+    if signals.HasField("facts_withheld"):
+        shown.facts_withheld = _bounded(signals.facts_withheld)
+    shown.over_budget.extend(_label(line) for line in signals.over_budget[:MAX_BUDGETS])
     if signals.HasField("monitor"):
         shown.monitor.SetInParent()
         for name in _MONITOR:
@@ -95,6 +99,10 @@ def monitor_cost(cost: tracking_pb2.MonitorCost) -> health_pb2.MonitorCost:
     if cost.overhead_ns:
         answer.overhead_us = cost.overhead_ns / 1000
     return answer
+
+
+def _label(text: str) -> str:
+    return text.encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
 
 
 def _bounded(number: int) -> int:

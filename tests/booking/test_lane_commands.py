@@ -64,6 +64,7 @@ def test_show_prints_one_line_for_each_value(lane: Any, booking_dsn: str) -> Non
         "next": "5",
         "acknowledged": "2",
         "facts pending": "23",
+        "withheld": "0",
         "kept from": "1",
         "sink": "none met yet",
         "state": "ok",

@@ -40,6 +40,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(300)]
 DOCUMENT: Final = ROOT / "docs/operations.md"
 BACKUP: Final = "Backup"
 COMPARE: Final = "What to compare"
+AWAY: Final = "metrics_service was away for too long"
 RESTORED_METRICS: Final = "The metrics database is restored to an older point"
 OLD_METRICS: Final = "The metrics database is older than what is kept"
 LOST_METRICS: Final = "The metrics database is lost"
@@ -279,6 +280,18 @@ def test_both_sides_are_compared(drill: Drill) -> None:
         re.M,
     )
     assert f'"gross_minor":{booked.gross_minor}' in figures.replace(" ", "")
+
+
+def test_facts_that_were_withheld_are_sent_by_a_refill(drill: Drill) -> None:
+    drill.pair.stop()
+    drill.pair.environ["BOOKING_DELIVERY_MAX_MB"] = "0.01"
+    drill.pair.start("booking_service")
+    drill.book(20)
+    until(lambda: bool(re.search(r"^withheld +[1-9]", drill.shell(SHOW), re.M)))
+    drill.run(AWAY)
+    drill.agrees()
+    drill.book(2)
+    drill.agrees()
 
 
 def test_metrics_restored_to_an_older_point_go_on_by_themselves(drill: Drill) -> None:

@@ -84,13 +84,14 @@ async def quality(metrics: Service) -> metrics_pb2.QualityMetrics:
     return (await metrics.metrics.GetMetrics(metrics_pb2.GetMetricsRequest())).quality
 
 
-async def criteria(metrics: Service, wanted: str) -> health_pb2.DatabaseHealth:
-    """The verdict once it has this reason, or none for ""."""
+async def criteria(metrics: Service, wanted: str, *gone: str) -> health_pb2.DatabaseHealth:
+    """The verdict once it has this reason, or none of these, by default of a fork, for ""."""
+    unwanted = set(gone or ("forked", "fenced"))
     async with asyncio.timeout(BOUND_S):
         while True:
             health = await metrics.health.GetDatabaseHealth(health_pb2.GetDatabaseHealthRequest())
             found = {reason.criterion for reason in health.reasons}
-            if wanted in found or (not wanted and not found & {"forked", "fenced"}):
+            if wanted in found or (not wanted and not found & unwanted):
                 return health
             await asyncio.sleep(0.02)
 
@@ -134,8 +135,8 @@ class LanePair:
             yield service
 
     @asynccontextmanager
-    async def booking(self, dsn: str = "") -> AsyncIterator[RunningService]:
-        options = {"BOOKING_METRICS_TARGET": f"127.0.0.1:{self._port}"}
+    async def booking(self, dsn: str = "", **settings: str) -> AsyncIterator[RunningService]:
+        options = {"BOOKING_METRICS_TARGET": f"127.0.0.1:{self._port}", **settings}
         async with running_booking(dsn or self.booking_dsn, **options) as service:
             yield service
 

@@ -380,6 +380,13 @@ SELECT * FROM unnest(
     $7::timestamptz[]
 );
 
--- $1 number of facts, $2 a serialised tracking.v1.EventList
+-- While facts are withheld, only how many they are and of when is kept.
+-- $1 number of facts, $2 a serialised tracking.v1.EventList, $3 their time
 -- name: outbox.append
-INSERT INTO outbox (count, events) VALUES ($1, $2);
+WITH counted AS (
+    INSERT INTO withheld (count, event_time)
+    SELECT $1::integer, $3::timestamptz FROM relay WHERE withholding
+)
+
+INSERT INTO outbox (count, events)
+SELECT $1::integer, $2::bytea FROM relay WHERE NOT withholding;

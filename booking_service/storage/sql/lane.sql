@@ -3,6 +3,8 @@
 -- name: lane.show internal
 SELECT
     r.producer_id, r.epoch, r.next_seq, r.acked_seq, r.acked_facts, r.sink_id,
+    r.withheld_facts + (SELECT coalesce(sum(w.count), 0) FROM withheld AS w)::bigint
+        AS withheld_facts,
     (SELECT min(s.seq) FROM segment AS s) AS kept_from,
     t.state, t.reason, t.since, t.facts, t.resume_after, t.sink_id AS trouble_sink_id
 FROM relay AS r

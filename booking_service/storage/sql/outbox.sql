@@ -1,9 +1,18 @@
 -- name: outbox.try_lead internal
 SELECT pg_try_advisory_lock($1) AS leads;
 
+-- Sums up the segments: an earlier version of the service does not.
 -- name: outbox.raise_epoch internal
 UPDATE relay
-SET epoch = epoch + 1
+SET epoch = epoch + 1, kept_bytes = s.kept, unacked_bytes = s.unacked
+FROM (
+    SELECT
+        coalesce(sum(octet_length(batch)), 0) AS kept,
+        coalesce(
+            sum(octet_length(batch)) FILTER (WHERE seq > (SELECT acked_seq FROM relay)), 0
+        ) AS unacked
+    FROM segment
+) AS s
 RETURNING epoch, producer_id, succeeds, low_water_id;
 
 -- $1 epoch, $2 the epoch that the new one exceeds
@@ -57,12 +66,14 @@ sealed AS (
     SELECT me.next_seq, $1, batch.count, batch.events, sha256(batch.events), $5
     FROM me, batch
     WHERE batch.count IS NOT NULL
-    RETURNING seq
+    RETURNING seq, octet_length(batch) AS bytes
 ),
 
 advanced AS (
     UPDATE relay
-    SET next_seq = sealed.seq + 1, low_water_id = greatest(low_water_id, $2)
+    SET
+        next_seq = sealed.seq + 1, low_water_id = greatest(low_water_id, $2),
+        kept_bytes = kept_bytes + sealed.bytes, unacked_bytes = unacked_bytes + sealed.bytes
     FROM sealed
     WHERE relay.epoch = $1
     RETURNING sealed.seq
@@ -150,13 +161,14 @@ stamped AS (
     SET ack_time = $3
     FROM me
     WHERE segment.seq > me.acked_seq AND segment.seq <= $2
-    RETURNING segment.count
+    RETURNING segment.count, octet_length(segment.batch) AS bytes
 )
 
 UPDATE relay
 SET
     acked_seq = $2,
-    acked_facts = acked_facts + (SELECT coalesce(sum(count), 0) FROM stamped)
+    acked_facts = acked_facts + (SELECT coalesce(sum(count), 0) FROM stamped),
+    unacked_bytes = greatest(0, unacked_bytes - (SELECT coalesce(sum(bytes), 0) FROM stamped))
 FROM me
 WHERE relay.epoch = $1;
 
@@ -168,15 +180,86 @@ SELECT (
 )::bigint AS facts
 FROM relay;
 
--- The newest acknowledged segment is kept, to be compared with the sink's resume point.
--- $1 epoch, $2 acknowledged before, $3 limit
+-- Drops the oldest segments that were acknowledged before $2, and of the others as many as are beyond
+-- $4. The newest acknowledged one is kept, to be compared with the sink's resume point.
+-- $1 epoch, $2 acknowledged before, $3 limit, $4 bytes of all segments
 -- name: outbox.drop_acknowledged internal
-DELETE FROM segment
-WHERE seq IN (
-    SELECT s.seq
-    FROM segment AS s
-    INNER JOIN relay AS r ON s.seq < r.acked_seq
-    WHERE r.epoch = $1 AND s.ack_time < $2
-    ORDER BY s.seq
-    LIMIT $3
-);
+WITH oldest AS (
+    SELECT
+        s.seq, s.ack_time, s.bytes, r.kept_bytes,
+        sum(s.bytes) OVER (ORDER BY s.seq) - s.bytes AS before
+    FROM relay AS r
+    CROSS JOIN LATERAL (
+        SELECT seq, ack_time, octet_length(batch) AS bytes
+        FROM segment
+        WHERE seq < r.acked_seq
+        ORDER BY seq
+        LIMIT $3
+    ) AS s
+    WHERE r.epoch = $1
+),
+
+dropped AS (
+    DELETE FROM segment
+    USING oldest
+    WHERE
+        segment.seq = oldest.seq
+        AND (oldest.ack_time < $2 OR oldest.before < oldest.kept_bytes - $4)
+    RETURNING oldest.bytes
+)
+
+UPDATE relay
+SET kept_bytes = greatest(0, kept_bytes - d.bytes)
+FROM (SELECT sum(bytes) AS bytes FROM dropped) AS d
+WHERE relay.epoch = $1 AND d.bytes > 0;
+
+-- What waits, in bytes, and whether facts are withheld meanwhile; how many were, and since when.
+-- name: outbox.weigh internal
+SELECT
+    r.unacked_bytes
+    + (SELECT coalesce(sum(octet_length(o.events)), 0) FROM outbox AS o WHERE o.id > r.low_water_id)
+        AS bytes,
+    r.withholding,
+    r.withheld_facts + w.facts AS withheld_facts,
+    least(r.withheld_from, w.since) AS withheld_from,
+    w.facts AS uncounted
+FROM relay AS r
+CROSS JOIN (
+    SELECT coalesce(sum(count), 0)::bigint AS facts, min(event_time) AS since FROM withheld
+) AS w;
+
+-- $1 epoch, $2 whether facts are withheld from now on
+-- name: outbox.withhold internal
+UPDATE relay
+SET withholding = $2
+WHERE epoch = $1;
+
+-- For a process that does not lead, as perhaps none does: an outbox that nobody seals.
+-- $1 bytes
+-- name: outbox.withhold_beyond internal
+UPDATE relay
+SET withholding = true
+WHERE
+    NOT withholding
+    AND CASE
+        WHEN pg_total_relation_size('outbox') > $1
+            THEN (SELECT sum(octet_length(events)) FROM outbox) > $1
+        ELSE false
+    END;
+
+-- The row of the relay is locked first, so that the counts of two processes follow each other.
+-- name: outbox.count_withheld internal
+WITH me AS (
+    SELECT singleton FROM relay FOR UPDATE
+),
+
+counted AS (
+    DELETE FROM withheld
+    USING me
+    RETURNING withheld.count, withheld.event_time
+)
+
+UPDATE relay
+SET withheld_facts = withheld_facts + c.facts, withheld_from = least(withheld_from, c.since)
+FROM (SELECT sum(count) AS facts, min(event_time) AS since FROM counted) AS c
+WHERE c.facts > 0;

@@ -2,8 +2,8 @@
 
 -- $1 from, $2 now, $3 whether facts that were not kept are rebuilt
 -- name: refill.begin internal
-INSERT INTO refill (from_time, begin_time, rebuild, part, after)
-VALUES ($1, $2, $3, 'bookings', '{}')
+INSERT INTO refill (from_time, begin_time, rebuild, part, after, withheld)
+SELECT $1, $2, $3, 'bookings', '{}', withheld_facts FROM relay
 ON CONFLICT (singleton) DO UPDATE SET
     from_time = excluded.from_time,
     begin_time = excluded.begin_time,
@@ -13,7 +13,8 @@ ON CONFLICT (singleton) DO UPDATE SET
     seen = 0,
     sent = 0,
     rebuilt = 0,
-    not_kept = 0;
+    not_kept = 0,
+    withheld = excluded.withheld;
 
 -- name: refill.lock internal
 SELECT from_time, begin_time, rebuild, part, after, seen, sent, rebuilt, not_kept
@@ -59,6 +60,19 @@ SELECT state, reason FROM lane_trouble;
 
 -- name: refill.producer internal
 SELECT producer_id FROM relay;
+
+-- What is sent now would be withheld.
+-- name: refill.withholding internal
+SELECT withholding FROM relay;
+
+-- A refill that is done has sent what had been withheld when it began, if it read back as far.
+-- name: refill.settle internal
+UPDATE relay
+SET
+    withheld_facts = greatest(0, withheld_facts - refill.withheld),
+    withheld_from = CASE WHEN withheld_facts > refill.withheld THEN withheld_from END
+FROM refill
+WHERE refill.from_time IS NULL OR refill.from_time <= relay.withheld_from;
 
 -- name: refill.newest internal
 SELECT coalesce(max(id), 0) AS id FROM outbox;

@@ -13,6 +13,7 @@ from metrics_service.client.health.judge import (
     Status,
     Verdict,
     judge,
+    with_budgets,
 )
 from metrics_service.client.health.window import WINDOW_S, HealthWindow
 
@@ -27,4 +28,5 @@ __all__ = [
     "Verdict",
     "VerdictHysteresis",
     "judge",
+    "with_budgets",
 ]

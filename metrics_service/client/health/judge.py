@@ -4,7 +4,7 @@ percentile.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -230,3 +230,15 @@ def _count_reason(
 ) -> Reason:
     message = f"{value} {criterion} of {figures.samples} queries, limit {threshold}"
     return Reason(criterion, value, threshold, figures.samples, _worst(figures, count), message)
+
+
+def with_budgets(verdict: Verdict, lines: Iterable[str]) -> Verdict:
+    """Add the budgets that refuse or drop something, one line each: no better than DEGRADED, shown
+    at once.
+    """
+    reasons = tuple(Reason("over_budget", 1, 0, 1, (), line) for line in lines)
+    if not reasons:
+        return verdict
+    good = verdict.status in (Status.UNKNOWN, Status.HEALTHY)
+    status = Status.DEGRADED if good else verdict.status
+    return Verdict(status, (*verdict.reasons, *reasons), hard=True)

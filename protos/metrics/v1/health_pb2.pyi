@@ -232,9 +232,11 @@ class HealthReason(_message.Message):
     "undelivered" (some wait, and for three heartbeats none was stored),
     "forked", "fenced" (the lane of an instance stands still until a person mends
     it), "no_leader" (for 30 s no process of a watched service delivers its
-    facts); of telemetry: "telemetry_fenced" (another process has sent as the
-    instance); of metrics_service itself: "starting", "log", "lead_lost" (another
-    process has taken over). docs/health.md says what to do about each.
+    facts), "withheld" (they are in the audit trail alone, for a refill); of
+    telemetry: "telemetry_fenced" (another process has sent as the instance); of
+    stored data: "over_budget" (something was refused or dropped); of
+    metrics_service itself: "starting", "log", "lead_lost" (another process has
+    taken over). docs/health.md says what to do about each.
     """
     value: _builtins.float
     threshold: _builtins.float

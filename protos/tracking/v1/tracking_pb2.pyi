@@ -258,6 +258,8 @@ class Signals(_message.Message):
     LANE_FIELD_NUMBER: _builtins.int
     DELIVERS_FACTS_FIELD_NUMBER: _builtins.int
     TELEMETRY_FIELD_NUMBER: _builtins.int
+    FACTS_WITHHELD_FIELD_NUMBER: _builtins.int
+    OVER_BUDGET_FIELD_NUMBER: _builtins.int
     telemetry_dropped: _builtins.int
     """Telemetry dropped since the process started."""
     facts_pending: _builtins.int
@@ -267,6 +269,10 @@ class Signals(_message.Message):
     delivers_facts: _builtins.bool
     """Whether it delivers the facts of its database, or waits to: then
     facts_pending is absent in all processes of a service only while none leads.
+    """
+    facts_withheld: _builtins.int
+    """Facts that are in the audit trail alone, since too many waited, and that no
+    refill has sent yet; absent where this process's relay does not lead.
     """
     @_builtins.property
     def probe(self) -> Global___Probe: ...
@@ -296,6 +302,12 @@ class Signals(_message.Message):
         lane of telemetry from this one, which goes on as another producer.
         """
 
+    @_builtins.property
+    def over_budget(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Budgets that refused or dropped something within the last minute, one line
+        for people each. At most 8 of 256 bytes are shown.
+        """
+
     def __init__(
         self,
         *,
@@ -309,14 +321,21 @@ class Signals(_message.Message):
         lane: Global___LaneSignal | None = ...,
         delivers_facts: _builtins.bool = ...,
         telemetry: Global___LaneSignal | None = ...,
+        facts_withheld: _builtins.int | None = ...,
+        over_budget: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "_facts_withheld", b"_facts_withheld", "facts_pending", b"facts_pending", "facts_withheld", b"facts_withheld", "lane", b"lane", "monitor", b"monitor", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "delivers_facts", b"delivers_facts", "facts_pending", b"facts_pending", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending", "_facts_withheld", b"_facts_withheld", "delivers_facts", b"delivers_facts", "facts_pending", b"facts_pending", "facts_withheld", b"facts_withheld", "lane", b"lane", "monitor", b"monitor", "operations", b"operations", "over_budget", b"over_budget", "pool", b"pool", "probe", b"probe", "queries", b"queries", "telemetry", b"telemetry", "telemetry_dropped", b"telemetry_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_pending: _TypeAlias = _typing.Literal["facts_pending"]  # noqa: Y015
     _WhichOneofArgType__facts_pending: _TypeAlias = _typing.Literal["_facts_pending", b"_facts_pending"]  # noqa: Y015
+    _WhichOneofReturnType__facts_withheld: _TypeAlias = _typing.Literal["facts_withheld"]  # noqa: Y015
+    _WhichOneofArgType__facts_withheld: _TypeAlias = _typing.Literal["_facts_withheld", b"_facts_withheld"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_pending) -> _WhichOneofReturnType__facts_pending | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_withheld) -> _WhichOneofReturnType__facts_withheld | None: ...
 
 Global___Signals: _TypeAlias = Signals  # noqa: Y015
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from booking_service.delivery.fact_lane import FactLane
-from booking_service.delivery.relay import OutboxRelay
+from booking_service.delivery.relay import MAX_BYTES, OutboxRelay
 from booking_service.delivery.segments import Segments
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
@@ -97,10 +97,12 @@ class Sink:
 class Relay:
     """One copy of the service: its database, its relay, and the sink that it streams to."""
 
-    def __init__(self, dsn: str, sink: Sink, clock: SetClock | None = None) -> None:
+    def __init__(
+        self, dsn: str, sink: Sink, clock: SetClock | None = None, *, max_bytes: int = MAX_BYTES
+    ) -> None:
         self.database = Database(dsn, clock=clock or SetClock(NOW))
         self.sink = sink
-        self.relay = OutboxRelay(self.database, sink)
+        self.relay = OutboxRelay(self.database, sink, max_bytes=max_bytes)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from booking_service.delivery.fact_lane import FactLane
+from booking_service.delivery.relay import MAX_BYTES
 from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from metrics_service.client.stream.source import ForkError, LaneDrained
@@ -160,17 +161,17 @@ async def test_segments_are_kept_for_their_time_after_the_ack_and_the_newest_for
         # Sealed long ago, acknowledged only now.
         clock.advance(day * 3)
         await segments.acknowledge(2)
-        await segments.drop_acknowledged(day)
+        await segments.drop_acknowledged(day, MAX_BYTES)
         assert await rows.fetchval(kept) == [1, 2, 3, 4]
         clock.advance(day)
         await segments.acknowledge(3)
-        await segments.drop_acknowledged(day)
+        await segments.drop_acknowledged(day, MAX_BYTES)
         assert await rows.fetchval(kept) == [1, 2, 3, 4]
         clock.advance(timedelta(microseconds=1))
-        await segments.drop_acknowledged(day)
+        await segments.drop_acknowledged(day, MAX_BYTES)
         assert await rows.fetchval(kept) == [3, 4]
         clock.advance(day * 30)
-        await segments.drop_acknowledged(day)
+        await segments.drop_acknowledged(day, MAX_BYTES)
         assert await rows.fetchval(kept) == [3, 4]
 
         lane = FactLane(segments, await segments.raise_epoch())

@@ -79,6 +79,18 @@ def fenced_telemetry() -> Signals:
     return signals
 
 
+def withheld(facts: int) -> Signals:
+    signals = relay()
+    signals.facts_withheld = facts
+    return signals
+
+
+def over_budget(*lines: str) -> Signals:
+    signals = relay()
+    signals.over_budget.extend(lines)
+    return signals
+
+
 def good(world: World, seconds: int) -> None:
     world.log = LogHealth(writable=True, role=LogHealth.LEADER)
     world.beat(relay(), seconds=seconds)
@@ -116,6 +128,8 @@ SCENES: dict[str, Callable[[World], None]] = {
     "forked": beating(lane(LaneSignal.FORKED)),
     "fenced": beating(lane(LaneSignal.FENCED)),
     "telemetry_fenced": beating(fenced_telemetry()),
+    "withheld": beating(withheld(7)),
+    "over_budget": beating(over_budget("vendors: 7 refused, beyond 3")),
     "no_leader": beating(relay(None)),
     "log": log_of(LogHealth.ROLE_UNSPECIFIED),
     "lead_lost": log_of(LogHealth.LEAD_LOST),
@@ -140,6 +154,19 @@ def test_it_is_a_notice_when_it_begins_and_when_it_is_over(
     assert (health.status, criteria(health)) == (HEALTHY, [])
     alert = rows()[reason][1]
     assert notices.sent == ([(alert, True), (alert, False)] if alert else [])
+
+
+def test_a_budget_leaves_a_worse_verdict_as_it_is_and_its_lines_are_bounded(
+    world: World, notices: Notices
+) -> None:
+    signals = over_budget(*("x" * 1000 for _ in range(20)))
+    signals.probe.result = Probe.UNREACHABLE
+    world.beat(signals)
+    health = world.registry.verdict()
+    assert world.status == UNHEALTHY
+    lines = [each.message for each in health.reasons if each.criterion == "over_budget"]
+    assert lines == ["x" * 256] * 8
+    assert notices.sent == [("database", True)]
 
 
 def test_reasons_that_come_one_after_the_other_are_notices_of_their_own(
