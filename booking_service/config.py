@@ -71,6 +71,26 @@ class BookingSettings(ServerSettings):
         description="Largest size of the facts that wait for metrics_service or are kept after it "
         "has them, in MB; beyond it new ones stay in the audit trail alone, for a refill.",
     )
+    early_payments_max_mb: float = Field(
+        64,
+        ge=0.001,
+        le=100_000,
+        description="Largest size of the payment events kept for bookings that do not exist yet, "
+        "in MB; more are refused as OVERLOADED.",
+    )
+    answers_max_mb: float = Field(
+        8192,
+        ge=0.5,
+        le=10_000_000,
+        description="Largest size of the answers kept for repeated requests, in MB; beyond it the "
+        "oldest go before their 24 hours, and within the last 4 to 8 hours commands are refused.",
+    )
+    vendors_max: int = Field(
+        100_000, ge=1, le=10**9, description="Vendors; more are refused as STORAGE_FULL."
+    )
+    packages_max: int = Field(
+        100_000, ge=1, le=10**9, description="Packages; more are refused as STORAGE_FULL."
+    )
 
     capture_running_queries: bool = Field(
         True,

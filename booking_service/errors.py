@@ -55,6 +55,12 @@ _SPECS: Final = (
         retryable=True,
     ),
     _spec(
+        "STORAGE_FULL",
+        _PRECONDITION,
+        "internal",
+        "A bound on what is stored is reached, until its setting is raised; metadata limit.",
+    ),
+    _spec(
         "ALREADY_EXISTS",
         StatusCode.ALREADY_EXISTS,
         "caller",

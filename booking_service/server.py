@@ -19,6 +19,7 @@ from booking_service.delivery.relay import OutboxRelay
 from booking_service.domain.holds import Limits
 from booking_service.errors import DOMAIN
 from booking_service.group_commit.bus import CommandBus
+from booking_service.group_commit.rooms import Bounds, Rooms
 from booking_service.group_commit.sweeper import Sweeper
 from booking_service.monitoring.health_reporter import HealthReporter
 from booking_service.monitoring.probe import DatabaseProbe, ProbeResult
@@ -104,12 +105,7 @@ class BookingServer:
             instance=self.emitter.instance,
             signals=lambda: self.health.signals(self.database, self.relay, self.inspector),
         )
-        self.relay: OutboxRelay = OutboxRelay(
-            self.database,
-            self.stream,
-            retention=timedelta(hours=settings.segment_retention_h),
-            max_bytes=round(settings.delivery_max_mb * 10**6),
-        )
+        self.relay: OutboxRelay = self._new_relay()
         self.bus = CommandBus(
             self.database,
             limits=Limits(settings.holds_per_user_max, settings.one_hold_per_user_and_package),
@@ -118,8 +114,12 @@ class BookingServer:
             max_wait_s=settings.queue_wait_max_ms / 1000,
             package_workers=max(1, settings.database_pool_size // 4),
             on_commit=self.relay.notify,
+            rooms=Rooms(_bounds(settings)),
         )
-        self.sweeper = Sweeper(self.database, self.bus, interval_s=settings.sweep_interval_s)
+        self.health.budget_lines = lambda: self.bus.rooms.lines
+        self.sweeper = Sweeper(
+            self.database, self.bus, self.bus.rooms, interval_s=settings.sweep_interval_s
+        )
         add_servicers(self.grpc.grpc, self.bus, self.database, self.telemetry)
 
     async def start(self) -> int:
@@ -167,12 +167,29 @@ class BookingServer:
         await self._stack.aclose()
         log.info("service_stopped")
 
+    def _new_relay(self) -> OutboxRelay:
+        return OutboxRelay(
+            self.database,
+            self.stream,
+            retention=timedelta(hours=self._settings.segment_retention_h),
+            max_bytes=round(self._settings.delivery_max_mb * 10**6),
+        )
+
     def _probed(self, result: ProbeResult) -> None:
         if self.health.on_probe(result):
             self.stream.beat()
 
     async def _stop_stream(self) -> None:
         await self.stream.stop(FLUSH_TIMEOUT_S)
+
+
+def _bounds(settings: BookingSettings) -> Bounds:
+    return Bounds(
+        vendors=settings.vendors_max,
+        packages=settings.packages_max,
+        early_bytes=round(settings.early_payments_max_mb * 10**6),
+        answers_bytes=round(settings.answers_max_mb * 10**6),
+    )
 
 
 async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:

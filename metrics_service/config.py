@@ -52,6 +52,27 @@ class MetricsSettings(ServerSettings):
     log_retention_days: int = Field(
         35, ge=31, le=3650, description="Retention of the event log; more than the longest window."
     )
+    log_max_mb: float = Field(
+        32_768,
+        ge=0.01,
+        le=100_000_000,
+        description="Largest size of the event log in MB; beyond it the oldest days are dropped, "
+        "and then telemetry is refused.",
+    )
+    fact_ids_days: int = Field(
+        400,
+        ge=35,
+        le=36_500,
+        description="How long a fact that arrives again is known as such; one that is older by its "
+        "own time is then taken for a repeat.",
+    )
+    producers_max: int = Field(
+        10_000,
+        ge=10,
+        le=1_000_000,
+        description="Producers whose last batch is remembered; beyond it those without a stream "
+        "that have sent no facts are forgotten, oldest first.",
+    )
     health_samples_min: int = Field(
         100,
         ge=1,

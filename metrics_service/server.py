@@ -61,11 +61,12 @@ class MetricsServer:
     def __init__(self, settings: MetricsSettings) -> None:
         self._settings = settings
         heartbeat_s = settings.heartbeat_ms / 1000
-        self.event_log = EventLog(settings.database_url, retention_days=settings.log_retention_days)
+        self.event_log = _new_log(settings)
         self.engine = Engine(self.event_log, checkpoint_interval_s=settings.checkpoint_interval_s)
         self.health = HealthRegistry(
             heartbeat_s=heartbeat_s,
             log_health=self._log_health,
+            log_budgets=lambda: self.event_log.over_budget,
             criteria=Criteria(
                 min_samples=settings.health_samples_min,
                 worse_after_s=settings.health_down_after_s,
@@ -249,6 +250,16 @@ class MetricsServer:
                     continue
                 except Exception:
                     log.exception("tick_failed", judge=judge.__qualname__)
+
+
+def _new_log(settings: MetricsSettings) -> EventLog:
+    return EventLog(
+        settings.database_url,
+        retention_days=settings.log_retention_days,
+        max_producers=settings.producers_max,
+        max_bytes=round(settings.log_max_mb * 10**6),
+        fact_ids_days=settings.fact_ids_days,
+    )
 
 
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:

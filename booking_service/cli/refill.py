@@ -89,7 +89,8 @@ class Refill:
         try:
             with translate_driver_errors():
                 await _check(connection)
-                await self._wait_for_room(connection, Progress("bookings", 0, 0, 0, 0))
+                if await connection.fetchval(_REFILL.withholding):
+                    await self._wait_for_room(connection, Progress("bookings", 0, 0, 0, 0))
                 await self._begin(connection, from_time, rebuild)
                 progress = await self._step(connection)
                 while progress.part != "done":

@@ -16,6 +16,7 @@ from booking_service.domain.refusal import Refusal, not_found
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.costs import cost_of
 from booking_service.group_commit.early_payments import EarlyPayment
+from booking_service.group_commit.rooms import Rooms
 from booking_service.group_commit.submission import Submission
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
@@ -36,8 +37,11 @@ class Place(NamedTuple):
 class BookingPackages:
     """Finds the packages of bookings, and remembers those of `max_remembered` bookings."""
 
-    def __init__(self, database: Database, *, max_remembered: int = MAX_REMEMBERED) -> None:
+    def __init__(
+        self, database: Database, rooms: Rooms, *, max_remembered: int = MAX_REMEMBERED
+    ) -> None:
         self._database = database
+        self._rooms = rooms
         self._max_remembered = max_remembered
         self._packages: OrderedDict[UUID, Place] = OrderedDict()
 
@@ -45,7 +49,7 @@ class BookingPackages:
         """Set the package and the cost of each submission that names only a booking.
 
         Returns NOT_FOUND for those whose booking does not exist. A payment event of such a booking
-        is kept, since it may arrive before the booking does.
+        is kept, since it may arrive before the booking does, or OVERLOADED where there is no room.
         """
         of_bookings = [
             (submission, submission.command)
@@ -59,18 +63,20 @@ class BookingPackages:
         }
         if unknown:
             self.remember(await self._read(sorted(unknown)))
-        early = [
-            EarlyPayment(command, submission.caller)
-            for submission, command in of_bookings
-            if isinstance(command, RecordPayment) and command.booking_id not in self._packages
-        ]
+        refusals: dict[Submission, Refusal] = {}
+        early = []
+        for submission, command in of_bookings:
+            if isinstance(command, RecordPayment) and command.booking_id not in self._packages:
+                if refusal := self._rooms.refuse_early(command):
+                    refusals[submission] = refusal
+                else:
+                    early.append(EarlyPayment(command, submission.caller))
         if early:
             await early_payments.keep(self._database, early)
-        refusals = {}
         for submission, command in of_bookings:
             place = self._packages.get(command.booking_id)
             if place is None:
-                refusals[submission] = not_found("booking", command.booking_id)
+                refusals.setdefault(submission, not_found("booking", command.booking_id))
             else:
                 submission.package_ids = frozenset({place.package_id})
                 submission.cost = cost_of(command) + place.days

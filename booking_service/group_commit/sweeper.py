@@ -19,6 +19,7 @@ from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
+from booking_service.group_commit.rooms import Rooms
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DataRefused, LockTimeout
 from booking_service.storage.sql import QueryGroup
@@ -53,9 +54,17 @@ class Commands(Protocol):
 class Sweeper:
     """Sweeps every `interval_s`."""
 
-    def __init__(self, database: Database, commands: Commands, *, interval_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        commands: Commands,
+        rooms: Rooms | None = None,
+        *,
+        interval_s: float = 5.0,
+    ) -> None:
         self._database = database
         self._commands = commands
+        self._rooms = rooms or Rooms()
         self._interval_s = interval_s
         self._task = BackgroundTask("sweeper")
 
@@ -73,6 +82,7 @@ class Sweeper:
             lapsed = await connection.fetch(_SWEEPER.lapsed_packages, now, MAX_PACKAGES)
             latest = (now + _MAX_UTC_OFFSET).date()
             ended = await connection.fetch(_SWEEPER.ended_packages, latest, MAX_PACKAGES)
+            await self._rooms.measure(connection, now)
         # Before holds expire, since a paid hold is kept.
         await self._apply_early_payments(now)
         swept = 0

@@ -40,3 +40,10 @@ class ForkedError(RefusedError):
     def __init__(self, events: int | None = None) -> None:
         super().__init__("the facts of this log are those of another producer")
         self.events = events
+
+
+class FullError(RefusedError):
+    """The log has no room for telemetry; the batch may be sent again later."""
+
+    def __init__(self) -> None:
+        super().__init__("the log has no room for telemetry")

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 import structlog
 
-from metrics_service.eventlog import partitions, rows
+from metrics_service.eventlog import forgetting, partitions, rows
 from metrics_service.eventlog.producer import ProducerKey, ResumePoint
 from metrics_service.eventlog.producers import (
     Appended,
@@ -29,6 +29,7 @@ from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
 from metrics_service.storage.sql import QueryGroup
 from servicekit.background import BackgroundTask
+from servicekit.budget import Budget
 
 log = structlog.get_logger()
 
@@ -46,6 +47,12 @@ RETENTION_DAYS: Final = 35
 PAGE_RECORDS: Final = 512
 PAGE_BYTES: Final = 8 * 1024 * 1024
 MAINTENANCE_S: Final = 600.0
+
+MEASURE_S: Final = 5.0
+"""How often the size of the log is compared with its budget."""
+
+MAX_BYTES: Final = 32_768 * 10**6
+FACT_IDS_DAYS: Final = 400
 
 
 class EventLog:
@@ -65,11 +72,18 @@ class EventLog:
         retention_days: int = RETENTION_DAYS,
         tick_s: float = TICK_S,
         unclean_after_s: float = UNCLEAN_AFTER_S,
+        max_producers: int = forgetting.MAX_PRODUCERS,
+        max_bytes: int = MAX_BYTES,
+        fact_ids_days: int = FACT_IDS_DAYS,
     ) -> None:
         self._dsn = dsn
         self._monotonic_s = monotonic_s
         self._retention_days = retention_days
-        self._producers = Producers(unclean_after_s)
+        self._max_bytes = max_bytes
+        self._fact_ids_days = fact_ids_days
+        self._maintained_s: float | None = None
+        self._days = Budget("days of the event log", "dropped")
+        self._producers = Producers(unclean_after_s, max_producers)
         self._checkpoints = CheckpointStore(dsn)
         self._maintenance = BackgroundTask("event log maintenance")
         self._writer = Writer(
@@ -125,6 +139,12 @@ class EventLog:
     def clock_step_us(self) -> int:
         """How far the clock has stepped from the time of the log; 0 while they agree."""
         return self._writer.clock.step_us
+
+    @property
+    def over_budget(self) -> list[str]:
+        """What the bounds of the log have refused or dropped within the last minute."""
+        budgets = (self._days, self._producers.refusals, self._producers.budget)
+        return [budget.line for budget in budgets if budget.line]
 
     def subscribe(self, on_records: Callable[[list[LogRecord]], None]) -> None:
         """Call on_records with the records of each commit, in order, and with an empty list when
@@ -210,14 +230,30 @@ class EventLog:
         while True:
             await self.wait_leading()
             try:
-                await self._checkpoints.using(self._keep_partitions)
+                await self._checkpoints.using(self._keep_within)
+                now_s = self._monotonic_s()
+                if self._maintained_s is None or now_s - self._maintained_s >= MAINTENANCE_S:
+                    self._maintained_s = now_s
+                    await self._checkpoints.using(self._keep_partitions)
             except LogUnavailableError as trouble:
                 log.warning("log_maintenance_failed", reason=line_of(trouble))
-            await asyncio.sleep(MAINTENANCE_S)
+            await asyncio.sleep(MEASURE_S)
+
+    async def _keep_within(self, connection: asyncpg.Connection[Any]) -> None:
+        """Drop the oldest days beyond the budget; while the others exceed it, take no telemetry."""
+        limit = f"{self._max_bytes / 1e6:g} MB"
+        days, left = await partitions.drop_beyond(
+            connection, self._writer.received_now(), self._max_bytes
+        )
+        for day in days:
+            log.warning("log_partition_dropped", day=f"{day:%Y-%m-%d}")
+        if days:
+            self._days.exceeded(len(days), limit)
+        self._producers.full = limit if left > self._max_bytes else ""
 
     async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> None:
-        """Create the partitions of the coming days; drop partitions and ended producers older than
-        the retention.
+        """Create the partitions of the coming days; drop partitions, ended producers and ids of
+        facts older than their retention.
         """
         now = self._writer.received_now()
         for day in partitions.days_from(now, partitions.DAYS_AHEAD):
@@ -226,4 +262,15 @@ class EventLog:
         for day in await partitions.drop_before(connection, cutoff, self._retention_days):
             log.info("log_partition_dropped", day=f"{day:%Y-%m-%d}")
         oldest = min(await partitions.existing(connection))
-        await connection.execute(_PRODUCERS.forget, min(cutoff, oldest))
+        forgotten = await connection.fetch(_PRODUCERS.forget, min(cutoff, oldest))
+        self._producers.forget(ProducerKey(row["lane"], row["id"]) for row in forgotten)
+        await self._forget_facts(connection, now)
+
+    async def _forget_facts(self, connection: asyncpg.Connection[Any], now: datetime) -> None:
+        newest = rows.EPOCH + timedelta(microseconds=self._writer.fact_time_us)
+        first = forgetting.first_day(now, newest, self._fact_ids_days)
+        if await forgetting.has_facts_before(connection, first):
+            # In this process, which may be appending, before any id is deleted.
+            known_us = rows.microseconds(first + forgetting.MARGIN)
+            self._writer.facts_known_us = max(self._writer.facts_known_us, known_us)
+            await forgetting.forget_facts(connection, first)

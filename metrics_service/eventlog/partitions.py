@@ -104,9 +104,10 @@ def days_from(stamp: datetime, ahead: int) -> list[datetime]:
     return [first + _DAY * number for number in range(ahead + 1)]
 
 
-async def existing(connection: asyncpg.Connection[Any]) -> set[datetime]:
-    """Return the days that have a partition."""
-    return {_day_of(row["name"]) for row in await connection.fetch(_PARTITIONS.list)}
+async def existing(connection: asyncpg.Connection[Any]) -> dict[datetime, int]:
+    """Return the days that have a partition, and the bytes of each, in their order."""
+    found = {_day_of(row["name"]): row["bytes"] for row in await connection.fetch(_PARTITIONS.list)}
+    return dict(sorted(found.items()))
 
 
 async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
@@ -132,8 +133,8 @@ async def drop_before(
     """
     folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
     newest = {}
-    for day in sorted(await existing(connection)):
-        newest[day] = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
+    for day in await existing(connection):
+        newest[day] = await _newest_position(connection, day)
     filled = sum(position is not None for position in newest.values())
     dropped = []
     for day, position in newest.items():
@@ -146,6 +147,37 @@ async def drop_before(
         await connection.execute(f"DROP TABLE {_name(day)}")
         dropped.append(day)
     return dropped
+
+
+async def drop_beyond(
+    connection: asyncpg.Connection[Any], now: datetime, max_bytes: int
+) -> tuple[list[datetime], int]:
+    """Drop the oldest days that are over and folded in the last checkpoint but one, while all days
+    take more than max_bytes; returns them, and the bytes of those that are left.
+    """
+    days = await existing(connection)
+    left = sum(days.values())
+    dropped: list[datetime] = []
+    if left <= max_bytes:
+        return dropped, left
+    folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
+    for day, size in days.items():
+        if left <= max_bytes or day + _DAY > now:
+            break
+        position = await _newest_position(connection, day)
+        if (position or 0) > folded:
+            break
+        if position is not None:
+            # An empty day frees nothing.
+            await connection.execute(f"DROP TABLE {_name(day)}")
+            dropped.append(day)
+            left -= size
+    return dropped, left
+
+
+async def _newest_position(connection: asyncpg.Connection[Any], day: datetime) -> int | None:
+    newest: int | None = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
+    return newest
 
 
 def _name(day: datetime) -> str:

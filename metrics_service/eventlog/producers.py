@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from metrics_service.eventlog import pin
-from metrics_service.eventlog.errors import FencedError, GapError, RefusedError
+from metrics_service.eventlog.errors import FencedError, FullError, GapError, RefusedError
+from metrics_service.eventlog.forgetting import MAX_PRODUCERS, forgettable
 from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
 from metrics_service.state.record import Kind
 from protos.tracking.v1 import tracking_pb2
+from servicekit.budget import Budget
 
 
 class Appended(NamedTuple):
@@ -98,20 +100,28 @@ class Plan:
     appended: list[tuple[AppendRequest, int | None, int]] = field(default_factory=list)
     closed: list[CloseRequest] = field(default_factory=list)
     refused: list[tuple[Request, Exception]] = field(default_factory=list)
+    forgotten: list[ProducerKey] = field(default_factory=list)
 
     @property
     def writes(self) -> bool:
-        return bool(self.rows or self.changed)
+        return bool(self.rows or self.changed or self.forgotten)
 
 
 class Producers:
-    """The stored producers and the streams attached to them.
+    """The stored producers, in the order of their last change, and the streams attached to them.
+
+    Of more than max_producers those are forgotten that changed longest ago, have no stream and hold
+    no facts. While `full` the log takes facts alone.
 
     `reload` replaces what is stored and keeps the streams, since they do not end when the database
     is lost. Times are seconds of a monotonic clock.
     """
 
-    def __init__(self, unclean_after_s: float) -> None:
+    def __init__(self, unclean_after_s: float, max_producers: int = MAX_PRODUCERS) -> None:
+        self.budget = Budget("producers known to the log", "forgotten")
+        self.refusals = Budget("batches of telemetry", "refused")
+        self.full = ""
+        self._max_producers = max_producers
         self.stored: dict[ProducerKey, Producer] = {}
         self._facts: dict[ProducerKey, Producer] = {}
         self._attached: dict[ProducerKey, int] = {}
@@ -150,14 +160,33 @@ class Producers:
             except RefusedError as refusal:
                 plan.refused.append((request, refusal))
         self._end_silent(plan, now_s)
+        if len(self.stored) + len(plan.changed) > self._max_producers:
+            self._forget_oldest(plan)
         return plan
 
     def committed(self, plan: Plan) -> None:
         """Adopt the changes of a plan that is durable."""
-        self.stored.update(plan.changed)
         for key, producer in plan.changed.items():
+            self.stored.pop(key, None)
+            self.stored[key] = producer
             if key.lane == tracking_pb2.LANE_FACTS and not producer.backfill:
                 self._facts[key] = producer
+        if plan.forgotten:
+            self.forget(plan.forgotten)
+            self.budget.exceeded(len(plan.forgotten), f"{self._max_producers}")
+
+    def forget(self, keys: Iterable[ProducerKey]) -> None:
+        """Adopt that producers are not stored any more."""
+        for key in keys:
+            self.stored.pop(key, None)
+            self._facts.pop(key, None)
+            self._released.pop(key, None)
+
+    def _forget_oldest(self, plan: Plan) -> None:
+        needed = self._attached.keys() | plan.changed.keys()
+        plan.forgotten = forgettable(self.stored, needed, self._max_producers)
+        left = ((key, self.stored[key]) for key in plan.forgotten)
+        plan.rows += [_unclean_end(*each) for each in left if _has_to_end(each[1])]
 
     def _current(self, plan: Plan, key: ProducerKey) -> Producer | None:
         return plan.changed.get(key) or self.stored.get(key)
@@ -199,6 +228,9 @@ class Producers:
         if request.seq < current.next_seq:
             plan.appended.append((request, None, current.next_seq - 1))
             return
+        if self.full and key.lane == tracking_pb2.LANE_TELEMETRY:
+            self.refusals.exceeded(1, self.full)
+            raise FullError
         if not current.pinned and pin.is_live_facts(key, current):
             pin.check_first_batch(key, self._facts | pin.live_facts(plan.changed))
             current = replace(current, pinned=True)
@@ -244,9 +276,14 @@ class Producers:
             if current is None or not current.open:
                 del self._released[key]
                 continue
-            if key.lane == tracking_pb2.LANE_TELEMETRY:
+            if key.lane == tracking_pb2.LANE_TELEMETRY and _has_to_end(current):
                 plan.rows.append(_unclean_end(key, current))
             plan.changed[key] = replace(current, open=False)
+
+
+def _has_to_end(producer: Producer) -> bool:
+    """Whether its end is to be a record of the log: of one that stored nothing, nothing ends."""
+    return producer.open and producer.next_seq > 1
 
 
 def _unclean_end(key: ProducerKey, producer: Producer) -> Row:

@@ -37,11 +37,12 @@ COLUMNS: Final = (
 
 
 class FactId(NamedTuple):
-    """The id of a fact, the row of the plan that it is in, and where in that."""
+    """The id and time of a fact, the row of the plan that it is in, and where in that."""
 
     id: bytes
     row: int
     at: int
+    time_us: int
 
 
 async def facts_of(plan: Plan) -> list[FactId]:
@@ -49,7 +50,7 @@ async def facts_of(plan: Plan) -> list[FactId]:
     found: list[FactId] = []
     for number, row in enumerate(plan.rows):
         if row.key.lane == tracking_pb2.LANE_FACTS:
-            found += [FactId(id, number, at) for at, id in fact_ids(row.payload)]
+            found += [FactId(id, number, at, time_us) for at, id, time_us in fact_ids(row.payload)]
             # A group may hold megabytes of facts, and the streams go on meanwhile.
             await asyncio.sleep(0)
     return found
@@ -77,6 +78,10 @@ def moved_columns(
 ) -> tuple[Any, ...]:
     rows = [(*key, *_fields(new), old.epoch, old.next_seq) for key, new, old in moved]
     return (stamp, *map(list, zip(*rows, strict=True)))
+
+
+def key_columns(keys: list[ProducerKey]) -> tuple[Any, ...]:
+    return tuple(map(list, zip(*keys, strict=True)))
 
 
 def producer_row(key: ProducerKey, producer: Producer, stamp: datetime) -> tuple[Any, ...]:

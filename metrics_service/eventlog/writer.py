@@ -63,10 +63,10 @@ class Writer:
         tick_s: float,
     ) -> None:
         self.epoch, self.sink_id = 0, ""
+        self.fact_time_us = self.facts_known_us = 0
         self.last_position = 0
         self.leading = asyncio.Event()
-        self.standing_by = False
-        self.superseded = False
+        self.standing_by = self.superseded = False
         self.on_records: Callable[[list[LogRecord]], None] = lambda _: None
         self.on_superseded: Callable[[bool], None] = lambda _: None
         self._dsn = dsn
@@ -165,12 +165,13 @@ class Writer:
             raise LogUnavailableError("the head of the log is missing")
         self.epoch = head["writer_epoch"]
         self.sink_id = str(head["sink_id"])
+        self.facts_known_us = rows.microseconds(head["facts_known_from"] or rows.EPOCH)
         self.last_position = head["next_position"] - 1
         self._received_at = head["received_at"]
         self.clock.begin(rows.microseconds(head["clock"]), rows.microseconds(self._received_at))
         stored = dict(map(rows.producer_of, await connection.fetch(_PRODUCERS.list)))
         self._producers.reload(stored, self._monotonic_s())
-        self._days = await partitions.existing(connection)
+        self._days = set(await partitions.existing(connection))
         self._last_append_s = self._monotonic_s()
         self.leading.set()
         self.standing_by = self.superseded = False
@@ -251,8 +252,12 @@ class Writer:
                 await connection.copy_records_to_table(
                     "producer", records=[rows.producer_row(*one, stamp) for one in added]
                 )
+            if plan.forgotten:
+                await connection.execute(_PRODUCERS.remove, *rows.key_columns(plan.forgotten))
             if facts:
-                new = await connection.fetch(_LOG.add_facts, [fact.id for fact in facts])
+                self.fact_time_us = facts[-1].time_us
+                ids = [fact.id for fact in facts if fact.time_us >= self.facts_known_us]
+                new = await connection.fetch(_LOG.add_facts, ids, today.date())
                 rows.mark_repeats(plan, facts, {row["id"] for row in new})
             if plan.rows:
                 await connection.copy_records_to_table(

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metrics_service.client.host import Reason, Status, Verdict, VerdictHysteresis
+from metrics_service.client.host import (
+    Reason,
+    Status,
+    Verdict,
+    VerdictHysteresis,
+    with_budgets,
+)
 from protos.metrics.v1.health_pb2 import LogHealth
 
 
 class LogVerdict:
     """UNHEALTHY as soon as the log cannot be written, unless this process has never led and waits
-    for the one that does.
+    for the one that does; DEGRADED while a bound of the log refuses or drops something.
     """
 
     def __init__(
-        self, log_health: Callable[[], LogHealth], new_verdict: Callable[[], VerdictHysteresis]
+        self,
+        log_health: Callable[[], LogHealth],
+        budgets: Callable[[], list[str]],
+        new_verdict: Callable[[], VerdictHysteresis],
     ) -> None:
         self._log_health = log_health
+        self._budgets = budgets
         self.verdict = new_verdict()
 
     def judge(self, *, resumed: bool) -> None:
@@ -32,4 +42,4 @@ class LogVerdict:
             message = f"the log cannot be written: {health.message}"
             reason = Reason(criterion, 0, 1, 1, (), message)
             verdict = Verdict(Status.UNHEALTHY, (reason,), hard=True)
-        self.verdict.update(verdict)
+        self.verdict.update(with_budgets(verdict, self._budgets()))

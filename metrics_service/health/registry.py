@@ -57,8 +57,9 @@ class HealthRegistry:
 
     Only instances of the watched services decide the merged verdict; others have one of their own.
     Producers send a heartbeat every heartbeat_s; three missed ones make an instance stale.
-    log_health gives the state of the database that this service itself writes to. `tick` must be
-    called at least every MAX_TICK_INTERVAL_S, since time alone changes a verdict.
+    log_health gives the state of the database that this service itself writes to, log_budgets what
+    its bounds refuse or drop. `tick` must be called at least every MAX_TICK_INTERVAL_S, since time
+    alone changes a verdict.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class HealthRegistry:
         log_health: Callable[[], LogHealth],
         criteria: Criteria,
         watched: frozenset[str],
+        log_budgets: Callable[[], list[str]] = list,
         now_us: Callable[[], int] = wall_us,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -86,7 +88,7 @@ class HealthRegistry:
         )
         self._ticked_ns = monotonic_ns()
         self._resumed_ns = -math.inf
-        self._log = LogVerdict(log_health, self._new_verdict)
+        self._log = LogVerdict(log_health, log_budgets, self._new_verdict)
         self._leaderless = Leaderless(heartbeat_s, self._new_verdict())
         # What it combines has lasted already: only the gap between two changes is left to enforce.
         self._verdict = self._new_verdict(replace(criteria, worse_after_s=0.0, better_after_s=0.0))
@@ -200,8 +202,8 @@ class HealthRegistry:
         known = [entry.verdict.status for entry in self._instances.deciding()]
         if any(status is not Status.UNKNOWN for status in known):
             known.append(self._combined.verdict.status)
-        if Status.UNHEALTHY in (self._log.verdict.status, self._leaderless.verdict.status):
-            known.append(Status.UNHEALTHY)
+        own = (self._log.verdict.status, self._leaderless.verdict.status)
+        known += [status for status in own if status in (Status.DEGRADED, Status.UNHEALTHY)]
         return max(known, key=_SEVERITY.index, default=Status.UNKNOWN)
 
     def _is_hard(self) -> bool:

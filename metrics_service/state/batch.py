@@ -62,14 +62,14 @@ def read_batch(record: LogRecord) -> list[Item]:
     return items
 
 
-def fact_ids(payload: bytes) -> list[tuple[int, bytes]]:
-    """Return (index, id) of each fact of a batch; none for a batch that cannot be applied."""
+def fact_ids(payload: bytes) -> list[tuple[int, bytes, int]]:
+    """Return (index, id, time_us) of each fact of a batch; none for one that cannot be applied."""
     try:
         items = read_batch(LogRecord(0, 0, "batch", payload=payload))
     except UnusableBatchError:
         return []
     return [
-        (index, event.event_id)
+        (index, event.event_id, event.time_us)
         for index, (event, body, _) in enumerate(items)
         if body in FACTS and len(event.event_id) == EVENT_ID_BYTES
     ]

@@ -15,7 +15,8 @@ SELECT writer_epoch FROM event_log_head;
 -- name: log.take_lead
 UPDATE event_log_head
 SET writer_epoch = writer_epoch + 1, sink_id = coalesce(sink_id, gen_random_uuid())
-RETURNING writer_epoch, next_position, received_at, sink_id, clock_timestamp() AS clock;
+RETURNING writer_epoch, next_position, received_at, sink_id, facts_known_from,
+    clock_timestamp() AS clock;
 
 -- No row when the epoch is no longer the writer's.
 -- $1 number of records, $2 their received_at, $3 epoch of the writer
@@ -26,10 +27,10 @@ WHERE writer_epoch = $3
 RETURNING next_position - $1 AS first, received_at, clock_timestamp() AS clock;
 
 -- Returns those of the facts that the log does not have yet.
--- $1 ids of facts
+-- $1 ids of facts, $2 the day of the log
 -- name: log.add_facts
-INSERT INTO fact (id)
-SELECT id FROM unnest($1::bytea[]) AS arrived (id)
+INSERT INTO fact (id, received_on)
+SELECT id, $2 FROM unnest($1::bytea[]) AS arrived (id)
 ON CONFLICT DO NOTHING
 RETURNING id;
 
@@ -44,6 +45,27 @@ FROM (
 WHERE bytes - length(payload) < $3
 ORDER BY position;
 
+-- The ids of facts, which are forgotten by the day on which they were received.
+
+-- $1 first day that is kept
+-- name: facts.exist_before
+SELECT EXISTS (SELECT FROM fact WHERE received_on < $1);
+
+-- Facts of before $1, by their own time, are not told from new ones any more; it never goes back.
+-- name: facts.know_from
+UPDATE event_log_head SET facts_known_from = greatest(facts_known_from, $1);
+
+-- Returns how many are forgotten.
+-- $1 first day that is kept, $2 limit
+-- name: facts.forget
+WITH gone AS (
+    DELETE FROM fact
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM fact WHERE received_on < $1 LIMIT $2))
+    RETURNING 1
+)
+
+SELECT count(*) FROM gone;
+
 -- Its partitions, one for each UTC day.
 
 -- $1 lock
@@ -51,7 +73,7 @@ ORDER BY position;
 SELECT pg_advisory_xact_lock($1);
 
 -- name: partitions.list
-SELECT child.relname AS name
+SELECT child.relname AS name, pg_total_relation_size(child.oid) AS bytes
 FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
 WHERE inhparent = 'event_log'::regclass;
 

@@ -2,7 +2,8 @@
 
 -- name: producers.list
 SELECT lane, id, epoch, next_seq, last_hash, instance, service, backfill, open, events, pinned
-FROM producer;
+FROM producer
+ORDER BY updated_at;
 
 -- Moves those whose epoch and next_seq are still those of the plan.
 -- $1 time, $2 to $12 the columns of a producer, $13 and $14 its old epoch and next_seq
@@ -23,4 +24,11 @@ WHERE p.lane = new.lane AND p.id = new.id
 -- producers are kept.
 -- $1 first instant that is kept
 -- name: producers.forget
-DELETE FROM producer WHERE lane = 2 AND NOT open AND updated_at < $1;
+DELETE FROM producer WHERE lane = 2 AND NOT open AND updated_at < $1
+RETURNING lane, id;
+
+-- $1 lanes, $2 ids, side by side
+-- name: producers.remove
+DELETE FROM producer AS p
+USING unnest($1::integer[], $2::text[]) AS gone (lane, id)
+WHERE p.lane = gone.lane AND p.id = gone.id;

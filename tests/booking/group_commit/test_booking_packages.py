@@ -7,6 +7,7 @@ from uuid import UUID
 from booking_service.domain.commands import CompleteBooking
 from booking_service.domain.refusal import Reason
 from booking_service.group_commit.booking_packages import BookingPackages, Place
+from booking_service.group_commit.rooms import Rooms
 from booking_service.group_commit.submission import Submission
 from booking_service.storage.database import Database
 from tests.booking.group_commit.harness import Harness
@@ -34,7 +35,7 @@ def asked(booking_id: UUID) -> Submission:
 
 
 async def test_a_look_up_does_not_walk_what_is_remembered() -> None:
-    packages = BookingPackages(Database("postgresql://unused"), max_remembered=REMEMBERED)
+    packages = BookingPackages(Database("postgresql://unused"), Rooms(), max_remembered=REMEMBERED)
     packages.remember({CountedId(int=number): Place(PACKAGE, 1) for number in range(REMEMBERED)})
     group = [asked(CountedId(int=number)) for number in (0, 7, REMEMBERED - 1)]
     CountedId.operations = 0
@@ -48,7 +49,7 @@ async def test_only_the_latest_bookings_are_remembered_and_others_are_read(
 ) -> None:
     package_id = await harness.package(capacity=3)
     booked = [await harness.start(package_id) for _ in range(3)]
-    packages = BookingPackages(harness.database, max_remembered=2)
+    packages = BookingPackages(harness.database, Rooms(), max_remembered=2)
     packages.remember({booking.id: Place(PACKAGE, 1) for booking in booked})
     forgotten, kept = asked(booked[0].id), asked(booked[2].id)
     unknown = asked(UUID(int=0))
