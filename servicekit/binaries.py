@@ -18,7 +18,7 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import BinaryIO, Final, TypedDict
 
 from servicekit.start import StartError
 
@@ -39,6 +39,16 @@ class Account(TypedDict, total=False):
     user: int
     group: int
     extra_groups: list[int]
+
+
+MAX_MESSAGES_BYTES: Final = 16 * 10**6
+"""Of the server's messages, when a start begins them anew."""
+
+
+def open_messages(path: Path) -> BinaryIO:
+    """Open the file of the server's messages, anew once it is large."""
+    grown = path.exists() and path.stat().st_size > MAX_MESSAGES_BYTES
+    return path.open("wb" if grown else "ab")
 
 
 def unprivileged_account() -> Account:

@@ -242,15 +242,19 @@ class PostgresServer:
             **account,
         )
         if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if "error:" in line]
-            raise StartError(f"{self.data_dir} cannot be used: {' '.join(errors) or 'no message'}")
+            # Of initdb, or of the server that it runs.
+            marks = ("error:", "FATAL:", "PANIC:")
+            lines = done.stderr.splitlines()
+            errors = [line for line in lines if any(mark in line for mark in marks)]
+            message = " ".join(errors[:2]) or "initdb wrote nothing"
+            raise StartError(f"the data folder {self.data_dir} cannot be used: {message}")
         return password_file.rename(data / PASSWORD_FILE).parent
 
     def _launch(self, home: Path, programs: Path) -> bool:
         command = [str(programs / "postgres"), "-D", str(home), "-p", str(self.port)]
         for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
-        with (home / "server.log").open("ab") as log:
+        with binaries.open_messages(home / "server.log") as log:
             self._process = process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
