@@ -23,6 +23,9 @@ MAX_STEP_US: Final = 10_000_000
 BELIEVED_AFTER_S: Final = 60.0
 """A larger step stands for this long before the log follows it: the clock was set right."""
 
+MAX_AWAY_US: Final = 30 * 86_400_000_000
+"""Where no process has written for longer than this, a clock that is set wrong is as likely."""
+
 DAYS_AHEAD: Final = 3
 
 _PARTITIONS: Final = QueryGroup("partitions")
@@ -53,14 +56,14 @@ class LogClock:
         self._since_s: float | None = None
 
     def begin(self, database_us: int, newest_us: int) -> None:
-        """Begin with a log whose newest record is of newest_us: time goes on at the clock, or,
-        where that is far behind, at the log.
+        """Begin with a log whose newest record is of newest_us, 0 for none: time goes on at the
+        clock, or, where that is behind or further ahead than MAX_AWAY_US, at the log.
         """
         now_s = self._monotonic_s()
         now_us = database_us if self._now_us is None else self._now_us()
         self._last_us = newest_us
         self._follow(now_us, now_s)
-        if newest_us - now_us > MAX_STEP_US:
+        if newest_us - now_us > MAX_STEP_US or 0 < newest_us < now_us - MAX_AWAY_US:
             self._follow(newest_us, now_s)
             self._compare(now_us, now_s)
 

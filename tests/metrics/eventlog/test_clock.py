@@ -110,6 +110,38 @@ async def test_a_clock_behind_the_log_is_never_followed_and_small_steps_are_at_o
         assert (await times(log))[-1] == late_s + MAX_STEP_US / SECOND_US + 1
 
 
+async def test_a_start_while_the_clock_is_far_ahead_is_a_step_too(metrics_dsn: str) -> None:
+    clocks = Clocks()
+    async with clocks.log(metrics_dsn) as log:
+        append = await attach(log)
+        await append(1, events("a"))
+    clocks.us += 400 * DAY_US
+    async with clocks.log(metrics_dsn) as log:
+        append = await attach(log)
+        await append(2, events("b"))
+        clocks.passes(3)
+        assert log.clock_step_us == 400 * DAY_US
+        clocks.us -= 400 * DAY_US
+        await append(3, events("c"))
+        assert log.clock_step_us == 0
+        assert await times(log) == [0, 0, 3]
+
+
+async def test_after_a_long_time_without_a_process_the_clock_is_believed_in_a_minute(
+    metrics_dsn: str,
+) -> None:
+    clocks = Clocks()
+    for number, days in enumerate((0, 29, 400), start=1):
+        clocks.us += days * DAY_US
+        async with clocks.log(metrics_dsn) as log:
+            append = await attach(log)
+            if days > 30:
+                clocks.passes(BELIEVED_AFTER_S)
+            await append(number, events(f"after {days}"))
+            assert log.clock_step_us == 0
+            assert (await everything(log))[-1].received_at_us == clocks.us
+
+
 async def test_without_another_clock_it_is_that_of_the_database(metrics_dsn: str) -> None:
     side = await asyncpg.connect(metrics_dsn)
     before = await side.fetchval("SELECT clock_timestamp()")
@@ -129,7 +161,7 @@ async def test_without_another_clock_it_is_that_of_the_database(metrics_dsn: str
 async def test_no_partition_is_dropped_before_so_many_later_days_have_records(
     metrics_dsn: str,
 ) -> None:
-    """Not even where a process starts with its clock 400 days ahead."""
+    """Not even where a process starts with its clock weeks ahead."""
     clocks = Clocks()
     side = await asyncpg.connect(metrics_dsn)
     oldest = []
@@ -142,7 +174,7 @@ async def test_no_partition_is_dropped_before_so_many_later_days_have_records(
                 await log.save_checkpoint(day + 1, 1, [], [], replace=True)
             await log._checkpoints.using(log._keep_partitions)
         oldest.append(await side.fetchval("SELECT min(position) FROM event_log"))
-        clocks.passes(400 * 86_400 if day == 1 else 86_400)
+        clocks.passes(29 * 86_400 if day == 1 else 86_400)
     # The first goes once three later days have records, whatever the clock says.
     assert oldest == [1, 1, 1, 2]
     await side.close()
