@@ -22,6 +22,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from protos.booking.v1 import booking_pb2, booking_pb2_grpc, catalog_pb2, catalog_pb2_grpc
 from tests.allowance import Stopwatch, allowed_s
 from tests.attacks import terminal
+from tests.attacks.clocks import stepped
+from tests.attacks.leaders import leader, metrics_frozen_shortly, metrics_replaced, relay_replaced
+from tests.attacks.liars import ENDS, FALSE_ACKS, FALSE_WELCOMES, REFUSALS, liar
 from tests.attacks.processes import World
 from tests.attacks.rows.requests import channel_to
 from tests.attacks.strike import ANSWER_S, Strike, Tally, code_of
@@ -48,33 +51,28 @@ def scenarios() -> list[Scenario]:
     """Every scenario, in the order in which they are run."""
     return [
         Scenario(1, "a kill of the metrics, whose log holds all that was sent", _killed_metrics),
-        *_tests(
-            (
-                9,
-                "a clock that goes back",
-                "tests/metrics/eventlog/test_event_log.py",
-            ),
-            (10, "a frozen leader thawed", "tests/pair/test_leader_processes.py"),
-            (10, "a lead lost and taken back", "tests/metrics/ingest/test_leaders.py"),
-        ),
+        Scenario(9, "a clock that is 400 days ahead for 3 s", stepped(400)),
+        Scenario(9, "a clock that is 400 days behind for 3 s", stepped(-400)),
+        Scenario(9, "a start while the clock is 400 days ahead", stepped(400, restarts=True)),
+        Scenario(10, "metrics frozen, replaced and thawed", leader(metrics_replaced)),
+        Scenario(10, "metrics frozen for 2 s amid bookings, twice", leader(metrics_frozen_shortly)),
+        Scenario(10, "a relay frozen, replaced and thawed", leader(relay_replaced)),
         Scenario(12, "a metrics database that becomes read-only", _read_only_metrics),
         *(
             Scenario(13, f"make watch, of {name}", _watched(texts))
             for name, texts in terminal.TEXTS.items()
         ),
-        *_tests(
-            (19, "a sink that acknowledges, welcomes and refuses at will", _ROGUE),
-            (20, "a clean stop amid work", "tests/metrics/test_clean_stop.py"),
-        ),
+        Scenario(19, "a sink whose acknowledgements lie", liar(*FALSE_ACKS)),
+        Scenario(19, "a sink whose Welcome lies", liar(*FALSE_WELCOMES)),
+        Scenario(19, "a sink that refuses at will", liar(*REFUSALS)),
+        Scenario(19, "a sink that ends every stream", liar(*ENDS)),
+        *_tests((20, "a clean stop amid work", "tests/metrics/test_clean_stop.py")),
         Scenario(20, "a kill of the bookings", lambda world: _restart(world, "booking_service")),
         Scenario(20, "a clean stop of the metrics", _stopped_metrics),
         # Last: for five minutes health rightly says how many queries have failed.
         Scenario(12, "a booking database that becomes read-only", _read_only_bookings),
         Scenario(12, "a server that becomes read-only under open sessions", _read_only_server),
     ]
-
-
-_ROGUE: Final = "tests/metrics/client/stream/test_rogue_server.py"
 
 
 def _tests(*named: tuple[int, str, str]) -> list[Scenario]:

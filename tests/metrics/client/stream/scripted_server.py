@@ -10,6 +10,20 @@ import grpc
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 from tests.metrics.delivery_pair import FACTS
 
+GROWING = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+"""The longest pauses before the next connections, or the next openings of a lane."""
+
+
+class Pauses:
+    """Stands for `random` in the client: notes the longest pause allowed, and does not wait."""
+
+    def __init__(self) -> None:
+        self.limits_s: list[float] = []
+
+    def uniform(self, low: float, high: float) -> float:
+        self.limits_s.append(high)
+        return 0.0
+
 
 class ScriptedServer:
     """A server whose end of the stream is a coroutine of the test: script(read, write), once for
@@ -55,6 +69,10 @@ def ack_frame(seq: int, lane: tracking_pb2.Lane.ValueType = FACTS) -> tracking_p
     return tracking_pb2.ServerFrame(
         ack=tracking_pb2.Ack(lane=lane, durable_seq=seq, durability=tracking_pb2.Ack.FSYNC)
     )
+
+
+def nack_frame(lane: int, **fields: Any) -> tracking_pb2.ServerFrame:
+    return tracking_pb2.ServerFrame(nack=tracking_pb2.Nack(lane=lane, **fields))  # type: ignore[arg-type]  # also lanes that are none
 
 
 async def read_kind(read: Any, kind: str) -> Any:

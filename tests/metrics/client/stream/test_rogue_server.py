@@ -13,28 +13,17 @@ from metrics_service.client.stream import lane_sender as lane_module
 from metrics_service.client.telemetry.emitter import Emitter
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from tests.metrics.client.stream.scripted_server import (
+    GROWING,
+    Pauses,
     ScriptedServer,
     ack_frame,
+    nack_frame,
     read_kind,
     welcome_frame,
 )
 from tests.metrics.delivery_pair import FACTS, TELEMETRY, ListSource, streaming, until
 
-GROWING = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-"""The longest pauses before the next connections, or the next openings of a lane."""
-
 YEAR_MS = 2**31 - 1
-
-
-class Pauses:
-    """Stands for `random` in the client: notes the longest pause allowed, and does not wait."""
-
-    def __init__(self) -> None:
-        self.limits_s: list[float] = []
-
-    def uniform(self, low: float, high: float) -> float:
-        self.limits_s.append(high)
-        return 0.0
 
 
 @pytest.fixture
@@ -62,10 +51,6 @@ def answering(*frames: tracking_pb2.ServerFrame) -> Callable[[Any, Any], Awaitab
             pass
 
     return script
-
-
-def nack_frame(lane: int, **fields: Any) -> tracking_pb2.ServerFrame:
-    return tracking_pb2.ServerFrame(nack=tracking_pb2.Nack(lane=lane, **fields))  # type: ignore[arg-type]  # also lanes that are none
 
 
 def credit_frame(credit_bytes: int) -> tracking_pb2.ServerFrame:
