@@ -43,7 +43,7 @@ def without_connection(view: RenderableType, why: str) -> RenderableType:
 def render(
     response: metrics_pb2.StreamMetricsResponse, slowest: metrics_pb2.SlowQuery | None = None
 ) -> RenderableType:
-    """Draw one frame: health, errors, the slowest query, funnel, business totals, queries."""
+    """Draw one frame: health, errors, the slowest query, all queries, funnel, business totals."""
     snapshot = response.snapshot
     head = line(
         ("Farehold", "bold"),
@@ -55,11 +55,11 @@ def render(
         _errors(snapshot.errors),
         _funnel(snapshot.funnel),
         _business(snapshot.business),
-        _queries(snapshot.performance.queries),
     )
     lines = [*_reasons(response.health), _error_rate(snapshot.errors)]
     if slowest:
         lines.append(_slow(slowest))
+    lines += _queries(snapshot.performance.queries)
     # Columns places as many tables side by side as fit in the terminal.
     return Group(head, *lines, Columns(tables, padding=(0, 3)))
 
@@ -159,17 +159,15 @@ def _business(business: metrics_pb2.BusinessMetrics) -> Table:
     return table
 
 
-def _queries(queries: metrics_pb2.QueryStats) -> Table:
-    rows = (
-        (name, *(_ms(timing, f"{each}_ms") for each in ("p50", "p95", "p99", "max")))
-        for name, timing in (("execute", queries.execute), ("pool wait", queries.pool_wait))
-    )
-    table = _table("Queries", ("", "p50", "p95", "p99", "max"), rows)
-    table.caption = line(
-        f"{queries.total:,} in all, {queries.slow_warning + queries.slow_critical:,} slow, "
-        f"{queries.failed:,} failed"
-    )
-    return table
+def _queries(queries: metrics_pb2.QueryStats) -> list[Text]:
+    """Draw two lines rather than a table, which a terminal of 24 lines would cut off."""
+    slow = queries.slow_warning + queries.slow_critical
+    counted = f"{queries.total:,} in all, {slow:,} slow, {queries.failed:,} failed"
+    timings = [
+        ", ".join(f"{each} {_ms(timing, f'{each}_ms')}" for each in ("p50", "p95", "p99", "max"))
+        for timing in (queries.execute, queries.pool_wait)
+    ]
+    return [line(f"  queries {counted}"), line(f"  execute {timings[0]}; wait {timings[1]}")]
 
 
 def _errors(errors: metrics_pb2.ErrorMetrics) -> Table:

@@ -70,6 +70,15 @@ def test_every_figure_is_readable(response: StreamMetricsResponse, width: int) -
     assert max(map(len, text.splitlines())) <= width
 
 
+def test_the_figures_of_queries_are_within_a_terminal_of_24_lines(
+    response: StreamMetricsResponse,
+) -> None:
+    response.snapshot.performance.queries.total = 86_129
+    lines = shown(response, 80).splitlines()
+    assert "  queries 86,129 in all, 0 slow, 0 failed" in [each.rstrip() for each in lines[:6]]
+    assert "confirmed 0, cancelled 0" in [each.rstrip() for each in lines[:24]]
+
+
 def test_an_absent_value_is_not_shown_as_a_number() -> None:
     text = shown(StreamMetricsResponse(), 100)
     assert "unknown" in text
