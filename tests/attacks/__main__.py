@@ -15,6 +15,7 @@ from typing import Final
 from tests.attacks.judge import Phase, Verdict, judge
 from tests.attacks.processes import SERVICES, Strikers, Victims, World, strikers, victims, world
 from tests.attacks.scenarios import scenarios
+from tests.attacks.stored import BUDGETS, check_stored
 from tests.attacks.strike import Attack, Tally
 from tests.attacks.table import attacks
 
@@ -32,6 +33,7 @@ DWELLS: Final = {
     for side in ("BOOKING", "METRICS")
     for dwell in ("UP_AFTER", "GAP")
 }
+ROWS_FOR_EVER: Final = 18
 MAX_RSS_BYTES: Final = 500_000_000
 MAX_GROWTH_BYTES: Final = 100_000_000
 MAX_LOG_BYTES: Final = 300_000
@@ -114,6 +116,8 @@ class Run:
             )
         written = self._world.log_bytes() - log_bytes
         tally.check(written < MAX_LOG_BYTES, f"{written / 1e3:.0f} kB of log were written")
+        if attack.row == ROWS_FOR_EVER:
+            check_stored(self._world, tally)
         samples = list(self._victim.samples)
         bounded = attack.bounded and not self._errors_only
         return tally, judge(name, samples, self._phases, bounded=bounded)
@@ -144,7 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     begun_s = time.monotonic()
     print(HEADER)
-    with world(**DWELLS) as attacked:
+    with world(**DWELLS, **BUDGETS) as attacked:
         with victims(attacked.at) as victim, strikers(attacked.at) as striker:
             assert victim.wait_first(60), attacked.pair.log("booking_service")
             time.sleep(2 * UNDISTURBED_S)

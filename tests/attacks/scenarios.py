@@ -62,6 +62,15 @@ def scenarios() -> list[Scenario]:
             Scenario(13, f"make watch, of {name}", _watched(texts))
             for name, texts in terminal.TEXTS.items()
         ),
+        *_tests(
+            (
+                18,
+                "facts while the metrics are away",
+                "tests/booking/delivery/test_delivery_budget.py",
+            ),
+            (18, "a log beyond its size", "tests/metrics/eventlog/test_budgets.py"),
+            (18, "vendors, payments, answers", "tests/booking/group_commit/test_rooms.py"),
+        ),
         Scenario(19, "a sink whose acknowledgements lie", liar(*FALSE_ACKS)),
         Scenario(19, "a sink whose Welcome lies", liar(*FALSE_WELCOMES)),
         Scenario(19, "a sink that refuses at will", liar(*REFUSALS)),
