@@ -1,11 +1,8 @@
-"""A disk that is small, full or read-only: a file system of its own where this account may mount
-one, else a limit on the size of files, or a place where the kernel lets nobody write.
-"""
+"""A disk that is small or full: a file system of its own, where this account may mount one."""
 
 from __future__ import annotations
 
 import contextlib
-import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,10 +38,3 @@ def fill(place: Path) -> Path:
                 while file.write(b"\0" * size) == size:
                     pass
     return filler
-
-
-def limit_files(pids: list[int], size: int) -> None:
-    """Let programs that run write no file beyond a size; -1 for no limit."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
