@@ -18,7 +18,7 @@ from booking_service.group_commit.booking_packages import BookingPackages
 from booking_service.group_commit.group import REUSED, GroupCommit
 from booking_service.group_commit.idempotency import RequestKey
 from booking_service.group_commit.queues import CommandQueues
-from booking_service.group_commit.rooms import GROWING, Rooms
+from booking_service.group_commit.rooms import Rooms
 from booking_service.group_commit.submission import PendingSubmission, Submission, overloaded
 from booking_service.storage.database import Database
 from metrics_service.client.host import share_queries
@@ -51,7 +51,7 @@ class CommandBus:
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rooms = rooms or Rooms()
-        self._commit = GroupCommit(database, limits or Limits(), on_commit)
+        self._commit = GroupCommit(database, limits or Limits(), on_commit, self.rooms)
         self._booking_packages = BookingPackages(database, self.rooms)
         self.queues = CommandQueues(
             self._commit,
@@ -131,10 +131,8 @@ class CommandBus:
         pending = PendingSubmission(submission, self._monotonic_s(), batch_cost=batch_cost)
         if self._closed or not self.queues.admits(pending):
             raise Refused(overloaded("the service has more to do than it can"))
-        if self.rooms.answers_full or isinstance(submission.command, GROWING):
-            answered = submission.key is not None
-            if refusal := self.rooms.refuse(submission.command, answered=answered):
-                raise Refused(refusal)
+        if self.rooms.answers_full and submission.key is not None:
+            raise Refused(self.rooms.refuse_answer())
         if submission.key is not None:
             self._inflight[submission.key] = pending
         self.queues.append(pending)

@@ -19,6 +19,7 @@ from booking_service.domain.world import Answer, Changes, Decision, World
 from booking_service.group_commit import facts, idempotency, locks, save, stored_answers
 from booking_service.group_commit.idempotency import RequestKey, StoredAnswer
 from booking_service.group_commit.load import load, monotonic_now, read_packages
+from booking_service.group_commit.rooms import GROWING, Rooms
 from booking_service.group_commit.save import Origin
 from booking_service.group_commit.submission import Submission
 from booking_service.storage.connection import Connection
@@ -47,11 +48,16 @@ class GroupCommit:
     """
 
     def __init__(
-        self, database: Database, limits: Limits, on_commit: Callable[[], None] = lambda: None
+        self,
+        database: Database,
+        limits: Limits,
+        on_commit: Callable[[], None] = lambda: None,
+        rooms: Rooms | None = None,
     ) -> None:
         self._database = database
         self._limits = limits
         self._on_commit = on_commit
+        self._rooms = rooms or Rooms()
 
     async def run(
         self, submissions: Sequence[Submission], *, lock_timeout_s: float, skip_locked: bool = False
@@ -102,7 +108,12 @@ class GroupCommit:
         for submission in submissions:
             known = kept.get(submission.key) if submission.key else None
             if known is None:
-                new.append(submission)
+                growing = isinstance(submission.command, GROWING)
+                refusal = self._rooms.refuse(submission.command) if growing else None
+                if refusal is None:
+                    new.append(submission)
+                else:
+                    result.outcomes[submission] = refusal
             elif known.fingerprint == submission.fingerprint:
                 result.outcomes[submission] = stored_answers.decode(known.answer)
             else:

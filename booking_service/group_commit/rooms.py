@@ -101,14 +101,13 @@ class Rooms:
         rooms = (self._vendors.budget, self._packages.budget, self._early.budget)
         return [each.line for each in (*rooms, self._dropped, self._refused) if each.line]
 
-    def refuse(self, command: Command, *, answered: bool) -> Refusal | None:
-        """Take the room that a command needs; `answered` says that its answer will be stored.
+    def refuse_answer(self) -> Refusal:
+        """Refuse a command whose answer would be stored, since `answers_full`."""
+        self._refused.exceeded(1, self._answers_limit)
+        return overloaded("no room is left for the answers to requests")
 
-        Returns a refusal where there is none.
-        """
-        if self.answers_full and answered:
-            self._refused.exceeded(1, self._answers_limit)
-            return overloaded("no room is left for the answers to requests")
+    def refuse(self, command: Command) -> Refusal | None:
+        """Take the room that one of the GROWING commands needs, or return a refusal."""
         room = None
         if isinstance(command, CreateVendor):
             room = self._vendors

@@ -53,8 +53,13 @@ async def test_vendors_and_packages_beyond_their_bound_are_refused(
     options = {"BOOKING_VENDORS_MAX": "3", "BOOKING_PACKAGES_MAX": "2"}
     async with running(booking_dsn, BOOKING_SWEEP_INTERVAL_S="3600", **options) as booking:
         package = await booking.package()
-        for _ in range(2):
-            vendor = await booking.vendor()
+        request_id = str(uuid4())
+        first = await booking.catalog.CreateVendor(
+            catalog_pb2.CreateVendorRequest(
+                vendor=catalog_pb2.Vendor(name="Costa Tours"), request_id=request_id
+            )
+        )
+        vendor = await booking.vendor()
         refused = await refusal_of(booking.vendor())
         assert (refused.code, refused.reason) == (
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -71,7 +76,11 @@ async def test_vendors_and_packages_beyond_their_bound_are_refused(
             "packages: 1 refused, beyond 2",
         ]
         await eventually(lambda: shown(booking, Status.DEGRADED))
-        # All else goes on.
+        # All else goes on, and a repeat has the answer of the first.
+        known = catalog_pb2.CreateVendorRequest(
+            vendor=catalog_pb2.Vendor(name="Costa Tours"), request_id=request_id
+        )
+        assert (await booking.catalog.CreateVendor(known)).id == first.id
         await booking.confirmed(package.id)
     # What is stored counts, also in another process, once it is measured.
     async with running(booking_dsn, BOOKING_SWEEP_INTERVAL_S="3600", **options) as booking:
@@ -173,18 +182,19 @@ async def test_the_oldest_answers_go_first_and_the_newest_never(
         assert left == sorted(order[-len(left) :])
         [line] = limited.lines
         assert line == f"hours of stored answers: {(7 - len(left)) * 4} dropped, beyond 1.6 MB"
-        assert limited.refuse(None, answered=True) is None  # type: ignore[arg-type]
+        assert not limited.answers_full
         # Those of now alone are too many: what needs an answer is refused, the sweeper's is not.
         await answer(rows, current, 4 * count, size)
         async with booking.server.database.connection() as connection:
             await limited.measure(connection, NOON)
         assert await rows.fetchval(ANSWERS) == sorted(order[-2:])
-        refusal = limited.refuse(None, answered=True)  # type: ignore[arg-type]
-        assert refusal is not None
-        assert refusal.reason == "OVERLOADED"
-        assert limited.refuse(None, answered=False) is None  # type: ignore[arg-type]
+        assert limited.answers_full
+        booking.server.bus.rooms.answers_full = True
+        assert (await refusal_of(booking.vendor())).reason == "OVERLOADED"
+        await booking.server.sweeper.sweep()
+        await booking.vendor()
         # Four hours later they are not the newest any more.
         later = NOON.fromtimestamp(NOON.timestamp() + 2 * SLOT_S, NOON.tzinfo)
         async with booking.server.database.connection() as connection:
             await limited.measure(connection, later)
-        assert limited.refuse(None, answered=True) is None  # type: ignore[arg-type]
+        assert not limited.answers_full
