@@ -17,6 +17,15 @@ STATEMENT_TIMEOUT_S: Final = 30.0
 MIN_POSTGRES: Final = 15
 
 _DATABASE: Final = QueryGroup("database")
+# The tables, and the index that the newest migration makes.
+_NEEDED: Final = [
+    "event_log_head",
+    "event_log",
+    "producer",
+    "checkpoint",
+    "checkpoint_bucket",
+    "fact_received_on",
+]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 
 log = structlog.get_logger()
@@ -79,11 +88,7 @@ async def check_ready(dsn: str) -> None:
                 f"the metrics database at {where} is PostgreSQL {version};"
                 f" {MIN_POSTGRES} or newer is needed"
             )
-        tables = await connection.fetchval(
-            _DATABASE.count_tables,
-            ["event_log_head", "event_log", "producer", "checkpoint", "checkpoint_bucket"],
-        )
-        if tables != 5:
+        if await connection.fetchval(_DATABASE.count_tables, _NEEDED) != len(_NEEDED):
             raise LogNotReadyError(
                 f"the metrics database at {where} is not migrated: run `make migrate`"
             )

@@ -14,6 +14,7 @@ from metrics_service.eventlog import event_log, forgetting
 from metrics_service.eventlog.errors import FullError
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.producer import Producer, ProducerKey
+from metrics_service.storage.errors import LogNotReadyError
 from tests.metrics.delivery_pair import FACTS, TELEMETRY, until
 from tests.metrics.eventlog.test_event_log import DAY_US, NOON_US, Clock, attach, everything, opened
 from tests.metrics.eventlog.test_repeats import COMPLETED, CONFIRMED, STARTED, batch
@@ -225,3 +226,11 @@ def test_a_clock_that_jumps_forgets_nothing(ahead: str) -> None:
     clocks = (jumped, NOW) if ahead == "log" else (NOW, jumped)
     expected = datetime(2026, 2, 17, tzinfo=UTC)
     assert forgetting.first_day(*clocks, 40) == forgetting.first_day(NOW, NOW, 40) == expected
+
+
+async def test_a_database_without_the_newest_migration_is_refused_at_start(
+    metrics_dsn: str,
+) -> None:
+    await query(metrics_dsn, "DROP INDEX fact_received_on")
+    with pytest.raises(LogNotReadyError, match="is not migrated: run `make migrate`"):
+        await EventLog(metrics_dsn).start()
