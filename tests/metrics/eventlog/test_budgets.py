@@ -29,7 +29,7 @@ WHERE inhparent = 'event_log'::regclass
 @pytest.fixture(autouse=True)
 def _measured_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "MEASURE_S", 0.05)
-    monkeypatch.setattr(event_log, "MAINTENANCE_S", 0.05)
+    monkeypatch.setattr(event_log, "MAINTENANCE_S", 0.0)
 
 
 async def query(dsn: str, statement: str) -> Any:
@@ -186,16 +186,16 @@ async def test_ids_are_forgotten_and_an_old_fact_is_then_taken_for_a_repeat(
     metrics_dsn: str,
 ) -> None:
     clock = Clock()
-    async with opened(metrics_dsn, now_us=clock, fact_ids_days=40) as log:
-        append = await attach(log)
-        await append(1, batch(STARTED))
-    clock.us += 45 * DAY_US
     new, late = type(STARTED)(), type(STARTED)()
     new.CopyFrom(COMPLETED)
-    new.time_us = clock.us
+    new.time_us = NOON_US + 45 * DAY_US
     late.CopyFrom(CONFIRMED)
-    async with opened(metrics_dsn, now_us=clock, fact_ids_days=40) as log:
+    async with opened(
+        metrics_dsn, now_us=clock, monotonic_s=lambda: clock.us / 1e6, fact_ids_days=40
+    ) as log:
         append = await attach(log)
+        await append(1, batch(STARTED))
+        clock.us += 45 * DAY_US
         # Until there are facts as new as the clock, nothing is forgotten.
         await asyncio.sleep(0.2)
         assert await query(metrics_dsn, "SELECT count(*) FROM fact") == 1
