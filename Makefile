@@ -211,6 +211,10 @@ bench-tracking: $(DEV) ## Microseconds that timing adds to a query, compared wit
 bench-sketch: $(DEV) ## Microseconds per sample of a percentile sketch
 	@$(PY) -m tests.bench.sketch $(ARGS)
 
+.PHONY: bench-start
+bench-start: $(DEV) ## Seconds until metrics_service listens and serves, by what it has to fold again
+	@$(PY) -m tests.bench.start $(ARGS)
+
 .PHONY: bench-indexes
 bench-indexes: $(DEV) ## Read and write times with and without the fifteen indexes (ARGS="--rows N")
 	@$(PY) -m tests.bench.indexes $(ARGS)

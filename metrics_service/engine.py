@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 CHECKPOINT_INTERVAL_S: Final = 30.0
 CHECKPOINT_EVENTS: Final = 200_000
+CHECKPOINT_FOLDING_S: Final = 5.0
+"""A checkpoint is written after folding for this long, which is what a restart has to do again."""
 
 PREPARE_INTERVAL_S: Final = 10.0
 """How often completed buckets are added up for reads of long windows."""
@@ -70,11 +72,10 @@ class Engine:
         self._whole = False
         self._quarantine = Quarantine(monotonic_s)
         self._repair = Repair(event_log, self._quarantine)
-        self._suspected = False
-        self._checked_s = -MIN_CHECK_INTERVAL_S
+        self._suspected, self._checked_s = False, -MIN_CHECK_INTERVAL_S
         self._saved = SavedState(event_log)
         self._saved_s = 0.0
-        self._events_since = 0
+        self._events_since, self._folding_since_s = 0, 0.0
         self._started_from = 0
 
     async def start(self) -> None:
@@ -240,8 +241,10 @@ class Engine:
                     await self._recover(record.position, failure)
                 self._events_since += max(1, min(record.count, len(record.payload)))
             if turn.over:
+                self._folding_since_s += turn.spent_s
                 self._notify()
                 await turn.renew()
+        self._folding_since_s += turn.spent_s
         self._notify()
 
     async def _check(self) -> None:
@@ -278,13 +281,14 @@ class Engine:
     def _checkpoint_due(self) -> bool:
         return (
             self._events_since >= self._checkpoint_events
+            or self._folding_since_s >= CHECKPOINT_FOLDING_S
             or self._monotonic_s() - self._saved_s >= self._checkpoint_interval_s
         )
 
     async def _checkpoint(self) -> None:
         """Write the rows that changed since the last one. Nothing is folded meanwhile."""
         self._saved_s = self._monotonic_s()
-        self._events_since = 0
+        self._events_since, self._folding_since_s = 0, 0.0
         if self.position == self._saved.position:
             return
         try:

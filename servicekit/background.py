@@ -40,14 +40,19 @@ class TimeSlice:
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
-        self._until_s = monotonic_s() + SLICE_S
+        self._began_s = monotonic_s()
 
     @property
     def over(self) -> bool:
         """Whether others are to run now."""
-        return self._monotonic_s() >= self._until_s
+        return self.spent_s >= SLICE_S
+
+    @property
+    def spent_s(self) -> float:
+        """How long others have waited."""
+        return self._monotonic_s() - self._began_s
 
     async def renew(self, pause_s: float = 0.0) -> None:
         """Let others run, and begin again."""
         await asyncio.sleep(pause_s)
-        self._until_s = self._monotonic_s() + SLICE_S
+        self._began_s = self._monotonic_s()

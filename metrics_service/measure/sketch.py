@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from math import ceil, log
 from typing import Final, Self
@@ -26,6 +27,8 @@ _MAX_BUCKET: Final = 38_000
 _RANK_SLACK: Final = 1e-9
 
 
+# The same value is added to a slot of each ring, one after another.
+@lru_cache(maxsize=1024)
 def _bucket_number(value: float) -> int:
     if not value < math.inf:
         raise ValueError(f"{value} has no bucket")
@@ -82,7 +85,8 @@ class Sketch:
         buckets = self._buckets
         buckets[number] = buckets.get(number, 0) + count
         self.count += count
-        self.sum = _limited(self.sum + value * count)
+        total = self.sum + value * count
+        self.sum = total if -MAX_SUM <= total <= MAX_SUM else _limited(total)
         if value < self._min:
             self._min = value
         if value > self._max:

@@ -61,10 +61,11 @@ def _check_booking(event: event_pb2.Event) -> None:
 
 def _check_times(time_us: int, *optional_us: int) -> None:
     """Check a time, and times of which 0 means none."""
-    if not MIN_TIME_US <= time_us <= MAX_TIME_US or any(
-        each and not MIN_TIME_US <= each <= MAX_TIME_US for each in optional_us
-    ):
+    if not MIN_TIME_US <= time_us <= MAX_TIME_US:
         raise OutOfRangeError("a time is out of range")
+    for each in optional_us:
+        if each and not MIN_TIME_US <= each <= MAX_TIME_US:
+            raise OutOfRangeError("a time is out of range")
 
 
 def _check_money(*amounts_minor: int) -> None:

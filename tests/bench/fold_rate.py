@@ -11,6 +11,7 @@ import random
 import time
 import tracemalloc
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from metrics_service.state.fold import State
@@ -20,6 +21,7 @@ from protos.tracking.v1 import event_pb2
 SECOND_US: Final = 1_000_000
 START_US: Final = 1_800_000_000 * SECOND_US
 SESSIONS: Final = 20_000
+SESSION_US: Final = 20_000
 TIMINGS_BATCHES: Final = 400
 TIMINGS_PER_EVENT: Final = 500
 OPERATIONS: Final = 12
@@ -97,20 +99,26 @@ def _bytes_per_session(dice: random.Random) -> float:
 
 def _fact_records(dice: random.Random) -> Iterator[LogRecord]:
     """Sessions of a view, a start, a completion and a confirmation, 200 events per batch."""
+    events = fact_events(dice, SESSIONS)
+    while batch := list(islice(events, 200)):
+        yield _record(batch, max(event.time_us for event in batch[::4]) + SECOND_US)
+
+
+def fact_events(
+    dice: random.Random, sessions: int, start_us: int = START_US
+) -> Iterator[event_pb2.Event]:
+    """Yield a view, a start, a completion and a confirmation of each session, one in 20 ms."""
     steps = event_pb2.BookingFact
-    waiting: list[event_pb2.Event] = []
-    for number in range(SESSIONS):
-        at_us = START_US + number * 20_000
+    for number in range(sessions):
+        at_us = start_us + number * SESSION_US
         session = f"session-{dice.getrandbits(96):024x}"
         booking = f"{dice.getrandbits(128):032x}"
         package = f"package-{number % 40}"
-        waiting.append(
-            event_pb2.Event(
-                event_id=dice.randbytes(16),
-                time_us=at_us,
-                session_id=session,
-                package_viewed=event_pb2.PackageViewed(package_id=package, user_id="user"),
-            )
+        yield event_pb2.Event(
+            event_id=dice.randbytes(16),
+            time_us=at_us,
+            session_id=session,
+            package_viewed=event_pb2.PackageViewed(package_id=package, user_id="user"),
         )
         for step, transition in enumerate((steps.STARTED, steps.COMPLETED, steps.CONFIRMED), 1):
             time_us = at_us + step * dice.randint(1, 60) * SECOND_US
@@ -130,19 +138,21 @@ def _fact_records(dice: random.Random) -> Iterator[LogRecord]:
                 amount_minor=12_345,
                 currency="EUR",
             )
-            waiting.append(
-                event_pb2.Event(
-                    event_id=dice.randbytes(16), time_us=time_us, session_id=session, booking=fact
-                )
+            yield event_pb2.Event(
+                event_id=dice.randbytes(16), time_us=time_us, session_id=session, booking=fact
             )
-        if len(waiting) >= 200:
-            yield _record(waiting, at_us + SECOND_US)
-            waiting = []
-    yield _record(waiting, START_US + SESSIONS * 20_000)
 
 
 def _timing_records(dice: random.Random) -> Iterator[LogRecord]:
-    start_us = START_US + SESSIONS * 20_000
+    start_us = START_US + SESSIONS * SESSION_US
+    for event in timing_events(dice, TIMINGS_BATCHES, TIMINGS_PER_EVENT, start_us):
+        yield _record([event], event.time_us + SECOND_US)
+
+
+def timing_events(
+    dice: random.Random, events: int, count: int, start_us: int
+) -> Iterator[event_pb2.Event]:
+    """Yield the definitions of OPERATIONS statements, then events of `count` timings each."""
     fingerprints = [dice.getrandbits(64) for _ in range(OPERATIONS)]
     definitions = event_pb2.QueryDefinitions(
         definitions=[
@@ -150,9 +160,8 @@ def _timing_records(dice: random.Random) -> Iterator[LogRecord]:
             for n, f in enumerate(fingerprints)
         ]
     )
-    yield _record([event_pb2.Event(time_us=start_us, query_definitions=definitions)], start_us)
-    count = TIMINGS_PER_EVENT
-    for number in range(TIMINGS_BATCHES):
+    yield event_pb2.Event(time_us=start_us, query_definitions=definitions)
+    for number in range(events):
         base_us = start_us + number * SECOND_US // 100
         timings = event_pb2.QueryTimings(
             fingerprints=fingerprints,
@@ -169,8 +178,7 @@ def _timing_records(dice: random.Random) -> Iterator[LogRecord]:
             sqlstate=[0] * count,
             internal=[dice.random() < 0.3 for _ in range(count)],
         )
-        event = event_pb2.Event(event_id=dice.randbytes(16), time_us=base_us, query_timings=timings)
-        yield _record([event], base_us + SECOND_US)
+        yield event_pb2.Event(event_id=dice.randbytes(16), time_us=base_us, query_timings=timings)
 
 
 def _record(events: list[event_pb2.Event], received_at_us: int) -> LogRecord:

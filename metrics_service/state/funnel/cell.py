@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.state.funnel.chain import Chain
 from protos.metrics.v1 import checkpoint_pb2
 
 
@@ -41,18 +40,20 @@ class FunnelCell:
         """Actors whose chain may still grow; always 0 in a funnel of one step."""
         return self.entered - self.converted - self.abandoned
 
-    def add_chain(self, best: Chain, from_step: int, sign: int) -> None:
-        """Count the steps of a chain from `from_step` on; sign -1 subtracts them."""
-        for step in range(from_step, len(best)):
+    def add_chain(self, times: list[tuple[int, int, int]], sign: int, *, entered: bool) -> None:
+        """Count steps of a chain, each as (step, time from the first, time from the previous), and
+        the first step if `entered`; sign -1 subtracts them.
+        """
+        if entered:
+            self.reached[0] += sign
+        for step, first_us, previous_us in times:
             self.reached[step] += sign
-            if step:
-                first_us, previous_us = best[step] - best[0], best[step] - best[step - 1]
-                if sign > 0:
-                    self.from_first_us[step - 1].add(first_us)
-                    self.from_previous_us[step - 1].add(previous_us)
-                else:
-                    self.from_first_us[step - 1].remove(first_us)
-                    self.from_previous_us[step - 1].remove(previous_us)
+            if sign > 0:
+                self.from_first_us[step - 1].add(first_us)
+                self.from_previous_us[step - 1].add(previous_us)
+            else:
+                self.from_first_us[step - 1].remove(first_us)
+                self.from_previous_us[step - 1].remove(previous_us)
 
     def merge(self, other: Self) -> None:
         self.abandoned += other.abandoned

@@ -144,7 +144,8 @@ class FunnelFold:
             if event >= events[-1]:
                 events.append(event)
                 after = chain.run(before, (event,), self.window_us)
-                after = after._replace(unmatched=before.unmatched + after.unmatched)
+                if before.unmatched:
+                    after = after._replace(unmatched=before.unmatched + after.unmatched)
             else:
                 events.insert(bisect_right(events, event), event)
                 after = chain.run(base, events, self.window_us)
@@ -187,8 +188,12 @@ class FunnelFold:
         return (self._rings.total,) if actor.ahead else self._rings.at(time_us)
 
     def _add(self, actor: Actor, best: Chain, from_step: int, sign: int) -> None:
+        times = [
+            (step, best[step] - best[0], best[step] - best[step - 1])
+            for step in range(max(from_step, 1), len(best))
+        ]
         for cell in self._cells(actor, best[0]):
-            cell.add_chain(best, from_step, sign)
+            cell.add_chain(times, sign, entered=not from_step)
 
     def _add_abandoned(self, actor: Actor, best: Chain, sign: int) -> None:
         for cell in self._cells(actor, best[0]):
