@@ -28,6 +28,7 @@ from booking_service.monitoring.startup import (
     report_faults,
     require_database,
     require_timing,
+    settle_clock,
 )
 from booking_service.monitoring.telemetry import SERVICES, Telemetry
 from booking_service.rpc.register import LARGE_MESSAGES, add_servicers
@@ -135,6 +136,7 @@ class BookingServer:
             # Cut off what still waits for a database that does not answer.
             stack.callback(self.database.pool.terminate)
             _at_end(stack, self.database.close)
+            await settle_clock(self.database)
             stack.callback(set_default_tracker, default_tracker())
             set_default_tracker(self.database.tracker)
             if self._settings.metrics_target:
@@ -196,9 +198,18 @@ async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises StartError."""
     report_faults(settings.sentry_dsn)
     server = BookingServer(settings)
-    await server.start()
-    await stop.wait()
-    await server.stop()
+    starting = asyncio.create_task(server.start(), name="start")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopping
+            await server.stop()
+    finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
 
 
 def _at_end(stack: AsyncExitStack, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:

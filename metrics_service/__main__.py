@@ -1,4 +1,4 @@
-"""python -m metrics_service serve | check-config | watch | health | metrics"""
+"""python -m metrics_service serve | check-config | correct-time | watch | health | metrics"""
 
 from __future__ import annotations
 

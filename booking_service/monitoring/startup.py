@@ -107,6 +107,16 @@ async def open_database(database: Database) -> None:
         raise StartError(f"the booking database at {where} cannot be used: {error}") from None
 
 
+async def settle_clock(database: Database) -> None:
+    """Wait until the database's clock can be believed. Raises StartError."""
+    try:
+        async with database.connection() as connection:
+            await database.clock.settle(connection)
+    except (DatabaseUnavailable, DatabaseError) as error:
+        where = address(database.dsn)
+        raise StartError(f"the booking database at {where} cannot be used: {error}") from None
+
+
 def report_faults(sentry_dsn: str) -> None:
     """Send unforeseen errors, which the interceptor captures, to Sentry; do nothing without a DSN.
 

@@ -4,6 +4,7 @@ never a traceback.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -18,7 +19,10 @@ from rich.console import Console
 from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
 from metrics_service.config import MetricsSettings
+from metrics_service.eventlog.correct_time import NotCorrectedError, correct_time
 from metrics_service.server import serve as run_service
+from metrics_service.storage.connections import TROUBLE
+from metrics_service.storage.errors import LogNotReadyError, line_of
 from servicekit import logs, tls
 from servicekit.settings import SettingsError
 from servicekit.start import fail, run
@@ -46,6 +50,23 @@ def check_config() -> None:
     settings = _settings()
     print(
         f"settings are good: gRPC {settings.host}:{settings.port}, HTTP port {settings.http_port}"
+    )
+
+
+@app.command("correct-time")
+def correct() -> None:
+    """Date records of a wrong clock up to now, with the service stopped and the clock right."""
+    settings = _settings()
+    try:
+        done = asyncio.run(correct_time(settings.database_url))
+    except (NotCorrectedError, LogNotReadyError, *TROUBLE) as error:
+        print(f"the times are left as they are: {line_of(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    print(f"{done.records} records were dated ahead, by {done.ahead} at most; they are corrected")
+    print(
+        "the next start folds the whole log again"
+        if done.refold
+        else "the windows go on from now; figures of all times are as they were"
     )
 
 

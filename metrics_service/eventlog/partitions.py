@@ -1,9 +1,8 @@
 """The time of the log and its daily partitions.
 
-Between two readings of the database's clock, time advances with the monotonic clock. A reading that
-differs by more than MAX_STEP_US is a step: it is believed only once it has stood for
-BELIEVED_AFTER_S, and never where it lies behind what the log holds. Each partition exists before
-the first record of its day, and none is dropped that a refold from the last two checkpoints needs.
+The log follows the database's clock, but not its steps, and never to a time behind what the log
+holds. Each partition exists before the first record of its day, and none is dropped that a refold
+from the last two checkpoints needs.
 """
 
 from __future__ import annotations
@@ -13,15 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
-import structlog
 
 from metrics_service.storage.sql import QueryGroup
-
-MAX_STEP_US: Final = 10_000_000
-"""A clock that is corrected by at most this is followed at once."""
-
-BELIEVED_AFTER_S: Final = 60.0
-"""A larger step stands for this long before the log follows it: the clock was set right."""
+from servicekit.clock import MAX_SKEW_US, MAX_STEP_US, SteadyTime, wall_us
 
 MAX_AWAY_US: Final = 30 * 86_400_000_000
 """Where no process has written for longer than this, a clock that is set wrong is as likely."""
@@ -35,8 +28,6 @@ _CREATE_LOCK: Final = 0x66617265_64617973
 _PREFIX: Final = "event_log_"
 _DAY: Final = timedelta(days=1)
 
-log = structlog.get_logger()
-
 
 class LogClock:
     """Gives receive times in microseconds; they never go back.
@@ -45,60 +36,43 @@ class LogClock:
     """
 
     def __init__(self, now_us: Callable[[], int] | None, monotonic_s: Callable[[], float]) -> None:
-        self.step_us = 0
-        """How far the newest reading is from the time of the log, where that is a step; else 0."""
-
         self._now_us = now_us
-        self._monotonic_s = monotonic_s
+        self._time = SteadyTime(monotonic_s)
         self._last_us = 0
-        self._base_us = 0
-        self._base_s = 0.0
-        self._since_s: float | None = None
+
+    @property
+    def step_us(self) -> int:
+        """How far the newest reading is from the time of the log, where that is a step; else 0."""
+        return self._time.step_us
 
     def begin(self, database_us: int, newest_us: int) -> None:
         """Begin with a log whose newest record is of newest_us, 0 for none: time goes on at the
-        clock, or, where that is behind or further ahead than MAX_AWAY_US, at the log.
+        clock; where that is minutes from this machine's, at the earlier of the two; and where
+        neither fits, being behind or further ahead than MAX_AWAY_US, at the log. The clock is then
+        a step away.
         """
-        now_s = self._monotonic_s()
         now_us = database_us if self._now_us is None else self._now_us()
+        own_us = wall_us() if self._now_us is None else now_us
+        begun_us = now_us if abs(now_us - own_us) <= MAX_SKEW_US else min(now_us, own_us)
+        if newest_us and not newest_us - MAX_STEP_US <= begun_us <= newest_us + MAX_AWAY_US:
+            begun_us = newest_us
         self._last_us = newest_us
-        self._follow(now_us, now_s)
-        if newest_us - now_us > MAX_STEP_US or 0 < newest_us < now_us - MAX_AWAY_US:
-            self._follow(newest_us, now_s)
-            self._compare(now_us, now_s)
+        self._time.follow(begun_us)
+        self._compare(now_us)
 
     def read(self, database_us: int) -> None:
         """Compare the database's clock with the time of the log."""
         if self._now_us is None:
-            self._compare(database_us, self._monotonic_s())
+            self._compare(database_us)
 
     def now_us(self) -> int:
         """Return the receive time of a record appended now."""
-        now_s = self._monotonic_s()
-        if self._now_us is not None:
-            self._compare(self._now_us(), now_s)
-        self._last_us = max(self._last_us, self._expected_us(now_s))
+        now_us = self._time.now_us() if self._now_us is None else self._compare(self._now_us())
+        self._last_us = max(self._last_us, now_us)
         return self._last_us
 
-    def _compare(self, now_us: int, now_s: float) -> None:
-        step_us = now_us - self._expected_us(now_s)
-        if abs(step_us) <= MAX_STEP_US:
-            if self._since_s is not None:
-                log.warning("clock_followed", step_s=0)
-            self._follow(now_us, now_s)
-        elif self._since_s is None or abs(step_us - self.step_us) > MAX_STEP_US:
-            self._since_s, self.step_us = now_s, step_us
-            log.error("clock_jumped", step_s=step_us // 1_000_000)
-        elif now_s - self._since_s >= BELIEVED_AFTER_S and now_us >= self._last_us - MAX_STEP_US:
-            log.warning("clock_followed", step_s=step_us // 1_000_000)
-            self._follow(now_us, now_s)
-
-    def _expected_us(self, now_s: float) -> int:
-        return self._base_us + int((now_s - self._base_s) * 1e6)
-
-    def _follow(self, now_us: int, now_s: float) -> None:
-        self._base_us, self._base_s = now_us, now_s
-        self._since_s, self.step_us = None, 0
+    def _compare(self, now_us: int) -> int:
+        return self._time.read(now_us, earliest_us=self._last_us - MAX_STEP_US)
 
 
 def days_from(stamp: datetime, ahead: int) -> list[datetime]:
@@ -181,6 +155,12 @@ async def drop_beyond(
 async def _newest_position(connection: asyncpg.Connection[Any], day: datetime) -> int | None:
     newest: int | None = await connection.fetchval(f"SELECT max(position) FROM {_name(day)}")  # noqa: S608 - a date
     return newest
+
+
+async def drop_empty(connection: asyncpg.Connection[Any], day: datetime) -> None:
+    """Drop the partition of a day unless it has records."""
+    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {_name(day)})"):  # noqa: S608 - a date
+        await connection.execute(f"DROP TABLE {_name(day)}")
 
 
 def _name(day: datetime) -> str:

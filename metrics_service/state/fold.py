@@ -52,7 +52,8 @@ class State:
 
     The only clock is that of the log: `as_of_us` is the latest receive time so far; a backfilled
     batch advances it only to its own newest event. `revision` grows by one with each record. None
-    of the three ever decreases.
+    of the three decreases, but for `as_of_us` with the first record after the times of a log were
+    corrected that a wrong clock had dated ahead.
 
     Reads return shared messages: callers must not change them. A window of None covers everything
     ever folded; a window that is not kept raises WindowError, a ValueError.
@@ -261,15 +262,17 @@ class State:
         if not record.backfill:
             self._advance(record.received_at_us, _OUTAGE_US)
         elif (newest := newest_us(items)) is not None:
-            now_us = min(newest, record.received_at_us)
+            now_us = max(min(newest, record.received_at_us), self.as_of_us)
             self._advance(now_us, now_us)
 
     def _advance(self, now_us: int, max_us: int) -> None:
-        """Advance the clock to now_us, and the running time by the same, at most by max_us."""
+        """Advance the clock to now_us, and the running time by the same, at most by max_us. A clock
+        that goes back, as that of the log may, leaves the running time as it is.
+        """
         passed_us = now_us - self.as_of_us
-        if passed_us > 0:
+        if passed_us:
             self.as_of_us = now_us
-            self._running_us += min(passed_us, max_us)
+            self._running_us += max(0, min(passed_us, max_us))
             self._tables.advance(self.as_of_us, self._running_us)
 
     def stamp(self, answer: Answer, window_us: int | None) -> Answer:

@@ -43,6 +43,7 @@ COMPARE: Final = "What to compare"
 AWAY: Final = "metrics_service was away for too long"
 RESTORED_METRICS: Final = "The metrics database is restored to an older point"
 OLD_METRICS: Final = "The metrics database is older than what is kept"
+WRONG_CLOCK: Final = "A clock was wrong, and the log of the metrics is ahead"
 LOST_METRICS: Final = "The metrics database is lost"
 RESTORED_BOOKINGS: Final = "The booking database is restored to an older point"
 LOST_BOOKINGS: Final = "The booking database is lost"
@@ -217,10 +218,13 @@ class Drill:
         """The name of a database."""
         return urlsplit(self.pair.environ[f"{service}_DATABASE_URL"]).path.removeprefix("/")
 
-    def metrics(self) -> metrics_pb2.MetricsSnapshot:
+    def metrics(self, window: timedelta | None = None) -> metrics_pb2.MetricsSnapshot:
+        request = metrics_pb2.GetMetricsRequest()
+        if window is not None:
+            request.window.FromTimedelta(window)
         with grpc.insecure_channel(self.pair.metrics) as channel:
             stub = metrics_pb2_grpc.MetricsServiceStub(channel)
-            return stub.GetMetrics(metrics_pb2.GetMetricsRequest())
+            return stub.GetMetrics(request)
 
     def counted(self) -> Totals:
         """The totals by the metrics."""
@@ -301,6 +305,29 @@ def test_metrics_restored_to_an_older_point_go_on_by_themselves(drill: Drill) ->
     drill.agrees()
     drill.book(2)
     drill.agrees()
+
+
+def test_a_log_that_is_ahead_is_dated_up_to_now(drill: Drill) -> None:
+    def in_the_last_hour() -> int:
+        lines = drill.metrics(timedelta(hours=1)).business.revenue
+        return sum(line.confirmed for line in lines)
+
+    booked = drill.booked().confirmed
+    assert in_the_last_hour() == booked
+    # As a clock leaves it that was wrong by 400 days for longer than a minute.
+    drill.pair.stop_one("metrics_service")
+    ahead = "UPDATE event_log_head SET received_at = received_at + interval '400 days'"
+    drill.postgres.psql(drill.database("METRICS"), ahead)
+    drill.pair.start("metrics_service")
+    drill.book(3)
+    drill.agrees()
+    assert in_the_last_hour() == 0
+    drill.run(WRONG_CLOCK)
+    drill.book(2)
+    drill.agrees()
+    assert in_the_last_hour() == booked + 5
+    as_of = drill.metrics().as_of.ToDatetime(UTC)
+    assert abs(as_of - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 def test_metrics_older_than_what_is_kept_are_filled_again(drill: Drill) -> None:

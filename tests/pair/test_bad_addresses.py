@@ -59,6 +59,7 @@ COMMANDS = [
     (booking, "BOOKING", "indexes-up"),
     (metrics, "METRICS", "serve"),
     (metrics, "METRICS", "check-config"),
+    (metrics, "METRICS", "correct-time"),
 ]
 
 

@@ -152,7 +152,11 @@ class SlowestQueries:
                     del self._running[capture]
 
     def advance(self, now_us: int) -> None:
-        """Advance the clock; queries without a recent observation are dropped."""
+        """Advance the clock; queries without a recent observation are dropped, and where it goes
+        back all of them: none can be told to be recent.
+        """
+        if now_us < self._now_us:
+            self._running.clear()
         self._now_us = now_us
         while self._running:
             capture, kept = next(iter(self._running.items()))

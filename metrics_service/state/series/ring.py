@@ -79,6 +79,15 @@ class Ring(Generic[C]):
             self.closed[slot] = self._open.pop(slot).encode()
         self._touched.clear()
 
+    def forget_after(self, now_us: int) -> None:
+        """Drop slots after that of now: what was counted there was dated by a wrong clock."""
+        now = now_us // self._step_us
+        for slots in (self._open, self.closed):
+            for slot in [slot for slot in slots if slot > now]:
+                del slots[slot]
+        for size, number in [block for block in self._blocks if (block[1] + 1) * block[0] > now]:
+            del self._blocks[size, number]
+
     def parts(self, low_us: int, high_us: int) -> Iterator[C | bytes]:
         """Yield what adds up to the slots of [low_us, high_us): open ones, closed ones and the
         largest blocks that fit.

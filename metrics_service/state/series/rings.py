@@ -93,13 +93,17 @@ class Rings(Generic[C]):
         return cells
 
     def advance(self, now_us: int) -> None:
-        """Advance the clock; slots that have left their ring are dropped."""
+        """Advance the clock; slots that have left their ring are dropped. Where it goes back, those
+        after it are.
+        """
         before_us, self._now_us = self._now_us, now_us
         if before_us // self._step_us == now_us // self._step_us:
             return
         self._found.clear()
         for ring in self._rings:
             ring.advance(now_us)
+            if now_us < before_us:
+                ring.forget_after(now_us)
 
     def window(self, window_us: int | None, ended_us: int = 0) -> C:
         """Return the sum of the window that ended `ended_us` ago; all times for None. Callers must

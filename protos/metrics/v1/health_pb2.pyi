@@ -497,8 +497,9 @@ class LogHealth(_message.Message):
     @_builtins.property
     def clock_step(self) -> _duration_pb2.Duration:
         """How far the database's clock has stepped from the time of the log, which
-        follows a large step only once it has stood for a minute, and never back.
-        Absent while they agree.
+        follows a large step only once it has stood for a minute, and never back:
+        a negative one that stays is mended by the command correct-time. Absent
+        while they agree.
         """
 
     def __init__(

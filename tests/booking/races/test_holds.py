@@ -56,6 +56,9 @@ class TickingClock:
         self.time += TICK
         return self.time
 
+    async def settle(self, connection: Connection) -> None:
+        """Nothing is awaited."""
+
 
 @asynccontextmanager
 async def two_copies(

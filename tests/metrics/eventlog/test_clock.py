@@ -9,8 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from metrics_service.eventlog import partitions
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.partitions import BELIEVED_AFTER_S, MAX_STEP_US
+from metrics_service.eventlog.partitions import LogClock
+from servicekit.clock import BELIEVED_AFTER_S, MAX_STEP_US
 from tests.metrics.delivery_pair import events
 from tests.metrics.eventlog.test_event_log import DAY_US, NOON_US, attach, everything, opened
 
@@ -178,3 +180,22 @@ async def test_no_partition_is_dropped_before_so_many_later_days_have_records(
     # The first goes once three later days have records, whatever the clock says.
     assert oldest == [1, 1, 1, 2]
     await side.close()
+
+
+@pytest.mark.parametrize("database_days", [400, -400])
+def test_a_start_with_a_clock_far_from_the_machines_goes_on_at_the_earlier(
+    monkeypatch: pytest.MonkeyPatch, database_days: int
+) -> None:
+    clocks = Clocks()
+    database_us = NOON_US + database_days * DAY_US
+    monkeypatch.setattr(partitions, "wall_us", lambda: NOON_US)
+    clock = LogClock(None, clocks.monotonic_s)
+    clock.begin(database_us, NOON_US - 2 * DAY_US)
+    # Never before the newest record.
+    begun_us = NOON_US if database_days > 0 else NOON_US - 2 * DAY_US
+    assert clock.now_us() == begun_us
+    assert clock.step_us == database_us - begun_us
+    clocks.passes(1)
+    clock.read(NOON_US + SECOND_US)
+    assert clock.now_us() == begun_us + SECOND_US
+    assert (clock.step_us == 0) == (database_days > 0)

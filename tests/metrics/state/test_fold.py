@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from metrics_service.state.fold import State
-from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import WindowError
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
@@ -77,11 +76,20 @@ def test_a_record_that_was_applied_has_no_second_effect() -> None:
     assert list(log.state.dump()) == rows
 
 
-def test_time_never_goes_back() -> None:
-    log = Log()
-    log.append(log.view(NOW))
-    log.state.apply(LogRecord(2, NOW - HOUR, "tick"))
+def test_time_goes_back_with_the_log_and_forgets_what_lies_ahead() -> None:
+    log = Log(NOW + 400 * DAY)
+    log.append(log.view(NOW + 400 * DAY), log.refused(NOW + 400 * DAY))
+    assert log.state.funnel(HOUR).entered == 1
+    log.now_us = NOW
+    log.append(log.view(NOW, "t"), log.refused(NOW))
     assert (log.state.as_of_us, log.state.position, log.state.revision) == (NOW, 2, 2)
+    assert [log.state.funnel(window).entered for window in (HOUR, 30 * DAY, None)] == [1, 1, 2]
+    assert log.state.errors(HOUR).last_5_minutes == 1
+    # What was ahead does not come back when its time comes.
+    log.now_us = NOW + DAY
+    log.append(log.view(NOW + DAY, "u"))
+    assert log.state.funnel(30 * DAY).entered == 2
+    assert list(State.load(log.state.dump()).dump()) == list(log.state.dump())
 
 
 def test_evictions_are_named_by_table() -> None:
