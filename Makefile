@@ -193,7 +193,7 @@ test-replay: $(DEV) ## Replay all 9,999 bookings and kill both services in the m
 
 .PHONY: test-attacks
 test-attacks: $(DEV) ## Attack a real pair and measure another caller meanwhile (ARGS="--rows 4,16")
-	@$(PY) -m tests.attacks $(ARGS)
+	@GRPC_ENABLE_FORK_SUPPORT=0 $(PY) -m tests.attacks $(ARGS)
 
 .PHONY: test-fuzz
 test-fuzz: $(DEV) ## 100,000 random requests to every method of a real pair (FUZZ_SEED=, FUZZ_CALLS=)

@@ -64,7 +64,8 @@ class Following:
             TextColumn("days"),
             TimeElapsedColumn(),
             console=console,
-            disable=not console.is_terminal,
+            # Without anything left to do, a bar of 0 of 0 would say nothing.
+            disable=not console.is_terminal or not progress.days,
         )
         self._task = self._bar.add_task(_describe(progress), total=progress.days)
 

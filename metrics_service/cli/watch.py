@@ -36,7 +36,9 @@ async def watch(
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await channel.channel_ready()
         except TimeoutError:
-            raise StartError(f"metrics_service is not reachable at {target}") from None
+            raise StartError(
+                f"metrics_service is not reachable at {target}: start it, as `make run` does"
+            ) from None
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
             showing = asyncio.create_task(_show(channel, live, frames))
             stopping = asyncio.create_task(stop.wait())

@@ -5,7 +5,6 @@ caller felt meanwhile. Exit status 1 if anything does not hold.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -144,8 +143,6 @@ def main(arguments: Sequence[str]) -> int:
         results.append(result)
         print(result, flush=True)
 
-    # Scenarios start programs while channels are open: gRPC would write a line of each.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     begun_s = time.monotonic()
     print(HEADER)
     with world(**DWELLS, **BUDGETS) as attacked:

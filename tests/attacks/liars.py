@@ -19,7 +19,9 @@ from tests.pair.real_pair import ROOT, Pair
 
 BOOKINGS: Final = 3
 TRIES: Final = 3
-LIE_S: Final = 20.0
+LIE_S: Final = 8.0
+"""The most that one lie takes: a forked lane is opened again every five seconds."""
+
 MAX_OPENINGS_PER_S: Final = 25.0
 """Connections and Hellos. The shortest pauses, of up to 0.1, 0.2, 0.4 s ..., leave fewer."""
 

@@ -39,6 +39,17 @@ def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "100/100" in text
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_left_to_do_is_no_bar(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    text = io.StringIO()
+    screen = Screen(Console(file=text, force_terminal=terminal, width=120))
+    progress = Progress(days=0, rows=0)
+    with screen.following(progress) as following:
+        following.update(progress)
+    assert text.getvalue() == ""
+
+
 def test_verdict_names_what_differs() -> None:
     text = io.StringIO()
     screen = Screen(Console(file=text, width=120, soft_wrap=True))
