@@ -10,6 +10,9 @@ from typing import Final, NamedTuple
 
 MAX_PAGE_SIZE: Final = 100
 
+MAX_TOKEN_CHARS: Final = 2_048
+"""More than the longest names take."""
+
 _VERSION: Final = 1
 
 
@@ -40,6 +43,8 @@ def token_of(key: Key) -> str:
 
 def key_of(token: str) -> Key | None:
     """Return the instance after which a page begins; None for a text that token_of never gave."""
+    if len(token) > MAX_TOKEN_CHARS:
+        return None
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         size = int.from_bytes(raw[2:6], "big")

@@ -10,6 +10,7 @@ from metrics_service.ingest.ports import Terms
 from protos.tracking.v1 import tracking_pb2
 
 MAX_ID_CHARS: Final = 128
+MAX_ID_BYTES: Final = 256
 MAX_SUCCEEDED: Final = 64
 RETRY_AFTER_MS: Final = 500
 
@@ -32,10 +33,12 @@ def identity_of(hello: tracking_pb2.Hello) -> Identity | None:
     identity = Identity(hello.producer_id, hello.service, hello.instance or hello.producer_id)
     if len(hello.succeeds) > MAX_SUCCEEDED or hello.lane not in _LANES:
         return None
-    valid = all(
-        0 < len(text) <= MAX_ID_CHARS and "\0" not in text for text in (*identity, *hello.succeeds)
-    )
-    return identity if valid else None
+    return identity if all(map(_is_id, (*identity, *hello.succeeds))) else None
+
+
+def _is_id(text: str) -> bool:
+    fits = 0 < len(text) <= MAX_ID_CHARS and len(text.encode()) <= MAX_ID_BYTES
+    return fits and text.isprintable()
 
 
 def welcome_frame(

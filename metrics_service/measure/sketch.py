@@ -5,6 +5,7 @@ values of both.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -58,7 +59,7 @@ class Sketch:
     __slots__ = ("_buckets", "_max", "_min", "count", "sum")
 
     def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
+        self._buckets: dict[int, int] = {}
         self._min: float = math.inf
         self._max: float = -math.inf
         self.count: int = 0
@@ -101,7 +102,14 @@ class Sketch:
         except (ValueError, OverflowError):
             # At least one is not above 0 or not finite.
             numbers = [_bucket_number(value) for value in values]
-        self._buckets.update(numbers)
+        counted = Counter(numbers)
+        buckets = self._buckets
+        if buckets:
+            have = buckets.get
+            for number, count in counted.items():
+                buckets[number] = have(number, 0) + count
+        else:
+            self._buckets = dict(counted)
         self.count += len(values)
         self.sum = _limited(self.sum + sum(values))
         self._min = min(self._min, min(values))
@@ -136,17 +144,35 @@ class Sketch:
         """Add all values of `other`, which is not changed."""
         if not other.count:
             return
+        theirs = other._buckets
+        if len(theirs) > len(self._buckets):
+            self._buckets, theirs = theirs.copy(), self._buckets
         buckets = self._buckets
-        if buckets:
-            have = buckets.get
-            for number, count in other._buckets.items():
-                buckets[number] = have(number, 0) + count
-        else:
-            self._buckets = other._buckets.copy()
+        have = buckets.get
+        for number, count in theirs.items():
+            buckets[number] = have(number, 0) + count
         self.count += other.count
         self.sum = _limited(self.sum + other.sum)
         self._min = min(self._min, other._min)
         self._max = max(self._max, other._max)
+
+    @property
+    def buckets(self) -> int:
+        """How many buckets hold a value; the memory of the sketch grows with it."""
+        return len(self._buckets)
+
+    def coarsen(self, level: int) -> None:
+        """Move the values of each 2**level neighbouring buckets to the middle one, from which
+        `level` 1 is within 2%, 2 within 4%, 3 within 8% and so on. Values that are added later are
+        not moved; to coarsen level by level, or the parts of a sum, gives the same.
+        """
+        coarse: dict[int, int] = {}
+        middle = 1 << level >> 1
+        for number, count in self._buckets.items():
+            if number != _ZERO:
+                number = -(-number >> level << level) - middle
+            coarse[number] = coarse.get(number, 0) + count
+        self._buckets = coarse
 
     def quantile(self, q: float) -> float | None:
         """Return the value of rank ceil(q * count), within 1%; None without values.
@@ -162,14 +188,11 @@ class Sketch:
             raise ValueError("a quantile is between 0 and 1")
         if not self.count:
             return []
-        found: list[float] = []
-        ranks = [max(1, math.ceil(q * self.count - _RANK_SLACK)) for q in qs]
-        seen = 0
-        for number in sorted(self._buckets):
-            seen += self._buckets[number]
-            while len(found) < len(ranks) and ranks[len(found)] <= seen:
-                found.append(min(max(_representative(number), self._min), self._max))
-        return found
+        numbers = sorted(self._buckets)
+        seen = list(accumulate(map(self._buckets.__getitem__, numbers)))
+        ranks = (max(1, math.ceil(q * self.count - _RANK_SLACK)) for q in qs)
+        found = (_representative(numbers[bisect_left(seen, rank)]) for rank in ranks)
+        return [min(max(value, self._min), self._max) for value in found]
 
     def to_proto(self) -> tracking_pb2.Sketch:
         """Convert to a message; the same values give the same bytes."""
@@ -191,15 +214,15 @@ class Sketch:
         """Read a message. Raises ValueError for one that no values give."""
         if not all(map(math.isfinite, (message.sum, message.min, message.max))):
             raise ValueError("a sketch that is not finite")
-        if any(delta <= 0 for delta in message.index_delta[1:]):
+        if min(message.index_delta[1:], default=1) <= 0:
             raise ValueError("a sketch whose buckets do not ascend")
-        sketch = cls()
-        if message.zero_count:
-            sketch._buckets[_ZERO] = message.zero_count
         numbers = list(accumulate(message.index_delta))
         if numbers and (numbers[0] < -_MAX_BUCKET or numbers[-1] > _MAX_BUCKET):
             raise ValueError("a sketch with a bucket that no value has")
-        sketch._buckets.update(dict(zip(numbers, message.count, strict=True)))
+        sketch = cls()
+        sketch._buckets = dict(zip(numbers, message.count, strict=True))
+        if message.zero_count:
+            sketch._buckets[_ZERO] = message.zero_count
         sketch.count = sum(sketch._buckets.values())
         if sketch.count > MAX_SUM:
             raise ValueError("a sketch of more values than can be counted")

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.health.paging import MAX_PAGE_SIZE, Page, key_of
-from metrics_service.state.queries.limit import bounded_limit
+from metrics_service.state.queries.limit import MAX_OPERATION_BYTES, bounded_limit
 from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
 from metrics_service.state.series.rings import (
     RESOLUTIONS,
@@ -71,6 +71,7 @@ def recent_queries(
     """Return the request with its limit filled in. Raises ApiError."""
     bad: list[Violation] = []
     limit = _limit(request.limit, bad)
+    _check_operation(request.operation, bad)
     _refuse(bad)
     return metrics_pb2.ListRecentQueriesRequest(
         limit=limit, operation=request.operation, include_internal=request.include_internal
@@ -83,6 +84,7 @@ def slow_queries(
     """Return the request with its limit filled in. Raises ApiError."""
     bad: list[Violation] = []
     limit = _limit(request.limit, bad)
+    _check_operation(request.operation, bad)
     _refuse(bad)
     return metrics_pb2.ListSlowQueriesRequest(limit=limit, operation=request.operation)
 
@@ -161,6 +163,11 @@ def _limit(limit: int, bad: list[Violation]) -> int:
     if limit < 0:
         bad.append(Violation("limit", f"must be 0 or more, not {limit}"))
     return bounded_limit(limit)
+
+
+def _check_operation(operation: str, bad: list[Violation]) -> None:
+    if len(operation) > MAX_OPERATION_BYTES or len(operation.encode()) > MAX_OPERATION_BYTES:
+        bad.append(Violation("operation", f"must be at most {MAX_OPERATION_BYTES} bytes"))
 
 
 def _exact_us(duration: Duration) -> int | None:

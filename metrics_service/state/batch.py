@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from metrics_service.state.queries.columns import Columns, InconsistentColumnsError, read_columns
 from metrics_service.state.ranges import OutOfRangeError, check_event, check_trusted_times
-from metrics_service.state.record import LogRecord
+from metrics_service.state.record import MAX_EVENTS, MAX_ITEMS, LogRecord
 from protos.tracking.v1 import event_pb2
 
 FACTS: Final = frozenset({"booking", "payment"})
@@ -37,8 +37,8 @@ class Item(NamedTuple):
 def read_batch(record: LogRecord) -> list[Item]:
     """Return the events of a batch in their order.
 
-    Raises UnusableBatchError for a batch that does not parse, whose columns contradict each other,
-    or in which a value is out of range.
+    Raises UnusableBatchError for a batch that does not parse, that is too large, whose columns
+    contradict each other, or in which a value is out of range.
     """
     try:
         events = event_pb2.EventList.FromString(record.payload).events
@@ -46,11 +46,17 @@ def read_batch(record: LogRecord) -> list[Item]:
         # The number is the producer's word.
         count = min(max(record.count, 0), len(record.payload))
         raise UnusableBatchError("not a list of events", count) from None
+    if len(events) > MAX_EVENTS:
+        raise UnusableBatchError("too many events", len(events))
     items = []
+    counted = 0
     for event in events:
         body = event.WhichOneof("body") or ""
         columns = None
         try:
+            counted += _counted(event, body)
+            if counted > MAX_ITEMS:
+                raise OutOfRangeError("too many timings, RPCs or definitions")
             if body == _TIMINGS:
                 columns = read_columns(event.query_timings)
             check_event(event, body)
@@ -73,6 +79,18 @@ def fact_ids(payload: bytes) -> list[tuple[int, bytes, int]]:
         for index, (event, body, _) in enumerate(items)
         if body in FACTS and len(event.event_id) == EVENT_ID_BYTES
     ]
+
+
+def _counted(event: event_pb2.Event, body: str) -> int:
+    """Return how many things an event counts or defines, without a look at them."""
+    if body == _TIMINGS:
+        timings = event.query_timings
+        return max(len(timings.query), len(timings.traces), len(timings.captures))
+    if body == "rpc_tally":
+        return len(event.rpc_tally.entries)
+    if body == "query_definitions":
+        return len(event.query_definitions.definitions)
+    return 0
 
 
 def newest_us(items: list[Item]) -> int | None:

@@ -14,6 +14,8 @@ from protos.tracking.v1 import event_pb2
 
 # Per slot; bookings of further packages are counted in one sum.
 MAX_PACKAGES: Final = 500
+MAX_MERGED_PACKAGES: Final = 10 * MAX_PACKAGES
+"""Of a sum of slots, each with packages of its own."""
 # More codes than ISO 4217 has; amounts in further codes are not kept, as they cannot be added.
 MAX_CURRENCIES: Final = 250
 
@@ -64,11 +66,11 @@ class BusinessCell:
         self.other_packages = [0, 0]
         self.booking_time_us = Sketch()
 
-    def of_package(self, package_id: str) -> list[int]:
-        """Return [confirmed, cancelled] of a package, or of the rest once the slot is full."""
+    def of_package(self, package_id: str, most: int = MAX_PACKAGES) -> list[int]:
+        """Return [confirmed, cancelled] of a package, or of the rest once there are `most`."""
         counts = self.packages.get(package_id)
         if counts is None:
-            if len(self.packages) >= MAX_PACKAGES:
+            if len(self.packages) >= most:
                 return self.other_packages
             counts = self.packages[package_id] = [0, 0]
         return counts
@@ -90,9 +92,12 @@ class BusinessCell:
         self.form_abandoned += other.form_abandoned
         for currency, theirs in other.revenue.items():
             _add(self.revenue.setdefault(currency, [0, 0, 0]), theirs)
-        for package_id, theirs in other.packages.items():
-            _add(self.packages.setdefault(package_id, [0, 0]), theirs)
-        _add(self.other_packages, other.other_packages)
+        for package_id, (confirmed, cancelled) in other.packages.items():
+            counts = self.of_package(package_id, MAX_MERGED_PACKAGES)
+            counts[0] += confirmed
+            counts[1] += cancelled
+        self.other_packages[0] += other.other_packages[0]
+        self.other_packages[1] += other.other_packages[1]
         self.booking_time_us.merge(other.booking_time_us)
 
     def encode(self) -> bytes:

@@ -15,6 +15,8 @@ from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_GROUPS: Final = 200
+MAX_MERGED_GROUPS: Final = 10 * MAX_GROUPS
+"""Of a sum of slots, each with groups of its own."""
 RECENT_US: Final = 5 * MINUTE_US
 MAX_RECENT: Final = 100_000
 # Reasons that a front end reports as errors but that are the service's normal work.
@@ -96,7 +98,9 @@ class ErrorCell:
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for key, theirs in other.groups.items():
             mine = self.groups.get(key)
-            if mine is None:
+            if mine is None and len(self.groups) >= MAX_MERGED_GROUPS:
+                self.other += theirs[0]
+            elif mine is None:
                 self.groups[key] = list(theirs)
             else:
                 mine[0] += theirs[0]

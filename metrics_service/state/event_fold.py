@@ -19,6 +19,7 @@ from metrics_service.state.queries.columns import MAX_DURATION_US, Columns
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
 from metrics_service.state.tables import Tables
+from metrics_service.state.truncate import MAX_ID_BYTES, truncate
 from protos.tracking.v1 import event_pb2
 from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 
@@ -153,7 +154,7 @@ class EventFold:
         elif kind == _Flow.ABANDON:
             self._tables.funnel.abandon(self._actor(event, flow.user_id), time_us)
         elif (step := _FLOW_STEPS.get(kind)) is not None:
-            booking_id = flow.booking_id
+            booking_id = truncate(flow.booking_id, MAX_ID_BYTES)
             if kind == _Flow.COMPLETE and flow.duration_us > 0:
                 started = self._tables.seen_bookings.flags(booking_id) & 1 << _START
                 if not booking_id or not started:
@@ -226,10 +227,10 @@ class EventFold:
 
     def _actor(self, event: event_pb2.Event, user_id: str) -> str:
         """Return the session, else the user, else a new name; the first byte says which."""
-        session_id = event.session_id
-        if session_id:
-            return session_id
-        if user_id:
-            return f"\x00{user_id}"
+        actor = event.session_id or (f"\x00{user_id}" if user_id else "")
+        if len(actor) > MAX_ID_BYTES // 4:
+            return truncate(actor, MAX_ID_BYTES)
+        if actor:
+            return actor
         self._tables.anonymous_actors += 1
         return f"\x01{self._tables.anonymous_actors}"

@@ -10,6 +10,7 @@ from typing import Final
 from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state.queries.columns import Columns
 from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US
+from metrics_service.state.truncate import MAX_CODE_BYTES, MAX_ID_BYTES
 from protos.tracking.v1 import event_pb2
 
 # Of what one event counts: RPCs, queries, dropped events.
@@ -22,13 +23,16 @@ class OutOfRangeError(ValueError):
 
 
 def check_event(event: event_pb2.Event, body: str) -> None:
-    """Raise OutOfRangeError for a fact or a count that cannot be true."""
+    """Raise OutOfRangeError for a fact or a count that cannot be true, or a fact's id that is too
+    long.
+    """
     if body == "booking":
         _check_booking(event)
     elif body == "payment":
         payment = event.payment
         _check_times(event.time_us, payment.confirm_time_us)
         _check_money(payment.amount_minor)
+        _check_ids(payment.booking_id, payment.package_id, currency=payment.currency)
     elif body == "rpc_tally":
         for entry in event.rpc_tally.entries:
             _check_counts(entry.ok, entry.refused, entry.queries, entry.queries_max)
@@ -57,6 +61,7 @@ def _check_booking(event: event_pb2.Event) -> None:
     fact = event.booking
     _check_times(event.time_us, fact.hold_time_us, fact.complete_time_us, fact.confirm_time_us)
     _check_money(fact.amount_minor, fact.refund_minor)
+    _check_ids(fact.booking_id, fact.package_id, currency=fact.currency)
 
 
 def _check_times(time_us: int, *optional_us: int) -> None:
@@ -71,6 +76,14 @@ def _check_times(time_us: int, *optional_us: int) -> None:
 def _check_money(*amounts_minor: int) -> None:
     if min(amounts_minor) < 0 or max(amounts_minor) > MAX_MONEY_MINOR:
         raise OutOfRangeError("an amount of money is out of range")
+
+
+def _check_ids(*ids: str, currency: str) -> None:
+    for each in ids:
+        if len(each) > MAX_ID_BYTES // 4 and len(each.encode()) > MAX_ID_BYTES:
+            raise OutOfRangeError("an id is too long")
+    if len(currency.encode()) > MAX_CODE_BYTES:
+        raise OutOfRangeError("a currency is too long")
 
 
 def _check_counts(*counts: int) -> None:

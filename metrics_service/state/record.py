@@ -9,6 +9,12 @@ from typing import Final, Literal
 MIN_TIME_US: Final = 946_684_800 * 1_000_000
 MAX_TIME_US: Final = 7_258_118_400 * 1_000_000 - 1
 
+MAX_EVENTS: Final = 5_000
+MAX_ITEMS: Final = 5_000
+"""Of a batch: events, and timings, tallied RPCs and definitions in them. Producers send a tenth of
+them; to count so many takes a quarter of a second.
+"""
+
 # tick: time passed without a batch; unclean_end: a producer ended without a Goodbye.
 Kind = Literal["batch", "tick", "unclean_end"]
 

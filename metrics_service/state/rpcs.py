@@ -8,10 +8,10 @@ from typing import Final, Self
 
 from metrics_service.measure.sums import clamped
 from metrics_service.state.series.rings import Rings
+from metrics_service.state.truncate import MAX_NAME_BYTES
 from protos.tracking.v1 import event_pb2
 
 MAX_METHODS: Final = 200
-MAX_NAME_LENGTH: Final = 200
 
 # The group of methods that did not fit, or that have no name.
 _OTHER: Final = ""
@@ -91,7 +91,7 @@ class RpcFold:
         """
         methods = self.rings.total.methods
         known = rpc in methods or len(methods) < MAX_METHODS
-        return rpc if known and len(rpc) <= MAX_NAME_LENGTH else _OTHER
+        return rpc if known and len(rpc.encode()) <= MAX_NAME_BYTES else _OTHER
 
     def evicted(self) -> dict[str, int]:
         """Return the RPCs whose method did not fit into the table of all times."""

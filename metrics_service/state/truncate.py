@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+MAX_ID_BYTES: Final = 256
+MAX_CODE_BYTES: Final = 16
 MAX_NAME_BYTES: Final = 200
 MAX_TEXT_BYTES: Final = 2_048
 MAX_PLAN_BYTES: Final = 4_096

@@ -97,6 +97,29 @@ def test_every_list_in_a_request_states_its_maximum(sources: Path) -> None:
     assert [each for each in lists if not stated.search(comments.get(each, ""))] == []
 
 
+def test_every_list_of_the_metrics_contracts_states_its_maximum(sources: Path) -> None:
+    stated = re.compile(r"\b[Aa]t\s+most\s+(\d|the limit, and 900 kB)")
+    files = FileDescriptorSet.FromString(image_of(sources).read_bytes()).file
+    lists, columns = [], {"QueryTimings", "Sketch"}
+    for file in files:
+        if file.package not in ("metrics.v1", "tracking.v1") or "checkpoint" in file.name:
+            continue
+        comments = {
+            tuple(place.path): place.leading_comments for place in file.source_code_info.location
+        }
+        for at, message in enumerate(file.message_type):
+            inner = [(each, (4, at, 3, n)) for n, each in enumerate(message.nested_type)]
+            for owner, path in [(message, (4, at)), *inner]:
+                for number, field in enumerate(owner.field):
+                    # The first of a table's columns speaks for all.
+                    if field.label == field.LABEL_REPEATED and (
+                        owner.name not in columns or not number
+                    ):
+                        lists.append((owner.name, field.name, comments.get((*path, 2, number), "")))
+    assert len(lists) >= 15
+    assert [each for each in lists if not stated.search(each[2])] == []
+
+
 def test_a_removed_field_is_seen_as_breaking(sources: Path) -> None:
     path = sources / "protos/booking/v1/booking.proto"
     text = path.read_text()

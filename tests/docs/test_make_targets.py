@@ -22,6 +22,7 @@ OTHERS = {
     "tests/booking/group_commit/test_query_counts.py",
     "tests/booking/storage/test_database.py",
     "tests/docs/test_tracking_guide.py",
+    "tests/metrics/rpc/test_worst_requests.py",
     "tests/pair/test_lane_forks.py",
     "tests/pair/test_poolers.py",
     "tests/servicekit/test_faults.py",

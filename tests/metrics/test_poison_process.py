@@ -20,7 +20,7 @@ import pytest
 from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state.queries.columns import MAX_DURATION_US, MAX_ROWS
 from metrics_service.state.ranges import MAX_COUNT, MAX_MONEY_MINOR
-from metrics_service.state.record import MAX_TIME_US, MIN_TIME_US
+from metrics_service.state.record import MAX_EVENTS, MAX_ITEMS, MAX_TIME_US, MIN_TIME_US
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.metrics_pb2 import GetMetricsRequest, GetQueryStatsRequest
 from protos.tracking.v1 import event_pb2
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(300)]
 
 SETTINGS = {"METRICS_CHECKPOINT_INTERVAL_S": "1"}
 # So many columns of 37 batches add up beyond an int64, in batches just below the limit of 1 MiB.
-BATCHES, ROWS = 37, 57_000
+BATCHES = (1 << 63) // (MAX_ITEMS * MAX_ROWS) + 1
 POISON_CURRENCY, GOOD_CURRENCY = "XTS", "EUR"
 
 
@@ -72,9 +72,9 @@ def facts(*events: Event, unusable: bool = False) -> Batch:
 
 
 def rows_beyond_an_int64() -> Iterator[Batch]:
-    """As it was seen to end the service for good."""
+    """As it was seen to end the service for good, with 37 batches of 57,000 timings."""
     for _ in range(BATCHES):
-        yield telemetry(timings(ROWS, rows=MAX_ROWS))
+        yield telemetry(timings(MAX_ITEMS, rows=MAX_ROWS))
 
 
 def money_and_times_at_their_ends() -> Iterator[Batch]:
@@ -125,14 +125,17 @@ def counts_columns_and_lists() -> Iterator[Batch]:
     )
     loss = event_pb2.TelemetryLoss(dropped_events=MAX_COUNT, dropped_timings=MAX_COUNT)
     for _ in range(5):
-        yield telemetry(Event(rpc_tally=event_pb2.RpcTally(entries=[most] * 10_000)))
-        yield telemetry(*[Event(telemetry_loss=loss)] * 10_000)
+        yield telemetry(Event(rpc_tally=event_pb2.RpcTally(entries=[most] * MAX_ITEMS)))
+        yield telemetry(*[Event(telemetry_loss=loss)] * MAX_EVENTS)
+    longer = event_pb2.RpcTally(entries=[most] * (MAX_ITEMS + 1))
+    yield telemetry(Event(rpc_tally=longer), unusable=True)
     worst = dict.fromkeys(
         ("pool_wait_us", "connect_us", "cancel_wait_us", "execute_us"), MAX_DURATION_US
     )
-    yield telemetry(timings(10_000, start_delta_us=(1 << 63) - 1, **worst))
-    yield telemetry(timings(10_000, start_delta_us=-(1 << 63), batch_size=(1 << 32) - 1))
-    yield telemetry(timings(0), timings(1), *[Event()] * 100_000, count=-1)
+    yield telemetry(timings(MAX_ITEMS, start_delta_us=(1 << 63) - 1, **worst))
+    yield telemetry(timings(MAX_ITEMS, start_delta_us=-(1 << 63), batch_size=(1 << 32) - 1))
+    yield telemetry(timings(0), timings(1), *[Event()] * (MAX_EVENTS - 2), count=-1)
+    yield telemetry(*[Event()] * 100_000, count=-1, unusable=True)
     uneven = timings(3)
     uneven.query_timings.rows.append(1)
     yield telemetry(uneven, unusable=True)

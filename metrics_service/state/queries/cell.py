@@ -16,6 +16,10 @@ from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 MAX_GROUPS: Final = 500
 # The group of queries that found all groups taken.
 OTHER: Final = "other"
+MAX_BUCKETS: Final = 30_000
+"""Of the sketches of all groups of a slot, and of a sum of slots. That is 75 groups whose durations
+differ as much as ordinary ones do; with more, percentiles become less exact.
+"""
 
 _FIELDS: Final = (
     "total",
@@ -56,6 +60,16 @@ class QueryCell:
         self.over_2000ms = 0
         self.execute_us = Sketch()
         self.pool_wait_us = Sketch()
+
+    @property
+    def buckets(self) -> int:
+        """Those of both sketches."""
+        return self.execute_us.buckets + self.pool_wait_us.buckets
+
+    def coarsen(self, level: int) -> None:
+        """See Sketch.coarsen."""
+        self.execute_us.coarsen(level)
+        self.pool_wait_us.coarsen(level)
 
     def time(self, execute_us: Sequence[int], pool_wait_us: Sequence[int]) -> None:
         """Add the durations of queries that ended ok, failed or in error."""
@@ -152,38 +166,95 @@ class QueryTotals:
 
 
 class QueryCells:
-    """The queries of one slot by group, without internal ones."""
+    """The queries of one slot by group, without internal ones.
 
-    __slots__ = ("groups",)
+    The sketches of all groups have the same level, the lowest at which they have MAX_BUCKETS
+    together (see Sketch.coarsen). So they are the same in whatever order queries are added.
+
+    Groups that are only decoded, to add to others, stay messages: a batch of late queries may open
+    a thousand slots.
+    """
+
+    __slots__ = ("_buckets", "_cells", "_encoded", "level")
 
     def __init__(self) -> None:
-        self.groups: dict[str, QueryCell] = {}
+        self.level = 0
+        self._cells: dict[str, QueryCell] = {}
+        self._encoded: dict[str, checkpoint_pb2.QueryCell] = {}
+        self._buckets = 0
 
-    def group(self, key: str) -> QueryCell:
-        """Return the cell of a group, or that of OTHER once there are too many."""
-        cell = self.groups.get(key)
-        if cell is None:
-            if len(self.groups) >= MAX_GROUPS:
-                key = OTHER
-            cell = self.groups.setdefault(key, QueryCell())
-        return cell
+    @property
+    def groups(self) -> dict[str, QueryCell]:
+        """The cells by group; callers must not change them."""
+        for key in [*self._encoded]:
+            self._open(key)
+        return self._cells
+
+    def add(self, key: str, cell: QueryCell, level: int = 0) -> None:
+        """Add a cell, which has this level and is not changed, to a group, or to that of OTHER once
+        there are too many.
+        """
+        if self.level > level:
+            coarse = QueryCell()
+            coarse.merge(cell)
+            coarse.coarsen(self.level)
+            cell = coarse
+        known = key in self._cells or key in self._encoded
+        if not known and len(self._cells) + len(self._encoded) >= MAX_GROUPS:
+            key = OTHER
+        mine = self._open(key)
+        self._buckets -= mine.buckets
+        mine.merge(cell)
+        self._buckets += mine.buckets
+        self._bound()
 
     def merge(self, other: Self) -> None:
+        if other.level > self.level:
+            self._coarsen(other.level)
         for key, theirs in other.groups.items():
-            mine = self.groups.get(key)
-            if mine is None:
-                mine = self.groups[key] = QueryCell()
-            mine.merge(theirs)
+            self.add(key, theirs, other.level)
 
     def encode(self) -> bytes:
         """Serialize as checkpoint_pb2.QueryCells without totals."""
+        messages = {
+            **self._encoded,
+            **{key: cell.to_proto(key) for key, cell in self._cells.items()},
+        }
         return checkpoint_pb2.QueryCells(
-            groups=[cell.to_proto(key) for key, cell in sorted(self.groups.items())]
+            groups=[messages[key] for key in sorted(messages)], level=self.level
         ).SerializeToString()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         message = checkpoint_pb2.QueryCells.FromString(data)
         cells = cls()
-        cells.groups = {group.key: QueryCell.from_proto(group) for group in message.groups}
+        cells._encoded = {group.key: group for group in message.groups}
+        cells.level = message.level
+        cells._buckets = sum(map(_buckets_of, message.groups))
+        cells._bound()
         return cells
+
+    def _open(self, key: str) -> QueryCell:
+        """Return the cell of a group to write to, a new one if there is none."""
+        cell = self._cells.get(key)
+        if cell is None:
+            message = self._encoded.pop(key, None)
+            cell = QueryCell() if message is None else QueryCell.from_proto(message)
+            self._cells[key] = cell
+        return cell
+
+    def _bound(self) -> None:
+        while self._buckets > MAX_BUCKETS:
+            self._coarsen(self.level + 1)
+
+    def _coarsen(self, level: int) -> None:
+        self.level = level
+        for cell in self.groups.values():
+            cell.coarsen(level)
+        self._buckets = sum(cell.buckets for cell in self._cells.values())
+
+
+def _buckets_of(message: checkpoint_pb2.QueryCell) -> int:
+    execute, wait = message.execute_us, message.pool_wait_us
+    zeros = (execute.zero_count > 0) + (wait.zero_count > 0)
+    return len(execute.index_delta) + len(wait.index_delta) + zeros

@@ -8,11 +8,13 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from metrics_service.measure.thresholds import of_the_server
+from metrics_service.state.truncate import MAX_CODE_BYTES
 from protos.tracking.v1 import event_pb2
 
 # A longer query means a broken clock.
 MAX_DURATION_US: Final = 1 << 42
 MAX_ROWS: Final = 1 << 42
+TRACE_ID_BYTES: Final = 16
 
 # How a query ended, for its statistics.
 UNKNOWN, OK, ERROR, FAILED, CANCELLED, MISUSE = range(6)
@@ -65,6 +67,13 @@ def picked(column: list[int], wanted: list[int]) -> Sequence[int]:
 
 def read_columns(timings: event_pb2.QueryTimings) -> Columns:
     """Read an event. Raises InconsistentColumnsError where its columns contradict each other."""
+    count = len(timings.query)
+    if max(len(timings.fingerprints), len(timings.sqlstates)) > max(count, 1):
+        raise InconsistentColumnsError("more fingerprints or sqlstates than timings")
+    if any(len(state.encode()) > MAX_CODE_BYTES for state in timings.sqlstates):
+        raise InconsistentColumnsError("an sqlstate is too long")
+    if any(len(trace.trace_id) > TRACE_ID_BYTES for trace in timings.traces):
+        raise InconsistentColumnsError("a trace id is too long")
     query = list(timings.query)
     outcome = list(timings.outcome)
     execute_us = list(timings.execute_us)
@@ -73,7 +82,6 @@ def read_columns(timings: event_pb2.QueryTimings) -> Columns:
     internal = timings.internal
     sqlstate = timings.sqlstate
     fingerprints = list(timings.fingerprints)
-    count = len(query)
     if not (
         len(outcome) == len(execute_us) == len(pool_wait_us) == len(rows) == count
         and len(internal) == len(sqlstate) == len(timings.start_delta_us) == count

@@ -10,15 +10,15 @@ from heapq import nlargest
 from itertools import accumulate, islice
 from typing import Final
 
+from metrics_service.state.queries.columns import TRACE_ID_BYTES
 from metrics_service.state.queries.fingerprints import Fingerprints
-from metrics_service.state.queries.limit import bounded_limit
+from metrics_service.state.queries.limit import bounded_limit, fitting
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_RECENT: Final = 5_000
 # Ten times the usual size of MAX_RECENT queries: reached only if a producer sends oversized events.
 MAX_BYTES: Final = 4_000_000
-TRACE_ID_BYTES: Final = 16
 
 _TABLE: Final = "recent_queries"
 _SQLSTATE_CHARS: Final = 5
@@ -62,7 +62,9 @@ class RecentQueries:
     def newest(
         self, request: metrics_pb2.ListRecentQueriesRequest, fingerprints: Fingerprints
     ) -> list[metrics_pb2.RecentQuery]:
-        """Return the requested queries, newest start first; of equal starts the last to arrive."""
+        """Return the requested queries, newest start first; of equal starts the last to arrive; at
+        most MAX_ANSWER_BYTES in all.
+        """
         limit = bounded_limit(request.limit)
         found = nlargest(
             limit,
@@ -79,9 +81,10 @@ class RecentQueries:
             )
             for number in {number for _, number, _ in found}
         }
-        return [
+        queries = (
             parsed[number].query(index, start_us, fingerprints) for start_us, number, index in found
-        ]
+        )
+        return list(fitting(queries, limit))
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield the row of a checkpoint."""

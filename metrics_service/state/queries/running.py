@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from metrics_service.state.queries.columns import MAX_DURATION_US
+from metrics_service.state.queries.columns import MAX_DURATION_US, TRACE_ID_BYTES
 from metrics_service.state.queries.fingerprints import Fingerprints
-from metrics_service.state.queries.recent import TRACE_ID_BYTES
 from metrics_service.state.record import MIN_TIME_US
 from metrics_service.state.series.rings import MINUTE_US
 from metrics_service.state.truncate import MAX_NAME_BYTES, MAX_TEXT_BYTES, truncate

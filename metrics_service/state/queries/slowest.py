@@ -19,7 +19,7 @@ from metrics_service.state.queries.columns import (
     Columns,
 )
 from metrics_service.state.queries.fingerprints import Fingerprints
-from metrics_service.state.queries.limit import bounded_limit
+from metrics_service.state.queries.limit import bounded_limit, fitting
 from metrics_service.state.queries.recent import TimingReader
 from metrics_service.state.queries.running import read_observation, read_running_query
 from metrics_service.state.recent_keys import RecentKeys
@@ -34,8 +34,6 @@ MAX_RUNNING: Final = 200
 MAX_PLANS: Final = 200
 # A running query is dropped this long after its last observation: its end was lost.
 MAX_UNOBSERVED_US: Final = HOUR_US
-# Well below the 4 MB that a gRPC client takes.
-MAX_ANSWER_BYTES: Final = 3_000_000
 
 _TABLE: Final = "slow_queries"
 _ENDED, _RUNNING, _PLANS = (f"{_TABLE}.{part}" for part in ("ended", "running", "plans"))
@@ -170,19 +168,11 @@ class SlowestQueries:
         """Return the requested queries: running ones, longest first, then ended ones, slowest
         first; at most MAX_ANSWER_BYTES in all.
         """
-        limit = bounded_limit(request.limit)
         running = sorted(self._running.values(), key=lambda kept: -_execute_ms(kept))
-        answer: list[metrics_pb2.SlowQuery] = []
-        size = 0
-        for kept in chain(running, self._ended):
-            query = self._answer(kept.query, fingerprints)
-            if request.operation and query.query.operation != request.operation:
-                continue
-            size += query.ByteSize()
-            if len(answer) == limit or size > MAX_ANSWER_BYTES:
-                break
-            answer.append(query)
-        return answer
+        found = (self._answer(kept.query, fingerprints) for kept in chain(running, self._ended))
+        wanted = request.operation
+        asked = (query for query in found if wanted in ("", query.query.operation))
+        return list(fitting(asked, bounded_limit(request.limit)))
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables."""

@@ -21,7 +21,7 @@ from metrics_service.state.queries.columns import (
     picked,
 )
 from metrics_service.state.queries.fingerprints import Fingerprints, Query
-from metrics_service.state.queries.limit import bounded_limit
+from metrics_service.state.queries.limit import bounded_limit, fitting
 from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution, Rings
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
@@ -138,10 +138,7 @@ class QueryFold:
         answer = metrics_pb2.GetQueryStatsResponse(
             total=totals.total.stats(), internal=totals.internal.stats()
         )
-        for query, cell in groups[:limit]:
-            stats = answer.groups.add()
-            stats.CopyFrom(cell.stats())
-            stats.operation, stats.fingerprint, stats.text = query
+        answer.groups.extend(fitting((_stats(*group) for group in groups), limit))
         return answer
 
     def evicted(self) -> dict[str, int]:
@@ -200,9 +197,9 @@ class QueryFold:
             query = self.fingerprints.resolve(fingerprint)
             operation = self._operation(query.operation, cell.total)
             for cells in self._operation_rings.at(time_us):
-                cells.group(operation).merge(cell)
+                cells.add(operation, cell)
             for cells in self._fingerprint_rings.at(time_us):
-                cells.group(query.fingerprint).merge(cell)
+                cells.add(query.fingerprint, cell)
         for slot, cell in totals.items():
             for counted in self._total_rings.at(slot * _STEP_US):
                 counted.total.merge(cell)
@@ -229,6 +226,12 @@ class QueryFold:
         if other.total:
             groups.append((Query(OTHER, "", ""), other))
         return groups
+
+
+def _stats(query: Query, cell: QueryCell) -> metrics_pb2.QueryStats:
+    stats = cell.stats()
+    stats.operation, stats.fingerprint, stats.text = query
+    return stats
 
 
 def fingerprint_window_us(window_us: int | None) -> int:

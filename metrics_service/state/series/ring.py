@@ -150,7 +150,8 @@ class Ring(Generic[C]):
 
 def merged(parts: Iterable[bytes], new: Callable[[], C], decode: Callable[[bytes], C]) -> C:
     """Return the sum of encoded cells."""
-    found = new()
-    for part in parts:
-        found.merge(decode(part))
+    cells = map(decode, parts)
+    found = next(cells, None) or new()
+    for cell in cells:
+        found.merge(cell)
     return found

@@ -117,14 +117,16 @@ class Rings(Generic[C]):
         level = ring_of(window_us + ended_us, self.resolutions)
         step_us = self.resolutions[level].step_us
         high_us = (self._now_us // step_us + 1) * step_us - ended_us
-        closed: list[bytes] = []
+        parts = list(self._cover(level, high_us - window_us, high_us))
+        closed = self._sum(
+            (window_us, ended_us), [each for each in parts if isinstance(each, bytes)]
+        )
+        opened = [each for each in parts if not isinstance(each, bytes)]
+        if not opened:
+            return closed
         found = self._new()
-        for part in self._cover(level, high_us - window_us, high_us):
-            if isinstance(part, bytes):
-                closed.append(part)
-            else:
-                found.merge(part)
-        found.merge(self._sum((window_us, ended_us), closed))
+        for cell in (closed, *opened):
+            found.merge(cell)
         return found
 
     def prepare(self) -> Iterator[None]:

@@ -504,6 +504,9 @@ class QueryCells(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    level: _builtins.int
+    """How coarse the sketches of the groups are; see Sketch.coarsen."""
     @_builtins.property
     def total(self) -> Global___QueryCell: ...
     @_builtins.property
@@ -516,10 +519,11 @@ class QueryCells(_message.Message):
         total: Global___QueryCell | None = ...,
         internal: Global___QueryCell | None = ...,
         groups: _abc.Iterable[Global___QueryCell] | None = ...,
+        level: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["internal", b"internal", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "internal", b"internal", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "internal", b"internal", "level", b"level", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

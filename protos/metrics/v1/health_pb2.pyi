@@ -32,8 +32,8 @@ class GetDatabaseHealthRequest(_message.Message):
     page_size: _builtins.int
     """Instances to list: at most 100, which 0 means too. Less is INVALID_ARGUMENT."""
     page_token: _builtins.str
-    """next_page_token of an answer; another text is INVALID_ARGUMENT. Empty: the
-    first page.
+    """next_page_token of an answer, at most 2,048 bytes; another text is
+    INVALID_ARGUMENT. Empty: the first page.
     """
     def __init__(
         self,
@@ -141,7 +141,7 @@ class DatabaseHealth(_message.Message):
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceHealth]:
         """One page of the instances that are known: those of watched services first,
-        each by service and name. A stream has the first 100.
+        each by service and name. At most 100; a stream has the first ones.
         """
 
     @_builtins.property
@@ -247,7 +247,7 @@ class HealthReason(_message.Message):
     """Empty for all instances together."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Operations that contribute most, worst first."""
+        """Operations that contribute most, worst first. At most 3."""
 
     def __init__(
         self,
@@ -355,7 +355,9 @@ class InstanceHealth(_message.Message):
     missing. One that does not decide is forgotten after 60 s of silence.
     """
     @_builtins.property
-    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]: ...
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthReason]:
+        """At most 10."""
+
     @_builtins.property
     def figures(self) -> Global___HealthFigures: ...
     @_builtins.property

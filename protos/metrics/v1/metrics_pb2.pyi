@@ -292,7 +292,9 @@ class Funnel(_message.Message):
         """How long a chain may take, end inclusive."""
 
     @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]: ...
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]:
+        """At most 4."""
+
     @_builtins.property
     def overall(self) -> Global___Rate:
         """converted / entered."""
@@ -327,8 +329,9 @@ Global___Funnel: _TypeAlias = Funnel  # noqa: Y015
 
 @_typing.final
 class Distribution(_message.Message):
-    """Of a duration, in milliseconds. Percentiles are within 1%; all but count are
-    absent where there is no sample.
+    """Of a duration, in milliseconds. Percentiles are within 1%, and coarser only
+    where the groups of a window have 30,000 different durations together (to 1%).
+    All but count are absent where there is no sample.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -412,7 +415,9 @@ class BusinessMetrics(_message.Message):
     other_packages: _builtins.int
     @_builtins.property
     def revenue(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revenue]:
-        """One for each currency, by its code. Never summed over currencies."""
+        """One for each currency, by its code. Never summed over currencies. At most
+        250.
+        """
 
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageBookings]:
@@ -764,7 +769,7 @@ class QualityMetrics(_message.Message):
     facts_beyond: _builtins.int
     @_builtins.property
     def evicted(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Entries evicted by the bounds of tables, by name of the table."""
+        """Entries evicted by the bounds of tables, by name of the table. At most 20."""
 
     def __init__(
         self,
@@ -905,7 +910,9 @@ class GetQueryStatsResponse(_message.Message):
         """Over all groups, without internal queries."""
 
     @_builtins.property
-    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryStats]: ...
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryStats]:
+        """At most the limit, and 900 kB."""
+
     @_builtins.property
     def internal(self) -> Global___QueryStats:
         """Internal queries, counted apart."""
@@ -1007,7 +1014,7 @@ class ListRecentQueriesRequest(_message.Message):
     limit: _builtins.int
     """0 means 50, above 500 means 500."""
     operation: _builtins.str
-    """Empty: all."""
+    """Empty: all. At most 512 bytes."""
     include_internal: _builtins.bool
     def __init__(
         self,
@@ -1035,7 +1042,9 @@ class ListRecentQueriesResponse(_message.Message):
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentQuery]: ...
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentQuery]:
+        """At most the limit, and 900 kB."""
+
     def __init__(
         self,
         *,
@@ -1125,7 +1134,7 @@ class ListSlowQueriesRequest(_message.Message):
     limit: _builtins.int
     """0 means 50, above 500 means 500."""
     operation: _builtins.str
-    """Empty: all."""
+    """Empty: all. At most 512 bytes."""
     def __init__(
         self,
         *,
@@ -1151,7 +1160,9 @@ class ListSlowQueriesResponse(_message.Message):
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlowQuery]: ...
+    def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlowQuery]:
+        """At most the limit, and 900 kB."""
+
     def __init__(
         self,
         *,
@@ -1225,7 +1236,7 @@ class QueryLook(_message.Message):
     @_builtins.property
     def blockers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Blocker]:
         """The sessions that held the lock it waited for, or were queued for it
-        earlier.
+        earlier. At most 5.
         """
 
     def __init__(

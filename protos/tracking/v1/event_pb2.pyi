@@ -8,8 +8,13 @@ integer minor units of its currency.
 A batch is quarantined when one of its events has a value that cannot be
 true: a time of a fact outside of the years 2000 to 2199, money that is
 negative or above 2^53 - 1, a duration of a query, a number of rows, or a
-count of a tally or a loss above 2^42. A time of live telemetry that is not
-plausible is replaced by the time at which it was received.
+count of a tally or a loss above 2^42; a booking or package of a fact above
+256 bytes; a currency, an SQLSTATE or a trace id above 16; and when it has
+more than 5,000 events, or more than 5,000 timings, tallied RPCs and
+definitions in all. Other texts are cut: a
+session, user or booking of telemetry at 256 bytes, a name at 200. A time of
+live telemetry that is not plausible is replaced by the time at which it was
+received.
 """
 
 from collections import abc as _abc
@@ -72,7 +77,9 @@ class EventList(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]: ...
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """At most 5,000."""
+
     def __init__(
         self,
         *,
@@ -589,7 +596,9 @@ class RpcTally(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RpcTally.Entry]: ...
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RpcTally.Entry]:
+        """At most 5,000."""
+
     def __init__(
         self,
         *,
@@ -704,7 +713,9 @@ class QueryTimings(_message.Message):
     """When the first query started."""
     @_builtins.property
     def fingerprints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Fingerprints used in this event; `query` indexes this list."""
+        """Fingerprints used in this event; `query` indexes this list. At most 5,000,
+        as every list here, and no more than queries.
+        """
 
     @_builtins.property
     def query(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
@@ -965,7 +976,9 @@ class QueryDefinitions(_message.Message):
 
     DEFINITIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def definitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryDefinition]: ...
+    def definitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryDefinition]:
+        """At most 5,000."""
+
     def __init__(
         self,
         *,

@@ -150,7 +150,7 @@ class Hello(_message.Message):
     lane: Global___Lane.ValueType
     producer_id: _builtins.str
     """The party that numbers the batches: for facts the database's relay, for
-    telemetry the process. 1 to 128 characters.
+    telemetry the process. 1 to 128 printable characters, at most 256 bytes.
     """
     epoch: _builtins.int
     """Only its newest epoch may send."""
@@ -158,9 +158,11 @@ class Hello(_message.Message):
     """Version of event.proto that the client writes. Now 1."""
     mode: Global___Hello.Mode.ValueType
     service: _builtins.str
-    """Such as "booking_service"."""
+    """Such as "booking_service". Bounded as producer_id."""
     instance: _builtins.str
-    """The process, stable for its life; health is kept per instance."""
+    """The process, stable for its life; health is kept per instance. Bounded as
+    producer_id; empty means the producer's id.
+    """
     @_builtins.property
     def succeeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of facts: the producers whose place this one has taken after forks, newest
@@ -201,7 +203,7 @@ class Batch(_message.Message):
     telemetry starting at 1 in each epoch.
     """
     count: _builtins.int
-    """Events in the payload."""
+    """Events in the payload; at most 5,000."""
     payload: _builtins.bytes
     """A serialised EventList."""
     def __init__(
@@ -618,7 +620,9 @@ class Sketch(_message.Message):
     max: _builtins.float
     @_builtins.property
     def index_delta(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Bucket numbers, ascending, each as the difference from the one before."""
+        """Bucket numbers, ascending, each as the difference from the one before. At
+        most 1,501, as their counts.
+        """
 
     @_builtins.property
     def count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...

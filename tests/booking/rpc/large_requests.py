@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from tests.booking.rpc import bad_bookings, bad_catalog, bad_payments, bad_reviews, bad_stays
 from tests.booking.running_service import after, euro, start_of
+from tests.large_fields import fills
 
 ID: Final = str(uuid4())
-TEXT_BYTES: Final = 200_000
 
 POLICY: Final = bad_catalog.policy(catalog_pb2.CancellationPolicy.Tier(before=Duration(seconds=60)))
 QUOTE: Final = booking_pb2.Quote(price=euro(100), cancellation_policy=POLICY)
@@ -101,75 +99,8 @@ class Attack:
 
 def attacks() -> Iterator[Attack]:
     for request in GOOD:
-        for field, what, fill in _fills(request.DESCRIPTOR, ""):
+        for field, what, fill in fills(request.DESCRIPTOR):
             large = type(request)()
             large.CopyFrom(request)
             if fill(large):
                 yield Attack(large, field, what)
-
-
-def _fills(message: Any, path: str) -> Iterator[tuple[str, str, Any]]:
-    """Every field of a message and of those in it, with a function that fills it in a request."""
-    for field in message.fields:
-        assert not (field.message_type and field.message_type.GetOptions().map_entry), field
-        name = f"{path}{field.name}"
-        if field.is_repeated:
-            yield name, "many", _in_owner(path, _many(field))
-        if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
-            if field.is_repeated:
-                yield f"{name}[0]", "long", _in_owner(path, _one_long(field))
-            else:
-                yield name, "long", _in_owner(path, _long(field, "x"))
-                yield name, "long and wide", _in_owner(path, _long(field, "\U0001f3e8"))
-        elif field.message_type and not _is_scalar(field.message_type):
-            inner = f"{name}[0]." if field.is_repeated else f"{name}."
-            yield from _fills(field.message_type, inner)
-
-
-def _is_scalar(message: Any) -> bool:
-    return message.full_name in ("google.protobuf.Timestamp", "google.protobuf.Duration")
-
-
-def _in_owner(path: str, fill: Any) -> Any:
-    """Apply `fill` to the message at `path`; return whether the request has it."""
-
-    def filled(request: Message) -> bool:
-        owner: Any = request
-        for part in path.split(".")[:-1]:
-            name, _, index = part.partition("[")
-            if not index and not owner.HasField(name):
-                return False
-            owner = getattr(owner, name)
-            if index and not owner:
-                return False
-            owner = owner[0] if index else owner
-        fill(owner)
-        return True
-
-    return filled
-
-
-def _many(field: FieldDescriptor) -> Any:
-    """Fill a repeated field with the smallest elements; a packed number takes one byte."""
-
-    def fill(owner: Any) -> None:
-        values = getattr(owner, field.name)
-        if field.message_type:
-            del values[:]
-            empty = GetMessageClass(field.message_type)()
-            values.MergeFrom([empty] * (TEXT_BYTES // 2))
-        elif field.type == FieldDescriptor.TYPE_STRING:
-            values[:] = [""] * (TEXT_BYTES // 2)
-        else:
-            values[:] = [1] * TEXT_BYTES
-
-    return fill
-
-
-def _one_long(field: FieldDescriptor) -> Any:
-    return lambda owner: getattr(owner, field.name).__setitem__(slice(None), ["x" * TEXT_BYTES])
-
-
-def _long(field: FieldDescriptor, character: str) -> Any:
-    text = character * (TEXT_BYTES // len(character.encode()))
-    return lambda owner: setattr(owner, field.name, text)

@@ -4,6 +4,7 @@ forgotten, and however many there are, they neither hide nor replace a watched o
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 
 import pytest
@@ -19,7 +20,10 @@ from metrics_service.health.instances import (
 from metrics_service.health.paging import MAX_PAGE_SIZE
 from metrics_service.health.reasons import MAX_REASONS
 from metrics_service.health.signals import MAX_BUCKETS, MAX_LABEL_BYTES
-from protos.tracking.v1.tracking_pb2 import OperationCounts, Probe, Signals
+from metrics_service.ingest.frames import MAX_ID_CHARS
+from metrics_service.web.encode import to_json
+from protos.tracking.v1.tracking_pb2 import LaneSignal, OperationCounts, Probe, Signals
+from servicekit.handlers import MAX_MESSAGE_BYTES
 from servicekit.settings import SettingsError
 from tests.metrics.health.registry_world import (
     HEALTHY,
@@ -155,8 +159,9 @@ def heaviest(number: int) -> Signals:
     sketch.count.extend([1_000 + number] * MAX_BUCKETS)
     sketch.sum = sketch.max = 1e12
     signals.probe.result = Probe.UNREACHABLE
+    signals.lane.state, signals.lane.reason = LaneSignal.FORKED, "\x01" * MAX_LABEL_BYTES
     for place in range(10):
-        label = f"{number}-{place}-".ljust(MAX_LABEL_BYTES, "x")
+        label = f"{number}-{place}-".ljust(MAX_LABEL_BYTES, "\x01")
         signals.operations.append(OperationCounts(operation=label, total=9, failed=9, slow=9))
     return signals
 
@@ -165,7 +170,7 @@ def beat_all(world: World, signals: Signals) -> None:
     """Let as many instances as there may be send a heartbeat, in one slot of the window."""
     for instance in range(MAX_INSTANCES):
         for service in ("booking_service", "other"):
-            name = f"{instance}".ljust(MAX_NAME_BYTES, "n")
+            name = f"{instance}".ljust(MAX_ID_CHARS, '"')
             world.registry.on_heartbeat(name, service, signals)
     world.now_ns += SLOT_S * 10**9
 
@@ -184,6 +189,9 @@ def test_the_memory_and_the_answer_of_the_most_instances_are_bounded(world: Worl
     health = world.registry.verdict()
     assert health.ByteSize() < MAX_ANSWER_BYTES
     assert len(health.reasons) == MAX_REASONS
+    # A name may be all of quotation marks, which JSON escapes.
+    json_bytes = len(json.dumps(to_json(health), ensure_ascii=False).encode())
+    assert json_bytes < MAX_MESSAGE_BYTES
     detailed = [one for one in health.instances if one.figures.HasField("p99_ms")]
     assert len(detailed) == MAX_DETAILED
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status.rpc_status import from_call
 
 from protos.metrics.v1 import metrics_pb2 as m
-from protos.metrics.v1.health_pb2 import WatchDatabaseHealthRequest
+from protos.metrics.v1.health_pb2 import GetDatabaseHealthRequest, WatchDatabaseHealthRequest
 from tests.metrics.rpc.running_servicers import Servicers, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -58,6 +58,8 @@ async def ask(running: Servicers, request: Message) -> Message:
                 return await metrics.ListSlowQueries(request)
             case m.StreamMetricsRequest():
                 return await anext(aiter(metrics.StreamMetrics(request)))
+            case GetDatabaseHealthRequest():
+                return await health.GetDatabaseHealth(request)
             case WatchDatabaseHealthRequest():
                 return await anext(aiter(health.WatchDatabaseHealth(request)))
     raise TypeError(type(request))

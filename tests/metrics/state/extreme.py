@@ -32,6 +32,12 @@ _TIMES = (MIN_TIME_US - 1, MIN_TIME_US, NOW + 40 * MINUTE, MAX_TIME_US, MAX_TIME
 # Positions in lists, and the identity of a booking, which would count it once.
 _ZERO = frozenset({"query", "sqlstate", "index", "start_delta_us"})
 _EMPTY = frozenset({"booking_id", "event_id"})
+# Those of query timings, which agree in length, and what they point to.
+_COLUMNS = frozenset(
+    field.name
+    for field in event_pb2.QueryTimings.DESCRIPTOR.fields
+    if field.is_repeated and not field.message_type
+)
 
 
 def bodies() -> list[str]:
@@ -68,6 +74,44 @@ def with_extremes(event: event_pb2.Event, path: tuple[str, ...]) -> Iterator[eve
         yield copy
 
 
+def texts(body: str) -> list[tuple[str, ...]]:
+    """The paths of all fields with text or bytes, of an event with this body."""
+    inner: Any = event_pb2.Event.DESCRIPTOR.fields_by_name[body].message_type
+    return [("session_id",), ("event_id",), *((body, *path) for path in _paths(inner, texts=True))]
+
+
+def lists(body: str) -> list[tuple[str, ...]]:
+    """The paths of all repeated fields of an event with this body."""
+    inner: Any = event_pb2.Event.DESCRIPTOR.fields_by_name[body].message_type
+    return [(body, *path) for path in _lists(inner)]
+
+
+def with_text(event: event_pb2.Event, path: tuple[str, ...], text: str) -> event_pb2.Event:
+    """Return a copy of an event whose field at `path` holds this text."""
+    copy = event_pb2.Event()
+    copy.CopyFrom(event)
+    is_bytes = _field(event_pb2.Event.DESCRIPTOR, path).type == FieldDescriptor.TYPE_BYTES
+    _put(copy, path, text.encode() if is_bytes else text)
+    return copy
+
+
+def with_length(event: event_pb2.Event, path: tuple[str, ...], length: int) -> event_pb2.Event:
+    """Return a copy of an event whose repeated field at `path` has so many entries, as
+    have all columns beside it.
+    """
+    copy = event_pb2.Event()
+    copy.CopyFrom(event)
+    owner: Any = copy
+    for name in path[:-1]:
+        owner = getattr(owner, name)
+    for name in _COLUMNS if path[-1] in _COLUMNS else (path[-1],):
+        entries = getattr(owner, name)
+        first = entries[0]
+        del entries[:]
+        entries.extend([first] * length)
+    return copy
+
+
 def values(field: Any) -> list[int]:
     """Return the extreme values that a field can hold."""
     if field.enum_type:
@@ -78,12 +122,20 @@ def values(field: Any) -> list[int]:
     return [value for value in (low, *_WHOLE, *_TIMES, high) if low <= value <= high]
 
 
-def _paths(descriptor: Any) -> Iterator[tuple[str, ...]]:
+def _paths(descriptor: Any, *, texts: bool = False) -> Iterator[tuple[str, ...]]:
     for field in descriptor.fields:
         if field.message_type:
-            yield from ((field.name, *path) for path in _paths(field.message_type))
-        elif field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+            yield from ((field.name, *path) for path in _paths(field.message_type, texts=texts))
+        elif (field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)) is texts:
             yield (field.name,)
+
+
+def _lists(descriptor: Any) -> Iterator[tuple[str, ...]]:
+    for field in descriptor.fields:
+        if field.is_repeated:
+            yield (field.name,)
+        elif field.message_type:
+            yield from ((field.name, *path) for path in _lists(field.message_type))
 
 
 def _field(descriptor: Any, path: tuple[str, ...]) -> Any:
@@ -122,7 +174,7 @@ def _set(message: Message, field: Any, value: Any) -> None:
         setattr(message, field.name, value)
 
 
-def _put(message: Message, path: tuple[str, ...], value: int) -> None:
+def _put(message: Message, path: tuple[str, ...], value: Any) -> None:
     field = message.DESCRIPTOR.fields_by_name[path[0]]
     if len(path) == 1:
         _set(message, field, value)

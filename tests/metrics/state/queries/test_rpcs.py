@@ -8,7 +8,8 @@ from metrics_service.measure.sums import MAX_SUM
 from metrics_service.state.answers import MAX_SHOWN_RPCS
 from metrics_service.state.fold import State
 from metrics_service.state.ranges import MAX_COUNT
-from metrics_service.state.rpcs import MAX_METHODS, MAX_NAME_LENGTH
+from metrics_service.state.rpcs import MAX_METHODS
+from metrics_service.state.truncate import MAX_NAME_BYTES
 from protos.metrics.v1 import metrics_pb2
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, Log
 
@@ -77,11 +78,11 @@ def test_a_method_without_a_usable_name_or_without_an_rpc_is_not_shown() -> None
     log = Log()
     log.append(
         log.tally(NOW, 1, rpc="", queries=1, most=1),
-        log.tally(NOW, 1, rpc="m" * (MAX_NAME_LENGTH + 1), queries=1, most=1),
+        log.tally(NOW, 1, rpc="m" * (MAX_NAME_BYTES + 1), queries=1, most=1),
         log.tally(NOW, 0, rpc="b/None", queries=9, most=9),
-        log.tally(NOW, 1, rpc="m" * MAX_NAME_LENGTH, queries=3, most=3),
+        log.tally(NOW, 1, rpc="m" * MAX_NAME_BYTES, queries=3, most=3),
     )
-    assert rpcs(log) == [("m" * MAX_NAME_LENGTH, 1, 3, 3.0, 3)]
+    assert rpcs(log) == [("m" * MAX_NAME_BYTES, 1, 3, 3.0, 3)]
     assert log.state.metrics().quality.evicted["rpcs"] == 2
 
 

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from metrics_service.state.fold import State
+from metrics_service.state.queries.limit import MAX_ANSWER_BYTES
 from metrics_service.state.queries.running import MAX_BLOCKERS
 from metrics_service.state.queries.slowest import (
-    MAX_ANSWER_BYTES,
     MAX_ENDED,
     MAX_PLANS,
     MAX_RUNNING,
