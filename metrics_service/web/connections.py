@@ -10,7 +10,9 @@ from typing import Final
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS: Final = 256
-"""Connections at a time; a further one takes the place of the one that is idle for longest."""
+"""Connections at a time; a further one takes the place of the one that is idle for longest or, if
+none is, of the one whose client has taken no whole answer for longest.
+"""
 
 MAX_REQUEST_S: Final = 5.0
 """The time for a whole request, from the connection or the last answer on."""
@@ -25,15 +27,17 @@ class BoundedConnection(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
     _answering = False
     _idle_since_s = 0.0
+    _cut = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a new connection, and make room for it."""
         super().connection_made(transport)
         self._wait_for_request()
-        held = [each for each in self.connections if not each.transport.is_closing()]
-        if len(held) > MAX_CONNECTIONS:
-            idle = [each for each in held if isinstance(each, BoundedConnection) and each.idle]
-            min(idle, key=lambda each: each._idle_since_s).transport.abort()
+        # Those that close count too: they do so once their client has taken the last answer.
+        held = [each for each in self.connections if isinstance(each, BoundedConnection)]
+        held = [each for each in held if not each._cut and each is not self]
+        if len(held) >= MAX_CONNECTIONS:
+            min(held, key=lambda each: (not each.idle, each._idle_since_s))._cut_off()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the connection."""
@@ -51,7 +55,7 @@ class BoundedConnection(H11Protocol):
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
-                self.transport.abort()
+                self._cut_off()
                 return
         super().send_400_response(msg)
 
@@ -72,7 +76,7 @@ class BoundedConnection(H11Protocol):
 
     def _on_late(self) -> None:
         if self.idle or self._answering:
-            self.transport.abort()
+            self._cut_off()
         else:
             self._answering = True
             self._set_timer(MAX_ANSWER_S)
@@ -81,5 +85,10 @@ class BoundedConnection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if after_s is not None and not self.transport.is_closing():
+        if after_s is not None:
             self._timer = self.loop.call_later(after_s, self._on_late)
+
+    def _cut_off(self) -> None:
+        """End the connection, without waiting for its client to take what was sent."""
+        self._cut = True
+        self.transport.abort()

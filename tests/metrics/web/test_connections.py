@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,7 +14,7 @@ from metrics_service.web import connections
 from metrics_service.web.app import create_app
 from metrics_service.web.connections import MAX_CONNECTIONS
 from metrics_service.web.server import HttpServer
-from protos.metrics.v1.health_pb2 import DatabaseHealth
+from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from tests.metrics.running_service import BOUND_S
 
@@ -62,7 +63,8 @@ class Site:
     """A server with a healthy database, and its clients."""
 
     def __init__(self) -> None:
-        app = create_app(MetricsSnapshot, lambda _: DatabaseHealth(status=DatabaseHealth.HEALTHY))
+        self.health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
+        app = create_app(MetricsSnapshot, lambda _: self.health)
         self._server = HttpServer(app, host="127.0.0.1", port=0)
         self._port = 0
         self._clients: list[Client] = []
@@ -71,6 +73,26 @@ class Site:
         client = Client(*await asyncio.open_connection("127.0.0.1", self._port))
         self._clients.append(client)
         return client
+
+    async def connect_and_read_nothing(self, request: bytes) -> Client:
+        """A client that takes a few kilobytes of its answers, and then nothing."""
+        small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        small.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(small, ("127.0.0.1", self._port))
+        client = Client(*await asyncio.open_connection(sock=small, limit=1_024))
+        self._clients.append(client)
+        client.writer.write(request)
+        return client
+
+    def connections(self) -> int:
+        assert self._server._server is not None
+        return len(self._server._server.server_state.connections)
+
+    async def until_connections(self, number: int) -> None:
+        async with asyncio.timeout(BOUND_S):
+            while self.connections() != number:  # noqa: ASYNC110 - no event to wait for
+                await asyncio.sleep(0.01)
 
     async def start(self) -> None:
         self._port = await self._server.start()
@@ -172,3 +194,39 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(
         await silent[-4].ended()
         await silent[-3].ended()
     assert await monitor.asks() == b"HTTP/1.1 200 OK"
+
+
+LARGE = DatabaseHealth(
+    status=DatabaseHealth.HEALTHY, reasons=[HealthReason(message="x" * 65_536)] * 200
+)
+LAST = REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+FEW = 3
+
+
+@pytest.mark.parametrize("request_", [REQUEST, LAST, REQUEST * 20], ids=["one", "last", "many"])
+async def test_a_client_that_does_not_read_its_answer_is_cut(
+    request_: bytes, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_REQUEST_S", 0.2)
+    monkeypatch.setattr(connections, "MAX_ANSWER_S", 0.2)
+    site.health = LARGE
+    await site.connect_and_read_nothing(request_)
+    await site.until_connections(1)
+    await site.until_connections(0)
+
+
+@pytest.mark.usefixtures("_patient")
+@pytest.mark.parametrize("request_", [LAST, REQUEST * 20], ids=["last", "many"])
+async def test_clients_that_do_not_read_shut_nobody_out(
+    request_: bytes, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", FEW)
+    monkeypatch.setattr(connections, "MAX_ANSWER_S", HOUR_S)
+    site.health = LARGE
+    for _ in range(2 * FEW):
+        await site.connect_and_read_nothing(request_)
+    await site.until_connections(FEW)
+    site.health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
+    for _ in range(2 * FEW):
+        assert await (await site.connect()).asks() == b"HTTP/1.1 200 OK"
+        await site.until_connections(FEW)
