@@ -66,6 +66,30 @@ TOO_LARGE: Final = ErrorSpec(
     retryable=False,
     summary="A message has more bytes than its RPC takes; a stream ends with it.",
 )
+UNFINISHED: Final = ErrorSpec(
+    "UNFINISHED_REQUEST",
+    StatusCode.DEADLINE_EXCEEDED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="The message of a call did not arrive in time; nothing was done.",
+)
+TOO_MANY_RESETS: Final = ErrorSpec(
+    "TOO_MANY_RESETS",
+    StatusCode.RESOURCE_EXHAUSTED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="The connection has begun and reset too many calls; nothing was done.",
+)
+TOO_MANY_STREAMS: Final = ErrorSpec(
+    "TOO_MANY_STREAMS",
+    StatusCode.RESOURCE_EXHAUSTED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="As many streams of this RPC as allowed are open.",
+)
 NOT_FOUND: Final = ErrorSpec(
     "NOT_FOUND",
     StatusCode.NOT_FOUND,
@@ -126,6 +150,9 @@ SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
     MALFORMED,
     TOO_LARGE,
+    UNFINISHED,
+    TOO_MANY_RESETS,
+    TOO_MANY_STREAMS,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
     OVERLOADED,

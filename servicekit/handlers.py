@@ -6,13 +6,15 @@ in the log if that fails. Here the refusal takes the place of the message, and i
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import grpc
 
-from servicekit.errors import MALFORMED, TOO_LARGE, ApiError
+from servicekit.errors import MALFORMED, TOO_LARGE, TOO_MANY_STREAMS, ApiError
 
 Behaviour = Callable[[Any, Any], Any]
 
@@ -21,6 +23,9 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """Of a message to an RPC that is not named as one of large messages."""
+
+MAX_STREAMS: Final = 512
+"""Open streams of an RPC, with those that cannot be ended since their client reads nothing."""
 
 LINE_GAP_S: Final = 1.0
 """The least time between two log lines of a kind, such as those about refused bytes."""
@@ -63,6 +68,8 @@ def reading(behaviour: Behaviour, *, streaming: bool) -> Behaviour:
         return await behaviour(request, context)
 
     async def of_stream(messages: AsyncIterator[Any], context: Any) -> Any:
+        if isinstance(messages, RefusedBytes):
+            raise messages
         requests = Requests(messages)
         try:
             response = await behaviour(requests, context)
@@ -91,6 +98,49 @@ def writing(behaviour: Behaviour) -> Behaviour:
             await responses.aclose()
 
     return write
+
+
+def ageing(behaviour: Behaviour, *, max_age_s: float) -> Behaviour:
+    """Let a stream end with OK when it is as old as that, or a tenth less: its connection is to be
+    replaced by a new one.
+    """
+
+    async def stream(request: Any, context: Any) -> None:
+        # Without it a stream whose first frame is never read could not be ended with a status: gRPC
+        # would send the headers with that frame and, since it never returns, again with the status.
+        await context.send_initial_metadata(())
+        age_s = max_age_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter
+        try:
+            async with asyncio.timeout(age_s) as age:
+                await behaviour(request, context)
+        except TimeoutError:
+            if not age.expired():
+                raise
+
+    return stream
+
+
+class Slots:
+    """The open streams of one RPC. A surplus one is handed a refusal in place of its request."""
+
+    def __init__(self) -> None:
+        self._open = 0
+
+    def counting(self, behaviour: Behaviour) -> Behaviour:
+        """Wrap a handler, so that a stream has its place until nothing is left of it."""
+
+        async def counted(request: Any, context: Any) -> Any:
+            full = self._open >= MAX_STREAMS
+            self._open += 1
+            try:
+                if full:
+                    message = f"{MAX_STREAMS} streams are open"
+                    request = RefusedBytes(TOO_MANY_STREAMS, message, retry_after_s=5.0)
+                return await behaviour(request, context)
+            finally:
+                self._open -= 1
+
+        return counted
 
 
 class Requests:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -20,9 +20,20 @@ import structlog
 from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
+from servicekit.arrivals import Arrivals
 from servicekit.context import Call, QueryCount, current_call
-from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, STARTING, ApiError, Kind
-from servicekit.handlers import Behaviour, LineLimit, RefusedBytes, reading, refusing, writing
+from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, STARTING, ApiError
+from servicekit.handlers import (
+    Behaviour,
+    LineLimit,
+    RefusedBytes,
+    Slots,
+    ageing,
+    reading,
+    refusing,
+    writing,
+)
+from servicekit.rpc_end import RpcEnd, cancelled_by_grpc, code_of, why_cancelled
 
 if TYPE_CHECKING:
     # Generic for type checkers, but not at run time.
@@ -41,30 +52,6 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class RpcEnd:
-    """How one RPC ended.
-
-    `reason` is empty for OK, from the catalogue for a refusal, and else the code's name. `kind` is
-    empty if `reason` is not from the catalogue. `request` is None when the client streams, and when
-    its bytes were refused. `queries` counts the database queries; 0 if they are not counted.
-    """
-
-    call: Call
-    code: StatusCode
-    reason: str
-    kind: Kind | None
-    counts_as_error: bool
-    duration_us: int
-    request: Any
-    queries: int = 0
-
-    @property
-    def method(self) -> str:
-        """The full method, such as `booking.v1.BookingService/StartBooking`."""
-        return self.call.method
-
-
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Context, deadline, errors and access log of every RPC of one server.
 
@@ -73,6 +60,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     context it is called. Once `draining` is set, new RPCs are refused, except health checks; while
     `starting` is, except those and the RPCs of the services `early`, such as
     `metrics.v1.HealthService`. `large_messages` are the full methods whose messages may have 1 MiB.
+    Streams end with OK when they are max_stream_s old.
     """
 
     def __init__(
@@ -84,6 +72,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         trust_caller_header: bool = False,
         large_messages: Collection[str] = (),
         early: Collection[str] = (),
+        max_stream_s: float = math.inf,
     ) -> None:
         self._domain = domain
         self._on_rpc = on_rpc
@@ -91,11 +80,14 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._trust_caller_header = trust_caller_header
         self._large_messages = frozenset(large_messages)
         self._early = frozenset(early)
+        self._max_stream_s = max_stream_s
+        self._arrivals = Arrivals()
         self.draining = False
         self.starting = False
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._refused_lines = LineLimit()
+        self._cancelled_lines = LineLimit()
         # One entry per served method: an unknown method has no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
@@ -130,11 +122,22 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         )
         if handler.response_streaming and inspect.isasyncgenfunction(behaviour):
             behaviour = writing(behaviour)
+        if handler.response_streaming:
+            behaviour = ageing(behaviour, max_age_s=self._max_stream_s)
         behaviour = reading(behaviour, streaming=handler.request_streaming)
+        behaviour = self._guard(behaviour, method, request_streaming=handler.request_streaming)
+        if handler.response_streaming:
+            behaviour = Slots().counting(behaviour)
+        if not handler.request_streaming:
+            behaviour = self._arrivals.awaiting(behaviour)
+        make: Any = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
         large = method in self._large_messages
-        make = _HANDLERS[(handler.request_streaming, handler.response_streaming)]
         wrapped: Handler = make(
-            self._guard(behaviour, method, request_streaming=handler.request_streaming),
+            behaviour,
             request_deserializer=refusing(handler.request_deserializer, large=large),
             response_serializer=handler.response_serializer,
         )
@@ -173,11 +176,14 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                 self._end(call, started_ns, named, error=error)
                 await context.abort_with_status(to_status(error.to_status(self._domain)))
             except grpc.aio.AbortError:
-                self._end(call, started_ns, named, code=_code_of(context))
+                self._end(call, started_ns, named, code=code_of(context))
                 raise
             except asyncio.CancelledError:
-                if _cancelled_by_grpc():
-                    self._end(call, started_ns, named, code=_why_cancelled(call))
+                if cancelled_by_grpc():
+                    code = why_cancelled(call)
+                    if code is StatusCode.CANCELLED:
+                        self._arrivals.resets.count(context.peer())
+                    self._end(call, started_ns, named, code=code)
                     raise
                 # Something that the handler awaited was cancelled: gRPC would send no answer.
                 await self._internal(call, started_ns, named, context)
@@ -187,7 +193,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
                     raise
                 await self._internal(call, started_ns, named, context)
             else:
-                self._end(call, started_ns, named, code=_code_of(context))
+                self._end(call, started_ns, named, code=code_of(context))
                 return response
 
         return guarded
@@ -242,7 +248,11 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             code, reason, kind, counts = spec.code, spec.reason, spec.kind, spec.counts_as_error
         else:
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
-        suppressed = self._refused_lines.take() if isinstance(error, RefusedBytes) else 0
+        suppressed: int | None = 0
+        if isinstance(error, RefusedBytes):
+            suppressed = self._refused_lines.take()
+        elif code is StatusCode.CANCELLED:
+            suppressed = self._cancelled_lines.take()
         if suppressed is not None:
             write = log.debug if code is StatusCode.OK else log.info
             write(
@@ -269,29 +279,3 @@ def _header(metadata: Mapping[str, Any], key: str) -> str:
     if isinstance(value, str) and len(value.encode()) <= MAX_HEADER_LENGTH and value.isprintable():
         return value
     return ""
-
-
-def _code_of(context: Context) -> StatusCode:
-    """Return the code that the handler has set; gRPC has 0 or None if it has set none."""
-    code: Any = context.code()
-    if isinstance(code, StatusCode):
-        return code
-    return next((each for each in StatusCode if each.value[0] == code), StatusCode.OK)
-
-
-def _why_cancelled(call: Call) -> StatusCode:
-    late = call.deadline is not None and call.remaining_s() == 0.0
-    return StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED
-
-
-def _cancelled_by_grpc() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-_HANDLERS: Final[dict[tuple[bool, bool], Callable[..., Any]]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}

@@ -15,7 +15,7 @@ from metrics_service.client.host import Emitter
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from protos.tracking.v1.event_pb2 import PackageViewed, RpcRefused
 from servicekit.context import current_call
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 
 SERVICES: Final[tuple[ServiceDescriptor, ...]] = (
     catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],

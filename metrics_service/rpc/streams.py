@@ -60,9 +60,6 @@ async def stream_to(
     except ClosedError:
         raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
     try:
-        # Without it a stream whose first frame is never read could not be ended with a status: gRPC
-        # would send the headers with that frame and, since it never returns, again with the status.
-        await context.send_initial_metadata(())
         while True:
             await _write(context, await reader.take(), stall_s)
             await reader.pause(pace.gap_s)

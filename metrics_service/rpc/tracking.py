@@ -21,6 +21,4 @@ class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
         self, request_iterator: AsyncIterator[tracking_pb2.ClientFrame], context: Any
     ) -> None:
         """Serve one stream until either side ends it."""
-        # Without it a stream whose first frame is never read could not be ended.
-        await context.send_initial_metadata(())
         await self._ingest.serve(request_iterator, context.write)

@@ -18,7 +18,7 @@ from pydantic_settings import SettingsConfigDict
 from servicekit import interceptors
 from servicekit.context import Call, current_call, remaining_s
 from servicekit.errors import ApiError, ErrorSpec, Violation, invalid
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from servicekit.errors import MALFORMED as MALFORMED_SPEC
 from servicekit.handlers import LINE_GAP_S, LineLimit, RefusedBytes, Requests, refusing
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
 from tests.malformed import MALFORMED, reason_of

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from servicekit.handlers import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
-from servicekit.interceptors import SAN_KEY, RpcEnd, RpcInterceptor
+from servicekit.interceptors import SAN_KEY, RpcInterceptor
+from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
 from tests.malformed import reason_of

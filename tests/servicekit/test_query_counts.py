@@ -17,7 +17,7 @@ from metrics_service.client.queries.count import count_queries
 from metrics_service.client.queries.record import NamedQuery
 from metrics_service.client.tracked import TrackedPool, Tracker, track_query
 from servicekit.errors import INTERNAL, ApiError
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
 

@@ -9,7 +9,7 @@ import structlog
 
 from booking_service.errors import CATALOGUE
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 from tests.booking.running_service import running
 from tests.malformed import MALFORMED, SHARED_SERVICES, methods_of, refusal_of
 

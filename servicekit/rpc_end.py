@@ -1,0 +1,59 @@
+"""How an RPC has ended: the record that is handed on, and what gRPC tells of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc import StatusCode
+
+from servicekit.context import Call
+from servicekit.errors import Kind
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RpcEnd:
+    """How one RPC ended.
+
+    `reason` is empty for OK, from the catalogue for a refusal, and else the code's name. `kind` is
+    empty if `reason` is not from the catalogue. `request` is None when the client streams, and when
+    its bytes were refused. `queries` counts the database queries; 0 if they are not counted.
+    """
+
+    call: Call
+    code: StatusCode
+    reason: str
+    kind: Kind | None
+    counts_as_error: bool
+    duration_us: int
+    request: Any
+    queries: int = 0
+
+    @property
+    def method(self) -> str:
+        """The full method, such as `booking.v1.BookingService/StartBooking`."""
+        return self.call.method
+
+
+def code_of(context: Context) -> StatusCode:
+    """Return the code that the handler has set; gRPC has 0 or None if it has set none."""
+    code: Any = context.code()
+    if isinstance(code, StatusCode):
+        return code
+    return next((each for each in StatusCode if each.value[0] == code), StatusCode.OK)
+
+
+def why_cancelled(call: Call) -> StatusCode:
+    """Return DEADLINE_EXCEEDED where the caller's time is over, else CANCELLED."""
+    late = call.deadline is not None and call.remaining_s() == 0.0
+    return StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED
+
+
+def cancelled_by_grpc() -> bool:
+    """Return whether this task is cancelled, rather than something that it has awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
