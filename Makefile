@@ -207,6 +207,10 @@ bench-holds: $(DEV) ## Holds per second on one hot package, grouped and one by o
 bench-tracking: $(DEV) ## Microseconds that timing adds to a query, compared with OpenTelemetry and Sentry
 	@$(PY) -m tests.bench.tracking $(ARGS)
 
+.PHONY: bench-resets
+bench-resets: $(DEV) ## Microseconds of CPU for calls that are begun and reset, and what a flood leaves
+	@$(PY) -m tests.bench.resets $(ARGS)
+
 .PHONY: bench-sketch
 bench-sketch: $(DEV) ## Microseconds per sample of a percentile sketch
 	@$(PY) -m tests.bench.sketch $(ARGS)

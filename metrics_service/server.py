@@ -39,7 +39,7 @@ from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, StartProgres
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
-from servicekit.interceptors import RpcEnd
+from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
 
@@ -81,6 +81,8 @@ class MetricsServer:
             self.health,
             heartbeat_s=heartbeat_s,
             allow_backfill=settings.allow_backfill,
+            # Producers have left before the connection is replaced.
+            max_stream_s=settings.connection_age_s * 0.8,
         )
         state = readable(self.engine.current_state)
         self.snapshots = snapshots(state, self.verdict)

@@ -20,11 +20,19 @@ from servicekit import tls
 from servicekit.context import QueryCount
 from servicekit.handlers import MAX_MESSAGE_BYTES
 from servicekit.health import Health
-from servicekit.interceptors import RpcEnd, RpcInterceptor
+from servicekit.interceptors import RpcInterceptor
+from servicekit.rpc_end import RpcEnd
 from servicekit.settings import ServerSettings
 from servicekit.start import StartError, run
 
 __all__ = ["GrpcServer", "StartError", "run"]
+
+MAX_CALLS: Final = 1_024
+"""Calls at a time on a connection."""
+
+MAX_HANDSHAKE_MS: Final = 5_000
+MAX_IDLE_MS: Final = 300_000
+"""A connection without a call is closed after that; a client then connects for its next one."""
 
 OPTIONS: Final = (
     # By default a second process would silently share the port and take half of the calls.
@@ -37,6 +45,13 @@ OPTIONS: Final = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Counted until this process has done with a call, so that calls which a client begins and
+    # resets pile up no further than that; a client waits, or is told UNAVAILABLE, beyond it.
+    ("grpc.max_concurrent_streams", MAX_CALLS),
+    # For TLS, and for the first frame that a client must send.
+    ("grpc.server_handshake_timeout_ms", MAX_HANDSHAKE_MS),
+    ("grpc.http2.settings_timeout", MAX_HANDSHAKE_MS),
+    ("grpc.max_connection_idle_ms", MAX_IDLE_MS),
 )
 
 STOP_GRACE_S: Final = 0.1
@@ -70,8 +85,17 @@ class GrpcServer:
             trust_caller_header=settings.trust_caller_header,
             large_messages=large_messages,
             early=early,
+            max_stream_s=settings.connection_age_s,
         )
-        self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=OPTIONS)
+        age_ms = round(settings.connection_age_s * 1000)
+        options = (
+            *OPTIONS,
+            ("grpc.max_allowed_incoming_connections", settings.connections_max),
+            ("grpc.max_connection_age_ms", age_ms),
+            # Streams end by themselves in that time; what is left then is cut.
+            ("grpc.max_connection_age_grace_ms", age_ms),
+        )
+        self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=options)
         self.health = Health()
         self.draining = asyncio.Event()
         # Services whose status only follows that of the process.

@@ -103,6 +103,18 @@ class ServerSettings(Settings):
     drain_timeout_s: float = Field(
         3.0, ge=0, le=600, description="How long RPCs in flight may take to end after SIGTERM."
     )
+    connections_max: int = Field(
+        1024,
+        ge=8,
+        le=65_536,
+        description="Largest number of gRPC connections; a further one is closed at once.",
+    )
+    connection_age_s: float = Field(
+        1800.0,
+        ge=0.1,
+        le=604_800,
+        description="When a gRPC connection is replaced; streams end by then, the rest at twice.",
+    )
     allow_plaintext_remote: bool = Field(
         False, description="Whether an address other than loopback may be served without TLS."
     )

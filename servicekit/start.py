@@ -6,12 +6,18 @@ An error that the operator can correct is one line on standard error, never a tr
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from uvloop import new_event_loop as new_uvloop
+
+MAX_FILES: Final = 65_536
+"""How many open files, such as connections, a process asks for; many systems grant 1,024 at first,
+after which nobody could connect, and no database be reached.
+"""
 
 INTERRUPTED: Final = 130
 """The exit status after Ctrl-C, as in a shell."""
@@ -44,6 +50,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
+    _raise_file_limit()
     factory = new_uvloop if uvloop else asyncio.new_event_loop
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -51,3 +58,10 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
     except StartError as error:
         return fail(error)
     return 0
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -5,6 +5,8 @@ it, and only the newest stream of a producer may append.
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -42,7 +44,8 @@ class Ingest:
     """All tracking streams of this process.
 
     A stream that sends nothing for three heartbeats is ended. Each of its lanes may have
-    credit_bytes of batches that are not acknowledged.
+    credit_bytes of batches that are not acknowledged. A client is asked to connect again when its
+    stream is max_stream_s old, or up to a fifth less.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Ingest:
         max_batch_bytes: int = MAX_BATCH_BYTES,
         allow_backfill: bool = False,
         max_streams: int = MAX_STREAMS,
+        max_stream_s: float = math.inf,
     ) -> None:
         self._log = event_log
         self._fold = fold
@@ -64,6 +68,7 @@ class Ingest:
             heartbeat_s, max(credit_bytes, max_batch_bytes), max_batch_bytes, allow_backfill
         )
         self._max_streams = max_streams
+        self._max_stream_s = max_stream_s
         self._full_lines = LineLimit(gap_s=FULL_EVERY_S)
         self._sessions: dict[Session, None] = {}
         """In the order in which they were opened."""
@@ -99,9 +104,16 @@ class Ingest:
         )
         self._sessions[session] = None
         self._empty.clear()
+        age_s = self._max_stream_s * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
+        leaving = None
+        if age_s < math.inf:
+            loop = asyncio.get_running_loop()
+            leaving = loop.call_later(age_s, session.send_away, SEND_AWAY_S)
         try:
             await session.run()
         finally:
+            if leaving is not None:
+                leaving.cancel()
             del self._sessions[session]
             for key in [key for key, owner in self._owners.items() if owner is session]:
                 del self._owners[key]

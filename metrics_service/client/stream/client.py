@@ -156,7 +156,8 @@ class StreamClient:
                 broken.clear()
             rule = _NUMBER.sub("", reason) if connection.broke_rules else ""
             if failures == 0 or (rule and rule not in broken):
-                log.warning("stream_lost", target=self._target, reason=reason)
+                write = log.info if connection.drained else log.warning
+                write("stream_lost", target=self._target, reason=reason)
             broken.add(rule)
             limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
@@ -178,7 +179,10 @@ class StreamClient:
 
 def _held(connection: Connection, stood_s: float) -> bool:
     """Whether a connection was of use, so that the pause before the next one starts again: a
-    Welcome alone is none, since a server may send it and end the stream for ever.
+    Welcome alone is none, since a server may send it and end the stream for ever. One that has
+    stood for long may have been drained for its age.
     """
-    useful = connection.progressed or (connection.welcomed and stood_s > MAX_RECONNECT_S)
-    return useful and not connection.drained and not connection.broke_rules
+    if connection.broke_rules:
+        return False
+    stood = connection.welcomed and stood_s > MAX_RECONNECT_S
+    return stood or (connection.progressed and not connection.drained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import Any, Final
 
 import grpc
@@ -17,8 +18,13 @@ from tests.attacks.strike import Strike, attack
 
 STREAM: Final = "/tracking.v1.TrackingService/Stream"
 START: Final = "/booking.v1.BookingService/StartBooking"
+METRICS: Final = "/metrics.v1.MetricsService/GetMetrics"
+WATCH: Final = "/grpc.health.v1.Health/Watch"
 SILENT: Final = 300
 READERS: Final = 100
+CALLS: Final = 900
+"""Without their message, on one connection, which may have 1,024."""
+
 RESETS_PER_S: Final = 2_000
 FLOOD_PER_S: Final = 5_000
 BURST: Final = 50
@@ -72,6 +78,75 @@ async def silent_grpc(strike: Strike) -> None:
     await silent(strike, strike.at.metrics, b"")
 
 
+@attack(6, "300 HTTP connections whose answers nobody reads")
+async def unread_http(strike: Strike) -> None:
+    request = b"GET /api/metrics/bookings HTTP/1.1\r\nHost: x\r\n\r\n"
+    host, _, port = strike.at.http.rpartition(":")
+    opened: list[socket.socket] = []
+    async for number in strike.paced(250):
+        if number < SILENT:
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
+            client.send(request * 3)
+            opened.append(client)
+            strike.tally.check(True, "")
+    await real_instance_is_first(strike)
+    for client in opened:
+        client.close()
+
+
+async def unfinished_calls(strike: Strike, address: str, path: str, data: bytes) -> None:
+    """Begin CALLS calls on each of two connections, whose message is not or half sent."""
+    block = http2.headers(path)
+    opened = [await http2.Connection.to(address) for _ in range(2)]
+    async for number in strike.paced(40):
+        if number < 2 * CALLS // BURST:
+            connection = opened[number % 2]
+            frames = []
+            for _ in range(BURST):
+                stream = connection.next_stream()
+                frames.append(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block))
+                if data:
+                    frames.append(http2.frame(http2.DATA, 0, stream, data))
+            connection.write(b"".join(frames))
+            await connection.drain()
+            strike.tally.tried += BURST
+    await strike.readers_are_served()
+    for connection in opened:
+        await connection.close()
+
+
+@attack(6, "1,800 calls that never send their message")
+async def calls_without_message(strike: Strike) -> None:
+    await unfinished_calls(strike, strike.at.booking, START, b"")
+
+
+@attack(6, "1,800 calls that send half of their message, at the metrics")
+async def calls_with_half_a_message(strike: Strike) -> None:
+    await unfinished_calls(strike, strike.at.metrics, METRICS, b"\0\0\0\0\x40abc")
+
+
+@attack(6, "600 watches of health that nobody reads")
+async def unread_watches(strike: Strike) -> None:
+    connection = await http2.Connection.to(strike.at.booking)
+    connection.write(http2.frame(http2.SETTINGS, 0, 0, http2.NO_WINDOW))
+    async for number in strike.paced(20):
+        if number < 2 * SILENT // BURST:
+            block, empty = http2.headers(WATCH), b"\0\0\0\0\0"
+            frames = []
+            for _ in range(BURST):
+                stream = connection.next_stream()
+                frames.append(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block))
+                frames.append(http2.frame(http2.DATA, http2.END_STREAM, stream, empty))
+            connection.write(b"".join(frames))
+            await connection.drain()
+            strike.tally.tried += BURST
+    await strike.readers_are_served()
+    await connection.close()
+
+
 async def reset(
     strike: Strike, address: str, connections: int, data: bytes = b"", per_s: int = RESETS_PER_S
 ) -> None:
@@ -120,6 +195,11 @@ async def flood_of_resets(strike: Strike) -> None:
 @attack(15, "calls reset in the middle of their message, at the metrics")
 async def resets_amid_data(strike: Strike) -> None:
     await reset(strike, strike.at.metrics, 1, b"\0\0\0\0\x40abc")
+
+
+@attack(15, "2,000 whole requests a second reset at once")
+async def resets_of_whole_requests(strike: Strike) -> None:
+    await reset(strike, strike.at.booking, 1, b"\0\0\0\0\0")
 
 
 @attack(15, "5,000 pings and settings a second")

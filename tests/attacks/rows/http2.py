@@ -11,6 +11,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 CANCEL: Final = struct.pack(">I", 8)
+NO_WINDOW: Final = struct.pack(">HI", 4, 0)
+"""The setting of a client that takes nothing on any stream."""
+
 MAX_STREAM_ID: Final = (1 << 31) - 1
 
 
