@@ -132,17 +132,16 @@ async def calls_with_half_a_message(strike: Strike) -> None:
 async def unread_watches(strike: Strike) -> None:
     connection = await http2.Connection.to(strike.at.booking)
     connection.write(http2.frame(http2.SETTINGS, 0, 0, http2.NO_WINDOW))
-    async for number in strike.paced(20):
-        if number < 2 * SILENT // BURST:
-            block, empty = http2.headers(WATCH), b"\0\0\0\0\0"
-            frames = []
-            for _ in range(BURST):
-                stream = connection.next_stream()
-                frames.append(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block))
-                frames.append(http2.frame(http2.DATA, http2.END_STREAM, stream, empty))
-            connection.write(b"".join(frames))
+    block, empty = http2.headers(WATCH), b"\0\0\0\0\0"
+    async for number in strike.paced(500):
+        if number < 2 * SILENT:
+            stream = connection.next_stream()
+            connection.write(
+                http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block)
+                + http2.frame(http2.DATA, http2.END_STREAM, stream, empty)
+            )
             await connection.drain()
-            strike.tally.tried += BURST
+            strike.tally.tried += 1
     await strike.readers_are_served()
     await connection.close()
 
