@@ -21,8 +21,10 @@ SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 class Service:
     """A metrics_service that sends given bytes, and then ends the stream with a status."""
 
-    def __init__(self, *frames: bytes) -> None:
+    def __init__(self, *frames: bytes, ends_well: bool = False) -> None:
+        self.streams = 0
         self._frames = frames
+        self._ends_well = ends_well
         self.server: Any = grpc.aio.server()
         handlers: dict[str, Any] = {
             "StreamMetrics": grpc.unary_stream_rpc_method_handler(self.stream),
@@ -34,8 +36,11 @@ class Service:
         self.port = self.server.add_insecure_port("127.0.0.1:0")
 
     async def stream(self, _: bytes, context: Any) -> None:
+        self.streams += 1
         for frame in self._frames:
             await context.write(frame)
+        if self._ends_well:
+            return
         await context.abort(grpc.StatusCode.UNAVAILABLE, "\x1b[2J[/] gone")
 
     async def slow(self, _: bytes, context: Any) -> bytes:
@@ -70,3 +75,21 @@ async def test_a_lost_connection_is_the_first_line_and_the_last_view_stays(
     assert lines[lost] == f"{words}; trying again ..."
     assert lines[lost + 1].startswith("Farehold   database unknown")
     assert "revision 77" in lines[lost + 1]
+
+
+async def test_a_stream_that_comes_of_age_is_opened_again_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(view, "CONNECT_TIMEOUT_S", BOUND_S)
+    service = Service(metrics_pb2.StreamMetricsResponse().SerializeToString(), ends_well=True)
+    await service.server.start()
+    file = io.StringIO()
+    console = Console(width=80, height=24, file=file, force_terminal=True, color_system=None)
+    try:
+        async with asyncio.timeout(BOUND_S):
+            target = f"127.0.0.1:{service.port}"
+            await view.watch(target, asyncio.Event(), console=console, frames=3)
+    finally:
+        await service.server.stop(0)
+    assert service.streams == 3
+    assert "trying again" not in file.getvalue()
