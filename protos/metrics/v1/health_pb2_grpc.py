@@ -76,7 +76,7 @@ class HealthServiceServicer:
 
     def WatchDatabaseHealth(self, request, context):
         """The verdict now and again whenever it or a reason changes, and at least
-        every `interval`.
+        every `interval`. A stream that ends with OK has come of age: open it again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,7 @@ class HealthServiceStub:
     """The verdict now, with reasons and figures, per instance and merged."""
     WatchDatabaseHealth: _grpc.UnaryStreamMultiCallable[_health_pb2.WatchDatabaseHealthRequest, _health_pb2.DatabaseHealth]
     """The verdict now and again whenever it or a reason changes, and at least
-    every `interval`.
+    every `interval`. A stream that ends with OK has come of age: open it again.
     """
 
 @_typing.type_check_only
@@ -69,7 +69,7 @@ class HealthServiceAsyncStub(HealthServiceStub):
     """The verdict now, with reasons and figures, per instance and merged."""
     WatchDatabaseHealth: _aio.UnaryStreamMultiCallable[_health_pb2.WatchDatabaseHealthRequest, _health_pb2.DatabaseHealth]  # type: ignore[assignment]
     """The verdict now and again whenever it or a reason changes, and at least
-    every `interval`.
+    every `interval`. A stream that ends with OK has come of age: open it again.
     """
 
 class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -99,7 +99,7 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_health_pb2.DatabaseHealth], _abc.AsyncIterator[_health_pb2.DatabaseHealth]]:
         """The verdict now and again whenever it or a reason changes, and at least
-        every `interval`.
+        every `interval`. A stream that ends with OK has come of age: open it again.
         """
 
 def add_HealthServiceServicer_to_server(servicer: HealthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -67,7 +67,7 @@ class MetricsServiceStub:
     nothing changes, the last snapshot is repeated every 15 s. A stream whose
     reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
     stream refused once 256 are open, or if its window is not one of the 16 that
-    the open ones have.
+    the open ones have. A stream that ends with OK has come of age: open it again.
 
     Readers share the work: each section of a window is encoded once for all of
     them. All streams together take at most a fifth of the process's time, so
@@ -111,7 +111,7 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     nothing changes, the last snapshot is repeated every 15 s. A stream whose
     reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
     stream refused once 256 are open, or if its window is not one of the 16 that
-    the open ones have.
+    the open ones have. A stream that ends with OK has come of age: open it again.
 
     Readers share the work: each section of a window is encoded once for all of
     them. All streams together take at most a fifth of the process's time, so
@@ -194,7 +194,7 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         nothing changes, the last snapshot is repeated every 15 s. A stream whose
         reader reads nothing for 30 s ends with RESOURCE_EXHAUSTED. So is a further
         stream refused once 256 are open, or if its window is not one of the 16 that
-        the open ones have.
+        the open ones have. A stream that ends with OK has come of age: open it again.
 
         Readers share the work: each section of a window is encoded once for all of
         them. All streams together take at most a fifth of the process's time, so

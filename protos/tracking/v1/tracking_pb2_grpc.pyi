@@ -54,7 +54,7 @@ class TrackingServiceStub:
     7. A batch that cannot be applied consumes its number and is quarantined.
     8. On Drain the client stops sending, waits for acks, half-closes and
        reconnects. A server that stops sends it, and one that is not the writer
-       of the log any more.
+       of the log any more; and each stream gets it when it has come of age.
     9. A client ends the stream, believes nothing of the frame, and pauses ever
        longer when a server breaks a rule.
     10. The facts of a log are those of one live producer, the first one that has
@@ -95,7 +95,7 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
     7. A batch that cannot be applied consumes its number and is quarantined.
     8. On Drain the client stops sending, waits for acks, half-closes and
        reconnects. A server that stops sends it, and one that is not the writer
-       of the log any more.
+       of the log any more; and each stream gets it when it has come of age.
     9. A client ends the stream, believes nothing of the frame, and pauses ever
        longer when a server breaks a rule.
     10. The facts of a log are those of one live producer, the first one that has
@@ -139,7 +139,7 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
         7. A batch that cannot be applied consumes its number and is quarantined.
         8. On Drain the client stops sending, waits for acks, half-closes and
            reconnects. A server that stops sends it, and one that is not the writer
-           of the log any more.
+           of the log any more; and each stream gets it when it has come of age.
         9. A client ends the stream, believes nothing of the frame, and pauses ever
            longer when a server breaks a rule.
         10. The facts of a log are those of one live producer, the first one that has
