@@ -290,8 +290,13 @@ def test_facts_that_were_withheld_are_sent_by_a_refill(drill: Drill) -> None:
     drill.pair.stop()
     drill.pair.environ["BOOKING_DELIVERY_MAX_MB"] = "0.01"
     drill.pair.start("booking_service")
-    drill.book(20)
-    until(lambda: bool(re.search(r"^withheld +[1-9]", drill.shell(SHOW), re.M)))
+
+    def withheld() -> bool:
+        # Facts are withheld from the check on that finds too many of them.
+        drill.book(20)
+        return bool(re.search(r"^withheld +[1-9]", drill.shell(SHOW), re.M))
+
+    until(withheld)
     drill.run(AWAY)
     drill.agrees()
     drill.book(2)
