@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from booking_service.domain import (
     holds,
@@ -39,7 +39,12 @@ from booking_service.domain.commands import (
     UpdateProfile,
 )
 from booking_service.domain.holds import Limits
-from booking_service.domain.world import Decision, Draft, World
+from booking_service.domain.refusal import Reason, Refusal
+from booking_service.domain.world import Changes, Decision, Draft, World
+
+_TRY_AGAIN: Final = Refusal(
+    Reason.OVERLOADED, "the package has more lapsed holds than can be ended at once", {}
+)
 
 
 def decide(command: Command, world: World, now: datetime, limits: Limits) -> Decision:
@@ -48,6 +53,14 @@ def decide(command: Command, world: World, now: datetime, limits: Limits) -> Dec
     Pure: equal arguments give equal decisions, and the world is not modified.
     """
     draft = Draft(world, now)
+    decision = _decide(draft, command, limits)
+    if draft.lacks_holds:
+        # To refuse for lack of room may be wrong: there are lapsed holds that are not known.
+        return Decision(_TRY_AGAIN, Changes())
+    return decision
+
+
+def _decide(draft: Draft, command: Command, limits: Limits) -> Decision:
     match command:
         case StartBooking():
             return holds.start(draft, command, limits)

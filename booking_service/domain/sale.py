@@ -98,6 +98,7 @@ def make_room(
         short = _short(draft, package, days, quantity)
     if not short:
         return None
+    draft.lacks_holds = draft.lacks_holds or draft.has_more_lapsed(package.id)
     free = {day: draft.day(package.id, day).free for day in short}
     listed = ",".join(f"{day}={units}" for day, units in free.items())
     return Refusal(

@@ -83,12 +83,14 @@ class World(Changes):
     """What is stored, with the changes made so far on top.
 
     Complete for the locked packages as far as their commands need: the packages and days that they
-    name, the bookings that they name with all payments and refunds, the lapsed holds that overlap
-    the requested days, and the live holds of the users who start bookings. Reviews are by booking.
+    name, the bookings that they name with all payments and refunds, lapsed holds that overlap the
+    requested days, and the live holds of the users who start bookings. `more_lapsed` are the
+    packages with more such lapsed holds than are known here. Reviews are by booking.
     `recounts` are by package and first day, as ReconcileInventory names them.
     """
 
     recounts: dict[tuple[UUID, date], Recount] = field(default_factory=dict)
+    more_lapsed: set[UUID] = field(default_factory=set)
     user_holds: dict[str, dict[UUID, None]] = field(default_factory=dict)
     package_holds: dict[UUID, dict[UUID, None]] = field(default_factory=dict)
 
@@ -98,6 +100,7 @@ class World(Changes):
         # Called by name: super() without arguments does not work with slots=True.
         Changes.merge(self, later)
         if isinstance(later, World):
+            self.more_lapsed |= later.more_lapsed
             self.recounts |= {
                 key: replace(recount, days=dict(recount.days))
                 for key, recount in later.recounts.items()
@@ -140,11 +143,15 @@ class Decision:
 
 
 class Draft:
-    """The changes of one command, visible to it at once and to others only when merged."""
+    """The changes of one command, visible to it at once and to others only when merged.
+
+    `lacks_holds` is set where unknown lapsed holds might have made room.
+    """
 
     def __init__(self, world: World, now: datetime) -> None:
         self.now = now
         self.changes = Changes()
+        self.lacks_holds = False
         self._world = world
 
     def decided(self, outcome: Answer | Refusal) -> Decision:
@@ -210,6 +217,10 @@ class Draft:
         """Return the known bookings of a package whose hold has run out."""
         holds = self._live(self._world.package_holds.get(package_id, ()))
         return [hold for hold in holds if hold.lapsed(self.now)]
+
+    def has_more_lapsed(self, package_id: UUID) -> bool:
+        """Whether a package has more lapsed holds than are known."""
+        return package_id in self._world.more_lapsed
 
     def stays(self, package_id: UUID) -> list[Booking]:
         """Return the known confirmed bookings of a package."""

@@ -25,6 +25,9 @@ MAX_TURN_COST: Final = 1_000
 MAX_LIGHT_COST: Final = 31
 """Of a request whose commands are light."""
 
+BOOKING_COST: Final = 20
+"""Of a booking, beside its days."""
+
 MAX_QUEUED_COST: Final = 40_000
 """Of the commands that wait in one queue."""
 

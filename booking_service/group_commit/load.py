@@ -5,6 +5,7 @@ Everything is read under the locks that `locks.py` took, so it does not change b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -31,7 +32,8 @@ from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
 from booking_service.domain.package import Package
 from booking_service.domain.world import Changes, World
-from booking_service.group_commit.load_days import columns, load_days, load_recounts
+from booking_service.group_commit.costs import BOOKING_COST
+from booking_service.group_commit.load_days import Span, columns, load_days, load_recounts
 from booking_service.storage import rows
 from booking_service.storage.connection import Connection, Record
 from booking_service.storage.sql import QueryGroup
@@ -41,6 +43,12 @@ MAX_SWEPT: Final = 200
 
 MAX_SWEPT_DAYS: Final = 1_000
 """Of all of them together."""
+
+MAX_LAPSED_COST: Final = 10_000
+"""In days, of the lapsed holds that a group may end to make room, shared by its packages."""
+
+MIN_LAPSED_COST: Final = 400
+"""Of one package."""
 
 _PACKAGES: Final = QueryGroup("packages")
 _BOOKINGS: Final = QueryGroup("bookings")
@@ -77,9 +85,7 @@ async def load(
     moves = [command for command in commands if isinstance(command, RescheduleBooking)]
     spans = _spans(starts, moves, world)
     if spans:
-        await _merge_bookings(
-            world, connection.fetch(_BOOKINGS.load_lapsed_overlapping, *columns(spans, 3), now)
-        )
+        await _load_lapsed(connection, spans, world, now)
     await _load_sweeps(connection, commands, world, now)
     await _load_reviews_and_profiles(connection, commands, world)
     await load_days(connection, commands, starts, world, monotonic_now(world, now))
@@ -175,6 +181,25 @@ async def _load_payments(connection: Connection, commands: Sequence[Command], wo
             )
 
 
+async def _load_lapsed(
+    connection: Connection, spans: Sequence[Span], world: World, now: datetime
+) -> None:
+    """Load the lapsed holds that free the most days, as many as the packages may share."""
+    cost = max(MIN_LAPSED_COST, MAX_LAPSED_COST // len(spans))
+    found = await connection.fetch(
+        _BOOKINGS.load_lapsed_overlapping, *columns(spans, 3), now, cost, BOOKING_COST
+    )
+    loaded = Counter(row["package_id"] for row in found)
+    world.more_lapsed |= {
+        row["package_id"] for row in found if row["lapsed"] > loaded[row["package_id"]]
+    }
+    bookings = [
+        rows.booking({name: value for name, value in row.items() if name != "lapsed"})
+        for row in found
+    ]
+    world.merge(Changes(bookings={booking.id: booking for booking in bookings}))
+
+
 async def _load_sweeps(
     connection: Connection, commands: Sequence[Command], world: World, now: datetime
 ) -> None:
@@ -210,7 +235,7 @@ async def _load_reviews_and_profiles(
 
 def _spans(
     starts: Sequence[StartBooking], moves: Sequence[RescheduleBooking], world: World
-) -> list[tuple[UUID, date, date]]:
+) -> list[Span]:
     """Return the days whose capacity may be needed, one span per package.
 
     A payment after its hold expired needs capacity as a start does.

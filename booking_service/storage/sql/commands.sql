@@ -68,17 +68,30 @@ WHERE
     AND state IN ('HELD', 'PENDING_PAYMENT')
     AND hold_expire_time > $2;
 
--- $1 package ids, $2 first days, $3 days after the last, $4 now
+-- Of each package those that overlap its days the longest, until they cost $5 together, and how many
+-- there are.
+-- $1 package ids, $2 first days, $3 days after the last, $4 now, $5 cost in days, $6 cost of a booking
+-- beside its days
 -- name: bookings.load_lapsed_overlapping
-SELECT {b.booking}, b.captured_minor
+SELECT {b.booking}, b.captured_minor, b.lapsed
 FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
-INNER JOIN bookings AS b
-    ON
-        b.package_id = w.package_id
-        AND b.state IN ('HELD', 'PENDING_PAYMENT')
-        AND b.hold_expire_time <= $4
-        AND b.start_date < w.until
-        AND b.end_date > w.first;
+CROSS JOIN LATERAL (
+    SELECT
+        l.*,
+        count(*) OVER () AS lapsed,
+        sum(l.end_date - l.start_date + $6::int) OVER (
+            ORDER BY least(l.end_date, w.until) - greatest(l.start_date, w.first) DESC, l.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS cost_before
+    FROM bookings AS l
+    WHERE
+        l.package_id = w.package_id
+        AND l.state IN ('HELD', 'PENDING_PAYMENT')
+        AND l.hold_expire_time <= $4
+        AND l.start_date < w.until
+        AND l.end_date > w.first
+) AS b
+WHERE coalesce(b.cost_before, 0) < $5::int;
 
 -- $1 package ids, $2 now, $3 limit
 -- name: bookings.load_lapsed

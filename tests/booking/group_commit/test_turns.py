@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from booking_service.domain.booking import Booking, State
+from booking_service.domain.booking import Booking, PaymentKind, State
 from booking_service.domain.commands import (
     CancelBooking,
     CapacityRange,
@@ -31,7 +31,8 @@ from booking_service.group_commit.costs import (
 )
 from booking_service.group_commit.group import GroupCommit, Result
 from booking_service.group_commit.submission import PendingSubmission, Submission
-from tests.booking.group_commit.harness import DAY, Harness, drift, refused, start
+from booking_service.group_commit.sweeper import Sweeper
+from tests.booking.group_commit.harness import DAY, Harness, drift, record, refused, start
 
 YEAR = timedelta(366)
 
@@ -198,6 +199,43 @@ async def test_commands_of_long_stays_are_heavy_although_they_only_name_them(
     assert sum(len(run) for run in runs) >= len(cancels)
     check_bounded(runs)
     assert await harness.counters(package_id) == (0, 0)
+    assert await drift(harness.dsn) == 0
+
+
+async def test_a_start_ends_a_bounded_number_of_lapsed_holds(harness: Harness) -> None:
+    package_id = await harness.package(capacity=60, nights=366)
+    for _ in range(60):
+        await harness.start(package_id, end_date=DAY + YEAR)
+    harness.clock.advance(timedelta(minutes=16))
+    # So many of a year cost 10,000 days.
+    await harness.start(package_id)
+    row = await harness.query("SELECT count(*) FROM bookings WHERE state = 'EXPIRED'")
+    assert row[0] == 26
+    # To have room for 59, 59 must end: it is not known to be sold out.
+    assert await refused(harness.start(package_id, quantity=59)) is Reason.OVERLOADED
+    await Sweeper(harness.database, harness.bus).sweep()
+    await harness.start(package_id, quantity=59)
+    assert await refused(harness.start(package_id)) is Reason.SOLD_OUT
+    assert await drift(harness.dsn) == 0
+
+
+async def test_a_late_payment_is_not_refunded_where_lapsed_holds_are_unknown(
+    harness: Harness,
+) -> None:
+    package_id = await harness.package(capacity=60, nights=366)
+    late = await harness.start(package_id, end_date=DAY + YEAR, quantity=30)
+    harness.clock.advance(timedelta(minutes=16))
+    # The seats of the late payer, and all others, go to holds that lapse as well.
+    for _ in range(60):
+        await harness.start(package_id, end_date=DAY + YEAR)
+    assert (await harness.booking(late.id)).state is State.EXPIRED
+    harness.clock.advance(timedelta(minutes=16))
+    capture = record(late, PaymentKind.CAPTURED, late.price_minor)
+    assert await refused(harness.submit(capture)) is Reason.OVERLOADED
+    assert (await harness.query("SELECT count(*) FROM payments"))[0] == 0
+    await Sweeper(harness.database, harness.bus).sweep()
+    await harness.submit(capture)
+    assert (await harness.booking(late.id)).state is State.CONFIRMED
     assert await drift(harness.dsn) == 0
 
 

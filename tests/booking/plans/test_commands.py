@@ -28,7 +28,7 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
     ("bookings.packages_of", (BOOKINGS,), {"bookings_pkey"}),
     ("bookings.load", (BOOKINGS,), {"bookings_pkey"}),
     ("bookings.load_live_of_users", (USERS, NOW), {"bookings_user_live"}),
-    ("bookings.load_lapsed_overlapping", (*SPANS, NOW), {"bookings_live_holds"}),
+    ("bookings.load_lapsed_overlapping", (*SPANS, NOW, 400, 20), {"bookings_live_holds"}),
     ("bookings.load_lapsed", (PACKAGES[:1], NOW, 500), {"bookings_live_holds"}),
     ("inventory.load", SPANS, {"package_days_pkey"}),
     (
