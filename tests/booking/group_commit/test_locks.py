@@ -13,7 +13,15 @@ import pytest
 from booking_service.domain.booking import State
 from booking_service.domain.refusal import Reason
 from booking_service.group_commit.booking_packages import BookingPackages
+from booking_service.storage import database
 from tests.booking.group_commit.harness import Harness, patient, refused
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a statement wait for a lock for as long as a slow machine needs."""
+    monkeypatch.setattr(database, "STATEMENT_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(database, "COMMAND_TIMEOUT_S", 61.0)
 
 
 async def test_a_locked_package_delays_no_other_package(harness: Harness) -> None:
