@@ -67,7 +67,9 @@ def set_capacity(draft: Draft, command: SetCapacity) -> Decision:
             )
         )
     for day, capacity in wanted.items():
-        draft.changes.days[command.package_id, day] = replace(stored[day], capacity=capacity)
+        draft.changes.days[command.package_id, day] = Day(
+            capacity, stored[day].held, stored[day].confirmed
+        )
     return draft.decided(len(wanted))
 
 

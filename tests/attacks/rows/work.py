@@ -8,6 +8,7 @@ import secrets
 from typing import Any, Final
 from uuid import uuid4
 
+import grpc
 from google.type.money_pb2 import Money
 
 from protos.booking.v1 import (
@@ -33,7 +34,7 @@ BY_RULE: Final = ("OK", "RESOURCE_EXHAUSTED")
 """What is over a budget is refused, with the delay after which it may be taken."""
 
 
-@attack(11, "eight callers reconciling their own package: errors only", bounded=False)
+@attack(11, "eight callers reconciling their own package")
 async def reconciling(strike: Strike) -> None:
     async with channel_to(strike.at.booking) as channel:
         town = await Town.built(channel, packages=CALLERS, days=MAX_DAYS)
@@ -41,36 +42,73 @@ async def reconciling(strike: Strike) -> None:
 
         async def caller(package: str) -> None:
             request = booking_pb2.ReconcileInventoryRequest(package_id=package)
-            async for _ in strike.paced(2):
-                code = await code_of(stub.ReconcileInventory(request, timeout=ANSWER_S))
-                strike.tally.check(code in BY_RULE, f"ReconcileInventory answered {code}")
+            async for _ in strike.paced(4):
+                try:
+                    answer = await stub.ReconcileInventory(request, timeout=ANSWER_S)
+                except grpc.aio.AioRpcError as error:
+                    code = error.code().name
+                    strike.tally.check(code in BY_RULE, f"ReconcileInventory answered {code}")
+                else:
+                    strike.tally.check(not answer.drifts, "a package has drifted")
+                    request.start_date.CopyFrom(answer.next_date)
 
         await strike.together(*(caller(package) for package in town.packages))
 
 
-@attack(11, "batches of a hundred stays of a year: errors only", bounded=False)
-async def batches(strike: Strike) -> None:
+async def _batches(strike: Strike, *, stays: int, days: int, all_or_nothing: bool) -> None:
+    """Batches of as many days as one may have, beside others."""
     async with channel_to(strike.at.booking) as channel:
-        town = await Town.built(channel, packages=1, days=MAX_DAYS)
+        town = await Town.built(channel, packages=2, days=days + 1)
         stub: Any = booking_pb2_grpc.BookingServiceStub(channel)
         names = itertools.count()
-        async for _ in strike.paced(1):
+        async for _ in strike.paced(2):
             batch = booking_pb2.BatchStartBookingsRequest(
+                all_or_nothing=all_or_nothing,
                 requests=[
                     booking_pb2.StartBookingRequest(
-                        package_id=town.packages[0],
+                        package_id=town.packages[number % 2],
                         user_id=f"batch {next(names)}",
                         start_date=in_days(1),
-                        end_date=in_days(1 + LONGEST_STAY),
+                        end_date=in_days(1 + days),
                     )
-                    for _ in range(100)
-                ]
+                    for number in range(stays)
+                ],
             )
             code = await code_of(stub.BatchStartBookings(batch, timeout=ANSWER_S))
             strike.tally.check(code in BY_RULE, f"BatchStartBookings answered {code}")
 
 
-@attack(11, "capacity of ten years set repeatedly: errors only", bounded=False)
+@attack(11, "batches of a hundred stays, as long as may be")
+async def batches(strike: Strike) -> None:
+    await _batches(strike, stays=100, days=MAX_DAYS // 100, all_or_nothing=False)
+
+
+@attack(11, "batches of ten stays of a year, all or nothing")
+async def whole_batches(strike: Strike) -> None:
+    await _batches(strike, stays=MAX_DAYS // LONGEST_STAY, days=LONGEST_STAY, all_or_nothing=True)
+
+
+@attack(11, "stays of a year, many at once")
+async def years(strike: Strike) -> None:
+    async with channel_to(strike.at.booking) as channel:
+        town = await Town.built(channel, packages=1, days=LONGEST_STAY + 1)
+        stub: Any = booking_pb2_grpc.BookingServiceStub(channel)
+
+        async def one(number: int) -> None:
+            year = booking_pb2.StartBookingRequest(
+                package_id=town.packages[0],
+                user_id=f"year {number}",
+                start_date=in_days(1),
+                end_date=in_days(1 + LONGEST_STAY),
+            )
+            code = await code_of(stub.StartBooking(year, timeout=ANSWER_S))
+            strike.tally.check(code in BY_RULE, f"StartBooking answered {code}")
+
+        async for _ in strike.paced(2):
+            await strike.together(*(one(number) for number in range(10)))
+
+
+@attack(11, "capacity of ten years set repeatedly")
 async def capacities(strike: Strike) -> None:
     async with channel_to(strike.at.booking) as channel:
         town = await Town.built(channel, packages=2, days=1)
