@@ -96,6 +96,21 @@ async def three(data: bytes) -> AsyncIterator[bytes]:
         yield each
 
 
+async def error_of(channel: Any, name: str, data: bytes) -> grpc.aio.AioRpcError | None:
+    """How the server has ended the stream; None where gRPC's client does not tell, since it was
+    just writing a message.
+    """
+    path = f"/test.Streams/{name}"
+    if name == "collecting":
+        answering = channel.stream_unary(path)(three(data))
+    else:
+        answering = drained(channel.stream_stream(path)(three(data)))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await answering
+    unsent = "SendMessageOperation" in (raised.value.debug_error_string() or "")
+    return None if unsent else raised.value
+
+
 @pytest.mark.parametrize("data", MALFORMED, ids=range(len(MALFORMED)))
 @pytest.mark.parametrize(
     "name", ["plain", "generating", "swallowing", "hiding", "grouping", "collecting"]
@@ -106,15 +121,11 @@ async def test_a_stream_ends_once_with_the_reason_and_reads_no_further(
     handlers, ends = Handlers(), list[RpcEnd]()
     with structlog.testing.capture_logs() as lines:
         async with serving(handlers, ends) as (_, channel), asyncio.timeout(BOUND_S):
-            path = f"/test.Streams/{name}"
-            if name == "collecting":
-                answering = channel.stream_unary(path)(three(data))
-            else:
-                answering = drained(channel.stream_stream(path)(three(data)))
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await answering
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(raised.value) == "MALFORMED_REQUEST"
+            while (error := await error_of(channel, name, data)) is None:
+                handlers.read.clear()
+                ends.clear()
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(error) == "MALFORMED_REQUEST"
     assert handlers.read == ([] if name == "collecting" else ["good"])
     assert [(end.reason, end.kind, end.counts_as_error) for end in ends] == [
         ("MALFORMED_REQUEST", "caller", False)
