@@ -77,7 +77,8 @@ SELECT {b.booking}, b.captured_minor, b.lapsed
 FROM unnest($1::uuid[], $2::date[], $3::date[]) AS w (package_id, first, until)
 CROSS JOIN LATERAL (
     SELECT
-        l.*,
+        {l.booking},
+        l.captured_minor,
         count(*) OVER () AS lapsed,
         sum(l.end_date - l.start_date + $6::int) OVER (
             ORDER BY least(l.end_date, w.until) - greatest(l.start_date, w.first) DESC, l.id
