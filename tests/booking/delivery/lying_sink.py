@@ -61,9 +61,13 @@ class LyingSink(ScriptedServer):
         facts: asyncio.Queue[Any] = asyncio.Queue()
         writing = asyncio.Lock()
 
-        async def write_frame(frame: tracking_pb2.ServerFrame) -> None:
+        async def write_one(frame: tracking_pb2.ServerFrame) -> None:
             async with writing:
                 await write(frame)
+
+        async def write_frame(frame: tracking_pb2.ServerFrame) -> None:
+            # gRPC cannot end a stream while a message is being written, so none is cut off.
+            await asyncio.shield(write_one(frame))
 
         self._opened()
         tasks = [
@@ -76,6 +80,8 @@ class LyingSink(ScriptedServer):
             task.cancel()
         # They may have failed as their client went away.
         await asyncio.gather(*tasks, return_exceptions=True)
+        async with writing:
+            pass
         self._serving.difference_update(tasks)
 
     def _opened(self) -> None:
