@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 
-import asyncpg
 import pytest
 
-from booking_service.delivery import relay as module
 from booking_service.delivery.segments import ADVISORY_LOCK, Segments, Weight
-from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from booking_service.storage.sql import QueryGroup
 from tests.booking.delivery.outbox_lane import Relay, Rows, Sink, event_list, leading, seal_all
@@ -22,22 +19,7 @@ SIZE = "SELECT coalesce(sum(octet_length(batch)), 0) FROM segment"
 OUTBOX = QueryGroup("outbox")
 
 
-@pytest.fixture(autouse=True)
-def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.02)
-    monkeypatch.setattr(module, "HOUSEKEEPING_S", 0.02)
-
-
-@pytest.fixture
-async def rows(booking_dsn: str) -> AsyncIterator[Rows]:
-    connection = await asyncpg.connect(booking_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def database(booking_dsn: str) -> Database:
-    return Database(booking_dsn, clock=SetClock(NOW))
+pytestmark = pytest.mark.usefixtures("no_long_waits")
 
 
 async def commit(rows: Rows, facts: int, first: int = 1) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import asyncpg
 import pytest
 
 from booking_service.delivery.fact_lane import FactLane
@@ -17,18 +15,6 @@ from booking_service.storage.database import Database
 from metrics_service.client.stream.source import ForkError, LaneDrained
 from tests.booking.delivery.outbox_lane import Rows, append, facts_of, leading, seal_all
 from tests.booking.seed import NOW
-
-
-@pytest.fixture
-async def rows(booking_dsn: str) -> AsyncIterator[Rows]:
-    connection = await asyncpg.connect(booking_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def database(booking_dsn: str) -> Database:
-    return Database(booking_dsn, clock=SetClock(NOW))
 
 
 async def test_segments_that_were_sent_but_not_stored_are_sent_again(

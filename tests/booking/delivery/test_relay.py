@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import asyncpg
 import pytest
 
 from booking_service.delivery import relay as module
 from booking_service.delivery.fact_lane import FactLane
 from booking_service.delivery.relay import OutboxRelay
-from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from protos.tracking.v1 import tracking_pb2
 from tests.booking.delivery.outbox_lane import Relay, Rows, Sink, append, facts_of
-from tests.booking.seed import NOW, eventually
+from tests.booking.seed import eventually
 
 ADVISORY = """
 SELECT count(*) FROM pg_locks
@@ -23,22 +19,7 @@ WHERE locktype = 'advisory'
 """
 
 
-@pytest.fixture(autouse=True)
-def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.02)
-    monkeypatch.setattr(module, "HOUSEKEEPING_S", 0.02)
-
-
-@pytest.fixture
-async def rows(booking_dsn: str) -> AsyncIterator[Rows]:
-    connection = await asyncpg.connect(booking_dsn)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-def database(booking_dsn: str) -> Database:
-    return Database(booking_dsn, clock=SetClock(NOW))
+pytestmark = pytest.mark.usefixtures("no_long_waits")
 
 
 async def holds(value: object) -> object:

@@ -12,22 +12,9 @@ import pytest
 
 from booking_service.delivery import segments as module
 from booking_service.delivery.segments import LowWater, Segments
-from booking_service.storage.clock import SetClock
 from booking_service.storage.database import Database
 from tests.booking.delivery.outbox_lane import Rows, append, facts_of, leading, seal_all
 from tests.booking.seed import NOW, eventually
-
-
-@pytest.fixture
-def database(booking_dsn: str) -> Database:
-    return Database(booking_dsn, clock=SetClock(NOW))
-
-
-@pytest.fixture
-async def rows(booking_dsn: str) -> AsyncIterator[Rows]:
-    connection = await asyncpg.connect(booking_dsn)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
