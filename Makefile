@@ -29,9 +29,13 @@ METRICS_TESTS = tests/metrics tests/pair/test_revenue_agrees.py tests/pair/test_
 SOURCES := booking_service metrics_service servicekit tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
+# Internal, and so no part of what others get.
+EXPORTED = $(filter-out protos/metrics/v1/checkpoint.proto,$(PROTOS))
+# What the contract imports, and the details of errors.
+GOOGLEAPIS := google/rpc/error_details.proto google/rpc/status.proto google/type/date.proto google/type/money.proto
+SITE = $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # protoc finds its plugins on PATH.
-PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m grpc_tools.protoc -I. \
-	-I$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PROTOC = PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m grpc_tools.protoc -I. -I$(SITE)
 # Both database URLs, of the embedded PostgreSQL under .data/ where the environment gives none.
 WITH_DATABASES := $(PY) -m servicekit.devstack exec --
 
@@ -232,6 +236,15 @@ proto: $(DEV) ## Generate the Python code of the .proto files
 .PHONY: proto-baseline
 proto-baseline: $(DEV) ## Make the present contract the baseline of check-protos
 	@$(PROTOC) --include_imports --descriptor_set_out=protos/baseline.binpb $(PROTOS)
+
+.PHONY: protos-export
+protos-export: $(DEV) ## The contract for clients in other languages, as a module in build/export
+	@rm -rf build/export && mkdir -p build/export/google
+	@cp --parents $(EXPORTED) LICENSE build/export
+	@cp protos/buf.yaml build/export
+	@cd "$(SITE)" && cp --parents $(GOOGLEAPIS) "$(CURDIR)/build/export"
+	@cp "$(SITE)"/googleapis_common_protos-*.dist-info/licenses/LICENSE build/export/google
+	@$(BIN)/buf build build/export && echo "build/export is a module of its own"
 
 .PHONY: format
 format: $(DEV) ## Fix imports and format with ruff

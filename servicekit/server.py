@@ -14,9 +14,8 @@ from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from servicekit import tls
+from servicekit import reflection, tls
 from servicekit.context import QueryCount
 from servicekit.handlers import MAX_MESSAGE_BYTES
 from servicekit.health import Health
@@ -121,8 +120,7 @@ class GrpcServer:
                 self._unset.add(name)
         settings = self._settings
         if settings.reflection:
-            names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self.grpc)
+            reflection.enable([*service_names, health.SERVICE_NAME], self.grpc)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.port}"
         credentials = tls.credentials(settings)

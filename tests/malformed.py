@@ -13,6 +13,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_status.rpc_status import from_call
 
+from servicekit import reflection
+
 # Malformed whatever the type is.
 MALFORMED: Final = (
     b"\xff",
@@ -28,6 +30,7 @@ MALFORMED: Final = (
 SHARED_SERVICES: Final[tuple[Any, ...]] = (
     health_pb2.DESCRIPTOR.services_by_name["Health"],
     reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
+    reflection.V1,
 )
 
 

@@ -40,7 +40,7 @@ MAKE: Final = re.compile(r"make((?: [a-z-]+(?![=\w]))+)")
 PATH: Final = re.compile(r"[\w.*-]*/[\w.*/-]*|[\w-]+\.(?:py|sql|md|proto|toml)")
 NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?:\.\w+)*(?:\([^()]*\))?")
 # Folders that running makes, and functions of PostgreSQL.
-OTHERS: Final = {".data/", ".venv", "lastval()"}
+OTHERS: Final = {".data/", ".venv", "build/export", "lastval()"}
 
 
 def quoted(document: str) -> list[str]:

@@ -14,9 +14,10 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.server import GrpcServer, StartError, run
@@ -98,22 +99,42 @@ async def test_a_watcher_gets_every_change_and_the_drain() -> None:
         assert server.health.get("database") is False
 
 
-async def test_reflection_lists_the_services_and_can_be_switched_off() -> None:
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
+async def reflected(
+    channel: grpc.aio.Channel, version: str, question: reflection_pb2.ServerReflectionRequest
+) -> reflection_pb2.ServerReflectionResponse:
+    """The answer of one version to one question; both have the same messages."""
+    stream = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )(timeout=BOUND_S)
+    await stream.write(question)
+    answer = await stream.read()
+    stream.cancel()
+    assert isinstance(answer, reflection_pb2.ServerReflectionResponse)
+    return answer
 
-    async def ask(channel: grpc.aio.Channel) -> set[str]:
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]  # serves both kinds
-        stream = stub.ServerReflectionInfo(timeout=BOUND_S)
-        await stream.write(request)
-        answer = await stream.read()
-        stream.cancel()
-        return {each.name for each in answer.list_services_response.service}
 
-    async with running(make(), "shop.v1.Shop") as channel:
-        assert {"shop.v1.Shop", "grpc.health.v1.Health"} <= await ask(channel)
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_describes_the_services_and_can_be_switched_off(version: str) -> None:
+    names_please = reflection_pb2.ServerReflectionRequest(list_services="")
+    async with running(make(), "grpc.health.v1.Health") as channel:
+        found = await reflected(channel, version, names_please)
+        names = {each.name for each in found.list_services_response.service}
+        assert names == {
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+        for name in names:
+            about = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+            described = await reflected(channel, version, about)
+            files = described.file_descriptor_response.file_descriptor_proto
+            file = FileDescriptorProto.FromString(files[0])
+            assert name in {f"{file.package}.{service.name}" for service in file.service}
     async with running(make(TEST_REFLECTION="false"), "shop.v1.Shop") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await ask(channel)
+            await reflected(channel, version, names_please)
         assert raised.value.code() is StatusCode.UNIMPLEMENTED
 
 
