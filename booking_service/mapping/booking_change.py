@@ -30,7 +30,7 @@ from booking_service.mapping.bounds import (
     MAX_PARTY_SIZE,
     MAX_QUANTITY,
 )
-from booking_service.mapping.command_request import CommandRequest, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import FIRST_DATE, Fields
 from booking_service.mapping.policy import read_policy
@@ -43,7 +43,7 @@ def start_booking(
     """`session_id` comes from the metadata of the call and is not part of the fingerprint."""
     read = Fields()
     command = _start(read, "", request, session_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
 
@@ -64,7 +64,7 @@ def start_batch(
     days = sum((start.end_date - start.start_date).days for start in starts)
     if days > MAX_BATCH_DAYS:
         read.bad("requests", f"must have at most {MAX_BATCH_DAYS} days together, has {days}")
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(StartBatch(tuple(starts)), request_id, fingerprint(request))
 
@@ -88,7 +88,7 @@ def each_start(batch: CommandRequest[StartBatch]) -> list[CommandRequest[StartBo
 def extend_hold(request: booking_pb2.ExtendHoldRequest) -> CommandRequest[ExtendHold]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(ExtendHold(booking_id), request_id, fingerprint(request))
 
@@ -97,7 +97,7 @@ def fail_booking(request: booking_pb2.FailBookingRequest) -> CommandRequest[Fail
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.code("reason", request.reason, most=60)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(FailBooking(booking_id, reason), request_id, fingerprint(request))
 
@@ -107,7 +107,7 @@ def complete_booking(
 ) -> CommandRequest[CompleteBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(CompleteBooking(booking_id), request_id, fingerprint(request))
 
@@ -118,7 +118,7 @@ def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> CommandReques
     provider = read.text("provider", request.provider, most=60)
     payment_id = read.text("payment_id", request.payment_id, most=128)
     amount = read.money("amount", request.amount, present=request.HasField("amount"))
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = ConfirmBooking(
         booking_id=booking_id,
@@ -135,7 +135,7 @@ def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> CommandReques
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.shown_text("reason", request.reason, required=False)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(AbandonBooking(booking_id, reason), request_id, fingerprint(request))
 
@@ -148,7 +148,7 @@ def cancel_booking(request: booking_pb2.CancelBookingRequest) -> CommandRequest[
     if request.HasField("expected_refund"):
         expected = read.money("expected_refund", request.expected_refund, present=True)
     etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = CancelBooking(booking_id, reason, uuid4(), expected, etag)
     return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
@@ -169,7 +169,7 @@ def reschedule_booking(
     start_date, end_date = _stay(read, "", request)
     quote = _quote(read, "quote", request.quote) if request.HasField("quote") else None
     etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = RescheduleBooking(booking_id, start_date, end_date, quote, uuid4(), etag)
     return CommandRequest(command, request_id, fingerprint(request), request.validate_only)
@@ -183,7 +183,7 @@ def reconcile_inventory(
     start_date = read.day(
         "start_date", request.start_date, present=request.HasField("start_date"), required=False
     )
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = ReconcileInventory(package_id, request.repair, start_date or FIRST_DATE)
     return CommandRequest(command, request_id, fingerprint(request))

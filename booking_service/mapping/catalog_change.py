@@ -22,7 +22,7 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
 from booking_service.mapping.bounds import MAX_ETAG, MAX_PARTY_SIZE
-from booking_service.mapping.command_request import CommandRequest, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import FIRST_DATE, Fields
 from booking_service.mapping.policy import read_policy
@@ -59,7 +59,7 @@ def create_vendor(request: catalog_pb2.CreateVendorRequest) -> CommandRequest[Cr
     else:
         read.bad("vendor", "is required")
     vendor_id = read.optional_uuid("vendor_id", request.vendor_id) or uuid4()
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return CommandRequest(CreateVendor(vendor_id, name), request_id, fingerprint(request))
 
@@ -67,7 +67,7 @@ def create_vendor(request: catalog_pb2.CreateVendorRequest) -> CommandRequest[Cr
 def create_package(request: catalog_pb2.CreatePackageRequest) -> CommandRequest[CreatePackage]:
     read = Fields()
     package_id = read.optional_uuid("package_id", request.package_id) or uuid4()
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     if not request.HasField("package"):
         read.bad("package", "is required")
         read.refuse_bad()
@@ -79,7 +79,7 @@ def create_package(request: catalog_pb2.CreatePackageRequest) -> CommandRequest[
 def set_capacity(request: catalog_pb2.SetCapacityRequest) -> CommandRequest[SetCapacity]:
     read = Fields()
     package_id = read.uuid("package_id", request.package_id)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     ranges = _capacity_ranges(read, "ranges", request.ranges)
     read.refuse_bad()
     return CommandRequest(SetCapacity(package_id, ranges), request_id, fingerprint(request))
@@ -87,7 +87,7 @@ def set_capacity(request: catalog_pb2.SetCapacityRequest) -> CommandRequest[SetC
 
 def update_package(request: catalog_pb2.UpdatePackageRequest) -> CommandRequest[UpdatePackage]:
     read = Fields()
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     package = request.package
     if request.HasField("package"):
         package_id = read.uuid("package.id", package.id)

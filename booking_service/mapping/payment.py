@@ -18,7 +18,7 @@ from booking_service.domain.commands import (
 )
 from booking_service.domain.money import Money
 from booking_service.mapping import paging
-from booking_service.mapping.command_request import CommandRequest, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
@@ -95,7 +95,7 @@ def record_payment(request: payment_pb2.RecordPaymentRequest) -> CommandRequest[
     failure_code = ""
     if kind == "FAILED":
         failure_code = read.text("failure_code", request.failure_code, most=60, required=False)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = RecordPayment(
         booking_id=booking_id,
@@ -132,7 +132,7 @@ def claim_failed(request: payment_pb2.ClaimFailedPaymentsRequest) -> Claim:
     lease_s = DEFAULT_LEASE_S
     if request.HasField("lease"):
         lease_s = read.seconds("lease", request.lease, low=1, high=MAX_LEASE_S)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return Claim(limit, lease_s, request_id, fingerprint(request))
 
@@ -142,7 +142,7 @@ def refund_payment(request: payment_pb2.RefundPaymentRequest) -> RefundRequest:
     payment_row_id = read.uuid("id", request.id)
     amount = read.money("amount", request.amount, present=request.HasField("amount"), low=1)
     reason = read.shown_text("reason", request.reason, required=False)
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return RefundRequest(payment_row_id, amount, reason, request_id, fingerprint(request))
 

@@ -13,7 +13,7 @@ from booking_service.domain.commands import UpdateProfile
 from booking_service.domain.etag import etag
 from booking_service.domain.profile import UserProfile
 from booking_service.mapping.bounds import MAX_ETAG
-from booking_service.mapping.command_request import CommandRequest, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from protos.booking.v1 import profile_pb2
@@ -33,7 +33,7 @@ def get_profile(request: profile_pb2.GetUserProfileRequest) -> str:
 def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> CommandRequest[UpdateProfile]:
     """Output-only fields of the profile are ignored."""
     read = Fields()
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     given = request.profile
     if not request.HasField("profile"):
         read.bad("profile", "is required")

@@ -14,7 +14,7 @@ from booking_service.domain.etag import etag
 from booking_service.domain.review import Review
 from booking_service.mapping import paging
 from booking_service.mapping.bounds import BYTES_PER_CHAR
-from booking_service.mapping.command_request import CommandRequest, fingerprint
+from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import timestamp
 from booking_service.reads.keyset import Key, Page
@@ -47,7 +47,7 @@ def create_review(request: review_pb2.CreateReviewRequest) -> CommandRequest[Cre
         most_bytes=BYTES_PER_CHAR * MAX_BODY_CHARS,
         required=False,
     )
-    request_id = read.optional_uuid("request_id", request.request_id)
+    request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     command = CreateReview(uuid4(), booking_id, rating, body)
     return CommandRequest(command, request_id, fingerprint(request))

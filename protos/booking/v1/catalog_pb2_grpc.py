@@ -34,9 +34,10 @@ class CatalogServiceStub:
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel):
@@ -101,9 +102,10 @@ class CatalogServiceServicer:
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     def CreateVendor(self, request, context):
@@ -245,9 +247,10 @@ class CatalogService:
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     @staticmethod

@@ -37,9 +37,10 @@ class CatalogServiceStub:
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     @_typing.overload
@@ -93,9 +94,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -145,9 +147,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     maximum, and every repeated field states how many elements it may have. A
     request is at most 256 KiB, else INVALID_ARGUMENT, reason MESSAGE_TOO_LARGE;
     an answer is below 1 MiB.
-    Every change takes an optional `request_id` (UUID): a repeated request gets
-    the first answer, and the same id with other content is refused with
-    INVALID_ARGUMENT, reason REQUEST_ID_REUSED.
+    Every change takes an optional `request_id`, a UUID in any case or any other
+    text of 1 to 128 characters: a repeated request gets the first answer, and the
+    same id with other content is refused with INVALID_ARGUMENT, reason
+    REQUEST_ID_REUSED.
     """
 
     @_abc_1.abstractmethod

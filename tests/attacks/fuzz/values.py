@@ -128,7 +128,9 @@ class Values:
             return f"{kind}-{random.randrange(5000)}"
         if kind not in _KINDS:
             return None
-        # A request_id of its own, or one that was used.
+        # A request_id of its own, some of them no UUIDs, or one that was used.
+        if kind == "request" and random.random() < 0.1:
+            return f"request {random.randrange(200)}"
         if kind != "request" or random.random() < 0.2:
             found = self.known.one(kind, random)
             if found is not None:

@@ -55,7 +55,7 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("no package", catalog_pb2.CreatePackageRequest(), {"package"}),
     (
         "an empty package",
-        catalog_pb2.CreatePackageRequest(package=catalog_pb2.Package(), request_id="x"),
+        catalog_pb2.CreatePackageRequest(package=catalog_pb2.Package(), request_id="x" * 129),
         {
             "request_id",
             "package.vendor_id",
@@ -169,11 +169,8 @@ CASES: list[tuple[str, Message, set[str]]] = [
 
 UUID_FIELDS: list[tuple[Message, str]] = [
     (vendor_of(), "vendor_id"),
-    (vendor_of(), "request_id"),
     (creation(), "package_id"),
-    (creation(), "request_id"),
     (capacity(run(after(0))), "package_id"),
-    (capacity(run(after(0))), "request_id"),
     (catalog_pb2.GetPackageRequest(), "package_id"),
     (available(), "package_id"),
 ]

@@ -48,7 +48,9 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("nothing", profile_pb2.UpdateUserProfileRequest(), {"profile"}),
     (
         "an empty profile",
-        profile_pb2.UpdateUserProfileRequest(profile=profile_pb2.UserProfile(), request_id="1"),
+        profile_pb2.UpdateUserProfileRequest(
+            profile=profile_pb2.UserProfile(), request_id="x" * 129
+        ),
         {"profile.user_id", "profile.display_name", "request_id"},
     ),
     (
@@ -71,9 +73,7 @@ CASES: list[tuple[str, Message, set[str]]] = [
 
 UUID_FIELDS: list[tuple[Message, str]] = [
     (reviewing(), "booking_id"),
-    (reviewing(), "request_id"),
     (review_pb2.ListReviewsRequest(), "package_id"),
-    (profiled(), "request_id"),
 ]
 
 

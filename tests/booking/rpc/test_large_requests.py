@@ -194,6 +194,7 @@ async def test_only_violations_that_are_sent_are_kept() -> None:
     [
         (start_of(ID), "user_id", "\u20ac", 85),
         (start_of(ID), "user_id", "\u00e9", 128),
+        (start_of(ID), "request_id", "\u00e9", 128),
         (bad_catalog.creation(), "package.location", "\u20ac", 85),
         (bad_catalog.creation(), "package.title", "\U0001f3e8", 200),
         (bad_catalog.vendor_of(), "vendor.name", "\U0001f3e8", 200),

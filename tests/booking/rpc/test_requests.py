@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
@@ -224,6 +225,30 @@ async def test_a_request_id_with_other_content_is_refused(booking: RunningServic
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
         assert refusal.reason == "REQUEST_ID_REUSED"
         assert refusal.fields == {"request_id"}
+
+
+@pytest.mark.parametrize(
+    ("first", "repeat", "same"),
+    [
+        ("9b2d1f64-0c1e-4f6a-8d5b-ABCDEF012345", "9B2D1F64-0C1E-4F6A-8D5B-abcdef012345", True),
+        ("order 17 / step 3", "order 17 / step 3", True),
+        ("\u00e9tape-3", "\u00e9tape-3", True),
+        ("r" * 128, "r" * 128, True),
+        # Only a UUID is the same in another case.
+        ("order-17", "ORDER-17", False),
+        ("{9b2d1f64-0c1e-4f6a-8d5b-abcdef012345}", "9b2d1f64-0c1e-4f6a-8d5b-abcdef012345", False),
+    ],
+)
+async def test_a_request_id_is_a_uuid_or_any_other_text(
+    booking: RunningService, first: str, repeat: str, same: bool
+) -> None:
+    package = await booking.package(capacity=10)
+    answer = await booking.booking.StartBooking(start_of(package.id, request_id=first))
+    again = await booking.booking.StartBooking(start_of(package.id, request_id=repeat))
+    assert (again == answer) is same
+    other = start_of(package.id, request_id=repeat, quantity=2)
+    refusal = await refusal_of(booking.booking.StartBooking(other))
+    assert refusal.reason == "REQUEST_ID_REUSED"
 
 
 async def test_request_ids_belong_to_their_caller(booking: RunningService) -> None:
