@@ -164,7 +164,12 @@ _SPECS: Final = (
         "booking",
         "Only a confirmed or fulfilled stay can be reviewed, once.",
     ),
-    _spec("PAYMENT_DECLINED", _PRECONDITION, "payment", "The latest payment attempt failed."),
+    _spec(
+        "PAYMENT_DECLINED",
+        _PRECONDITION,
+        "payment",
+        "The provider reported that this payment failed; RecordPayment takes its later capture.",
+    ),
     _spec(
         "AMOUNT_MISMATCH",
         _PRECONDITION,

@@ -1,4 +1,4 @@
-"""A captured payment: it confirms a booking, or is kept as REFUND_DUE exactly once.
+"""A captured payment: it confirms a booking, completed or not, or is kept once as REFUND_DUE.
 
 Money that a provider has captured is never refused without a record.
 """

@@ -1,13 +1,15 @@
-"""Confirmed stays: how one is cancelled, rescheduled and fulfilled."""
+"""Stays: how one is cancelled, paid for or not, and how a confirmed one is moved and fulfilled."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
 
-from booking_service.domain.booking import Booking, State, Transition
+from booking_service.domain.booking import LIVE, Booking, State, Transition
 from booking_service.domain.commands import CancelBooking, FulfilStays, RescheduleBooking
 from booking_service.domain.etag import etag
+from booking_service.domain.money import Money
 from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_changes_below_s, refund_minor
 from booking_service.domain.refunds import refundable_minor, request_refunds
@@ -24,20 +26,31 @@ from booking_service.domain.sale import (
     refuse_if_not_on_sale,
     refuse_wrong_price,
 )
+from booking_service.domain.transitions import expire
 from booking_service.domain.world import Changes, Decision, Draft
+
+CANCELLED: Final = "CANCELLED"
+"""Why a hold that was cancelled has ended."""
 
 
 def cancel(draft: Draft, command: CancelBooking) -> Decision:
-    """Free the seats, and request the refund that the policy of the booking grants now."""
+    """Free the seats, and request the refund that the policy of the booking grants now.
+
+    A hold, for which nothing was paid, is released.
+    """
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
-    if booking.state is State.CANCELLED:
+    released = booking.state is State.ABANDONED and booking.end_reason == CANCELLED
+    if booking.state is State.CANCELLED or released:
         return draft.decided(booking)
+    refusal = _refuse_if_changed(booking, command.etag)
+    if refusal is not None:
+        return draft.decided(refusal)
+    if booking.state in LIVE:
+        return _release(draft, booking, command)
     package = draft.package_of(booking)
-    refusal = _refuse_if_changed(booking, command.etag) or _refuse_unless_confirmed(
-        draft, booking, package, "cancelled"
-    )
+    refusal = _refuse_unless_confirmed(draft, booking, package, "cancelled")
     if refusal is not None:
         return draft.decided(refusal)
     time_left_s = (package.begins(booking.start_date) - draft.now).total_seconds()
@@ -45,18 +58,9 @@ def cancel(draft: Draft, command: CancelBooking) -> Decision:
     granted_minor = refund_minor(booking.cancellation_policy, booking.paid_minor, time_left_s)
     paid_minor = sum(refundable_minor(draft, paid) for paid in draft.payments_of(booking.id))
     due_minor = min(granted_minor, paid_minor)
-    expected = command.expected_refund
-    if expected is not None and (expected.minor, expected.currency) != (
-        due_minor,
-        booking.currency,
-    ):
-        return draft.decided(
-            Refusal(
-                Reason.FEE_CHANGED,
-                f"the refund is {due_minor} {booking.currency} in minor units now",
-                {"refund_minor": str(due_minor), "currency": booking.currency},
-            )
-        )
+    refusal = _refuse_other_refund(booking, command, due_minor)
+    if refusal is not None:
+        return draft.decided(refusal)
     draft.take(booking, confirmed=-booking.quantity)
     cancelled = replace(
         booking,
@@ -133,7 +137,9 @@ def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -
 
     `cancelled` is the booking that a cancellation would result in now.
     """
-    if booking.state is State.CANCELLED or cancelled.end_time is None:
+    if booking.state is State.CANCELLED or cancelled.state is not State.CANCELLED:
+        return None
+    if cancelled.end_time is None:
         return None
     begins = package.begins(booking.start_date)
     changes_below_s = refund_changes_below_s(
@@ -143,6 +149,30 @@ def refund_valid_until(booking: Booking, cancelled: Booking, package: Package) -
         cancelled.refund_minor or 0,
     )
     return None if changes_below_s is None else begins - timedelta(seconds=changes_below_s)
+
+
+def _release(draft: Draft, booking: Booking, command: CancelBooking) -> Decision:
+    """End a live hold, as giving it up does; one that has run out expires instead."""
+    if booking.lapsed(draft.now):
+        return draft.decided(invalid_transition(expire(draft, booking), "cancelled"))
+    refusal = _refuse_other_refund(booking, command, 0)
+    if refusal is not None:
+        return draft.decided(refusal)
+    return draft.decided(draft.end(booking, State.ABANDONED, Transition.ABANDONED, CANCELLED))
+
+
+def _refuse_other_refund(
+    booking: Booking, command: CancelBooking, due_minor: int
+) -> Refusal | None:
+    """Refuse a cancellation whose caller was shown another refund than the one due now."""
+    expected = command.expected_refund
+    if expected is None or expected == Money(due_minor, booking.currency):
+        return None
+    return Refusal(
+        Reason.FEE_CHANGED,
+        f"the refund is {due_minor} {booking.currency} in minor units now",
+        {"refund_minor": str(due_minor), "currency": booking.currency},
+    )
 
 
 def _refuse_if_changed(booking: Booking, expected_etag: str) -> Refusal | None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from booking_service.domain.commands import OfBooking, RecordPayment
+from booking_service.domain.commands import ConfirmBooking, OfBooking, RecordPayment
+from booking_service.domain.payments import as_capture
 from booking_service.domain.refusal import Refusal, not_found
 from booking_service.group_commit import early_payments
 from booking_service.group_commit.costs import cost_of
@@ -66,11 +67,14 @@ class BookingPackages:
         refusals: dict[Submission, Refusal] = {}
         early = []
         for submission, command in of_bookings:
-            if isinstance(command, RecordPayment) and command.booking_id not in self._packages:
-                if refusal := self._rooms.refuse_early(command):
+            if command.booking_id in self._packages:
+                continue
+            event = as_capture(command) if isinstance(command, ConfirmBooking) else command
+            if isinstance(event, RecordPayment):
+                if refusal := self._rooms.refuse_early(event):
                     refusals[submission] = refusal
                 else:
-                    early.append(EarlyPayment(command, submission.caller))
+                    early.append(EarlyPayment(event, submission.caller))
         if early:
             await early_payments.keep(self._database, early)
         for submission, command in of_bookings:

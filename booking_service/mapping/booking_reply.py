@@ -56,9 +56,11 @@ def cancellation(
 ) -> booking_pb2.CancellationPreview:
     """Preview a cancellation: `cancelled` is the booking that it would result in now."""
     refund_minor = cancelled.refund_minor or 0
+    # Of a hold that would be released nothing is paid.
+    paid_minor = booking.paid_minor if cancelled.state is State.CANCELLED else 0
     return booking_pb2.CancellationPreview(
         refund=money(refund_minor, booking.currency),
-        fee=money(max(0, booking.paid_minor - refund_minor), booking.currency),
+        fee=money(max(0, paid_minor - refund_minor), booking.currency),
         valid_until=timestamp(refund_valid_until(booking, cancelled, package)),
     )
 

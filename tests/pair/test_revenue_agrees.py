@@ -1,5 +1,6 @@
 """Revenue is one figure: GetRevenueReport sums up from bookings what the metrics sum up from facts,
-whatever happened to a booking after it was confirmed, and in the same bucket of time.
+whatever happened to a booking after it was confirmed, and in the same bucket of time. The funnel
+counts the same facts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from metrics_service.state.record import LogRecord
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
 from protos.metrics.v1 import metrics_pb2
 from tests.booking.rpc.payment_calls import Kind, event_of
-from tests.booking.running_service import NOON, RunningService, after, refusal_of, running
+from tests.booking.running_service import (
+    NOON,
+    RunningService,
+    after,
+    confirm_of,
+    refusal_of,
+    running,
+)
 
 DAY = timedelta(1)
 HOUR = timedelta(hours=1)
@@ -145,6 +153,23 @@ async def test_report_and_metrics_agree_in_every_window_whatever_became_of_a_boo
     assert await in_report(service, NOON + DAY, end) == in_metrics(state, HOUR) == second
     assert await in_report(service, NOON, end) == in_metrics(state, None) == both
     assert in_metrics(state, timedelta(days=2)) == both
+
+
+async def test_the_funnel_counts_a_hold_that_is_paid_for_or_cancelled_without_its_form(
+    service: RunningService,
+) -> None:
+    package = await service.package()
+    confirmed, captured, cancelled = [await service.held(package.id) for _ in range(3)]
+    waiting = await service.completed(package.id)
+    await service.booking.ConfirmBooking(confirm_of(confirmed))
+    await service.payment.RecordPayment(event_of(captured, Kind.CAPTURED, "before the form"))
+    for hold in (cancelled, waiting):
+        await service.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=hold.id))
+    funnel = (await folded(service)).metrics().funnel
+    assert (funnel.bookings_started, funnel.bookings_completed) == (4, 3)
+    assert (funnel.bookings_confirmed, funnel.bookings_abandoned) == (2, 2)
+    # A hold that was released was never a booking that could be cancelled.
+    assert (funnel.bookings_cancelled, funnel.bookings_expired) == (0, 0)
 
 
 def _line(each: metrics_pb2.Revenue) -> Line:

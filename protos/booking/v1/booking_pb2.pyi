@@ -46,7 +46,7 @@ class Booking(_message.Message):
         CANCELLED: Booking._State.ValueType  # 5
         """Was confirmed; its seats are released."""
         ABANDONED: Booking._State.ValueType  # 6
-        """The visitor gave up the hold."""
+        """The hold was given up or cancelled."""
         EXPIRED: Booking._State.ValueType  # 7
         """The hold ran out of time."""
         FAILED: Booking._State.ValueType  # 8
@@ -65,7 +65,7 @@ class Booking(_message.Message):
     CANCELLED: Booking.State.ValueType  # 5
     """Was confirmed; its seats are released."""
     ABANDONED: Booking.State.ValueType  # 6
-    """The visitor gave up the hold."""
+    """The hold was given up or cancelled."""
     EXPIRED: Booking.State.ValueType  # 7
     """The hold ran out of time."""
     FAILED: Booking.State.ValueType  # 8
@@ -106,7 +106,9 @@ class Booking(_message.Message):
     """Units taken on each day."""
     party_size: _builtins.int
     end_reason: _builtins.str
-    """Why it ended: the caller's reason, or HOLD_EXPIRED."""
+    """Why it ended: the caller's reason, or HOLD_EXPIRED; CANCELLED for a hold
+    that was cancelled.
+    """
     etag: _builtins.str
     """Changes whenever the booking does."""
     extensions: _builtins.int
@@ -157,7 +159,9 @@ class Booking(_message.Message):
 
     @_builtins.property
     def balance_due(self) -> _money_pb2.Money:
-        """Still to be paid after a change of dates; unset when nothing is."""
+        """Still to be paid after a change of dates, by ConfirmBooking or RecordPayment
+        with this amount and a payment_id of its own; unset when nothing is.
+        """
 
     def __init__(
         self,
@@ -335,7 +339,9 @@ class ConfirmBookingRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """Required. Must equal the booking's price."""
+        """Required. Must equal the booking's price, or its balance_due once it is
+        confirmed.
+        """
 
     def __init__(
         self,
@@ -394,7 +400,7 @@ class CancelBookingRequest(_message.Message):
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
-    """At most 200 characters, 800 bytes."""
+    """At most 200 characters, 800 bytes. Not kept where a hold is cancelled."""
     request_id: _builtins.str
     validate_only: _builtins.bool
     """Return what the booking would become, without an etag, and change nothing."""

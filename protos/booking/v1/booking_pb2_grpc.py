@@ -27,9 +27,10 @@ if _version_not_supported:
 
 class BookingServiceStub:
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
@@ -137,9 +138,10 @@ class BookingServiceStub:
 
 class BookingServiceServicer:
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
@@ -173,11 +175,20 @@ class BookingServiceServicer:
 
     def ConfirmBooking(self, request, context):
         """The payment was captured. Reports the same event as
-        PaymentService.RecordPayment with CAPTURED, and is deduplicated with it. A
-        payment that arrives after the hold expired takes the seats again if there
-        is room; if not, the payment is kept as REFUND_DUE and the answer is
-        FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND,
-        AMOUNT_MISMATCH, CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
+        PaymentService.RecordPayment with CAPTURED, is deduplicated with it, and
+        does the same: a booking whose form is not completed yet is completed and
+        confirmed, both as events; a booking with a `balance_due`, paid with exactly
+        that amount under a payment_id of its own, owes nothing more.
+
+        A capture that fits its booking is never refused without a trace. One that
+        arrives after the hold expired takes the seats again if there is room. If
+        not, or if the booking has ended or owes nothing, the payment is kept as
+        REFUND_DUE, a refund of it is requested, and the answer is
+        FAILED_PRECONDITION with HOLD_EXPIRED or INVALID_TRANSITION. Other errors:
+        NOT_FOUND: the event is kept, as RecordPayment says; AMOUNT_MISMATCH,
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED: nothing is kept, report it as it was;
+        PAYMENT_DECLINED when the provider has reported that this payment failed:
+        its capture after that is taken from RecordPayment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,9 +203,12 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelBooking(self, request, context):
-        """Releases a confirmed booking's seats and requests the refund that its
-        policy grants now; the refund counts once the payment service reports it
-        with RecordPayment. Errors: NOT_FOUND, NOT_CANCELLABLE, INVALID_TRANSITION.
+        """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
+        it requests the refund that its policy grants now; the refund counts once
+        the payment service reports it with RecordPayment. A live hold, HELD or
+        PENDING_PAYMENT, becomes ABANDONED with the end_reason CANCELLED; nothing
+        was paid, so its refund is 0. Errors: NOT_FOUND, NOT_CANCELLABLE,
+        INVALID_TRANSITION; ABORTED with FEE_CHANGED or ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,8 +254,8 @@ class BookingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCancellation(self, request, context):
-        """What CancelBooking would refund now. Errors: NOT_FOUND, NOT_CANCELLABLE,
-        INVALID_TRANSITION.
+        """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
+        NOT_CANCELLABLE, INVALID_TRANSITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -396,9 +410,10 @@ def add_BookingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BookingService:
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the

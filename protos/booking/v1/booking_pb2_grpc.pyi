@@ -28,9 +28,10 @@ GRPC_VERSION: str
 
 class BookingServiceStub:
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
@@ -60,20 +61,32 @@ class BookingServiceStub:
     """
     ConfirmBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ConfirmBookingRequest, _booking_pb2.Booking]
     """The payment was captured. Reports the same event as
-    PaymentService.RecordPayment with CAPTURED, and is deduplicated with it. A
-    payment that arrives after the hold expired takes the seats again if there
-    is room; if not, the payment is kept as REFUND_DUE and the answer is
-    FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND,
-    AMOUNT_MISMATCH, CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
+    PaymentService.RecordPayment with CAPTURED, is deduplicated with it, and
+    does the same: a booking whose form is not completed yet is completed and
+    confirmed, both as events; a booking with a `balance_due`, paid with exactly
+    that amount under a payment_id of its own, owes nothing more.
+
+    A capture that fits its booking is never refused without a trace. One that
+    arrives after the hold expired takes the seats again if there is room. If
+    not, or if the booking has ended or owes nothing, the payment is kept as
+    REFUND_DUE, a refund of it is requested, and the answer is
+    FAILED_PRECONDITION with HOLD_EXPIRED or INVALID_TRANSITION. Other errors:
+    NOT_FOUND: the event is kept, as RecordPayment says; AMOUNT_MISMATCH,
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED: nothing is kept, report it as it was;
+    PAYMENT_DECLINED when the provider has reported that this payment failed:
+    its capture after that is taken from RecordPayment.
     """
     AbandonBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
     INVALID_TRANSITION.
     """
     CancelBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.CancelBookingRequest, _booking_pb2.Booking]
-    """Releases a confirmed booking's seats and requests the refund that its
-    policy grants now; the refund counts once the payment service reports it
-    with RecordPayment. Errors: NOT_FOUND, NOT_CANCELLABLE, INVALID_TRANSITION.
+    """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
+    it requests the refund that its policy grants now; the refund counts once
+    the payment service reports it with RecordPayment. A live hold, HELD or
+    PENDING_PAYMENT, becomes ABANDONED with the end_reason CANCELLED; nothing
+    was paid, so its refund is 0. Errors: NOT_FOUND, NOT_CANCELLABLE,
+    INVALID_TRANSITION; ABORTED with FEE_CHANGED or ETAG_MISMATCH.
     """
     GetBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.GetBookingRequest, _booking_pb2.Booking]
     """Errors: NOT_FOUND."""
@@ -93,8 +106,8 @@ class BookingServiceStub:
     NOT_FOUND, INVALID_TRANSITION.
     """
     PreviewCancellation: _grpc.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]
-    """What CancelBooking would refund now. Errors: NOT_FOUND, NOT_CANCELLABLE,
-    INVALID_TRANSITION.
+    """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
+    NOT_CANCELLABLE, INVALID_TRANSITION.
     """
     PreviewReschedule: _grpc.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.ReschedulePreview]
     """What RescheduleBooking would do now. Errors: those of RescheduleBooking."""
@@ -124,9 +137,10 @@ class BookingServiceStub:
 @_typing.type_check_only
 class BookingServiceAsyncStub(BookingServiceStub):
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
@@ -153,20 +167,32 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """
     ConfirmBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.ConfirmBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The payment was captured. Reports the same event as
-    PaymentService.RecordPayment with CAPTURED, and is deduplicated with it. A
-    payment that arrives after the hold expired takes the seats again if there
-    is room; if not, the payment is kept as REFUND_DUE and the answer is
-    FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND,
-    AMOUNT_MISMATCH, CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
+    PaymentService.RecordPayment with CAPTURED, is deduplicated with it, and
+    does the same: a booking whose form is not completed yet is completed and
+    confirmed, both as events; a booking with a `balance_due`, paid with exactly
+    that amount under a payment_id of its own, owes nothing more.
+
+    A capture that fits its booking is never refused without a trace. One that
+    arrives after the hold expired takes the seats again if there is room. If
+    not, or if the booking has ended or owes nothing, the payment is kept as
+    REFUND_DUE, a refund of it is requested, and the answer is
+    FAILED_PRECONDITION with HOLD_EXPIRED or INVALID_TRANSITION. Other errors:
+    NOT_FOUND: the event is kept, as RecordPayment says; AMOUNT_MISMATCH,
+    CURRENCY_MISMATCH, PAYMENT_ID_REUSED: nothing is kept, report it as it was;
+    PAYMENT_DECLINED when the provider has reported that this payment failed:
+    its capture after that is taken from RecordPayment.
     """
     AbandonBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
     INVALID_TRANSITION.
     """
     CancelBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.CancelBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
-    """Releases a confirmed booking's seats and requests the refund that its
-    policy grants now; the refund counts once the payment service reports it
-    with RecordPayment. Errors: NOT_FOUND, NOT_CANCELLABLE, INVALID_TRANSITION.
+    """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
+    it requests the refund that its policy grants now; the refund counts once
+    the payment service reports it with RecordPayment. A live hold, HELD or
+    PENDING_PAYMENT, becomes ABANDONED with the end_reason CANCELLED; nothing
+    was paid, so its refund is 0. Errors: NOT_FOUND, NOT_CANCELLABLE,
+    INVALID_TRANSITION; ABORTED with FEE_CHANGED or ETAG_MISMATCH.
     """
     GetBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.GetBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """Errors: NOT_FOUND."""
@@ -186,8 +212,8 @@ class BookingServiceAsyncStub(BookingServiceStub):
     NOT_FOUND, INVALID_TRANSITION.
     """
     PreviewCancellation: _aio.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]  # type: ignore[assignment]
-    """What CancelBooking would refund now. Errors: NOT_FOUND, NOT_CANCELLABLE,
-    INVALID_TRANSITION.
+    """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
+    NOT_CANCELLABLE, INVALID_TRANSITION.
     """
     PreviewReschedule: _aio.UnaryUnaryMultiCallable[_booking_pb2.RescheduleBookingRequest, _booking_pb2.ReschedulePreview]  # type: ignore[assignment]
     """What RescheduleBooking would do now. Errors: those of RescheduleBooking."""
@@ -216,9 +242,10 @@ class BookingServiceAsyncStub(BookingServiceStub):
 
 class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
     """HELD --Complete--> PENDING_PAYMENT --Confirm--> CONFIRMED --Cancel--> CANCELLED.
-    A hold also ends by Abandon or by time; a confirmed booking whose last day has
-    passed is FULFILLED. Seats are taken by StartBooking, so ConfirmBooking never
-    fails for lack of capacity.
+    Confirm also takes a HELD booking, whose form it completes first. A hold ends
+    by Abandon or Cancel (ABANDONED), Fail (FAILED) or time (EXPIRED); a confirmed
+    booking whose last day has passed is FULFILLED. Seats are taken by
+    StartBooking, so ConfirmBooking never fails for lack of capacity.
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
@@ -261,11 +288,20 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """The payment was captured. Reports the same event as
-        PaymentService.RecordPayment with CAPTURED, and is deduplicated with it. A
-        payment that arrives after the hold expired takes the seats again if there
-        is room; if not, the payment is kept as REFUND_DUE and the answer is
-        FAILED_PRECONDITION, reason HOLD_EXPIRED. Errors: NOT_FOUND,
-        AMOUNT_MISMATCH, CURRENCY_MISMATCH, PAYMENT_ID_REUSED, INVALID_TRANSITION.
+        PaymentService.RecordPayment with CAPTURED, is deduplicated with it, and
+        does the same: a booking whose form is not completed yet is completed and
+        confirmed, both as events; a booking with a `balance_due`, paid with exactly
+        that amount under a payment_id of its own, owes nothing more.
+
+        A capture that fits its booking is never refused without a trace. One that
+        arrives after the hold expired takes the seats again if there is room. If
+        not, or if the booking has ended or owes nothing, the payment is kept as
+        REFUND_DUE, a refund of it is requested, and the answer is
+        FAILED_PRECONDITION with HOLD_EXPIRED or INVALID_TRANSITION. Other errors:
+        NOT_FOUND: the event is kept, as RecordPayment says; AMOUNT_MISMATCH,
+        CURRENCY_MISMATCH, PAYMENT_ID_REUSED: nothing is kept, report it as it was;
+        PAYMENT_DECLINED when the provider has reported that this payment failed:
+        its capture after that is taken from RecordPayment.
         """
 
     @_abc_1.abstractmethod
@@ -284,9 +320,12 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _booking_pb2.CancelBookingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
-        """Releases a confirmed booking's seats and requests the refund that its
-        policy grants now; the refund counts once the payment service reports it
-        with RecordPayment. Errors: NOT_FOUND, NOT_CANCELLABLE, INVALID_TRANSITION.
+        """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
+        it requests the refund that its policy grants now; the refund counts once
+        the payment service reports it with RecordPayment. A live hold, HELD or
+        PENDING_PAYMENT, becomes ABANDONED with the end_reason CANCELLED; nothing
+        was paid, so its refund is 0. Errors: NOT_FOUND, NOT_CANCELLABLE,
+        INVALID_TRANSITION; ABORTED with FEE_CHANGED or ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -342,8 +381,8 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _booking_pb2.PreviewCancellationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.CancellationPreview, _abc.Awaitable[_booking_pb2.CancellationPreview]]:
-        """What CancelBooking would refund now. Errors: NOT_FOUND, NOT_CANCELLABLE,
-        INVALID_TRANSITION.
+        """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
+        NOT_CANCELLABLE, INVALID_TRANSITION.
         """
 
     @_abc_1.abstractmethod

@@ -161,8 +161,8 @@ class RecordPaymentRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """Required, above 0 unless the booking is free. For REFUNDED: the amount paid
-        out.
+        """Required, above 0 unless the booking is free. For CAPTURED: the booking's
+        price, or its balance_due. For REFUNDED: the amount paid out.
         """
 
     def __init__(

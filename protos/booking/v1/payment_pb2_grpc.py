@@ -72,13 +72,14 @@ class PaymentServiceServicer:
         """Records one event of a provider. The same (provider, payment_id, kind) has
         one effect, however often and in any order it arrives.
 
-        CAPTURED confirms the booking as ConfirmBooking does. REFUNDED completes a
-        refund that a cancellation or a payment after expiry requested. AUTHORISED
-        and FAILED are kept with the booking and change neither its state nor its
-        seats. Errors: NOT_FOUND for the booking: the event is kept for 7 days and
-        applied within moments once there is such a booking; AMOUNT_MISMATCH,
-        CURRENCY_MISMATCH, PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those
-        of ConfirmBooking.
+        CAPTURED confirms the booking, or pays its balance_due, as ConfirmBooking
+        does: either RPC does the same. REFUNDED pays towards the refunds that were
+        requested of the payment, the oldest first. AUTHORISED and FAILED are kept
+        with the booking and change neither its state nor its seats. Errors:
+        NOT_FOUND for the booking: the event is kept for 7 days and applied within
+        moments once there is such a booking; AMOUNT_MISMATCH, CURRENCY_MISMATCH,
+        PAYMENT_ID_REUSED, OVER_REFUND, and for CAPTURED those of ConfirmBooking but
+        PAYMENT_DECLINED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -10,6 +10,7 @@ import pytest
 from booking_service.domain.booking import Booking, Payment, PaymentKind, PaymentState, State
 from booking_service.domain.commands import (
     AbandonBooking,
+    CancelBooking,
     CompleteBooking,
     ExpireHolds,
     ExtendHold,
@@ -59,6 +60,7 @@ async def test_a_hold_that_is_never_paid_for_stops_blocking_at_its_deadline(
     [
         lambda booking: AbandonBooking(booking.id, ""),
         lambda booking: FailBooking(booking.id, "TIMEOUT"),
+        lambda booking: CancelBooking(booking.id, "", uuid4()),
         lambda booking: ExpireHolds(booking.package_id),
     ],
 )

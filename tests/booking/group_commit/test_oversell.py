@@ -94,12 +94,12 @@ async def test_twenty_starts_at_two_copies_never_take_more_than_ten_seats(
 async def test_nothing_but_a_payment_for_held_seats_confirms(harness: Harness) -> None:
     package_id = await harness.package(capacity=1, nights=1)
     booking = await harness.start(package_id)
-    # The form is not completed, and a booking that was never started has no seats.
-    assert await refused(harness.submit(confirm(booking))) is Reason.INVALID_TRANSITION
+    # A completed form is no payment, and a booking that was never started has no seats.
+    await harness.submit(CompleteBooking(booking.id))
     unknown = start(package_id).booking_id
     paid = record(booking, PaymentKind.AUTHORISED, PRICE)
     assert isinstance(await harness.submit(paid), Payment)
-    assert (await harness.booking(booking.id)).state is State.HELD
+    assert (await harness.booking(booking.id)).state is State.PENDING_PAYMENT
     assert await refused(harness.submit(CompleteBooking(unknown))) is Reason.NOT_FOUND
     for end in (AbandonBooking(booking.id, ""), FailBooking(booking.id, "TIMEOUT")):
         await reasons([harness.submit(end)])
@@ -107,7 +107,7 @@ async def test_nothing_but_a_payment_for_held_seats_confirms(harness: Harness) -
             assert await refused(harness.submit(pay)) is Reason.INVALID_TRANSITION
         assert await harness.counters(package_id) == (0, 0)
     row = await harness.query("SELECT array_agg(DISTINCT to_state) FROM booking_events")
-    assert sorted(row[0]) == ["ABANDONED", "HELD"]
+    assert sorted(row[0]) == ["ABANDONED", "HELD", "PENDING_PAYMENT"]
 
 
 async def test_the_second_line_of_a_batch_sees_the_first(harness: Harness) -> None:

@@ -95,6 +95,26 @@ async def test_a_cancellation_gives_seats_and_money_back(booking: RunningService
     assert (await booking.held(package.id, user_id="ben")).state == State.HELD
 
 
+async def test_a_hold_is_confirmed_without_its_form(booking: RunningService) -> None:
+    package = await booking.package()
+    held = await booking.held(package.id)
+    confirmed = await booking.booking.ConfirmBooking(confirm_of(held))
+    assert confirmed.state == State.CONFIRMED
+    assert confirmed.complete_time == confirmed.confirm_time
+    again = await booking.booking.CompleteBooking(Complete(booking_id=held.id))
+    assert again == confirmed
+
+
+async def test_a_cancelled_hold_frees_its_seats(booking: RunningService) -> None:
+    package = await booking.package(capacity=1)
+    for waiting in (booking.held, booking.completed):
+        hold = await waiting(package.id)
+        ended = await booking.booking.CancelBooking(Cancel(booking_id=hold.id, reason="rain"))
+        assert (ended.state, ended.end_reason) == (State.ABANDONED, "CANCELLED")
+        assert not ended.HasField("refund")
+        assert await booking.booking.CancelBooking(Cancel(booking_id=hold.id)) == ended
+
+
 async def test_an_abandoned_hold_frees_its_seats(booking: RunningService) -> None:
     package = await booking.package(capacity=1)
     held = await booking.held(package.id)
@@ -123,14 +143,14 @@ async def test_a_repeated_transition_returns_the_booking_unchanged(booking: Runn
 async def test_another_transition_is_refused_with_the_state(booking: RunningService) -> None:
     package = await booking.package()
     held = await booking.held(package.id)
+    moving = booking_pb2.RescheduleBookingRequest(booking_id=held.id, start_date=after(3))
     confirmed = await booking.confirmed(package.id)
     abandoned = await booking.booking.AbandonBooking(
         Abandon(booking_id=(await booking.held(package.id)).id)
     )
     rpc = booking.booking
     for call, booking_id, state in (
-        (rpc.CancelBooking(Cancel(booking_id=held.id)), held.id, "HELD"),
-        (rpc.ConfirmBooking(confirm_of(held)), held.id, "HELD"),
+        (rpc.RescheduleBooking(moving), held.id, "HELD"),
         (rpc.AbandonBooking(Abandon(booking_id=confirmed.id)), confirmed.id, "CONFIRMED"),
         (rpc.CompleteBooking(Complete(booking_id=abandoned.id)), abandoned.id, "ABANDONED"),
         (rpc.CancelBooking(Cancel(booking_id=abandoned.id)), abandoned.id, "ABANDONED"),

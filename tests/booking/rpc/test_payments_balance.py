@@ -12,7 +12,7 @@ from tests.booking.rpc.payment_calls import (
     failed,
     payments_of,
 )
-from tests.booking.running_service import RunningService, after, euro, refusal_of
+from tests.booking.running_service import RunningService, after, confirm_of, euro, refusal_of
 
 NIGHT = 8050
 
@@ -42,6 +42,23 @@ async def test_the_balance_is_paid_by_a_payment_of_its_own(booking: RunningServi
     settled = await booking_of(booking, moved.id)
     assert not settled.HasField("balance_due")
     assert await booking.payment.RecordPayment(event) == payment
+    assert await booking_of(booking, moved.id) == settled
+
+
+async def test_the_balance_is_paid_by_either_rpc_with_one_effect(booking: RunningService) -> None:
+    moved = await extended(booking)
+    paid = confirm_of(moved, amount=euro(NIGHT), provider="stripe", payment_id="balance")
+    short = confirm_of(moved, amount=euro(NIGHT - 1), provider="stripe", payment_id="balance")
+    refusal = await refusal_of(booking.booking.ConfirmBooking(short))
+    assert (refusal.reason, refusal.metadata["price_minor"]) == ("AMOUNT_MISMATCH", str(NIGHT))
+    settled = await booking.booking.ConfirmBooking(paid)
+    assert (settled.state, settled.HasField("balance_due")) == (
+        booking_pb2.Booking.CONFIRMED,
+        False,
+    )
+    event = event_of(moved, Kind.CAPTURED, "balance", amount=euro(NIGHT))
+    assert (await booking.payment.RecordPayment(event)).state == State.CAPTURED
+    assert await booking.booking.ConfirmBooking(paid) == settled
     assert await booking_of(booking, moved.id) == settled
 
 

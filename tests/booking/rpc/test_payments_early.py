@@ -12,7 +12,7 @@ import grpc
 
 from protos.booking.v1 import booking_pb2, payment_pb2
 from tests.booking.rpc.payment_calls import Kind, State, booking_of, event_of, payments_of
-from tests.booking.running_service import RunningService, euro, refusal_of, running
+from tests.booking.running_service import RunningService, confirm_of, euro, refusal_of, running
 from tests.booking.seed import eventually
 
 PRICE = euro(8050 * 2)
@@ -52,6 +52,22 @@ async def test_a_payment_that_came_first_confirms_its_booking(
     assert (await booking_of(booking, booking_id)).state == booking_pb2.Booking.CONFIRMED
     (payment,) = await payments_of(booking, booking_id)
     assert (payment.state, payment.amount) == (State.CAPTURED, PRICE)
+    assert await kept(booking_dsn) == []
+
+
+async def test_a_confirmation_that_came_first_is_kept_as_the_same_event(
+    booking: RunningService, booking_dsn: str
+) -> None:
+    package = await booking.package(capacity=1)
+    booking_id = str(uuid4())
+    paid = confirm_of(booking_pb2.Booking(id=booking_id, price=PRICE))
+    for _ in range(2):
+        refusal = await refusal_of(booking.booking.ConfirmBooking(paid))
+        assert refusal.resource == ("booking", booking_id)
+    assert await kept(booking_dsn) == [("CAPTURED", "")]
+    await booking.held(package.id, booking_id=booking_id)
+    await booking.server.sweeper.sweep()
+    assert (await booking_of(booking, booking_id)).state == booking_pb2.Booking.CONFIRMED
     assert await kept(booking_dsn) == []
 
 

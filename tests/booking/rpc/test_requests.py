@@ -306,9 +306,8 @@ async def test_refusals_are_reported_with_their_kind(booking: RunningService) ->
     session = [("x-session-id", "visit-1")]
     await refusal_of(booking.booking.StartBooking(start_of(package.id), metadata=session))
     await refusal_of(booking.booking.CancelBooking(booking_pb2.CancelBookingRequest()))
-    await refusal_of(
-        booking.booking.CancelBooking(booking_pb2.CancelBookingRequest(booking_id=held.id))
-    )
+    moving = booking_pb2.RescheduleBookingRequest(booking_id=held.id, start_date=after(3))
+    await refusal_of(booking.booking.RescheduleBooking(moving))
     await refusal_of(
         booking.catalog.GetPackage(catalog_pb2.GetPackageRequest(package_id="ana@example.org"))
     )

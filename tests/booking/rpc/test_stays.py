@@ -125,13 +125,24 @@ async def test_a_cancellation_is_bound_to_its_preview(booking: RunningService) -
     assert not after_all.HasField("valid_until")
 
 
-async def test_only_a_confirmed_stay_that_is_not_over_has_a_preview(
+async def test_only_a_live_booking_whose_stay_is_not_over_has_a_preview(
     booking: RunningService,
 ) -> None:
-    package = await booking.package()
+    package = await booking.package(cancellation_policy=TIERS)
     held, confirmed = await booking.held(package.id), await booking.confirmed(package.id)
+    # Nothing is paid of a hold.
+    preview = await booking.booking.PreviewCancellation(Preview(booking_id=held.id))
+    assert (preview.refund, preview.fee) == (euro(0), euro(0))
+    assert not preview.HasField("valid_until")
+    would_be = await booking.booking.CancelBooking(
+        Cancel(booking_id=held.id, expected_refund=preview.refund, validate_only=True)
+    )
+    assert (would_be.state, would_be.end_reason) == (State.ABANDONED, "CANCELLED")
+    assert await got(booking, held.id) == held
+    booking.clock.advance(timedelta(hours=1))
     refusal = await refusal_of(booking.booking.PreviewCancellation(Preview(booking_id=held.id)))
     assert (refusal.code, refusal.reason) == (PRECONDITION, "INVALID_TRANSITION")
+    assert refusal.metadata["state"] == "EXPIRED"
     booking.clock.advance(timedelta(days=120))
     for call in (
         booking.booking.PreviewCancellation(Preview(booking_id=confirmed.id)),

@@ -12,6 +12,15 @@ HOLD = timedelta(minutes=15)
 MAX_LIVE_HOLDS = 3
 MAX_EXTENSIONS = 3
 
+ALLOWED = {
+    *(("HELD", end) for end in ("HELD", "PENDING_PAYMENT", "ABANDONED", "EXPIRED", "FAILED")),
+    *(("PENDING_PAYMENT", end) for end in ("PENDING_PAYMENT", "CONFIRMED")),
+    *(("PENDING_PAYMENT", end) for end in ("ABANDONED", "EXPIRED", "FAILED")),
+    *(("CONFIRMED", end) for end in ("CONFIRMED", "FULFILLED", "CANCELLED")),
+    ("EXPIRED", "CONFIRMED"),
+}
+"""The states that may follow each other; a change of dates or of a hold's time keeps the state."""
+
 Outcome = str | int | tuple[object, ...]
 
 
@@ -31,6 +40,7 @@ class Stay:
     captured: int = 0
     refunded: int = 0
     refund: int | None = None
+    reason: str = ""
 
     def on(self, day: date) -> bool:
         return self.start <= day < self.end
@@ -38,7 +48,7 @@ class Stay:
     def figures(self) -> tuple[object, ...]:
         return (
             *(self.state, self.start, self.end, self.price, self.balance, self.captured),
-            *(self.refunded, self.refund, self.extensions, self.version),
+            *(self.refunded, self.refund, self.extensions, self.version, self.reason),
         )
 
 

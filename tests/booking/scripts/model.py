@@ -87,7 +87,9 @@ class Model(Books):
         stay = self._met(booking)
         if stay.state == state:
             return self._summary(stay)
-        return self._becomes(stay, state) if stay.state in LIVE else "INVALID_TRANSITION"
+        if stay.state not in LIVE:
+            return "INVALID_TRANSITION"
+        return self._becomes(stay, state, {"ABANDONED": "left", "FAILED": "TIMEOUT"}[state])
 
     def expire(self, package: int) -> Outcome:
         lapsed = [s for s in self.stays.values() if s.package == package and self._lapsed(s)]
@@ -107,8 +109,6 @@ class Model(Books):
 
     def confirm(self, booking: int, payment: str, amount: int, row: int) -> Outcome:
         stay = self.stays[booking]
-        if stay.state == "HELD" and not self._lapsed(stay):
-            return "INVALID_TRANSITION"
         if payment in self.payments and self.payments[payment].state == "FAILED":
             return "PAYMENT_DECLINED"
         refusal = self._capture(booking, payment, amount, row)
@@ -162,8 +162,12 @@ class Model(Books):
 
     def cancel(self, booking: int) -> Outcome:
         stay = self.stays[booking]
-        if stay.state == "CANCELLED":
+        if stay.state == "CANCELLED" or stay.reason == "CANCELLED":
             return self._summary(stay)
+        if stay.state in LIVE:
+            if self._met(booking).state == "EXPIRED":
+                return "INVALID_TRANSITION"
+            return self._becomes(stay, "ABANDONED", "CANCELLED")
         if refusal := self._not_movable(stay):
             return refusal
         left = midnight(stay.start) - self.now
@@ -172,7 +176,7 @@ class Model(Books):
         stay.refund = min(granted, sum(self.refundable(payment) for payment in self._of(booking)))
         stay.balance = 0
         self._give_back(booking, stay.refund)
-        return self._becomes(stay, "CANCELLED")
+        return self._becomes(stay, "CANCELLED", "ill")
 
     def reschedule(self, booking: int, start: date, nights: int) -> Outcome:
         stay = self.stays[booking]
@@ -272,8 +276,9 @@ class Model(Books):
             return "NOT_CANCELLABLE"
         return None if stay.state == "CONFIRMED" else "INVALID_TRANSITION"
 
-    def _becomes(self, stay: Stay, state: str) -> Outcome:
+    def _becomes(self, stay: Stay, state: str, reason: str = "") -> Outcome:
         stay.state = state
+        stay.reason = "HOLD_EXPIRED" if state == "EXPIRED" else reason
         stay.version += 1
         return self._summary(stay)
 

@@ -142,6 +142,7 @@ class Script:
                 numbers[b.id]: (
                     *(str(b.state), b.start_date, b.end_date, b.price_minor, b.balance_due_minor),
                     *(b.captured_minor, b.refunded_minor, b.refund_minor, b.extensions, b.version),
+                    b.end_reason,
                 )
                 for b in bookings
             },

@@ -15,7 +15,7 @@ from booking_service.domain.inventory import Day
 from booking_service.domain.package import Vendor
 from booking_service.domain.recount import Recount
 from booking_service.domain.world import Changes, World
-from tests.booking.scripts.books import days_from
+from tests.booking.scripts.books import ALLOWED, days_from
 from tests.booking.scripts.script import DAY, LIMITS, NOW, Script, summary
 from tests.booking.scripts.steps import NIGHTS, Step, scripts
 from tests.sizes import size
@@ -92,13 +92,4 @@ def check_history(world: World, booking: Booking) -> None:
     assert [event.booking.version for event in history] == list(range(1, booking.version + 1))
     states = [str(event.booking.state) for event in history]
     for before, after in pairwise(states):
-        assert (before, after) in _ALLOWED, states
-
-
-_ALLOWED = {
-    *(("HELD", end) for end in ("HELD", "PENDING_PAYMENT", "ABANDONED", "EXPIRED", "FAILED")),
-    *(("PENDING_PAYMENT", end) for end in ("PENDING_PAYMENT", "CONFIRMED")),
-    *(("PENDING_PAYMENT", end) for end in ("ABANDONED", "EXPIRED", "FAILED")),
-    *(("CONFIRMED", end) for end in ("CONFIRMED", "FULFILLED", "CANCELLED")),
-    ("EXPIRED", "CONFIRMED"),
-}
+        assert (before, after) in ALLOWED, states
