@@ -20,6 +20,13 @@ class CreateVendor:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateVendor:
+    vendor_id: UUID
+    name: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreatePackage:
     package: PackageDraft
 
@@ -70,17 +77,20 @@ class StartBatch:
 @dataclass(frozen=True, slots=True)
 class ExtendHold:
     booking_id: UUID
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FailBooking:
     booking_id: UUID
     reason: str
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CompleteBooking:
     booking_id: UUID
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ class ConfirmBooking:
 class AbandonBooking:
     booking_id: UUID
     reason: str
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +190,14 @@ class CreateReview:
 
 @dataclass(frozen=True, slots=True)
 class UpdateProfile:
-    """Create or replace the profile of a user; `profile_id` is the id of a new one."""
+    """`changes` are fields of UserProfile with their new values. With `may_create`, a user without
+    a profile gets one, whose id is `profile_id`.
+    """
 
     profile_id: UUID
     user_id: str
-    display_name: str
-    email: str
-    locale: str
+    changes: Mapping[str, str]
+    may_create: bool
     etag: str
 
 
@@ -245,4 +257,4 @@ OfPackage = (
     | FulfilStays
 )
 OfSeveral = StartBatch | ClaimPayments
-Command = CreateVendor | UpdateProfile | OfPackage | OfBooking | OfSeveral
+Command = CreateVendor | UpdateVendor | UpdateProfile | OfPackage | OfBooking | OfSeveral

@@ -37,6 +37,7 @@ from booking_service.domain.commands import (
     StartBooking,
     UpdatePackage,
     UpdateProfile,
+    UpdateVendor,
 )
 from booking_service.domain.holds import Limits
 from booking_service.domain.refusal import Reason, Refusal
@@ -94,6 +95,8 @@ def _decide(draft: Draft, command: Command, limits: Limits) -> Decision:
             return review_rules.create_review(draft, command)
         case CreateVendor():
             return package_rules.create_vendor(draft, command)
+        case UpdateVendor():
+            return package_rules.update_vendor(draft, command)
         case CreatePackage():
             return package_rules.create_package(draft, command)
         case UpdatePackage():

@@ -23,6 +23,7 @@ from booking_service.domain.refusal import (
     hold_expired,
     invalid_transition,
     not_found,
+    refuse_if_changed,
 )
 from booking_service.domain.sale import (
     agreed_terms,
@@ -115,10 +116,13 @@ def extend(draft: Draft, command: ExtendHold, limits: Limits) -> Decision:
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
+    changed = refuse_if_changed(booking, command.etag)
     if booking.lapsed(draft.now):
         booking = expire(draft, booking)
     if booking.state is State.EXPIRED:
         return draft.decided(hold_expired(booking))
+    if changed is not None:
+        return draft.decided(changed)
     if booking.state not in LIVE:
         return draft.decided(invalid_transition(booking, "extended"))
     if booking.extensions >= limits.max_extensions:
@@ -148,14 +152,17 @@ def complete(draft: Draft, command: CompleteBooking) -> Decision:
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
+    changed = refuse_if_changed(booking, command.etag)
     if booking.lapsed(draft.now):
         booking = expire(draft, booking)
     if booking.state is State.EXPIRED:
         return draft.decided(hold_expired(booking))
-    if booking.state is State.HELD:
-        return draft.decided(complete_form(draft, booking))
     if booking.state in (State.PENDING_PAYMENT, State.CONFIRMED, State.FULFILLED):
         return draft.decided(booking)
+    if changed is not None:
+        return draft.decided(changed)
+    if booking.state is State.HELD:
+        return draft.decided(complete_form(draft, booking))
     return draft.decided(invalid_transition(booking, "completed"))
 
 
@@ -179,10 +186,13 @@ def _release(
     booking = draft.booking(command.booking_id)
     if booking is None:
         return draft.decided(not_found("booking", command.booking_id))
+    changed = refuse_if_changed(booking, command.etag)
     if booking.lapsed(draft.now):
         booking = expire(draft, booking)
     if booking.state is state:
         return draft.decided(booking)
+    if changed is not None:
+        return draft.decided(changed)
     if booking.state not in LIVE:
         return draft.decided(invalid_transition(booking, state.lower()))
     return draft.decided(draft.end(booking, state, transition, command.reason))

@@ -10,6 +10,7 @@ from booking_service.domain.commands import (
     ReconcileInventory,
     SetCapacity,
     UpdatePackage,
+    UpdateVendor,
 )
 from booking_service.domain.etag import etag
 from booking_service.domain.inventory import Day, days_of
@@ -33,6 +34,23 @@ def create_vendor(draft: Draft, command: CreateVendor) -> Decision:
     vendor = Vendor(command.vendor_id, command.name, 1, draft.now, draft.now)
     draft.changes.vendors[vendor.id] = vendor
     return draft.decided(vendor)
+
+
+def update_vendor(draft: Draft, command: UpdateVendor) -> Decision:
+    vendor = draft.vendor(command.vendor_id)
+    if vendor is None:
+        return draft.decided(not_found("vendor", command.vendor_id))
+    if command.etag not in ("", etag(vendor.version, vendor.update_time)):
+        return draft.decided(etag_mismatch("vendor", vendor.id))
+    if command.name == vendor.name:
+        return draft.decided(vendor)
+    # Vendors are in many groups that do not change them, so their times do not order these.
+    update_time = max(draft.now, vendor.update_time)
+    changed = replace(
+        vendor, name=command.name, version=vendor.version + 1, update_time=update_time
+    )
+    draft.changes.vendors[vendor.id] = changed
+    return draft.decided(changed)
 
 
 def create_package(draft: Draft, command: CreatePackage) -> Decision:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from booking_service.domain.booking import Booking
+from booking_service.domain.etag import etag
 
 
 class Reason(StrEnum):
@@ -92,6 +93,13 @@ def etag_mismatch(resource_type: str, name: object) -> Refusal:
         f"{resource_type} {name} changed since its etag was read",
         {"resource_type": resource_type, "resource_name": str(name)},
     )
+
+
+def refuse_if_changed(booking: Booking, expected_etag: str) -> Refusal | None:
+    """Refuse a change that expects another version of the booking; "" expects none."""
+    if expected_etag in ("", etag(booking.version, booking.update_time)):
+        return None
+    return etag_mismatch("booking", booking.id)
 
 
 def currency_mismatch(given: str, expected: str) -> Refusal:

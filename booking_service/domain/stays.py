@@ -8,7 +8,6 @@ from typing import Final
 
 from booking_service.domain.booking import LIVE, Booking, State, Transition
 from booking_service.domain.commands import CancelBooking, FulfilStays, RescheduleBooking
-from booking_service.domain.etag import etag
 from booking_service.domain.money import Money
 from booking_service.domain.package import Package
 from booking_service.domain.policy import refund_changes_below_s, refund_minor
@@ -16,9 +15,9 @@ from booking_service.domain.refunds import refundable_minor, request_refunds
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
-    etag_mismatch,
     invalid_transition,
     not_found,
+    refuse_if_changed,
 )
 from booking_service.domain.sale import (
     agreed_terms,
@@ -44,7 +43,7 @@ def cancel(draft: Draft, command: CancelBooking) -> Decision:
     released = booking.state is State.ABANDONED and booking.end_reason == CANCELLED
     if booking.state is State.CANCELLED or released:
         return draft.decided(booking)
-    refusal = _refuse_if_changed(booking, command.etag)
+    refusal = refuse_if_changed(booking, command.etag)
     if refusal is not None:
         return draft.decided(refusal)
     if booking.state in LIVE:
@@ -88,7 +87,7 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         package.base_price_minor * booking.quantity * (command.end_date - command.start_date).days
     )
     refusal = (
-        _refuse_if_changed(booking, command.etag)
+        refuse_if_changed(booking, command.etag)
         or _refuse_unless_confirmed(draft, booking, package, "rescheduled")
         or _refuse_if_begun(draft, booking, package)
         or refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
@@ -173,12 +172,6 @@ def _refuse_other_refund(
         f"the refund is {due_minor} {booking.currency} in minor units now",
         {"refund_minor": str(due_minor), "currency": booking.currency},
     )
-
-
-def _refuse_if_changed(booking: Booking, expected_etag: str) -> Refusal | None:
-    if expected_etag in ("", etag(booking.version, booking.update_time)):
-        return None
-    return etag_mismatch("booking", booking.id)
 
 
 def _refuse_if_begun(draft: Draft, booking: Booking, package: Package) -> Refusal | None:

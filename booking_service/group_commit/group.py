@@ -98,8 +98,8 @@ class GroupCommit:
         submissions = [
             submission for submission in submissions if not submission.package_ids & locked
         ]
-        users = locks.users_of([each.command for each in submissions], self._limits)
-        await locks.lock_users(connection, users)
+        owners = locks.owners_of([each.command for each in submissions], self._limits)
+        await locks.lock_owners(connection, owners)
         now = await self._database.clock.now(connection)
         kept = await idempotency.find_answers(
             connection, {each.key for each in submissions if each.key}, now

@@ -27,6 +27,7 @@ from booking_service.domain.commands import (
     StartBatch,
     StartBooking,
     UpdateProfile,
+    UpdateVendor,
 )
 from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
@@ -118,7 +119,11 @@ def monotonic_now(world: World, now: datetime) -> datetime:
 
 
 async def _load_vendors(connection: Connection, commands: Sequence[Command], world: World) -> None:
-    vendor_ids = {command.vendor_id for command in commands if isinstance(command, CreateVendor)}
+    vendor_ids = {
+        command.vendor_id
+        for command in commands
+        if isinstance(command, CreateVendor | UpdateVendor)
+    }
     vendor_ids |= {
         command.package.vendor_id for command in commands if isinstance(command, CreatePackage)
     }

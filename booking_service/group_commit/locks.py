@@ -1,4 +1,4 @@
-"""The locks of a group of commands, in one fixed order: packages, then users, each sorted.
+"""The locks of a group of commands, in one fixed order: packages, then owners, each sorted.
 
 Nothing is locked later, so groups cannot deadlock; what is loaded under the locks does not change
 until the transaction ends.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
-from booking_service.domain.commands import Command, UpdateProfile
+from booking_service.domain.commands import Command, UpdateProfile, UpdateVendor
 from booking_service.domain.holds import Limits
 from booking_service.domain.package import Package
 from booking_service.group_commit.load import starts_of
@@ -20,7 +20,7 @@ from booking_service.storage.connection import Connection
 from booking_service.storage.sql import QueryGroup
 
 _PACKAGES: Final = QueryGroup("packages")
-_USERS: Final = QueryGroup("users")
+_OWNERS: Final = QueryGroup("owners")
 
 
 async def lock_packages(
@@ -42,21 +42,28 @@ async def lock_packages(
     return locked, {row["id"] for row in existing}
 
 
-async def lock_users(connection: Connection, user_ids: Iterable[str]) -> None:
-    """Lock users, so that their starts of any package run one after another."""
-    keys = sorted({_advisory_key(user_id) for user_id in user_ids})
+async def lock_owners(connection: Connection, owners: Iterable[str]) -> None:
+    """Lock owners, so that what depends on one of them is decided one after another."""
+    keys = sorted({_advisory_key(owner) for owner in owners})
     if keys:
-        await connection.execute(_USERS.lock, keys)
+        await connection.execute(_OWNERS.lock, keys)
 
 
-def users_of(commands: Sequence[Command], limits: Limits) -> set[str]:
-    """Return the users whose other bookings, or whose profile, a command depends on."""
-    users = {command.user_id for command in commands if isinstance(command, UpdateProfile)}
-    if limits.of_users:
-        users |= {start.user_id for command in commands for start in starts_of(command)}
-    return users
+def owners_of(commands: Sequence[Command], limits: Limits) -> set[str]:
+    """Return the users whose other bookings, or whose profile, a command depends on, and the
+    vendors that are changed, such as "user:ana".
+    """
+    owners = set()
+    for command in commands:
+        if isinstance(command, UpdateProfile):
+            owners.add(f"user:{command.user_id}")
+        elif isinstance(command, UpdateVendor):
+            owners.add(f"vendor:{command.vendor_id}")
+        elif limits.of_users:
+            owners |= {f"user:{start.user_id}" for start in starts_of(command)}
+    return owners
 
 
-def _advisory_key(user_id: str) -> int:
-    digest = hashlib.blake2b(b"user:" + user_id.encode(), digest_size=8).digest()
+def _advisory_key(owner: str) -> int:
+    digest = hashlib.blake2b(owner.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

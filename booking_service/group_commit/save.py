@@ -18,7 +18,7 @@ from booking_service.domain.booking import (
     PaymentEvent,
     PaymentSeen,
 )
-from booking_service.domain.package import Package
+from booking_service.domain.package import Package, Vendor
 from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
 from booking_service.storage.connection import Connection
@@ -50,7 +50,11 @@ async def save(
     connection: Connection, changes: Changes, stored: World, facts: Sequence[bytes]
 ) -> None:
     """Write changes; `stored` holds the rows that exist, `facts` the fact of each of the events."""
-    await write_all(connection, _VENDORS.create, sorted(changes.vendors.values(), key=_id), _plain)
+    vendors = sorted(changes.vendors.values(), key=_id)
+    new_vendors = [vendor for vendor in vendors if vendor.id not in stored.vendors]
+    known_vendors = [vendor for vendor in vendors if vendor.id in stored.vendors]
+    await write_all(connection, _VENDORS.create, new_vendors, _plain)
+    await write_all(connection, _VENDORS.update, known_vendors, _vendor_columns)
     packages = sorted(changes.packages.values(), key=_id)
     new = [package for package in packages if package.id not in stored.packages]
     known = [package for package in packages if package.id in stored.packages]
@@ -157,6 +161,10 @@ def _updated_columns(booking: Booking) -> tuple[object, ...]:
         *(booking.refund_minor, booking.refunded_minor, booking.version, booking.update_time),
         *(booking.balance_due_minor, booking.extensions, booking.captured_minor),
     )
+
+
+def _vendor_columns(vendor: Vendor) -> tuple[object, ...]:
+    return vendor.id, vendor.name, vendor.version, vendor.update_time
 
 
 def _package_columns(package: Package) -> tuple[object, ...]:

@@ -88,18 +88,20 @@ def each_start(batch: CommandRequest[StartBatch]) -> list[CommandRequest[StartBo
 def extend_hold(request: booking_pb2.ExtendHoldRequest) -> CommandRequest[ExtendHold]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
-    return CommandRequest(ExtendHold(booking_id), request_id, fingerprint(request))
+    return CommandRequest(ExtendHold(booking_id, etag), request_id, fingerprint(request))
 
 
 def fail_booking(request: booking_pb2.FailBookingRequest) -> CommandRequest[FailBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.code("reason", request.reason, most=60)
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
-    return CommandRequest(FailBooking(booking_id, reason), request_id, fingerprint(request))
+    return CommandRequest(FailBooking(booking_id, reason, etag), request_id, fingerprint(request))
 
 
 def complete_booking(
@@ -107,9 +109,10 @@ def complete_booking(
 ) -> CommandRequest[CompleteBooking]:
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
-    return CommandRequest(CompleteBooking(booking_id), request_id, fingerprint(request))
+    return CommandRequest(CompleteBooking(booking_id, etag), request_id, fingerprint(request))
 
 
 def confirm_booking(request: booking_pb2.ConfirmBookingRequest) -> CommandRequest[ConfirmBooking]:
@@ -135,9 +138,12 @@ def abandon_booking(request: booking_pb2.AbandonBookingRequest) -> CommandReques
     read = Fields()
     booking_id = read.uuid("booking_id", request.booking_id)
     reason = read.shown_text("reason", request.reason, required=False)
+    etag = read.text("etag", request.etag, most=MAX_ETAG, required=False)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
-    return CommandRequest(AbandonBooking(booking_id, reason), request_id, fingerprint(request))
+    return CommandRequest(
+        AbandonBooking(booking_id, reason, etag), request_id, fingerprint(request)
+    )
 
 
 def cancel_booking(request: booking_pb2.CancelBookingRequest) -> CommandRequest[CancelBooking]:

@@ -19,12 +19,14 @@ from booking_service.domain.commands import (
     CreateVendor,
     SetCapacity,
     UpdatePackage,
+    UpdateVendor,
 )
 from booking_service.domain.package import PackageDraft, PackageStatus, Pricing
 from booking_service.mapping.bounds import MAX_ETAG, MAX_PARTY_SIZE
 from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import FIRST_DATE, Fields
+from booking_service.mapping.masks import read_mask
 from booking_service.mapping.policy import read_policy
 from protos.booking.v1 import catalog_pb2
 
@@ -64,6 +66,24 @@ def create_vendor(request: catalog_pb2.CreateVendorRequest) -> CommandRequest[Cr
     return CommandRequest(CreateVendor(vendor_id, name), request_id, fingerprint(request))
 
 
+def update_vendor(request: catalog_pb2.UpdateVendorRequest) -> CommandRequest[UpdateVendor]:
+    read = Fields()
+    request_id = read_request_id(read, request.request_id)
+    vendor = request.vendor
+    if request.HasField("vendor"):
+        vendor_id = read.uuid("vendor.id", vendor.id)
+    else:
+        read.bad("vendor", "is required")
+        vendor_id = uuid4()
+    etag = read.text("vendor.etag", vendor.etag, most=MAX_ETAG, required=False)
+    if not request.update_mask.paths:
+        read.bad("update_mask", "is required")
+    named = read_mask(read, request.update_mask, ("name",))
+    name = read.shown_text("vendor.name", vendor.name) if named else ""
+    read.refuse_bad()
+    return CommandRequest(UpdateVendor(vendor_id, name, etag), request_id, fingerprint(request))
+
+
 def create_package(request: catalog_pb2.CreatePackageRequest) -> CommandRequest[CreatePackage]:
     read = Fields()
     package_id = read.optional_uuid("package_id", request.package_id) or uuid4()
@@ -95,7 +115,7 @@ def update_package(request: catalog_pb2.UpdatePackageRequest) -> CommandRequest[
         read.bad("package", "is required")
         package_id = uuid4()
     etag = read.text("package.etag", package.etag, most=MAX_ETAG, required=False)
-    changes = _changes(read, "package", package, "update_mask", request.update_mask)
+    changes = _changes(read, package, request.update_mask)
     read.refuse_bad()
     command = UpdatePackage(package_id, changes, etag)
     return CommandRequest(command, request_id, fingerprint(request))
@@ -147,33 +167,22 @@ def _draft(
     )
 
 
-def _changes(
-    read: Fields, field: str, message: catalog_pb2.Package, mask_field: str, mask: FieldMask
-) -> dict[str, object]:
+def _changes(read: Fields, message: catalog_pb2.Package, mask: FieldMask) -> dict[str, object]:
     """Return the new values of an update, as fields of PackageDraft: those that the mask names,
     each checked as on creation.
 
     Whether they agree with what is stored is decided by the domain.
     """
-    paths = f"{mask_field}.paths"
     if not mask.paths:
-        read.bad(mask_field, "is required")
-    named: list[str] = []
-    fits = read.fits(paths, mask.paths, most=len(_CHANGEABLE))
-    for n, path in enumerate(mask.paths if fits else ()):
-        if path not in _CHANGEABLE:
-            read.bad(f"{paths}[{n}]", f"must be one of {', '.join(_CHANGEABLE)}")
-        elif path in named:
-            read.bad(f"{paths}[{n}]", f"repeats {path}")
-        else:
-            named.append(path)
+        read.bad("update_mask", "is required")
+    named = read_mask(read, mask, _CHANGEABLE)
     if "status" in named and message.status == catalog_pb2.Package.STATUS_UNSPECIFIED:
-        read.bad(f"{field}.status", "is required")
+        read.bad("package.status", "is required")
     change = catalog_pb2.Package()
     FieldMask(paths=named).MergeMessage(message, change)
     whole = Fields()
-    value = _draft(whole, field, change, UUID(int=0))
-    read.take(whole, [f"{field}.{path}" for path in named])
+    value = _draft(whole, "package", change, UUID(int=0))
+    read.take(whole, [f"package.{path}" for path in named])
     return {name: getattr(value, name) for path in named for name in _CHANGEABLE[path]}
 
 

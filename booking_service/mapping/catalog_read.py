@@ -42,6 +42,14 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class VendorList:
+    """One page of vendors."""
+
+    after: Key | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class VendorPackages:
     """One page of a vendor's packages; no statuses means all."""
 
@@ -49,6 +57,20 @@ class VendorPackages:
     statuses: frozenset[PackageStatus]
     after: Key | None
     limit: int
+
+
+def get_vendor(request: catalog_pb2.GetVendorRequest) -> UUID:
+    read = Fields()
+    vendor_id = read.uuid("vendor_id", request.vendor_id)
+    read.refuse_bad()
+    return vendor_id
+
+
+def list_vendors(request: catalog_pb2.ListVendorsRequest) -> VendorList:
+    read = Fields()
+    limit = size_of(read, "page_size", request.page_size)
+    read.refuse_bad()
+    return VendorList(after(request, request.page_token), limit)
 
 
 def get_package(request: catalog_pb2.GetPackageRequest) -> UUID:

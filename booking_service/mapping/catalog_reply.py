@@ -26,6 +26,15 @@ def vendor(value: Vendor) -> catalog_pb2.Vendor:
     )
 
 
+def vendors(
+    request: catalog_pb2.ListVendorsRequest, page: Page[Vendor]
+) -> catalog_pb2.ListVendorsResponse:
+    return catalog_pb2.ListVendorsResponse(
+        vendors=[vendor(each) for each in page.items],
+        next_page_token=next_token(request, page.next),
+    )
+
+
 def package(value: Package) -> catalog_pb2.Package:
     return catalog_pb2.Package(
         id=str(value.id),

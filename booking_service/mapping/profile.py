@@ -6,6 +6,7 @@ Bounds are those that the comments of profile.proto state; every bad field is na
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from booking_service.domain.profile import UserProfile
 from booking_service.mapping.bounds import MAX_ETAG
 from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.fields import Fields
+from booking_service.mapping.masks import ALL, read_mask
 from booking_service.mapping.scalars import timestamp
 from protos.booking.v1 import profile_pb2
 
@@ -31,28 +33,20 @@ def get_profile(request: profile_pb2.GetUserProfileRequest) -> str:
 
 
 def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> CommandRequest[UpdateProfile]:
-    """Output-only fields of the profile are ignored."""
+    """Output-only fields of the profile, and those that a mask does not name, are ignored."""
     read = Fields()
     request_id = read_request_id(read, request.request_id)
     given = request.profile
     if not request.HasField("profile"):
         read.bad("profile", "is required")
         read.refuse_bad()
+    whole = list(request.update_mask.paths) in ([], [ALL])
+    named = list(_READERS) if whole else read_mask(read, request.update_mask, _READERS)
     command = UpdateProfile(
         profile_id=uuid4(),
         user_id=read.text("profile.user_id", given.user_id, most=128),
-        display_name=read.shown_text("profile.display_name", given.display_name),
-        email=_matching(
-            read, "profile.email", given.email, _EMAIL, 254, "must have the form name@domain"
-        ),
-        locale=_matching(
-            read,
-            "profile.locale",
-            given.locale,
-            _LANGUAGE_TAG,
-            35,
-            'must be a BCP 47 language tag, such as "pt-BR"',
-        ),
+        changes={name: _READERS[name](read, given) for name in named},
+        may_create=whole,
         etag=read.text("profile.etag", given.etag, most=MAX_ETAG, required=False),
     )
     read.refuse_bad()
@@ -71,6 +65,27 @@ def profile(value: UserProfile) -> profile_pb2.UserProfile:
     )
 
 
+def _display_name(read: Fields, given: profile_pb2.UserProfile) -> str:
+    return read.shown_text("profile.display_name", given.display_name)
+
+
+def _email(read: Fields, given: profile_pb2.UserProfile) -> str:
+    return _matching(
+        read, "profile.email", given.email, _EMAIL, 254, "must have the form name@domain"
+    )
+
+
+def _locale(read: Fields, given: profile_pb2.UserProfile) -> str:
+    return _matching(
+        read,
+        "profile.locale",
+        given.locale,
+        _LANGUAGE_TAG,
+        35,
+        'must be a BCP 47 language tag, such as "pt-BR"',
+    )
+
+
 def _matching(
     read: Fields, field: str, value: str, pattern: re.Pattern[str], most: int, description: str
 ) -> str:
@@ -79,3 +94,10 @@ def _matching(
     if value and len(value) <= most and not pattern.fullmatch(value):
         read.bad(field, description)
     return value
+
+
+_READERS: Final[Mapping[str, Callable[[Fields, profile_pb2.UserProfile], str]]] = {
+    "display_name": _display_name,
+    "email": _email,
+    "locale": _locale,
+}

@@ -11,6 +11,7 @@ from booking_service.errors import all_found, found
 from booking_service.mapping import catalog_change, catalog_read, catalog_reply
 from booking_service.monitoring.telemetry import Telemetry
 from booking_service.reads.packages import PackageQueries
+from booking_service.reads.vendors import VendorQueries
 from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import catalog_pb2, catalog_pb2_grpc
 
@@ -21,9 +22,14 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     """Vendors, packages and their capacity."""
 
     def __init__(
-        self, gateway: CommandGateway, packages: PackageQueries, telemetry: Telemetry
+        self,
+        gateway: CommandGateway,
+        vendors: VendorQueries,
+        packages: PackageQueries,
+        telemetry: Telemetry,
     ) -> None:
         self._gateway = gateway
+        self._vendors = vendors
         self._packages = packages
         self._telemetry = telemetry
 
@@ -32,6 +38,25 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_pb2.Vendor:
         change = catalog_change.create_vendor(request)
         return catalog_reply.vendor(await self._gateway.carry_out(change, Vendor))
+
+    async def UpdateVendor(
+        self, request: catalog_pb2.UpdateVendorRequest, context: Context
+    ) -> catalog_pb2.Vendor:
+        change = catalog_change.update_vendor(request)
+        return catalog_reply.vendor(await self._gateway.carry_out(change, Vendor))
+
+    async def GetVendor(
+        self, request: catalog_pb2.GetVendorRequest, context: Context
+    ) -> catalog_pb2.Vendor:
+        vendor_id = catalog_read.get_vendor(request)
+        return catalog_reply.vendor(found(await self._vendors.get(vendor_id), "vendor", vendor_id))
+
+    async def ListVendors(
+        self, request: catalog_pb2.ListVendorsRequest, context: Context
+    ) -> catalog_pb2.ListVendorsResponse:
+        listed = catalog_read.list_vendors(request)
+        page = await self._vendors.list(after=listed.after, limit=listed.limit)
+        return catalog_reply.vendors(request, page)
 
     async def CreatePackage(
         self, request: catalog_pb2.CreatePackageRequest, context: Context

@@ -13,6 +13,7 @@ from booking_service.reads.payments import PaymentQueries
 from booking_service.reads.profiles import ProfileQueries
 from booking_service.reads.reports import ReportQueries
 from booking_service.reads.reviews import ReviewQueries
+from booking_service.reads.vendors import VendorQueries
 from booking_service.rpc.booking import BookingService
 from booking_service.rpc.catalog import CatalogService
 from booking_service.rpc.command_gateway import Bus, CommandGateway
@@ -39,7 +40,7 @@ def add_servicers(
     """Register every service: commands go to the bus, reads to the database."""
     gateway, packages = CommandGateway(bus), PackageQueries(database)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(
-        CatalogService(gateway, packages, telemetry), server
+        CatalogService(gateway, VendorQueries(database), packages, telemetry), server
     )
     booking_pb2_grpc.add_BookingServiceServicer_to_server(
         BookingService(gateway, BookingQueries(database), packages, ReportQueries(database)),

@@ -29,8 +29,8 @@ WHERE id = ANY($1::uuid[])
 ORDER BY id;
 
 -- Taken after the package locks, in the order of $1, which is sorted.
--- $1 keys of users
--- name: users.lock
+-- $1 keys of users and vendors
+-- name: owners.lock
 SELECT pg_advisory_xact_lock(k) FROM unnest($1::bigint[]) AS k;
 
 -- $1 package ids; those in neither packages.lock_free nor this result do not exist
@@ -232,6 +232,14 @@ WINDOW upto AS (PARTITION BY w.number ORDER BY day.day);
 -- name: vendors.create
 INSERT INTO vendors ({vendor})
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]);
+
+-- $1 ids, $2 names, $3 versions, $4 times
+-- name: vendors.update
+UPDATE vendors AS v
+SET name = w.name, version = w.version, update_time = w.update_time
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])
+    AS w (id, name, version, update_time)
+WHERE v.id = w.id;
 
 -- name: packages.create
 INSERT INTO packages ({package})

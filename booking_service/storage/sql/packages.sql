@@ -1,3 +1,18 @@
+-- $1 vendor
+-- name: vendors.get
+SELECT {vendor}
+FROM vendors
+WHERE id = $1;
+
+-- Newest first.
+-- $1 and $2 the last row seen, $3 limit
+-- name: vendors.list
+SELECT {vendor}
+FROM vendors
+WHERE (create_time, id) < ($1::timestamptz, $2::uuid)
+ORDER BY create_time DESC, id DESC
+LIMIT $3;
+
 -- name: packages.get_details
 SELECT {package}
 FROM packages

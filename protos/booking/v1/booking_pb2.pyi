@@ -304,18 +304,22 @@ class CompleteBookingRequest(_message.Message):
 
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required."""
     request_id: _builtins.str
+    etag: _builtins.str
+    """When set, must equal the stored one, else ABORTED with ETAG_MISMATCH."""
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,21 +371,25 @@ class AbandonBookingRequest(_message.Message):
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
     """At most 200 characters, 800 bytes."""
     request_id: _builtins.str
+    etag: _builtins.str
+    """When set, must equal the stored one, else ABORTED with ETAG_MISMATCH."""
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -610,18 +618,22 @@ class ExtendHoldRequest(_message.Message):
 
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required."""
     request_id: _builtins.str
+    etag: _builtins.str
+    """When set, must equal the stored one, else ABORTED with ETAG_MISMATCH."""
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,6 +646,7 @@ class FailBookingRequest(_message.Message):
     BOOKING_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     booking_id: _builtins.str
     """Required."""
     reason: _builtins.str
@@ -641,16 +654,19 @@ class FailBookingRequest(_message.Message):
     underscores, 1 to 60 characters.
     """
     request_id: _builtins.str
+    etag: _builtins.str
+    """When set, must equal the stored one, else ABORTED with ETAG_MISMATCH."""
     def __init__(
         self,
         *,
         booking_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booking_id", b"booking_id", "etag", b"etag", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,7 +745,7 @@ class RescheduleBookingRequest(_message.Message):
     validate_only: _builtins.bool
     """Return what the booking would become, without an etag, and change nothing."""
     etag: _builtins.str
-    """When set, must equal the stored one."""
+    """When set, must equal the stored one, else ABORTED with ETAG_MISMATCH."""
     @_builtins.property
     def start_date(self) -> _date_pb2.Date:
         """Required. First day."""

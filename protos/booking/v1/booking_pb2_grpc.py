@@ -34,7 +34,9 @@ class BookingServiceStub:
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.
@@ -145,7 +147,9 @@ class BookingServiceServicer:
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.
@@ -167,7 +171,7 @@ class BookingServiceServicer:
 
     def CompleteBooking(self, request, context):
         """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
-        INVALID_TRANSITION, HOLD_EXPIRED.
+        INVALID_TRANSITION, HOLD_EXPIRED; ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,7 +200,7 @@ class BookingServiceServicer:
 
     def AbandonBooking(self, request, context):
         """The visitor gave up: the hold is released. Errors: NOT_FOUND,
-        INVALID_TRANSITION.
+        INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -239,7 +243,7 @@ class BookingServiceServicer:
 
     def ExtendHold(self, request, context):
         """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
-        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT; ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,7 +251,7 @@ class BookingServiceServicer:
 
     def FailBooking(self, request, context):
         """The booking failed before it was paid: the hold is released. Errors:
-        NOT_FOUND, INVALID_TRANSITION.
+        NOT_FOUND, INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -417,7 +421,9 @@ class BookingService:
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.

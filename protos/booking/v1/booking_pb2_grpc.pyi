@@ -35,7 +35,9 @@ class BookingServiceStub:
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.
@@ -57,7 +59,7 @@ class BookingServiceStub:
     """
     CompleteBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.CompleteBookingRequest, _booking_pb2.Booking]
     """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
-    INVALID_TRANSITION, HOLD_EXPIRED.
+    INVALID_TRANSITION, HOLD_EXPIRED; ABORTED with ETAG_MISMATCH.
     """
     ConfirmBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ConfirmBookingRequest, _booking_pb2.Booking]
     """The payment was captured. Reports the same event as
@@ -78,7 +80,7 @@ class BookingServiceStub:
     """
     AbandonBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
-    INVALID_TRANSITION.
+    INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
     """
     CancelBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.CancelBookingRequest, _booking_pb2.Booking]
     """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
@@ -99,11 +101,11 @@ class BookingServiceStub:
     """
     ExtendHold: _grpc.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]
     """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
-    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT; ABORTED with ETAG_MISMATCH.
     """
     FailBooking: _grpc.UnaryUnaryMultiCallable[_booking_pb2.FailBookingRequest, _booking_pb2.Booking]
     """The booking failed before it was paid: the hold is released. Errors:
-    NOT_FOUND, INVALID_TRANSITION.
+    NOT_FOUND, INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
     """
     PreviewCancellation: _grpc.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]
     """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
@@ -144,7 +146,9 @@ class BookingServiceAsyncStub(BookingServiceStub):
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.
@@ -163,7 +167,7 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """
     CompleteBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.CompleteBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
-    INVALID_TRANSITION, HOLD_EXPIRED.
+    INVALID_TRANSITION, HOLD_EXPIRED; ABORTED with ETAG_MISMATCH.
     """
     ConfirmBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.ConfirmBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The payment was captured. Reports the same event as
@@ -184,7 +188,7 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """
     AbandonBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.AbandonBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The visitor gave up: the hold is released. Errors: NOT_FOUND,
-    INVALID_TRANSITION.
+    INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
     """
     CancelBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.CancelBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """Releases a booking's seats. Of a confirmed booking, which becomes CANCELLED,
@@ -205,11 +209,11 @@ class BookingServiceAsyncStub(BookingServiceStub):
     """
     ExtendHold: _aio.UnaryUnaryMultiCallable[_booking_pb2.ExtendHoldRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
-    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+    INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT; ABORTED with ETAG_MISMATCH.
     """
     FailBooking: _aio.UnaryUnaryMultiCallable[_booking_pb2.FailBookingRequest, _booking_pb2.Booking]  # type: ignore[assignment]
     """The booking failed before it was paid: the hold is released. Errors:
-    NOT_FOUND, INVALID_TRANSITION.
+    NOT_FOUND, INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
     """
     PreviewCancellation: _aio.UnaryUnaryMultiCallable[_booking_pb2.PreviewCancellationRequest, _booking_pb2.CancellationPreview]  # type: ignore[assignment]
     """What CancelBooking would refund now: nothing of a hold. Errors: NOT_FOUND,
@@ -249,7 +253,9 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Repeating a transition that already happened returns the booking unchanged;
     any other one is FAILED_PRECONDITION, reason INVALID_TRANSITION, with the
-    state in the metadata. All changes take a `request_id`, as in CatalogService.
+    state in the metadata. All changes take a `request_id`, as in CatalogService,
+    and every change of a booking an `etag` but ConfirmBooking, which reports what
+    has happened: a payment that was captured is not refused for it.
     Overload is RESOURCE_EXHAUSTED, reason OVERLOADED, with RetryInfo.
 
     Bounds of strings and messages are those of CatalogService.
@@ -278,7 +284,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """The form is filled in: the hold now waits for payment. Errors: NOT_FOUND,
-        INVALID_TRANSITION, HOLD_EXPIRED.
+        INVALID_TRANSITION, HOLD_EXPIRED; ABORTED with ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -311,7 +317,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """The visitor gave up: the hold is released. Errors: NOT_FOUND,
-        INVALID_TRANSITION.
+        INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -362,7 +368,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """Gives a live hold its full time again, counted from now. Errors: NOT_FOUND,
-        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT.
+        INVALID_TRANSITION, HOLD_EXPIRED, EXTEND_LIMIT; ABORTED with ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -372,7 +378,7 @@ class BookingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_booking_pb2.Booking, _abc.Awaitable[_booking_pb2.Booking]]:
         """The booking failed before it was paid: the hold is released. Errors:
-        NOT_FOUND, INVALID_TRANSITION.
+        NOT_FOUND, INVALID_TRANSITION; ABORTED with ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod

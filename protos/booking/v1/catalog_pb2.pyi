@@ -311,6 +311,104 @@ class CreateVendorRequest(_message.Message):
 Global___CreateVendorRequest: _TypeAlias = CreateVendorRequest  # noqa: Y015
 
 @_typing.final
+class GetVendorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    vendor_id: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        vendor_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vendor_id", b"vendor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetVendorRequest: _TypeAlias = GetVendorRequest  # noqa: Y015
+
+@_typing.final
+class ListVendorsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 means 50; above 200 means 200; negative is INVALID_ARGUMENT."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVendorsRequest: _TypeAlias = ListVendorsRequest  # noqa: Y015
+
+@_typing.final
+class ListVendorsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDORS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def vendors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Vendor]: ...
+    def __init__(
+        self,
+        *,
+        vendors: _abc.Iterable[Global___Vendor] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "vendors", b"vendors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListVendorsResponse: _TypeAlias = ListVendorsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateVendorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def vendor(self) -> Global___Vendor:
+        """Required. `id` names it. Its `etag`, when set, must equal the stored one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Required. At most 1 path: name, or * for all of them."""
+
+    def __init__(
+        self,
+        *,
+        vendor: Global___Vendor | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask", "vendor", b"vendor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "update_mask", b"update_mask", "vendor", b"vendor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateVendorRequest: _TypeAlias = UpdateVendorRequest  # noqa: Y015
+
+@_typing.final
 class CreatePackageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -715,7 +813,8 @@ class UpdatePackageRequest(_message.Message):
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. At most 12 paths: any of title, type, location, status,
         bookable_from, bookable_until, base_price, min_party_size, max_party_size,
-        cutoff, hold_ttl and cancellation_policy. The currency never changes.
+        cutoff, hold_ttl and cancellation_policy; or * alone for all of them. The
+        currency never changes.
         """
 
     def __init__(

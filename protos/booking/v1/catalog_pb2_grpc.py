@@ -51,6 +51,21 @@ class CatalogServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CreateVendorRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
                 _registered_method=True)
+        self.GetVendor = channel.unary_unary(
+                '/booking.v1.CatalogService/GetVendor',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.GetVendorRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
+                _registered_method=True)
+        self.ListVendors = channel.unary_unary(
+                '/booking.v1.CatalogService/ListVendors',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsResponse.FromString,
+                _registered_method=True)
+        self.UpdateVendor = channel.unary_unary(
+                '/booking.v1.CatalogService/UpdateVendor',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.UpdateVendorRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
+                _registered_method=True)
         self.CreatePackage = channel.unary_unary(
                 '/booking.v1.CatalogService/CreatePackage',
                 request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CreatePackageRequest.SerializeToString,
@@ -110,6 +125,28 @@ class CatalogServiceServicer:
 
     def CreateVendor(self, request, context):
         """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetVendor(self, request, context):
+        """Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVendors(self, request, context):
+        """Newest first, by create_time and id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVendor(self, request, context):
+        """Changes the fields named in the mask. Errors: NOT_FOUND; ABORTED with
+        ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +225,21 @@ def add_CatalogServiceServicer_to_server(servicer, server):
             'CreateVendor': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVendor,
                     request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.CreateVendorRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.SerializeToString,
+            ),
+            'GetVendor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVendor,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.GetVendorRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.SerializeToString,
+            ),
+            'ListVendors': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVendors,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsResponse.SerializeToString,
+            ),
+            'UpdateVendor': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVendor,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.UpdateVendorRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.SerializeToString,
             ),
             'CreatePackage': grpc.unary_unary_rpc_method_handler(
@@ -269,6 +321,87 @@ class CatalogService:
             target,
             '/booking.v1.CatalogService/CreateVendor',
             protos_dot_booking_dot_v1_dot_catalog__pb2.CreateVendorRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVendor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/GetVendor',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.GetVendorRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVendors(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/ListVendors',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVendor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/UpdateVendor',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.UpdateVendorRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_catalog__pb2.Vendor.FromString,
             options,
             channel_credentials,

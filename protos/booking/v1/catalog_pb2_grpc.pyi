@@ -49,6 +49,14 @@ class CatalogServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     CreateVendor: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateVendorRequest, _catalog_pb2.Vendor]
     """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken."""
+    GetVendor: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetVendorRequest, _catalog_pb2.Vendor]
+    """Errors: NOT_FOUND."""
+    ListVendors: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorsRequest, _catalog_pb2.ListVendorsResponse]
+    """Newest first, by create_time and id."""
+    UpdateVendor: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateVendorRequest, _catalog_pb2.Vendor]
+    """Changes the fields named in the mask. Errors: NOT_FOUND; ABORTED with
+    ETAG_MISMATCH.
+    """
     CreatePackage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreatePackageRequest, _catalog_pb2.Package]
     """Puts a package on sale. It has no capacity before SetCapacity. Errors:
     NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
@@ -103,6 +111,14 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateVendor: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateVendorRequest, _catalog_pb2.Vendor]  # type: ignore[assignment]
     """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken."""
+    GetVendor: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetVendorRequest, _catalog_pb2.Vendor]  # type: ignore[assignment]
+    """Errors: NOT_FOUND."""
+    ListVendors: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorsRequest, _catalog_pb2.ListVendorsResponse]  # type: ignore[assignment]
+    """Newest first, by create_time and id."""
+    UpdateVendor: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateVendorRequest, _catalog_pb2.Vendor]  # type: ignore[assignment]
+    """Changes the fields named in the mask. Errors: NOT_FOUND; ABORTED with
+    ETAG_MISMATCH.
+    """
     CreatePackage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreatePackageRequest, _catalog_pb2.Package]  # type: ignore[assignment]
     """Puts a package on sale. It has no capacity before SetCapacity. Errors:
     NOT_FOUND for the vendor, ALREADY_EXISTS when `package_id` is taken.
@@ -160,6 +176,32 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Vendor, _abc.Awaitable[_catalog_pb2.Vendor]]:
         """Registers a vendor. Errors: ALREADY_EXISTS when `vendor_id` is taken."""
+
+    @_abc_1.abstractmethod
+    def GetVendor(
+        self,
+        request: _catalog_pb2.GetVendorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.Vendor, _abc.Awaitable[_catalog_pb2.Vendor]]:
+        """Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListVendors(
+        self,
+        request: _catalog_pb2.ListVendorsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListVendorsResponse, _abc.Awaitable[_catalog_pb2.ListVendorsResponse]]:
+        """Newest first, by create_time and id."""
+
+    @_abc_1.abstractmethod
+    def UpdateVendor(
+        self,
+        request: _catalog_pb2.UpdateVendorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.Vendor, _abc.Awaitable[_catalog_pb2.Vendor]]:
+        """Changes the fields named in the mask. Errors: NOT_FOUND; ABORTED with
+        ETAG_MISMATCH.
+        """
 
     @_abc_1.abstractmethod
     def CreatePackage(

@@ -22,22 +22,23 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/profile.proto\x12\nbooking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x0bUserProfile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"(\n\x15GetUserProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"X\n\x18UpdateUserProfileRequest\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.booking.v1.UserProfile\x12\x12\n\nrequest_id\x18\x02 \x01(\t2\xb2\x01\n\x0eProfileService\x12L\n\x0eGetUserProfile\x12!.booking.v1.GetUserProfileRequest\x1a\x17.booking.v1.UserProfile\x12R\n\x11UpdateUserProfile\x12$.booking.v1.UpdateUserProfileRequest\x1a\x17.booking.v1.UserProfileb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/profile.proto\x12\nbooking.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x0bUserProfile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"(\n\x15GetUserProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x89\x01\n\x18UpdateUserProfileRequest\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.booking.v1.UserProfile\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask2\xb2\x01\n\x0eProfileService\x12L\n\x0eGetUserProfile\x12!.booking.v1.GetUserProfileRequest\x1a\x17.booking.v1.UserProfile\x12R\n\x11UpdateUserProfile\x12$.booking.v1.UpdateUserProfileRequest\x1a\x17.booking.v1.UserProfileb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.booking.v1.profile_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USERPROFILE']._serialized_start=81
-  _globals['_USERPROFILE']._serialized_end=276
-  _globals['_GETUSERPROFILEREQUEST']._serialized_start=278
-  _globals['_GETUSERPROFILEREQUEST']._serialized_end=318
-  _globals['_UPDATEUSERPROFILEREQUEST']._serialized_start=320
-  _globals['_UPDATEUSERPROFILEREQUEST']._serialized_end=408
-  _globals['_PROFILESERVICE']._serialized_start=411
-  _globals['_PROFILESERVICE']._serialized_end=589
+  _globals['_USERPROFILE']._serialized_start=115
+  _globals['_USERPROFILE']._serialized_end=310
+  _globals['_GETUSERPROFILEREQUEST']._serialized_start=312
+  _globals['_GETUSERPROFILEREQUEST']._serialized_end=352
+  _globals['_UPDATEUSERPROFILEREQUEST']._serialized_start=355
+  _globals['_UPDATEUSERPROFILEREQUEST']._serialized_end=492
+  _globals['_PROFILESERVICE']._serialized_start=495
+  _globals['_PROFILESERVICE']._serialized_end=673
 # @@protoc_insertion_point(module_scope)

@@ -57,7 +57,8 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUserProfile(self, request, context):
-        """Creates the profile or replaces it. Errors: ABORTED with ETAG_MISMATCH.
+        """Creates the profile or replaces it, or changes the fields named in the mask.
+        Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class ProfileServiceStub:
     GetUserProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.GetUserProfileRequest, _profile_pb2.UserProfile]
     """Errors: NOT_FOUND."""
     UpdateUserProfile: _grpc.UnaryUnaryMultiCallable[_profile_pb2.UpdateUserProfileRequest, _profile_pb2.UserProfile]
-    """Creates the profile or replaces it. Errors: ABORTED with ETAG_MISMATCH."""
+    """Creates the profile or replaces it, or changes the fields named in the mask.
+    Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
+    """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
@@ -42,7 +44,9 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     GetUserProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.GetUserProfileRequest, _profile_pb2.UserProfile]  # type: ignore[assignment]
     """Errors: NOT_FOUND."""
     UpdateUserProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.UpdateUserProfileRequest, _profile_pb2.UserProfile]  # type: ignore[assignment]
-    """Creates the profile or replaces it. Errors: ABORTED with ETAG_MISMATCH."""
+    """Creates the profile or replaces it, or changes the fields named in the mask.
+    Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
+    """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -59,6 +63,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_pb2.UpdateUserProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_pb2.UserProfile, _abc.Awaitable[_profile_pb2.UserProfile]]:
-        """Creates the profile or replaces it. Errors: ABORTED with ETAG_MISMATCH."""
+        """Creates the profile or replaces it, or changes the fields named in the mask.
+        Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
+        """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,6 +27,7 @@ from booking_service.domain.commands import (
     SetCapacity,
     UpdatePackage,
     UpdateProfile,
+    UpdateVendor,
 )
 from booking_service.domain.holds import Limits
 from booking_service.domain.money import Money
@@ -126,6 +127,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
     harness.clock.advance(timedelta(minutes=16))
     fresh = await harness.start(package_id)
     payment = await harness.query("SELECT id FROM payments WHERE booking_id = $1", paid.id)
+    vendor = await harness.query("SELECT vendor_id AS id FROM packages WHERE id = $1", package_id)
     days = CapacityRange(DAY + timedelta(29), DAY + timedelta(32), 7)
     commands: list[Command] = [
         start(package_id, quantity=2),
@@ -138,7 +140,8 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
         CreateReview(uuid4(), paid.id, 5, ""),
         SetCapacity(package_id, (days,)),
         UpdatePackage(package_id, {"title": "Suite"}, ""),
-        UpdateProfile(uuid4(), "ada", "Ada", "", "", ""),
+        UpdateProfile(uuid4(), "ada", {"display_name": "Ada"}, True, ""),
+        UpdateVendor(vendor["id"], "Sol", ""),
         ExpireHolds(package_id),
         ReconcileInventory(package_id, True),
     ]
@@ -168,7 +171,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
         harness.bus.submit(command, caller="test", rpc="rpc", request_id=request_id)
         for command, request_id in zip(commands, request_ids, strict=True)
     )
-    assert again == ["OK", "HOLD_EXPIRED", *["OK"] * 11]
+    assert again == ["OK", "HOLD_EXPIRED", *["OK"] * 12]
     assert await contents(harness.dsn) == after
     assert (await harness.booking(lapsing.id)).state is State.EXPIRED
     await check_whole(harness)

@@ -125,6 +125,11 @@ PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
     ("reviews.list_by_user", "all", (USER, END, GREATEST, 51), {"idx_reviews_user_created"}),
     ("profiles.get", "by user", (USER,), {"idx_user_profiles_user"}),
 ]
+MANY_VENDORS = """
+INSERT INTO vendors (id, name, version, create_time, update_time)
+SELECT gen_random_uuid(), 'Vendor', 1, '2025-02-01'::timestamptz + n * interval '1 s', now()
+FROM generate_series(1, 20000) AS n
+"""
 # Read from the index alone: it holds all they answer.
 COVERED = {"bookings.revenue", "profiles.get"}
 
@@ -153,6 +158,18 @@ async def test_each_of_the_fifteen_serves_the_statement_that_its_comment_names(
     states = await indexes.states(Database(seeded_dsn))
     assert len(states) == 15
     assert {(state.name, state.serves.partition(":")[0]) for state in states} <= serving
+
+
+async def test_vendors_are_listed_by_an_index_once_there_are_many(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(MANY_VENDORS)
+    await connection.execute("ANALYZE vendors")
+    plan = await explain(connection, "vendors.list", END, GREATEST, 51)
+    await transaction.rollback()
+    assert (plan.indexes, plan.scanned) == ({"vendors_created"}, set())
 
 
 async def test_a_table_that_is_scanned_is_seen(

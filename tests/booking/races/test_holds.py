@@ -190,7 +190,7 @@ async def test_a_start_waits_until_another_one_of_its_user_is_committed(booking_
             )
 
         async with service.server.database.transaction() as side:
-            await locks.lock_users(side, ["ana"])
+            await locks.lock_owners(side, ["user:ana"])
             starting = asyncio.ensure_future(service.held(package.id, user_id="ana"))
             assert await until(waits)
             assert not starting.done()

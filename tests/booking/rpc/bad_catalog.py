@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money
@@ -23,6 +24,13 @@ Search = catalog_pb2.SearchPackagesRequest
 def vendor_of(**fields: Any) -> catalog_pb2.CreateVendorRequest:
     good: dict[str, Any] = {"vendor": catalog_pb2.Vendor(name="Costa Tours")}
     return catalog_pb2.CreateVendorRequest(**(good | fields))
+
+
+def vendor_update(*paths: str, **fields: Any) -> catalog_pb2.UpdateVendorRequest:
+    good: dict[str, Any] = {"id": ID, "name": "Sol"}
+    return catalog_pb2.UpdateVendorRequest(
+        vendor=catalog_pb2.Vendor(**(good | fields)), update_mask=FieldMask(paths=paths)
+    )
 
 
 def creation(**fields: Any) -> catalog_pb2.CreatePackageRequest:
@@ -52,6 +60,19 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("no name", vendor_of(vendor=catalog_pb2.Vendor()), {"vendor.name"}),
     ("long name", vendor_of(vendor=catalog_pb2.Vendor(name="x" * 201)), {"vendor.name"}),
     ("NUL in a name", vendor_of(vendor=catalog_pb2.Vendor(name="a\0b")), {"vendor.name"}),
+    ("nothing", catalog_pb2.GetVendorRequest(), {"vendor_id"}),
+    ("page of -1", catalog_pb2.ListVendorsRequest(page_size=-1), {"page_size"}),
+    ("nothing", catalog_pb2.UpdateVendorRequest(), {"vendor", "update_mask"}),
+    ("no mask", vendor_update(), {"update_mask"}),
+    ("no id", vendor_update("name", id=""), {"vendor.id"}),
+    ("no name", vendor_update("name", name=""), {"vendor.name"}),
+    ("no name for *", vendor_update("*", name=""), {"vendor.name"}),
+    (
+        "everything",
+        vendor_update("etag", name="x" * 201, id="1", etag="x" * 101),
+        {"vendor.id", "vendor.etag", "update_mask.paths[0]"},
+    ),
+    ("a path twice", vendor_update("name", "name"), {"update_mask.paths"}),
     ("no package", catalog_pb2.CreatePackageRequest(), {"package"}),
     (
         "an empty package",
@@ -169,6 +190,8 @@ CASES: list[tuple[str, Message, set[str]]] = [
 
 UUID_FIELDS: list[tuple[Message, str]] = [
     (vendor_of(), "vendor_id"),
+    (vendor_update("name"), "vendor.id"),
+    (catalog_pb2.GetVendorRequest(), "vendor_id"),
     (creation(), "package_id"),
     (capacity(run(after(0))), "package_id"),
     (catalog_pb2.GetPackageRequest(), "package_id"),

@@ -22,6 +22,12 @@ def profiled(**fields: Any) -> profile_pb2.UpdateUserProfileRequest:
     return profile_pb2.UpdateUserProfileRequest(profile=profile_pb2.UserProfile(**(good | fields)))
 
 
+def masked(*paths: str, **fields: Any) -> profile_pb2.UpdateUserProfileRequest:
+    request = profiled(**fields)
+    request.update_mask.paths.extend(paths)
+    return request
+
+
 CASES: list[tuple[str, Message, set[str]]] = [
     ("nothing", review_pb2.CreateReviewRequest(), {"booking_id", "rating"}),
     ("rating 6", reviewing(rating=6), {"rating"}),
@@ -68,6 +74,15 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("an email with a space", profiled(email="a na@b"), {"profile.email"}),
     ("an underscore in a locale", profiled(locale="pt_BR"), {"profile.locale"}),
     ("an empty subtag", profiled(locale="pt--BR"), {"profile.locale"}),
+    ("paths", masked("email", "user_id", "email"), {f"update_mask.paths[{n}]" for n in (1, 2)}),
+    ("* with another", masked("*", "email"), {"update_mask.paths[0]"}),
+    ("four paths", masked("email", "email", "email", "email"), {"update_mask.paths"}),
+    ("a bad field that is named", masked("email", email="ana", locale="_"), {"profile.email"}),
+    (
+        "all of them",
+        masked("*", display_name="", locale="_"),
+        {"profile.display_name", "profile.locale"},
+    ),
 ]
 
 

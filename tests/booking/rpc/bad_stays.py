@@ -96,7 +96,16 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("61 letters", Fail(booking_id=ID, reason="X" * 61), {"reason"}),
     ("U+0000", Fail(booking_id=ID, reason="X\0"), {"reason"}),
     ("letters of another script", Fail(booking_id=ID, reason="ŻÓŁĆ"), {"reason"}),
-    ("a long etag", Cancel(booking_id=ID, etag="x" * 101), {"etag"}),
+    *(
+        ("a long etag", request, {"etag"})
+        for request in (
+            Cancel(booking_id=ID, etag="x" * 101),
+            Extend(booking_id=ID, etag="x" * 101),
+            Fail(booking_id=ID, reason="TIMEOUT", etag="x" * 101),
+            booking_pb2.CompleteBookingRequest(booking_id=ID, etag="x" * 101),
+            booking_pb2.AbandonBookingRequest(booking_id=ID, etag="x" * 101),
+        )
+    ),
     ("no id", Preview(), {"booking_id"}),
     ("nothing", booking_pb2.RescheduleBookingRequest(), {"booking_id", "start_date"}),
     ("367 days", moving(end_date=after(367)), {"end_date"}),

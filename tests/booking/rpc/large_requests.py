@@ -47,6 +47,9 @@ GOOD: Final[tuple[Message, ...]] = (
     bad_catalog.vendor_of(),
     bad_catalog.creation(cancellation_policy=POLICY),
     bad_catalog.capacity(bad_catalog.run(after(0))),
+    bad_catalog.vendor_update("name"),
+    catalog_pb2.GetVendorRequest(vendor_id=ID),
+    catalog_pb2.ListVendorsRequest(),
     catalog_pb2.GetPackageRequest(package_id=ID),
     catalog_pb2.SearchPackagesRequest(**PRICED),
     catalog_pb2.CheckAvailabilityRequest(package_id=ID, start_date=after(0)),
@@ -70,6 +73,7 @@ GOOD: Final[tuple[Message, ...]] = (
     review_pb2.ListReviewsRequest(package_id=ID),
     profile_pb2.GetUserProfileRequest(user_id="ana"),
     bad_reviews.profiled(),
+    bad_reviews.masked("display_name", "email", "locale"),
 )
 
 # What an RPC does not read, so that it is neither stored nor compared.

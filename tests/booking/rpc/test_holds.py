@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, timedelta
 from typing import Any
 from uuid import uuid4
 
 import grpc
+import pytest
 
 from protos.booking.v1 import booking_pb2, catalog_pb2
 from tests.booking.running_service import (
@@ -57,6 +59,57 @@ async def test_a_hold_is_extended_only_so_often(booking: RunningService) -> None
     assert (refusal.code, refusal.reason) == (PRECONDITION, "EXTEND_LIMIT")
     assert refusal.metadata["limit"] == "3"
     assert refusal.resource == ("booking", held.id)
+
+
+CHANGES = (
+    ("CompleteBooking", Complete),
+    ("ExtendHold", Extend),
+    ("AbandonBooking", booking_pb2.AbandonBookingRequest),
+    ("FailBooking", lambda **fields: Fail(reason="TIMEOUT", **fields)),
+)
+
+
+def test_every_change_of_a_booking_takes_an_etag_but_what_has_happened() -> None:
+    service = booking_pb2.DESCRIPTOR.services_by_name["BookingService"]
+    without = {
+        method.name
+        for method in service.methods
+        if {"booking_id", "request_id"} <= set(method.input_type.fields_by_name)
+        and "etag" not in method.input_type.fields_by_name
+    }
+    # StartBooking's booking_id is that of a new one.
+    assert without == {"StartBooking", "ConfirmBooking"}
+
+
+@pytest.mark.parametrize(("rpc", "request_of"), CHANGES, ids=[name for name, _ in CHANGES])
+async def test_an_etag_guards_a_hold(
+    booking: RunningService, rpc: str, request_of: Callable[..., Any]
+) -> None:
+    package = await booking.package()
+    held = await booking.held(package.id)
+    change = getattr(booking.booking, rpc)
+    extended = await booking.booking.ExtendHold(Extend(booking_id=held.id))
+    refusal = await refusal_of(change(request_of(booking_id=held.id, etag=held.etag)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    assert refusal.resource == ("booking", held.id)
+    get = booking_pb2.GetBookingRequest(booking_id=held.id)
+    assert await booking.booking.GetBooking(get) == extended
+    changed = await change(request_of(booking_id=held.id, etag=extended.etag))
+    assert changed.etag != extended.etag
+    if rpc != "ExtendHold":
+        # It has happened, whatever the caller had read.
+        assert await change(request_of(booking_id=held.id, etag=held.etag)) == changed
+
+
+async def test_a_hold_that_lapsed_is_called_that_whatever_its_etag(
+    booking: RunningService,
+) -> None:
+    package = await booking.package()
+    held = await booking.held(package.id)
+    booking.clock.advance(timedelta(minutes=16))
+    for request in (Complete(booking_id=held.id, etag="x"), Complete(booking_id=held.id)):
+        refusal = await refusal_of(booking.booking.CompleteBooking(request))
+        assert refusal.reason == "HOLD_EXPIRED"
 
 
 async def test_a_lapsed_hold_cannot_be_extended(booking: RunningService) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
@@ -56,7 +57,8 @@ async def test_exactly_the_named_fields_change(booking: RunningService) -> None:
     assert changed == package
 
 
-async def test_every_field_that_can_change_does(booking: RunningService) -> None:
+@pytest.mark.parametrize("all_of_them", [True, False], ids=["*", "by name"])
+async def test_every_field_that_can_change_does(booking: RunningService, all_of_them: bool) -> None:
     package = await booking.package()
     wanted = package_of(
         package.vendor_id,
@@ -80,7 +82,9 @@ async def test_every_field_that_can_change_does(booking: RunningService) -> None
     texts = ["title", "type", "location", "status", "bookable_from", "bookable_until"]
     names = [*texts, *numbers, "cancellation_policy"]
     request = catalog_pb2.UpdatePackageRequest(
-        package=wanted, update_mask=FieldMask(paths=names), request_id=str(uuid4())
+        package=wanted,
+        update_mask=FieldMask(paths=["*"] if all_of_them else names),
+        request_id=str(uuid4()),
     )
     changed = await booking.catalog.UpdatePackage(request)
     assert await booking.catalog.UpdatePackage(request) == changed
@@ -90,6 +94,18 @@ async def test_every_field_that_can_change_does(booking: RunningService) -> None
             assert getattr(changed, name) == getattr(wanted, name), name
     (tier,) = changed.cancellation_policy.tiers
     assert (tier.before.seconds, tier.refund_basis_points) == (0, 1)
+
+
+async def test_a_package_that_was_read_can_be_sent_back_whole(booking: RunningService) -> None:
+    package = await booking.package()
+    package.title = "Room without a view"
+    # What cannot change is not read.
+    package.vendor_id = str(uuid4())
+    request = catalog_pb2.UpdatePackageRequest(package=package, update_mask=FieldMask(paths=["*"]))
+    changed = await booking.catalog.UpdatePackage(request)
+    assert changed.title == "Room without a view"
+    assert changed.vendor_id != package.vendor_id
+    assert changed == await stored(booking, package)
 
 
 async def test_a_named_field_that_is_unset_has_its_default_again(booking: RunningService) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, timedelta
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from protos.booking.v1 import profile_pb2
 from tests.booking.running_service import NOON, RunningService, refusal_of
@@ -39,6 +40,32 @@ async def test_a_profile_is_replaced_as_a_whole(booking: RunningService) -> None
     assert replaced.update_time.ToDatetime(UTC) == NOON + timedelta(minutes=1)
     assert replaced.etag != made.etag
     assert await booking.profile.GetUserProfile(Get(user_id="ana")) == replaced
+
+
+async def test_a_mask_changes_what_it_names(booking: RunningService) -> None:
+    made = await booking.profile.UpdateUserProfile(Update(profile=ANA))
+    given = Profile(user_id="ana", email="a@example.org", locale="not read")
+    mask = FieldMask(paths=["email"])
+    changed = await booking.profile.UpdateUserProfile(Update(profile=given, update_mask=mask))
+    assert (changed.display_name, changed.locale) == (made.display_name, made.locale)
+    assert changed.email == "a@example.org"
+    assert await booking.profile.GetUserProfile(Get(user_id="ana")) == changed
+    bare = Profile(user_id="ana", display_name="Ana Sousa", etag=changed.etag)
+    whole = Update(profile=bare, update_mask=FieldMask(paths=["*"]))
+    replaced = await booking.profile.UpdateUserProfile(whole)
+    assert (replaced.display_name, replaced.email, replaced.locale) == ("Ana Sousa", "", "")
+
+
+async def test_only_a_whole_profile_creates_one(booking: RunningService) -> None:
+    given = Profile(user_id="ana", display_name="Ana")
+    mask = FieldMask(paths=["display_name"])
+    refusal = await refusal_of(
+        booking.profile.UpdateUserProfile(Update(profile=given, update_mask=mask))
+    )
+    assert (refusal.reason, refusal.resource) == ("NOT_FOUND", ("user profile", "ana"))
+    whole = Update(profile=given, update_mask=FieldMask(paths=["*"]))
+    made = await booking.profile.UpdateUserProfile(whole)
+    assert made.display_name == "Ana"
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["replaced meanwhile", "never there"])

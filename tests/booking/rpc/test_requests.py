@@ -37,6 +37,13 @@ SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_bl
 # Every request that names a resource, with that resource.
 UNKNOWN: list[tuple[Message, str]] = [
     (catalog_pb2.CreatePackageRequest(package=package_of(ID)), "vendor"),
+    (catalog_pb2.GetVendorRequest(vendor_id=ID), "vendor"),
+    (
+        catalog_pb2.UpdateVendorRequest(
+            vendor=catalog_pb2.Vendor(id=ID, name="Sol"), update_mask=FieldMask(paths=["*"])
+        ),
+        "vendor",
+    ),
     (
         catalog_pb2.SetCapacityRequest(
             package_id=ID, ranges=[catalog_pb2.CapacityRange(start_date=after(0))]
@@ -80,6 +87,12 @@ UNKNOWN: list[tuple[Message, str]] = [
     (payment_pb2.RefundPaymentRequest(id=ID, amount=euro(1)), "payment"),
     (review_pb2.CreateReviewRequest(booking_id=ID, rating=5), "booking"),
     (profile_pb2.GetUserProfileRequest(user_id=ID), "user profile"),
+    (
+        profile_pb2.UpdateUserProfileRequest(
+            profile=profile_pb2.UserProfile(user_id=ID), update_mask=FieldMask(paths=["email"])
+        ),
+        "user profile",
+    ),
 ]
 
 
@@ -114,6 +127,10 @@ async def changes_of(service: RunningService) -> list[Message]:
         catalog_pb2.SetCapacityRequest(
             package_id=package.id,
             ranges=[catalog_pb2.CapacityRange(start_date=after(90), capacity=3)],
+        ),
+        catalog_pb2.UpdateVendorRequest(
+            vendor=catalog_pb2.Vendor(id=package.vendor_id, name="Sol e Mar"),
+            update_mask=FieldMask(paths=["name"]),
         ),
         start_of(package.id),
         booking_pb2.CompleteBookingRequest(booking_id=held.id),
@@ -191,6 +208,7 @@ async def test_a_request_id_with_other_content_is_refused(booking: RunningServic
         catalog_pb2.SetCapacityRequest: {
             "ranges": [catalog_pb2.CapacityRange(start_date=after(90), capacity=4)]
         },
+        catalog_pb2.UpdateVendorRequest: {"update_mask": FieldMask(paths=["*"])},
         booking_pb2.StartBookingRequest: {"quantity": 2},
         booking_pb2.CompleteBookingRequest: {"booking_id": ID},
         booking_pb2.ConfirmBookingRequest: {"payment_id": "another"},
