@@ -17,6 +17,7 @@ from booking_service.storage.sql import QUERIES
 from tests.booking.plans.explained import DAY, GREATEST, LEAST, NOW, Plan, explain
 
 FIRST, LAST = date(1, 1, 1), date(9999, 12, 31)
+BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)
 END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 LIMIT: Final = 21
 """A page of twenty, and one row that shows whether there are more."""
@@ -100,7 +101,7 @@ def stay(dice: random.Random) -> tuple[date, date]:
 
 def _listing(start: date, end: date, *found_by: object) -> tuple[object, ...]:
     earliest = date.fromordinal(max(start.toordinal() - 365, 1))
-    return ([], start, end, earliest, END, GREATEST, LIMIT, *found_by)
+    return ([], start, end, earliest, END, GREATEST, LIMIT, BEGINNING, None, *found_by)
 
 
 def _search(
@@ -132,7 +133,7 @@ def _user_and_package(data: Samples, dice: random.Random) -> tuple[object, ...]:
 
 
 def _recent(data: Samples, dice: random.Random) -> tuple[object, ...]:
-    return ([], dice.choice(data.bookings)[3], GREATEST, LIMIT)
+    return ([], dice.choice(data.bookings)[3], GREATEST, LIMIT, BEGINNING)
 
 
 def _month(data: Samples, dice: random.Random) -> tuple[object, ...]:

@@ -469,6 +469,11 @@ class ListBookingsRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_UNTIL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """At most 128 characters. Empty: any user."""
     package_id: _builtins.str
@@ -479,6 +484,13 @@ class ListBookingsRequest(_message.Message):
     """From the previous answer, with the same filters; anything else is
     INVALID_ARGUMENT, reason PAGE_TOKEN_INVALID.
     """
+    vendor_id: _builtins.str
+    """Empty: any vendor."""
+    provider: _builtins.str
+    """Both or neither: the booking of this payment. The provider's name, at most
+    60 characters, and its id of the payment, at most 128 characters.
+    """
+    payment_id: _builtins.str
     @_builtins.property
     def start_date(self) -> _date_pb2.Date:
         """Bookings that take at least one day in [start_date, end_date); each may be
@@ -491,6 +503,14 @@ class ListBookingsRequest(_message.Message):
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___Booking.State.ValueType]:
         """At most 20. Empty: any state."""
 
+    @_builtins.property
+    def created_from(self) -> _timestamp_pb2.Timestamp:
+        """Created at or after this instant. Unset: no lower bound."""
+
+    @_builtins.property
+    def created_until(self) -> _timestamp_pb2.Timestamp:
+        """Created before this instant. Unset: no upper bound."""
+
     def __init__(
         self,
         *,
@@ -501,10 +521,15 @@ class ListBookingsRequest(_message.Message):
         states: _abc.Iterable[Global___Booking.State.ValueType] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        vendor_id: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        created_from: _timestamp_pb2.Timestamp | None = ...,
+        created_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_from", b"created_from", "created_until", b"created_until", "end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "package_id", b"package_id", "page_size", b"page_size", "page_token", b"page_token", "start_date", b"start_date", "states", b"states", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_from", b"created_from", "created_until", b"created_until", "end_date", b"end_date", "package_id", b"package_id", "page_size", b"page_size", "page_token", b"page_token", "payment_id", b"payment_id", "provider", b"provider", "start_date", b"start_date", "states", b"states", "user_id", b"user_id", "vendor_id", b"vendor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,12 @@ def search(location: str | None, type: str | None, start: date | None) -> tuple[
 
 def listing(start: date, end: date, *found_by: object) -> tuple[object, ...]:
     earliest = max(start.toordinal() - 365, 1)
-    return ([], start, end, date.fromordinal(earliest), END, GREATEST, 51, *found_by)
+    last_seen = (END, GREATEST, 51)
+    return ([], start, end, date.fromordinal(earliest), *last_seen, BEGINNING, None, *found_by)
+
+
+def of_vendor() -> tuple[object, ...]:
+    return (*listing(FIRST, LAST)[:-1], VENDOR)
 
 
 PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
@@ -92,7 +97,25 @@ PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
         listing(date(2025, 3, 1), date(2025, 3, 2)),
         {"idx_bookings_date_range"},
     ),
-    ("bookings.list_recent", "all", ([], END, GREATEST, 51), {"idx_bookings_created_desc"}),
+    ("bookings.list_by_vendor", "all", of_vendor(), {"bookings_vendor_created"}),
+    (
+        "bookings.list_by_payment",
+        "all",
+        listing(FIRST, LAST, "stripe", "payment 7", None, None),
+        {"payments_provider_key", "bookings_pkey"},
+    ),
+    (
+        "bookings.list_recent",
+        "all",
+        ([], END, GREATEST, 51, BEGINNING),
+        {"idx_bookings_created_desc"},
+    ),
+    (
+        "bookings.list_recent",
+        "of a month",
+        ([], NOW, LEAST, 51, NOW - MONTH),
+        {"idx_bookings_created_desc"},
+    ),
     ("bookings.revenue", "of a month", (NOW - MONTH, NOW, None), {"idx_bookings_revenue"}),
     (
         "bookings.revenue",

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from google.type.money_pb2 import Money
 
@@ -96,6 +97,23 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("long user", Listing(user_id="x" * 129), {"user_id"}),
     ("no days", Listing(start_date=after(1), end_date=after(1)), {"end_date"}),
     ("page of -1", Listing(page_size=-1), {"page_size"}),
+    ("a provider alone", Listing(provider="stripe"), {"payment_id"}),
+    ("a payment alone", Listing(payment_id="1"), {"provider"}),
+    (
+        "a long payment",
+        Listing(provider="x" * 61, payment_id="x" * 129),
+        {"provider", "payment_id"},
+    ),
+    (
+        "instants",
+        Listing(created_from=Timestamp(nanos=-1), created_until=Timestamp(seconds=2**62)),
+        {"created_from.nanos", "created_until"},
+    ),
+    (
+        "created in no time",
+        Listing(created_from=Timestamp(seconds=9), created_until=Timestamp(seconds=9)),
+        {"created_until"},
+    ),
     ("states", Listing(states=[1, 0, 99]), {"states[1]", "states[2]"}),  # type: ignore[list-item] # as above
 ]
 
@@ -109,6 +127,7 @@ UUID_FIELDS: list[tuple[Message, str]] = [
     (booking_pb2.CancelBookingRequest(booking_id=ID), "booking_id"),
     (booking_pb2.GetBookingRequest(), "booking_id"),
     (Listing(), "package_id"),
+    (Listing(), "vendor_id"),
 ]
 
 

@@ -35,7 +35,7 @@ GOOD: Final[tuple[Message, ...]] = (
     booking_pb2.AbandonBookingRequest(booking_id=ID),
     booking_pb2.CancelBookingRequest(booking_id=ID, expected_refund=euro(1)),
     booking_pb2.GetBookingRequest(booking_id=ID),
-    booking_pb2.ListBookingsRequest(),
+    booking_pb2.ListBookingsRequest(provider="stripe", payment_id="1"),
     booking_pb2.ExtendHoldRequest(booking_id=ID),
     booking_pb2.FailBookingRequest(booking_id=ID, reason="TIMEOUT"),
     booking_pb2.PreviewCancellationRequest(booking_id=ID),
