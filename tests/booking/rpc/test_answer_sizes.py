@@ -37,6 +37,7 @@ MOST: Final = {
     "ReconcileInventoryResponse.drifts": MAX_RECOUNTED_DAYS,
     "SearchPackagesResponse.packages": MAX_PAGE_SIZE,
     "BatchGetPackagesResponse.packages": MAX_BATCH,
+    "ListVendorsResponse.vendors": MAX_PAGE_SIZE,
     "ListVendorPackagesResponse.packages": MAX_PAGE_SIZE,
     "CheckAvailabilityResponse.days": MAX_STAY_DAYS,
     "CancellationPolicy.tiers": MAX_TIERS,
