@@ -60,7 +60,7 @@ def start(draft: Draft, command: StartBooking, limits: Limits) -> Decision:
     list_price_minor = package.base_price_minor * command.quantity * days
     refusal = (
         refuse_if_not_on_sale(package, command.start_date, command.end_date, draft.now)
-        or _refuse_party_size(package, command.party_size)
+        or _refuse_party_size(package, command.quantity, command.party_size)
         or _refuse_over_limit(draft, command, limits)
         or refuse_wrong_price(package, command.quote, list_price_minor)
         or make_room(draft, package, command.start_date, command.end_date, command.quantity)
@@ -198,14 +198,15 @@ def _release(
     return draft.decided(draft.end(booking, state, transition, command.reason))
 
 
-def _refuse_party_size(package: Package, party_size: int) -> Refusal | None:
-    if package.min_party_size <= party_size <= package.max_party_size:
+def _refuse_party_size(package: Package, quantity: int, party_size: int) -> Refusal | None:
+    largest = package.largest_party(quantity)
+    if package.min_party_size <= party_size <= largest:
         return None
     return Refusal(
         Reason.PARTY_SIZE,
-        f"a party of {party_size} is not between {package.min_party_size} and "
-        f"{package.max_party_size}",
-        {"min": str(package.min_party_size), "max": str(package.max_party_size)},
+        f"a party of {party_size} in {quantity} units is not between {package.min_party_size} "
+        f"and {largest}",
+        {"min": str(package.min_party_size), "max": str(largest)},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from uuid import UUID
@@ -52,9 +52,17 @@ class PackageDraft:
     pricing: Pricing
     min_party_size: int
     max_party_size: int
+    # 0: as many as there are.
+    max_party_per_unit: int = field(default=0, kw_only=True)
     cutoff_s: int
     hold_ttl_s: int
     cancellation_policy: CancellationPolicy
+
+    def largest_party(self, quantity: int) -> int:
+        """Return how many persons may book this many units."""
+        if self.max_party_per_unit == 0:
+            return self.max_party_size
+        return min(self.max_party_size, quantity * self.max_party_per_unit)
 
     def begins(self, day: date) -> datetime:
         """Return the instant at which a day begins in the package's time zone."""
@@ -67,8 +75,13 @@ class PackageDraft:
 
 @dataclass(frozen=True, slots=True)
 class Package(PackageDraft):
-    """A stored package."""
+    """A stored package. What the sweeper keeps changes neither version nor update_time: the rating
+    and the number of its reviews, and the bookings confirmed in the last 30 days.
+    """
 
     version: int
     create_time: datetime
     update_time: datetime
+    review_count: int = 0
+    rating_hundredths: int = 0
+    popularity: int = 0

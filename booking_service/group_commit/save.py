@@ -171,7 +171,8 @@ def _package_columns(package: Package) -> tuple[object, ...]:
     return (
         *(package.id, package.title, package.type, package.location, package.status),
         *(package.bookable_from, package.bookable_until, package.base_price_minor),
-        *(package.min_party_size, package.max_party_size, package.cutoff_s, package.hold_ttl_s),
+        *(package.min_party_size, package.max_party_size, package.max_party_per_unit),
+        *(package.cutoff_s, package.hold_ttl_s),
         *(rows.policy_column(package.cancellation_policy), package.version, package.update_time),
     )
 

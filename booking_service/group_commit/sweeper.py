@@ -1,4 +1,5 @@
-"""Expires lapsed holds, fulfils ended stays, drops old answers, and applies early payments.
+"""Expires lapsed holds, fulfils ended stays, drops old answers, applies early payments, and keeps
+the ratings and the popularity of packages.
 
 Nothing depends on it: a lapsed hold does not block a sale before it is swept. The sweeper only
 finds packages; commands do the work under the package lock, so any number of processes may sweep at
@@ -17,7 +18,7 @@ import structlog
 from booking_service.domain.commands import Command, ExpireHolds, FulfilStays
 from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
-from booking_service.group_commit import early_payments
+from booking_service.group_commit import early_payments, scores
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
 from booking_service.group_commit.rooms import Rooms
 from booking_service.storage.database import Database
@@ -67,6 +68,8 @@ class Sweeper:
         self._rooms = rooms or Rooms()
         self._interval_s = interval_s
         self._task = BackgroundTask("sweeper")
+        # The package whose rating and popularity were brought up to date last.
+        self._scored = scores.FIRST
 
     def start(self) -> None:
         self._task.start(self._run())
@@ -92,6 +95,8 @@ class Sweeper:
             if row["end_date"] <= now.astimezone(ZoneInfo(row["time_zone"])).date():
                 swept += await self._end_all(FulfilStays(row["package_id"]), row["due"])
         await self._empty_next_slot(now)
+        async with self._database.connection() as connection:
+            self._scored = await scores.refresh(connection, self._scored, now)
         return swept
 
     async def _end_all(self, command: ExpireHolds | FulfilStays, due: int) -> int:

@@ -47,6 +47,7 @@ _CHANGEABLE: Final = {
     "base_price": ("base_price_minor", "currency"),
     "min_party_size": ("min_party_size",),
     "max_party_size": ("max_party_size",),
+    "max_party_per_unit": ("max_party_per_unit",),
     "cutoff": ("cutoff_s",),
     "hold_ttl": ("hold_ttl_s",),
     "cancellation_policy": ("cancellation_policy",),
@@ -159,6 +160,9 @@ def _draft(
         ),
         min_party_size=min_party,
         max_party_size=max_party,
+        max_party_per_unit=read.number(
+            f"{field}.max_party_per_unit", message.max_party_per_unit, low=0, high=MAX_PARTY_SIZE
+        ),
         cutoff_s=read.seconds(f"{field}.cutoff", message.cutoff, low=0, high=365 * _DAY_S),
         hold_ttl_s=hold_ttl_s,
         cancellation_policy=read_policy(

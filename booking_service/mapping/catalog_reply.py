@@ -50,12 +50,16 @@ def package(value: Package) -> catalog_pb2.Package:
         pricing=catalog_pb2.Package.Pricing.Value(value.pricing),
         min_party_size=value.min_party_size,
         max_party_size=value.max_party_size,
+        max_party_per_unit=value.max_party_per_unit,
         cutoff=Duration(seconds=value.cutoff_s),
         hold_ttl=Duration(seconds=value.hold_ttl_s),
         cancellation_policy=policy(value.cancellation_policy),
         create_time=timestamp(value.create_time),
         update_time=timestamp(value.update_time),
         etag=etag(value.version, value.update_time),
+        rating=value.rating_hundredths / 100,
+        review_count=value.review_count,
+        popularity=value.popularity,
     )
 
 

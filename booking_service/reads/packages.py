@@ -31,6 +31,8 @@ class PackageOrder(StrEnum):
     PRICE_ASC = "PRICE_ASC"
     PRICE_DESC = "PRICE_DESC"
     NEWEST = "NEWEST"
+    RATING = "RATING"
+    POPULARITY = "POPULARITY"
 
 
 @dataclass(frozen=True, slots=True)

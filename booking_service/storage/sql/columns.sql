@@ -9,7 +9,8 @@
 
 -- columns: package = id, vendor_id, title, type, location, time_zone, status, bookable_from,
 --     bookable_until, base_price_minor, currency, pricing, min_party_size, max_party_size,
---     cutoff_s, hold_ttl_s, cancellation_policy, version, create_time, update_time
+--     max_party_per_unit, cutoff_s, hold_ttl_s, cancellation_policy, version, create_time,
+--     update_time, review_count, rating_hundredths, popularity
 
 -- columns: payment = id, booking_id, provider, payment_id, state, amount_minor, currency,
 --     refunded_minor, failure_code, version, create_time, update_time, next_retry_time

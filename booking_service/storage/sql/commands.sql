@@ -246,7 +246,8 @@ INSERT INTO packages ({package})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
     $8::date[], $9::date[], $10::bigint[], $11::text[], $12::text[], $13::int[], $14::int[],
-    $15::int[], $16::int[], $17::jsonb[], $18::bigint[], $19::timestamptz[], $20::timestamptz[]
+    $15::int[], $16::int[], $17::int[], $18::jsonb[], $19::bigint[], $20::timestamptz[],
+    $21::timestamptz[], $22::int[], $23::int[], $24::int[]
 );
 
 -- name: packages.update
@@ -261,6 +262,7 @@ SET
     base_price_minor = w.base_price_minor,
     min_party_size = w.min_party_size,
     max_party_size = w.max_party_size,
+    max_party_per_unit = w.max_party_per_unit,
     cutoff_s = w.cutoff_s,
     hold_ttl_s = w.hold_ttl_s,
     cancellation_policy = w.cancellation_policy,
@@ -268,11 +270,12 @@ SET
     update_time = w.update_time
 FROM unnest(
     $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::date[], $7::date[],
-    $8::bigint[], $9::int[], $10::int[], $11::int[], $12::int[], $13::jsonb[], $14::bigint[],
-    $15::timestamptz[]
+    $8::bigint[], $9::int[], $10::int[], $11::int[], $12::int[], $13::int[], $14::jsonb[],
+    $15::bigint[], $16::timestamptz[]
 ) AS w (
     id, title, type, location, status, bookable_from, bookable_until, base_price_minor,
-    min_party_size, max_party_size, cutoff_s, hold_ttl_s, cancellation_policy, version, update_time
+    min_party_size, max_party_size, max_party_per_unit, cutoff_s, hold_ttl_s,
+    cancellation_policy, version, update_time
 )
 WHERE p.id = w.id;
 

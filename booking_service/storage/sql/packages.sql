@@ -70,6 +70,9 @@ FROM (
             WHEN 'PRICE_ASC' THEN p.base_price_minor
             WHEN 'PRICE_DESC' THEN -p.base_price_minor
             WHEN 'NEWEST' THEN -(extract(EPOCH FROM p.create_time) * 1000000)::bigint
+            -- Of equal ratings, the one that more guests gave.
+            WHEN 'RATING' THEN -(p.rating_hundredths * 10000000000 + p.review_count)
+            WHEN 'POPULARITY' THEN -p.popularity::bigint
         END AS sort_key
     FROM packages AS p
     WHERE
@@ -77,6 +80,10 @@ FROM (
         AND ($1::text IS NULL OR p.location = $1)
         AND ($2::text IS NULL OR p.type = $2)
         AND ($6::integer IS NULL OR $6 BETWEEN p.min_party_size AND p.max_party_size)
+        AND (
+            $6 IS NULL OR $3::date IS NULL OR p.max_party_per_unit = 0
+            OR $6 <= $5 * p.max_party_per_unit
+        )
         AND ($7::text IS NULL OR p.currency = $7)
         AND ($8::bigint IS NULL OR p.base_price_minor >= $8)
         AND ($9::bigint IS NULL OR p.base_price_minor <= $9)

@@ -254,7 +254,9 @@ class StartBookingRequest(_message.Message):
     quantity: _builtins.int
     """Units on each day, 1 to 100. 0 means 1."""
     party_size: _builtins.int
-    """Persons, 1 to 1000. 0 means 1."""
+    """Persons, 1 to 1000, and as many as the package takes in so many units, else
+    PARTY_SIZE. 0 means 1.
+    """
     booking_id: _builtins.str
     """A UUID of the caller's choice for the new booking, unique for ever."""
     request_id: _builtins.str

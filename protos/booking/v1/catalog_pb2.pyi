@@ -135,6 +135,10 @@ class Package(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    REVIEW_COUNT_FIELD_NUMBER: _builtins.int
+    POPULARITY_FIELD_NUMBER: _builtins.int
+    MAX_PARTY_PER_UNIT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Server-assigned unless the creator chose it."""
     vendor_id: _builtins.str
@@ -158,6 +162,18 @@ class Package(_message.Message):
     """Largest party of one booking, at most 1000. 0 means 1000."""
     etag: _builtins.str
     """Output only. Changes whenever the package does."""
+    rating: _builtins.float
+    """Output only, as the next two: brought up to date within minutes, which
+    changes neither etag nor update_time. The average of its reviews, to two
+    decimals; 0 without any.
+    """
+    review_count: _builtins.int
+    popularity: _builtins.int
+    """Bookings that were confirmed in the last 30 days and not cancelled."""
+    max_party_per_unit: _builtins.int
+    """Largest party of one unit, at most 1000: a booking takes at most this many
+    persons for each of its units. 0: only max_party_size counts.
+    """
     @_builtins.property
     def bookable_from(self) -> _date_pb2.Date:
         """First day that can be sold. Unset: no lower bound."""
@@ -216,10 +232,14 @@ class Package(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        rating: _builtins.float = ...,
+        review_count: _builtins.int = ...,
+        popularity: _builtins.int = ...,
+        max_party_per_unit: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base_price", b"base_price", "bookable_from", b"bookable_from", "bookable_until", b"bookable_until", "cancellation_policy", b"cancellation_policy", "create_time", b"create_time", "cutoff", b"cutoff", "hold_ttl", b"hold_ttl", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_price", b"base_price", "bookable_from", b"bookable_from", "bookable_until", b"bookable_until", "cancellation_policy", b"cancellation_policy", "create_time", b"create_time", "cutoff", b"cutoff", "etag", b"etag", "hold_ttl", b"hold_ttl", "id", b"id", "location", b"location", "max_party_size", b"max_party_size", "min_party_size", b"min_party_size", "pricing", b"pricing", "status", b"status", "time_zone", b"time_zone", "title", b"title", "type", b"type", "update_time", b"update_time", "vendor_id", b"vendor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_price", b"base_price", "bookable_from", b"bookable_from", "bookable_until", b"bookable_until", "cancellation_policy", b"cancellation_policy", "create_time", b"create_time", "cutoff", b"cutoff", "etag", b"etag", "hold_ttl", b"hold_ttl", "id", b"id", "location", b"location", "max_party_per_unit", b"max_party_per_unit", "max_party_size", b"max_party_size", "min_party_size", b"min_party_size", "popularity", b"popularity", "pricing", b"pricing", "rating", b"rating", "review_count", b"review_count", "status", b"status", "time_zone", b"time_zone", "title", b"title", "type", b"type", "update_time", b"update_time", "vendor_id", b"vendor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -555,6 +575,10 @@ class SearchPackagesRequest(_message.Message):
         PRICE_ASC: SearchPackagesRequest._OrderBy.ValueType  # 1
         PRICE_DESC: SearchPackagesRequest._OrderBy.ValueType  # 2
         NEWEST: SearchPackagesRequest._OrderBy.ValueType  # 3
+        RATING: SearchPackagesRequest._OrderBy.ValueType  # 4
+        """Best first; of equal ratings, the one of more reviews."""
+        POPULARITY: SearchPackagesRequest._OrderBy.ValueType  # 5
+        """Most bookings in the last 30 days first."""
 
     class OrderBy(_OrderBy, metaclass=_OrderByEnumTypeWrapper):
         """The order of the results. Equal ones are ordered by id, so that pages are
@@ -566,6 +590,10 @@ class SearchPackagesRequest(_message.Message):
     PRICE_ASC: SearchPackagesRequest.OrderBy.ValueType  # 1
     PRICE_DESC: SearchPackagesRequest.OrderBy.ValueType  # 2
     NEWEST: SearchPackagesRequest.OrderBy.ValueType  # 3
+    RATING: SearchPackagesRequest.OrderBy.ValueType  # 4
+    """Best first; of equal ratings, the one of more reviews."""
+    POPULARITY: SearchPackagesRequest.OrderBy.ValueType  # 5
+    """Most bookings in the last 30 days first."""
 
     LOCATION_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
@@ -585,7 +613,9 @@ class SearchPackagesRequest(_message.Message):
     quantity: _builtins.int
     """Units needed on each day, 1 to 100. 0 means 1. Needs dates."""
     party_size: _builtins.int
-    """Persons; only packages that take a party of this size. 0: any."""
+    """Persons; only packages that take a party of this size, with dates in
+    `quantity` units. 0: any.
+    """
     order_by: Global___SearchPackagesRequest.OrderBy.ValueType
     page_size: _builtins.int
     """0 means 50; above 200 means 200; negative is INVALID_ARGUMENT."""
@@ -811,10 +841,10 @@ class UpdatePackageRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Required. At most 12 paths: any of title, type, location, status,
+        """Required. At most 13 paths: any of title, type, location, status,
         bookable_from, bookable_until, base_price, min_party_size, max_party_size,
-        cutoff, hold_ttl and cancellation_policy; or * alone for all of them. The
-        currency never changes.
+        max_party_per_unit, cutoff, hold_ttl and cancellation_policy; or * alone for
+        all of them. The currency never changes.
         """
 
     def __init__(

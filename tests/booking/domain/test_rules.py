@@ -142,6 +142,7 @@ def test_selling_ends_when_the_day_begins_where_the_package_is() -> None:
         ({"bookable_from": DAY + timedelta(2)}, Reason.PACKAGE_CLOSED),
         ({"bookable_until": DAY + timedelta(2)}, Reason.PACKAGE_CLOSED),
         ({"max_party_size": 3}, Reason.PARTY_SIZE),
+        ({"max_party_per_unit": 1}, Reason.PARTY_SIZE),
     ],
 )
 def test_what_is_not_on_sale_is_refused(changes: dict[str, object], reason: Reason) -> None:

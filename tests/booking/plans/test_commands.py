@@ -55,7 +55,7 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
         ([PACKAGES[0]], [DAY], [0], [1], [0]),
         {"package_days_pkey"},
     ),
-    ("packages.update", ([PACKAGES[0]], *[[None]] * 14), {"packages_pkey"}),
+    ("packages.update", ([PACKAGES[0]], *[[None]] * 15), {"packages_pkey"}),
     ("bookings.update", (BOOKINGS[:1], *[[None]] * 17), {"bookings_pkey"}),
     ("bookings.load_ended", (PACKAGES[:1], [DAY], 500), {"bookings_confirmed_end"}),
     ("sweeper.ended_packages", (DAY, 200), {"bookings_confirmed_end"}),

@@ -27,6 +27,11 @@ def search(location: str | None, type: str | None, start: date | None) -> tuple[
     return (location, type, start, end, 1, None, None, None, None, NOW, *position)
 
 
+def by_rating(type: str) -> tuple[object, ...]:
+    filters = search(None, type, None)
+    return (*filters[:10], "RATING", *filters[11:])
+
+
 def listing(start: date, end: date, *found_by: object) -> tuple[object, ...]:
     earliest = max(start.toordinal() - 365, 1)
     last_seen = (END, GREATEST, 51)
@@ -70,6 +75,13 @@ PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
         "of a week",
         (PACKAGE, DAY, DAY + timedelta(7), NOW),
         {"package_days_pkey", "bookings_live_holds"},
+    ),
+    ("packages.search", "by type and rating", by_rating("type 3"), {"idx_packages_popularity"}),
+    (
+        "sweeper.scores",
+        "of a hundred",
+        (LEAST, 100, NOW - MONTH),
+        {"packages_pkey", "idx_reviews_package_rating", "bookings_package_confirmed"},
     ),
     ("bookings.get", "by id", (BOOKING,), {"bookings_pkey"}),
     ("bookings.list_events", "first page", (BOOKING, 0, 51), {"booking_events_pkey"}),

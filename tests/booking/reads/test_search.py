@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -103,15 +104,25 @@ async def test_search_keeps_to_the_bookable_window(packages: PackageQueries, row
 async def test_search_pages_give_each_package_once_in_order(
     packages: PackageQueries, rows: Rows, order: PackageOrder
 ) -> None:
-    expected = []
+    expected: list[tuple[Any, UUID]] = []
     for n in range(11):
         # Some prices and times are equal, the others distinct.
         price, created = (n * 7) % 5 * 100, NOW + timedelta(microseconds=(n * 3) % 4)
-        package_id = await add_package(rows, base_price_minor=price, create_time=created)
-        key = {
+        rating, reviews, popularity = 400 + n % 3, n % 2, n % 4
+        package_id = await add_package(
+            rows,
+            base_price_minor=price,
+            create_time=created,
+            rating_hundredths=rating,
+            review_count=reviews,
+            popularity=popularity,
+        )
+        key: object = {
             PackageOrder.PRICE_ASC: price,
             PackageOrder.PRICE_DESC: -price,
             PackageOrder.NEWEST: -(created - NOW).microseconds,
+            PackageOrder.RATING: (-rating, -reviews),
+            PackageOrder.POPULARITY: -popularity,
         }[order]
         expected.append((key, package_id))
     found: list[UUID] = []

@@ -104,6 +104,8 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ),
     ("party of -1", creation(min_party_size=-1), {"package.min_party_size"}),
     ("party of 1001", creation(max_party_size=1001), {"package.max_party_size"}),
+    ("unit of -1", creation(max_party_per_unit=-1), {"package.max_party_per_unit"}),
+    ("unit of 1001", creation(max_party_per_unit=1001), {"package.max_party_per_unit"}),
     (
         "largest below smallest",
         creation(min_party_size=5, max_party_size=4),

@@ -192,6 +192,25 @@ async def test_a_hold_that_ran_out_of_time_is_refused_as_expired(booking: Runnin
     assert (ended.state, ended.end_reason) == (State.EXPIRED, "HOLD_EXPIRED")
 
 
+async def test_a_party_must_fit_into_its_units(booking: RunningService) -> None:
+    package = await booking.package(max_party_size=5, max_party_per_unit=2)
+    for quantity, party_size, most in ((1, 3, "2"), (2, 5, "4"), (3, 6, "5")):
+        refusal = await refusal_of(
+            booking.held(package.id, quantity=quantity, party_size=party_size)
+        )
+        assert (refusal.code, refusal.reason) == (PRECONDITION, "PARTY_SIZE")
+        assert refusal.metadata == {"min": "1", "max": most}
+        held = await booking.held(package.id, quantity=quantity, party_size=int(most))
+        assert (held.quantity, held.party_size) == (quantity, int(most))
+    search = catalog_pb2.SearchPackagesRequest(start_date=after(5), party_size=3, quantity=1)
+    assert list((await booking.catalog.SearchPackages(search)).packages) == []
+    search.quantity = 2
+    assert list((await booking.catalog.SearchPackages(search)).packages) == [package]
+    # Without dates no number of units is asked for.
+    anywhere = catalog_pb2.SearchPackagesRequest(party_size=5)
+    assert list((await booking.catalog.SearchPackages(anywhere)).packages) == [package]
+
+
 async def test_what_does_not_fit_the_package_is_refused(booking: RunningService) -> None:
     package = await booking.package(min_party_size=2, max_party_size=3)
     quoted = await booking.package(pricing=QUOTED)

@@ -12,11 +12,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
-from protos.booking.v1 import booking_pb2, catalog_pb2
+from protos.booking.v1 import booking_pb2, catalog_pb2, review_pb2
 from tests.booking.running_service import RunningService, after, euro, package_of, refusal_of
 
 Package = catalog_pb2.Package
 OfVendor = catalog_pb2.ListVendorPackagesRequest
+Search = catalog_pb2.SearchPackagesRequest
 Many = catalog_pb2.BatchGetPackagesRequest
 
 
@@ -72,13 +73,15 @@ async def test_every_field_that_can_change_does(booking: RunningService, all_of_
         base_price=euro(1),
         min_party_size=2,
         max_party_size=3,
+        max_party_per_unit=1,
         cutoff=Duration(seconds=5),
         hold_ttl=Duration(seconds=90),
         cancellation_policy=catalog_pb2.CancellationPolicy(
             tiers=[catalog_pb2.CancellationPolicy.Tier(refund_basis_points=1)]
         ),
     )
-    numbers = ["min_party_size", "max_party_size", "cutoff", "hold_ttl", "base_price"]
+    parties = ["min_party_size", "max_party_size", "max_party_per_unit"]
+    numbers = [*parties, "cutoff", "hold_ttl", "base_price"]
     texts = ["title", "type", "location", "status", "bookable_from", "bookable_until"]
     names = [*texts, *numbers, "cancellation_policy"]
     request = catalog_pb2.UpdatePackageRequest(
@@ -117,6 +120,27 @@ async def test_a_named_field_that_is_unset_has_its_default_again(booking: Runnin
     )
     assert not changed.HasField("bookable_from")
     assert (changed.max_party_size, changed.hold_ttl.seconds) == (1000, 900)
+
+
+async def test_a_package_shows_its_rating_and_popularity(booking: RunningService) -> None:
+    package, other = await booking.package(), await booking.package()
+    stay = await booking.confirmed(package.id)
+    await booking.confirmed(other.id)
+    await booking.confirmed(other.id)
+    await booking.review.CreateReview(review_pb2.CreateReviewRequest(booking_id=stay.id, rating=4))
+    await booking.server.sweeper.sweep()
+    found = await stored(booking, package)
+    assert (found.rating, found.review_count, found.popularity) == (4.0, 1, 1)
+    assert (found.etag, found.update_time) == (package.etag, package.update_time)
+    for order, first in ((Search.RATING, package), (Search.POPULARITY, other)):
+        answer = await booking.catalog.SearchPackages(Search(order_by=order))
+        assert answer.packages[0].id == first.id
+    # What was read is not lost by a change, nor taken from the caller.
+    found.title, found.rating, found.popularity = "Suite", 5.0, 99
+    request = catalog_pb2.UpdatePackageRequest(package=found, update_mask=FieldMask(paths=["*"]))
+    changed = await booking.catalog.UpdatePackage(request)
+    assert (changed.title, changed.rating, changed.popularity) == ("Suite", 4.0, 1)
+    assert await stored(booking, package) == changed
 
 
 async def test_what_is_booked_keeps_its_price_and_policy(booking: RunningService) -> None:
