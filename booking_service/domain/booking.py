@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -54,8 +54,8 @@ class Booking:
 
     `version` counts its transitions from 1. `refund_minor` is None until a cancellation requests a
     refund. `balance_due_minor` is what remains to be paid after a change of dates. `captured_minor`
-    is what was captured for the stay and `refunded_minor` what of that was paid back; both leave
-    out payments that the booking could not accept.
+    is what was captured for the stay, `refund_requested_minor` what was requested to be paid back
+    of that, and `refunded_minor` what was; all leave out payments that it could not accept.
     """
 
     id: UUID
@@ -83,6 +83,7 @@ class Booking:
     update_time: datetime
     balance_due_minor: int = 0
     extensions: int = 0
+    refund_requested_minor: int = 0
     captured_minor: int = 0
 
     @property
@@ -145,9 +146,16 @@ class RefundState(StrEnum):
     COMPLETED = "COMPLETED"
 
 
+_NO_VENDOR: Final = UUID(int=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Money owed for a payment; the payment service pays it out and reports that."""
+    """Money owed for a payment; the payment service pays it out and reports that.
+
+    The defaults are for first answers that were stored before these fields. `next_attempt_time` is
+    when it may be claimed next, and has no meaning once it is completed.
+    """
 
     id: UUID
     booking_id: UUID
@@ -158,6 +166,16 @@ class Refund:
     reason: str
     create_time: datetime
     update_time: datetime
+    vendor_id: UUID = _NO_VENDOR
+    provider: str = ""
+    provider_payment_id: str = ""
+    paid_out_minor: int = 0
+    next_attempt_time: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+
+    @property
+    def left_minor(self) -> int:
+        """What of it is still to be paid out."""
+        return self.amount_minor - self.paid_out_minor
 
 
 @dataclass(frozen=True, slots=True)

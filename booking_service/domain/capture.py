@@ -24,7 +24,7 @@ from booking_service.domain.payment_events import (
     record_event,
     refuse_if_of_another_booking,
 )
-from booking_service.domain.refunds import request_refund
+from booking_service.domain.refunds import REFUND_DUE, request_refund
 from booking_service.domain.refusal import (
     Reason,
     Refusal,
@@ -70,7 +70,8 @@ def capture(
         due = replace(payment, state=PaymentState.REFUND_DUE)
         draft.put_payment(due, PaymentEffect.REFUND_DUE, booking, due.amount_minor)
         if due.amount_minor > 0:
-            request_refund(draft, due, command.refund_row_id, due.amount_minor, str(booking.state))
+            refund_id, owed_minor = command.refund_row_id, due.amount_minor
+            request_refund(draft, booking, due, refund_id, owed_minor, REFUND_DUE)
         return _refuse_late_payment(booking)
     confirmed = replace(
         booking,

@@ -181,6 +181,23 @@ class ClaimPayments:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundToClaim:
+    """A requested refund that was due when it was read, with its booking."""
+
+    refund_id: UUID
+    booking_id: UUID
+    package_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefunds:
+    """Hand out those of the refunds that are still due, for `lease_s` seconds."""
+
+    refunds: tuple[RefundToClaim, ...]
+    lease_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class CreateReview:
     review_id: UUID
     booking_id: UUID
@@ -256,5 +273,5 @@ OfPackage = (
     | ExpireHolds
     | FulfilStays
 )
-OfSeveral = StartBatch | ClaimPayments
+OfSeveral = StartBatch | ClaimPayments | ClaimRefunds
 Command = CreateVendor | UpdateVendor | UpdateProfile | OfPackage | OfBooking | OfSeveral

@@ -18,6 +18,7 @@ from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
     ClaimPayments,
+    ClaimRefunds,
     Command,
     CompleteBooking,
     ConfirmBooking,
@@ -87,6 +88,8 @@ def _decide(draft: Draft, command: Command, limits: Limits) -> Decision:
             return refunds.refund(draft, command)
         case ClaimPayments():
             return payments.claim(draft, command)
+        case ClaimRefunds():
+            return refunds.claim(draft, command)
         case CancelBooking():
             return stays.cancel(draft, command)
         case RescheduleBooking():

@@ -1,8 +1,10 @@
-"""Refunds of payments, together never more than was captured."""
+"""Refunds of payments, together never more than was captured, and who pays them out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 from uuid import UUID, uuid5
 
 from booking_service.domain.booking import (
@@ -13,7 +15,7 @@ from booking_service.domain.booking import (
     Refund,
     RefundState,
 )
-from booking_service.domain.commands import RecordPayment, RefundPayment
+from booking_service.domain.commands import ClaimRefunds, RecordPayment, RefundPayment
 from booking_service.domain.payment_events import (
     event_key,
     record_event,
@@ -22,25 +24,52 @@ from booking_service.domain.payment_events import (
 from booking_service.domain.refusal import Reason, Refusal, currency_mismatch, not_found
 from booking_service.domain.world import Decision, Draft
 
+REFUND_DUE: Final = "REFUND_DUE"
+"""Why a payment that its booking could not take is paid back."""
+
 
 def refund(draft: Draft, command: RefundPayment) -> Decision:
     """Request a refund of a payment, within what is still refundable."""
     payment = draft.payment_row(command.payment_row_id)
-    if payment is None or payment.booking_id != command.booking_id:
+    booking = draft.booking(command.booking_id)
+    if payment is None or booking is None or payment.booking_id != booking.id:
         return draft.decided(not_found("payment", command.payment_row_id))
     if command.amount.currency != payment.currency:
         return draft.decided(currency_mismatch(command.amount.currency, payment.currency))
     left_minor = refundable_minor(draft, payment)
     if command.amount.minor > left_minor:
         return draft.decided(_over_refund(payment, left_minor, command.amount.minor))
-    refund = request_refund(
-        draft, payment, command.refund_row_id, command.amount.minor, command.reason or "REQUESTED"
+    amount_minor, reason = command.amount.minor, command.reason or "REQUESTED"
+    refund = request_refund(draft, booking, payment, command.refund_row_id, amount_minor, reason)
+    draft.changes.bookings[booking.id] = replace(
+        booking,
+        refund_requested_minor=booking.refund_requested_minor + amount_minor,
+        update_time=draft.now,
     )
     return draft.decided(refund)
 
 
+def claim(draft: Draft, command: ClaimRefunds) -> Decision:
+    """Hand out the requested refunds that are due, by moving their next attempt."""
+    claimed: list[Refund] = []
+    for wanted in command.refunds:
+        refund = draft.refund(wanted.refund_id)
+        if refund is None or refund.state is not RefundState.REQUESTED:
+            continue
+        if refund.next_attempt_time > draft.now:
+            continue
+        refund = replace(
+            refund,
+            next_attempt_time=draft.now + timedelta(seconds=command.lease_s),
+            update_time=draft.now,
+        )
+        draft.changes.refunds[refund.id] = refund
+        claimed.append(refund)
+    return draft.decided(tuple(claimed))
+
+
 def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> Payment | Refusal:
-    """Record a refund that was paid out; it completes the oldest requested ones it covers."""
+    """Record what was paid back of a payment, towards the refunds that were requested of it."""
     payment = draft.payment(command.provider, command.payment_id)
     if payment is None:
         return not_found("payment", f"{command.provider}/{command.payment_id}")
@@ -67,13 +96,7 @@ def complete_refund(draft: Draft, booking: Booking, command: RecordPayment) -> P
         version=payment.version + 1,
         update_time=draft.now,
     )
-    covered_minor = total_minor
-    for refund in draft.refunds_of(payment.id):
-        covered_minor -= refund.amount_minor
-        if covered_minor >= 0 and refund.state is RefundState.REQUESTED:
-            draft.changes.refunds[refund.id] = replace(
-                refund, state=RefundState.COMPLETED, update_time=draft.now
-            )
+    _pay_out(draft, payment, command.amount.minor)
     if not is_due:
         booking = replace(
             booking,
@@ -95,11 +118,7 @@ def refundable_minor(draft: Draft, payment: Payment) -> int:
     """Return what of a payment is neither refunded nor requested to be."""
     if payment.state in (PaymentState.AUTHORISED, PaymentState.FAILED):
         return 0
-    requested_minor = sum(
-        refund.amount_minor
-        for refund in draft.refunds_of(payment.id)
-        if refund.state is RefundState.REQUESTED
-    )
+    requested_minor = sum(refund.left_minor for refund in draft.refunds_of(payment.id))
     return max(0, payment.amount_minor - payment.refunded_minor - requested_minor)
 
 
@@ -112,13 +131,18 @@ def request_refunds(
         part_minor = min(left_minor, refundable_minor(draft, payment))
         if part_minor > 0:
             refund_id = first_refund_id if n == 0 else uuid5(first_refund_id, str(n))
-            request_refund(draft, payment, refund_id, part_minor, reason)
+            request_refund(draft, booking, payment, refund_id, part_minor, reason)
             left_minor -= part_minor
     return amount_minor - left_minor
 
 
 def request_refund(
-    draft: Draft, payment: Payment, refund_id: UUID, amount_minor: int, reason: str
+    draft: Draft,
+    booking: Booking,
+    payment: Payment,
+    refund_id: UUID,
+    amount_minor: int,
+    reason: str,
 ) -> Refund:
     """Request the refund of an amount of a payment."""
     refund = Refund(
@@ -131,9 +155,31 @@ def request_refund(
         reason=reason,
         create_time=draft.now,
         update_time=draft.now,
+        vendor_id=booking.vendor_id,
+        provider=payment.provider,
+        provider_payment_id=payment.payment_id,
+        next_attempt_time=draft.now,
     )
     draft.changes.refunds[refund.id] = refund
     return refund
+
+
+def _pay_out(draft: Draft, payment: Payment, amount_minor: int) -> None:
+    """Count an amount towards the refunds of a payment, the oldest first."""
+    left_minor = amount_minor
+    for refund in draft.refunds_of(payment.id):
+        part_minor = min(left_minor, refund.left_minor)
+        if part_minor == 0:
+            continue
+        left_minor -= part_minor
+        paid_minor = refund.paid_out_minor + part_minor
+        whole = paid_minor == refund.amount_minor
+        draft.changes.refunds[refund.id] = replace(
+            refund,
+            state=RefundState.COMPLETED if whole else RefundState.REQUESTED,
+            paid_out_minor=paid_minor,
+            update_time=draft.now,
+        )
 
 
 def _over_refund(payment: Payment, left_minor: int, wanted_minor: int) -> Refusal:

@@ -29,7 +29,7 @@ from booking_service.domain.transitions import expire
 from booking_service.domain.world import Changes, Decision, Draft
 
 CANCELLED: Final = "CANCELLED"
-"""Why a hold that was cancelled has ended."""
+"""Why a hold that was cancelled has ended, and why the money of a stay is paid back."""
 
 
 def cancel(draft: Draft, command: CancelBooking) -> Decision:
@@ -67,9 +67,10 @@ def cancel(draft: Draft, command: CancelBooking) -> Decision:
         end_time=draft.now,
         end_reason=command.reason,
         refund_minor=due_minor,
+        refund_requested_minor=booking.refund_requested_minor + due_minor,
         balance_due_minor=0,
     )
-    request_refunds(draft, booking, command.refund_row_id, due_minor, "CANCELLED")
+    request_refunds(draft, booking, command.refund_row_id, due_minor, CANCELLED)
     return draft.decided(draft.put(cancelled, Transition.CANCELLED, before=booking))
 
 
@@ -113,7 +114,10 @@ def reschedule(draft: Draft, command: RescheduleBooking) -> Decision:
         return Decision(refusal, Changes())
     draft.take(moved, confirmed=moved.quantity)
     surplus_minor = max(0, paid_minor - price_minor)
-    request_refunds(draft, booking, command.refund_row_id, surplus_minor, "RESCHEDULED")
+    requested_minor = request_refunds(
+        draft, booking, command.refund_row_id, surplus_minor, "RESCHEDULED"
+    )
+    moved = replace(moved, refund_requested_minor=booking.refund_requested_minor + requested_minor)
     return draft.decided(draft.put(moved, Transition.RESCHEDULED, before=booking))
 
 

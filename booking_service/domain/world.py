@@ -130,6 +130,7 @@ Answer = (
     | Reconciliation
     | tuple[Booking, ...]
     | tuple[Payment, ...]
+    | tuple[Refund, ...]
     | int
 )
 
@@ -183,6 +184,9 @@ class Draft:
         merged = self._world.payments | self.changes.payments
         mine = [payment for payment in merged.values() if payment.booking_id == booking_id]
         return sorted(mine, key=lambda payment: (payment.create_time, payment.id))
+
+    def refund(self, refund_id: UUID) -> Refund | None:
+        return self.changes.refunds.get(refund_id) or self._world.refunds.get(refund_id)
 
     def refunds_of(self, payment_row_id: UUID) -> list[Refund]:
         """Return the refunds of a payment, oldest first."""

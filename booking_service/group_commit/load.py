@@ -14,6 +14,7 @@ from uuid import UUID
 from booking_service.domain.booking import Booking, PaymentEventKey, PaymentKind, PaymentSeen
 from booking_service.domain.commands import (
     ClaimPayments,
+    ClaimRefunds,
     Command,
     ConfirmBooking,
     CreatePackage,
@@ -132,14 +133,19 @@ async def _load_vendors(connection: Connection, commands: Sequence[Command], wor
         world.vendors |= {row["id"]: rows.vendor(row) for row in found}
 
 
+def _bookings_of_claims(commands: Sequence[Command]) -> set[UUID]:
+    found: set[UUID] = set()
+    for command in commands:
+        if isinstance(command, ClaimPayments):
+            found |= {payment.booking_id for payment in command.payments}
+        elif isinstance(command, ClaimRefunds):
+            found |= {refund.booking_id for refund in command.refunds}
+    return found
+
+
 async def _load_bookings(connection: Connection, commands: Sequence[Command], world: World) -> None:
     booking_ids = {command.booking_id for command in commands if isinstance(command, OfBooking)}
-    booking_ids |= {
-        payment.booking_id
-        for command in commands
-        if isinstance(command, ClaimPayments)
-        for payment in command.payments
-    }
+    booking_ids |= _bookings_of_claims(commands)
     booking_ids |= {start.booking_id for command in commands for start in starts_of(command)}
     if booking_ids:
         await _merge_bookings(world, connection.fetch(_BOOKINGS.load, sorted(booking_ids)))
@@ -156,12 +162,7 @@ async def _load_payments(connection: Connection, commands: Sequence[Command], wo
             for command in commands
             if isinstance(command, OfBooking) and command.booking_id in world.bookings
         }
-        | {
-            payment.booking_id
-            for command in commands
-            if isinstance(command, ClaimPayments)
-            for payment in command.payments
-        }
+        | _bookings_of_claims(commands)
     )
     if not booking_ids and not keys:
         return

@@ -159,7 +159,8 @@ def _updated_columns(booking: Booking) -> tuple[object, ...]:
         *(rows.policy_column(booking.cancellation_policy), booking.hold_expire_time),
         *(booking.complete_time, booking.confirm_time, booking.end_time, booking.end_reason),
         *(booking.refund_minor, booking.refunded_minor, booking.version, booking.update_time),
-        *(booking.balance_due_minor, booking.extensions, booking.captured_minor),
+        *(booking.balance_due_minor, booking.extensions, booking.refund_requested_minor),
+        booking.captured_minor,
     )
 
 

@@ -28,16 +28,19 @@ _TAGS: Final[dict[bytes, Any]] = {
     b"C": Reconciliation,
     b"b": tuple[Booking, ...],
     b"y": tuple[Payment, ...],
+    b"f": tuple[Refund, ...],
 }
 _ADAPTERS: Final[dict[bytes, TypeAdapter[Any]]] = {
     tag: TypeAdapter(kind) for tag, kind in _TAGS.items()
 }
 _TAG_OF: Final = {kind: tag for tag, kind in _TAGS.items() if isinstance(kind, type)}
 
+_TAG_OF_TUPLE: Final = {Booking: b"b", Payment: b"y", Refund: b"f"}
+
 
 def encode(outcome: Answer | Refusal) -> bytes:
     if isinstance(outcome, tuple):
-        tag = b"y" if outcome and isinstance(outcome[0], Payment) else b"b"
+        tag = _TAG_OF_TUPLE[type(outcome[0])] if outcome else b"b"
     else:
         tag = _TAG_OF[type(outcome)]
     return tag + _ADAPTERS[tag].dump_json(outcome)

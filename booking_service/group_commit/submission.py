@@ -13,6 +13,7 @@ from uuid import UUID
 
 from booking_service.domain.commands import (
     ClaimPayments,
+    ClaimRefunds,
     Command,
     CreatePackage,
     OfPackage,
@@ -54,6 +55,8 @@ class Submission:
             case ClaimPayments():
                 claimed = self.command.payments
                 self.package_ids = frozenset(payment.package_id for payment in claimed)
+            case ClaimRefunds():
+                self.package_ids = frozenset(each.package_id for each in self.command.refunds)
             case command if isinstance(command, OfPackage):
                 self.package_ids = frozenset({command.package_id})
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from booking_service.domain.booking import State
 from booking_service.mapping.bounds import MAX_BATCH
-from booking_service.mapping.dates import read_dates
+from booking_service.mapping.dates import read_created, read_dates
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.paging import after, size_of
 from booking_service.reads.bookings import BookingFilter
@@ -62,7 +62,7 @@ def list_bookings(request: booking_pb2.ListBookingsRequest) -> BookingList:
     if start is not None and end is not None and end <= start:
         read.bad("end_date", f"must be after start_date {start}, is {end}")
     states = read.choices("states", request.states, booking_pb2.Booking.State)
-    created_from, created_until = _created(read, request)
+    created_from, created_until = read_created(read, request)
     wanted = BookingFilter(
         user_id=read.text("user_id", request.user_id, most=128, required=False) or None,
         package_id=read.optional_uuid("package_id", request.package_id),
@@ -84,19 +84,6 @@ def _payment(read: Fields, request: booking_pb2.ListBookingsRequest) -> tuple[st
         return None
     provider = read.text("provider", request.provider, most=60)
     return provider, read.text("payment_id", request.payment_id, most=128)
-
-
-def _created(
-    read: Fields, request: booking_pb2.ListBookingsRequest
-) -> tuple[datetime | None, datetime | None]:
-    from_ = until = None
-    if request.HasField("created_from"):
-        from_ = read.instant("created_from", request.created_from, present=True)
-    if request.HasField("created_until"):
-        until = read.instant("created_until", request.created_until, present=True)
-    if from_ is not None and until is not None and until <= from_:
-        read.bad("created_until", "must be after created_from")
-    return from_, until
 
 
 def batch_get_bookings(request: booking_pb2.BatchGetBookingsRequest) -> list[UUID]:

@@ -123,6 +123,7 @@ def reconciled(found: Reconciliation) -> booking_pb2.ReconcileInventoryResponse:
 
 def _booking(value: Booking) -> booking_pb2.Booking:
     cancelled = value.refund_minor is not None
+    back = cancelled or value.refund_requested_minor > 0 or value.refunded_minor > 0
     held = value.state not in _CONFIRMED
     return booking_pb2.Booking(
         id=str(value.id),
@@ -145,10 +146,11 @@ def _booking(value: Booking) -> booking_pb2.Booking:
         end_time=timestamp(value.end_time),
         end_reason=value.end_reason,
         refund=money(value.refund_minor or 0, value.currency) if cancelled else None,
-        refunded=money(value.refunded_minor, value.currency) if cancelled else None,
+        refunded=money(value.refunded_minor, value.currency) if back else None,
         etag=etag(value.version, value.update_time),
         balance_due=due_money(value.balance_due_minor, value.currency),
         extensions=value.extensions,
+        refund_requested=due_money(value.refund_requested_minor, value.currency),
     )
 
 

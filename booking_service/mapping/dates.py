@@ -1,10 +1,13 @@
-"""Reads the start_date and end_date that many requests have: the half-open range [start, end)."""
+"""Reads the half-open ranges that many requests have: start_date and end_date, created_from and
+created_until.
+"""
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Protocol
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 
 from booking_service.mapping.fields import Fields
@@ -20,6 +23,30 @@ class Dated(Protocol):
     def end_date(self) -> Date: ...
 
     def HasField(self, field_name: Any) -> bool: ...  # noqa: N802 - as protobuf names it
+
+
+class Created(Protocol):
+    """A message with the fields created_from and created_until."""
+
+    @property
+    def created_from(self) -> Timestamp: ...
+
+    @property
+    def created_until(self) -> Timestamp: ...
+
+    def HasField(self, field_name: Any) -> bool: ...  # noqa: N802 - as protobuf names it
+
+
+def read_created(read: Fields, request: Created) -> tuple[datetime | None, datetime | None]:
+    """Return the instants between which something was created, None where unset or bad."""
+    from_ = until = None
+    if request.HasField("created_from"):
+        from_ = read.instant("created_from", request.created_from, present=True)
+    if request.HasField("created_until"):
+        until = read.instant("created_until", request.created_until, present=True)
+    if from_ is not None and until is not None and until <= from_:
+        read.bad("created_until", "must be after created_from")
+    return from_, until
 
 
 def read_dates(

@@ -1,4 +1,4 @@
-"""Payments and refunds, proto to domain and back.
+"""Payments, proto to domain and back.
 
 Bounds are those that the comments of payment.proto state; every bad field is named at once.
 """
@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
-from booking_service.domain.booking import Payment, PaymentKind, Refund
+from booking_service.domain.booking import Payment, PaymentKind
 from booking_service.domain.commands import (
     ClaimPayments,
     PaymentToClaim,
     RecordPayment,
-    RefundPayment,
 )
-from booking_service.domain.money import Money
 from booking_service.mapping import paging
 from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.fields import Fields
@@ -58,27 +56,6 @@ class Claim:
 
     def of(self, due: tuple[PaymentToClaim, ...]) -> CommandRequest[ClaimPayments]:
         return CommandRequest(ClaimPayments(due, self.lease_s), self.request_id, self.fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
-class RefundRequest:
-    """A refund of a payment, before its booking is known."""
-
-    payment_row_id: UUID
-    amount: Money
-    reason: str
-    request_id: UUID | None
-    fingerprint: bytes
-
-    def of(self, booking_id: UUID) -> CommandRequest[RefundPayment]:
-        command = RefundPayment(
-            booking_id=booking_id,
-            payment_row_id=self.payment_row_id,
-            amount=self.amount,
-            reason=self.reason,
-            refund_row_id=uuid4(),
-        )
-        return CommandRequest(command, self.request_id, self.fingerprint)
 
 
 def record_payment(request: payment_pb2.RecordPaymentRequest) -> CommandRequest[RecordPayment]:
@@ -126,25 +103,23 @@ def list_failed(request: payment_pb2.ListFailedPaymentsRequest) -> FailedList:
     return FailedList(paging.after(request, request.page_token), limit)
 
 
-def claim_failed(request: payment_pb2.ClaimFailedPaymentsRequest) -> Claim:
-    read = Fields()
+def claim_terms(
+    read: Fields, request: payment_pb2.ClaimFailedPaymentsRequest | payment_pb2.ClaimRefundsRequest
+) -> tuple[int, int]:
+    """Return how many are claimed at most, and for how many seconds."""
     limit = paging.size_of(read, "limit", request.limit, default=DEFAULT_CLAIM, most=MAX_CLAIM)
     lease_s = DEFAULT_LEASE_S
     if request.HasField("lease"):
         lease_s = read.seconds("lease", request.lease, low=1, high=MAX_LEASE_S)
+    return limit, lease_s
+
+
+def claim_failed(request: payment_pb2.ClaimFailedPaymentsRequest) -> Claim:
+    read = Fields()
+    limit, lease_s = claim_terms(read, request)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
     return Claim(limit, lease_s, request_id, fingerprint(request))
-
-
-def refund_payment(request: payment_pb2.RefundPaymentRequest) -> RefundRequest:
-    read = Fields()
-    payment_row_id = read.uuid("id", request.id)
-    amount = read.money("amount", request.amount, present=request.HasField("amount"), low=1)
-    reason = read.shown_text("reason", request.reason, required=False)
-    request_id = read_request_id(read, request.request_id)
-    read.refuse_bad()
-    return RefundRequest(payment_row_id, amount, reason, request_id, fingerprint(request))
 
 
 def payment(value: Payment) -> payment_pb2.Payment:
@@ -183,16 +158,3 @@ def failed_payments(
 
 def claimed(values: tuple[Payment, ...]) -> payment_pb2.ClaimFailedPaymentsResponse:
     return payment_pb2.ClaimFailedPaymentsResponse(payments=[payment(each) for each in values])
-
-
-def refund(value: Refund) -> payment_pb2.Refund:
-    return payment_pb2.Refund(
-        id=str(value.id),
-        booking_id=str(value.booking_id),
-        payment_id=str(value.payment_id),
-        state=payment_pb2.Refund.State.Value(value.state),
-        amount=money(value.amount_minor, value.currency),
-        reason=value.reason,
-        create_time=timestamp(value.create_time),
-        update_time=timestamp(value.update_time),
-    )

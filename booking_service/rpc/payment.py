@@ -8,8 +8,9 @@ import grpc
 
 from booking_service.domain.booking import Payment, Refund
 from booking_service.errors import found
-from booking_service.mapping import payment
+from booking_service.mapping import payment, refund
 from booking_service.reads.payments import PaymentQueries
+from booking_service.reads.refunds import RefundQueries
 from booking_service.rpc.command_gateway import CommandGateway
 from protos.booking.v1 import payment_pb2, payment_pb2_grpc
 
@@ -19,9 +20,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
     """Events of payment providers, and the payments and refunds that remain to be made."""
 
-    def __init__(self, gateway: CommandGateway, queries: PaymentQueries) -> None:
+    def __init__(
+        self, gateway: CommandGateway, payments: PaymentQueries, refunds: RefundQueries
+    ) -> None:
         self._gateway = gateway
-        self._payments = queries
+        self._payments = payments
+        self._refunds = refunds
 
     async def RecordPayment(
         self, request: payment_pb2.RecordPaymentRequest, context: Context
@@ -53,7 +57,27 @@ class PaymentService(payment_pb2_grpc.PaymentServiceServicer):
     async def RefundPayment(
         self, request: payment_pb2.RefundPaymentRequest, context: Context
     ) -> payment_pb2.Refund:
-        refund = payment.refund_payment(request)
-        booking_id = await self._payments.booking_of(refund.payment_row_id)
-        change = refund.of(found(booking_id, "payment", refund.payment_row_id))
-        return payment.refund(await self._gateway.carry_out(change, Refund))
+        wanted = refund.refund_payment(request)
+        booking_id = await self._payments.booking_of(wanted.payment_row_id)
+        change = wanted.of(found(booking_id, "payment", wanted.payment_row_id))
+        return refund.refund(await self._gateway.carry_out(change, Refund))
+
+    async def GetRefund(
+        self, request: payment_pb2.GetRefundRequest, context: Context
+    ) -> payment_pb2.Refund:
+        refund_id = refund.get_refund(request)
+        return refund.refund(found(await self._refunds.get(refund_id), "refund", refund_id))
+
+    async def ListRefunds(
+        self, request: payment_pb2.ListRefundsRequest, context: Context
+    ) -> payment_pb2.ListRefundsResponse:
+        listed = refund.list_refunds(request)
+        page = await self._refunds.list(listed.wanted, after=listed.after, limit=listed.limit)
+        return refund.refunds(request, page)
+
+    async def ClaimRefunds(
+        self, request: payment_pb2.ClaimRefundsRequest, context: Context
+    ) -> payment_pb2.ClaimRefundsResponse:
+        claim = refund.claim_refunds(request)
+        due = await self._refunds.find_due(claim.limit)
+        return refund.claimed(await self._gateway.carry_out(claim.of(due), tuple))

@@ -11,6 +11,7 @@ from booking_service.reads.bookings import BookingQueries
 from booking_service.reads.packages import PackageQueries
 from booking_service.reads.payments import PaymentQueries
 from booking_service.reads.profiles import ProfileQueries
+from booking_service.reads.refunds import RefundQueries
 from booking_service.reads.reports import ReportQueries
 from booking_service.reads.reviews import ReviewQueries
 from booking_service.reads.vendors import VendorQueries
@@ -47,7 +48,7 @@ def add_servicers(
         server,
     )
     payment_pb2_grpc.add_PaymentServiceServicer_to_server(
-        PaymentService(gateway, PaymentQueries(database)), server
+        PaymentService(gateway, PaymentQueries(database), RefundQueries(database)), server
     )
     review_pb2_grpc.add_ReviewServiceServicer_to_server(
         ReviewService(gateway, ReviewQueries(database)), server

@@ -5,7 +5,7 @@
 -- columns: booking = id, package_id, vendor_id, user_id, session_id, state, start_date, end_date,
 --     quantity, party_size, price_minor, currency, cancellation_policy, hold_expire_time,
 --     complete_time, confirm_time, end_time, end_reason, refund_minor, refunded_minor, version,
---     create_time, update_time, balance_due_minor, extensions
+--     create_time, update_time, balance_due_minor, extensions, refund_requested_minor
 
 -- columns: package = id, vendor_id, title, type, location, time_zone, status, bookable_from,
 --     bookable_until, base_price_minor, currency, pricing, min_party_size, max_party_size,
@@ -22,7 +22,7 @@
 --     currency, failure_code, caller
 
 -- columns: refund = id, booking_id, payment_id, state, amount_minor, currency, reason, create_time,
---     update_time
+--     update_time, vendor_id, provider, provider_payment_id, paid_out_minor, next_attempt_time
 
 -- columns: review = id, booking_id, package_id, user_id, rating, body, version, create_time,
 --     update_time

@@ -302,7 +302,7 @@ SELECT * FROM unnest(
     $8::date[], $9::int[], $10::int[], $11::bigint[], $12::text[], $13::jsonb[],
     $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::text[],
     $19::bigint[], $20::bigint[], $21::bigint[], $22::timestamptz[], $23::timestamptz[],
-    $24::bigint[], $25::int[], $26::bigint[]
+    $24::bigint[], $25::int[], $26::bigint[], $27::bigint[]
 );
 
 -- name: bookings.update
@@ -324,16 +324,17 @@ SET
     update_time = w.update_time,
     balance_due_minor = w.balance_due_minor,
     extensions = w.extensions,
+    refund_requested_minor = w.refund_requested_minor,
     captured_minor = w.captured_minor
 FROM unnest(
     $1::uuid[], $2::text[], $3::date[], $4::date[], $5::bigint[], $6::jsonb[],
     $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[],
     $12::bigint[], $13::bigint[], $14::bigint[], $15::timestamptz[], $16::bigint[], $17::int[],
-    $18::bigint[]
+    $18::bigint[], $19::bigint[]
 ) AS w (
     id, state, start_date, end_date, price_minor, cancellation_policy, hold_expire_time,
     complete_time, confirm_time, end_time, end_reason, refund_minor, refunded_minor, version,
-    update_time, balance_due_minor, extensions, captured_minor
+    update_time, balance_due_minor, extensions, refund_requested_minor, captured_minor
 )
 WHERE b.id = w.id;
 
@@ -374,9 +375,14 @@ SELECT * FROM unnest(
 INSERT INTO refunds ({refund})
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::timestamptz[]
+    $8::timestamptz[], $9::timestamptz[], $10::uuid[], $11::text[], $12::text[], $13::bigint[],
+    $14::timestamptz[]
 )
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, update_time = excluded.update_time;
+ON CONFLICT (id) DO UPDATE SET
+    state = excluded.state,
+    update_time = excluded.update_time,
+    paid_out_minor = excluded.paid_out_minor,
+    next_attempt_time = excluded.next_attempt_time;
 
 -- name: reviews.create
 INSERT INTO reviews ({review})

@@ -95,6 +95,7 @@ class Booking(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     BALANCE_DUE_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    REFUND_REQUESTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     package_id: _builtins.str
     vendor_id: _builtins.str
@@ -155,12 +156,22 @@ class Booking(_message.Message):
 
     @_builtins.property
     def refunded(self) -> _money_pb2.Money:
-        """How much of `refund` the payment service has reported as paid out."""
+        """What of its money the payment service has reported as paid back, for
+        whatever it was requested; unset while nothing was.
+        """
 
     @_builtins.property
     def balance_due(self) -> _money_pb2.Money:
         """Still to be paid after a change of dates, by ConfirmBooking or RecordPayment
         with this amount and a payment_id of its own; unset when nothing is.
+        """
+
+    @_builtins.property
+    def refund_requested(self) -> _money_pb2.Money:
+        """All that was requested to be paid back of its money so far: by a
+        cancellation, a change of dates or RefundPayment; unset while nothing was.
+        `refunded` counts towards it. A payment that the booking could not take
+        (REFUND_DUE) is in neither: PaymentService.ListRefunds has all that is owed.
         """
 
     def __init__(
@@ -190,10 +201,11 @@ class Booking(_message.Message):
         etag: _builtins.str = ...,
         balance_due: _money_pb2.Money | None = ...,
         extensions: _builtins.int = ...,
+        refund_requested: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "hold_expire_time", b"hold_expire_time", "price", b"price", "refund", b"refund", "refunded", b"refunded", "start_date", b"start_date", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_time", b"end_time", "hold_expire_time", b"hold_expire_time", "price", b"price", "refund", b"refund", "refund_requested", b"refund_requested", "refunded", b"refunded", "start_date", b"start_date", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "extensions", b"extensions", "hold_expire_time", b"hold_expire_time", "id", b"id", "package_id", b"package_id", "party_size", b"party_size", "price", b"price", "quantity", b"quantity", "refund", b"refund", "refunded", b"refunded", "session_id", b"session_id", "start_date", b"start_date", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "vendor_id", b"vendor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_due", b"balance_due", "cancellation_policy", b"cancellation_policy", "complete_time", b"complete_time", "confirm_time", b"confirm_time", "create_time", b"create_time", "end_date", b"end_date", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "extensions", b"extensions", "hold_expire_time", b"hold_expire_time", "id", b"id", "package_id", b"package_id", "party_size", b"party_size", "price", b"price", "quantity", b"quantity", "refund", b"refund", "refund_requested", b"refund_requested", "refunded", b"refunded", "session_id", b"session_id", "start_date", b"start_date", "state", b"state", "update_time", b"update_time", "user_id", b"user_id", "vendor_id", b"vendor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,6 +61,21 @@ class PaymentServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
                 _registered_method=True)
+        self.GetRefund = channel.unary_unary(
+                '/booking.v1.PaymentService/GetRefund',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.GetRefundRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
+                _registered_method=True)
+        self.ListRefunds = channel.unary_unary(
+                '/booking.v1.PaymentService/ListRefunds',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsResponse.FromString,
+                _registered_method=True)
+        self.ClaimRefunds = channel.unary_unary(
+                '/booking.v1.PaymentService/ClaimRefunds',
+                request_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -118,6 +133,33 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRefund(self, request, context):
+        """Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRefunds(self, request, context):
+        """Refunds that were requested, for whatever reason, oldest first by
+        create_time and id. With the state REQUESTED: all that is owed, payments
+        that are REFUND_DUE among it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimRefunds(self, request, context):
+        """Hands out refunds that are to be paid out, the longest due first, each to
+        one caller: its next attempt moves by `lease`. The caller pays `amount` less
+        `paid_out` back at the provider, with `id` and `paid_out` as the key that
+        makes a repeat harmless, and reports it with RecordPayment and REFUNDED.
+        Returns fewer than `limit` also when another caller was faster.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +187,21 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.RefundPayment,
                     request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.SerializeToString,
+            ),
+            'GetRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRefund,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.GetRefundRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.Refund.SerializeToString,
+            ),
+            'ListRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefunds,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsResponse.SerializeToString,
+            ),
+            'ClaimRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimRefunds,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -284,6 +341,87 @@ class PaymentService:
             '/booking.v1.PaymentService/RefundPayment',
             protos_dot_booking_dot_v1_dot_payment__pb2.RefundPaymentRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/GetRefund',
+            protos_dot_booking_dot_v1_dot_payment__pb2.GetRefundRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.Refund.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/ListRefunds',
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.ListRefundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.PaymentService/ClaimRefunds',
+            protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_payment__pb2.ClaimRefundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,20 @@ class PaymentServiceStub:
     """Requests a refund; it counts once RecordPayment reports it. Errors:
     NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
     """
+    GetRefund: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetRefundRequest, _payment_pb2.Refund]
+    """Errors: NOT_FOUND."""
+    ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListRefundsRequest, _payment_pb2.ListRefundsResponse]
+    """Refunds that were requested, for whatever reason, oldest first by
+    create_time and id. With the state REQUESTED: all that is owed, payments
+    that are REFUND_DUE among it.
+    """
+    ClaimRefunds: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ClaimRefundsRequest, _payment_pb2.ClaimRefundsResponse]
+    """Hands out refunds that are to be paid out, the longest due first, each to
+    one caller: its next attempt moves by `lease`. The caller pays `amount` less
+    `paid_out` back at the provider, with `id` and `paid_out` as the key that
+    makes a repeat harmless, and reports it with RecordPayment and REFUNDED.
+    Returns fewer than `limit` also when another caller was faster.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -102,6 +116,20 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.RefundPaymentRequest, _payment_pb2.Refund]  # type: ignore[assignment]
     """Requests a refund; it counts once RecordPayment reports it. Errors:
     NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
+    """
+    GetRefund: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetRefundRequest, _payment_pb2.Refund]  # type: ignore[assignment]
+    """Errors: NOT_FOUND."""
+    ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListRefundsRequest, _payment_pb2.ListRefundsResponse]  # type: ignore[assignment]
+    """Refunds that were requested, for whatever reason, oldest first by
+    create_time and id. With the state REQUESTED: all that is owed, payments
+    that are REFUND_DUE among it.
+    """
+    ClaimRefunds: _aio.UnaryUnaryMultiCallable[_payment_pb2.ClaimRefundsRequest, _payment_pb2.ClaimRefundsResponse]  # type: ignore[assignment]
+    """Hands out refunds that are to be paid out, the longest due first, each to
+    one caller: its next attempt moves by `lease`. The caller pays `amount` less
+    `paid_out` back at the provider, with `id` and `paid_out` as the key that
+    makes a repeat harmless, and reports it with RecordPayment and REFUNDED.
+    Returns fewer than `limit` also when another caller was faster.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -166,6 +194,38 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_pb2.Refund, _abc.Awaitable[_payment_pb2.Refund]]:
         """Requests a refund; it counts once RecordPayment reports it. Errors:
         NOT_FOUND; OVER_REFUND when all refunds together exceed what was captured.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRefund(
+        self,
+        request: _payment_pb2.GetRefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.Refund, _abc.Awaitable[_payment_pb2.Refund]]:
+        """Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListRefunds(
+        self,
+        request: _payment_pb2.ListRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ListRefundsResponse, _abc.Awaitable[_payment_pb2.ListRefundsResponse]]:
+        """Refunds that were requested, for whatever reason, oldest first by
+        create_time and id. With the state REQUESTED: all that is owed, payments
+        that are REFUND_DUE among it.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimRefunds(
+        self,
+        request: _payment_pb2.ClaimRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ClaimRefundsResponse, _abc.Awaitable[_payment_pb2.ClaimRefundsResponse]]:
+        """Hands out refunds that are to be paid out, the longest due first, each to
+        one caller: its next attempt moves by `lease`. The caller pays `amount` less
+        `paid_out` back at the provider, with `id` and `paid_out` as the key that
+        makes a repeat harmless, and reports it with RecordPayment and REFUNDED.
+        Returns fewer than `limit` also when another caller was faster.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -210,10 +210,10 @@ class Fuzz:
             message: Any = GetMessageClass(output)()
             message.ParseFromString(answer)
             self._known.add("page_token", message.next_page_token, random)
-        elif output.name in ("Booking", "Package", "Vendor", "Payment"):
+        elif output.name in ("Booking", "Package", "Vendor", "Payment", "Refund"):
             message = GetMessageClass(output)()
             message.ParseFromString(answer)
-            if method.name.startswith(("Start", "Create", "Record")):
+            if method.name.startswith(("Start", "Create", "Record", "Refund")):
                 self._known.add(output.name.lower(), message.id, random)
             if output.name == "Booking":
                 self._known.prices[message.id] = message.price

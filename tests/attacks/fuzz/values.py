@@ -120,7 +120,8 @@ class Values:
             return self.known.one(name, random) or ""
         kind = name.removesuffix("_id") if name.endswith("_id") else ""
         if name == "id":
-            kind = field.containing_type.name.removesuffix("Request").removeprefix("Refund").lower()
+            kind = field.containing_type.name.removesuffix("Request").removeprefix("Get")
+            kind = (kind.removeprefix("Refund") or kind).lower()
         if kind == "user":
             return f"user {random.randrange(200)}"
         if field.name in ("payment_id", "refund_id"):

@@ -16,6 +16,7 @@ from booking_service.domain.booking import Booking, PaymentKind, State
 from booking_service.domain.commands import (
     CancelBooking,
     CapacityRange,
+    ClaimRefunds,
     Command,
     CompleteBooking,
     CreateReview,
@@ -23,6 +24,7 @@ from booking_service.domain.commands import (
     ExtendHold,
     ReconcileInventory,
     RefundPayment,
+    RefundToClaim,
     RescheduleBooking,
     SetCapacity,
     UpdatePackage,
@@ -128,6 +130,9 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
     fresh = await harness.start(package_id)
     payment = await harness.query("SELECT id FROM payments WHERE booking_id = $1", paid.id)
     vendor = await harness.query("SELECT vendor_id AS id FROM packages WHERE id = $1", package_id)
+    back = RefundPayment(paid.id, payment["id"], Money(1, "EUR"), "", uuid4())
+    await harness.submit(back)
+    owed = RefundToClaim(back.refund_row_id, paid.id, package_id)
     days = CapacityRange(DAY + timedelta(29), DAY + timedelta(32), 7)
     commands: list[Command] = [
         start(package_id, quantity=2),
@@ -137,6 +142,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
         CancelBooking(cancelled.id, "", uuid4()),
         RescheduleBooking(moving.id, DAY + timedelta(3), DAY + timedelta(5), None, uuid4()),
         RefundPayment(paid.id, payment["id"], Money(1, "EUR"), "", uuid4()),
+        ClaimRefunds((owed,), 60),
         CreateReview(uuid4(), paid.id, 5, ""),
         SetCapacity(package_id, (days,)),
         UpdatePackage(package_id, {"title": "Suite"}, ""),
@@ -171,7 +177,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
         harness.bus.submit(command, caller="test", rpc="rpc", request_id=request_id)
         for command, request_id in zip(commands, request_ids, strict=True)
     )
-    assert again == ["OK", "HOLD_EXPIRED", *["OK"] * 12]
+    assert again == ["OK", "HOLD_EXPIRED", *["OK"] * 13]
     assert await contents(harness.dsn) == after
     assert (await harness.booking(lapsing.id)).state is State.EXPIRED
     await check_whole(harness)

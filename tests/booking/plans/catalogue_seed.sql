@@ -136,12 +136,16 @@ INSERT INTO payment_events (
 SELECT p.provider, p.payment_id, p.state, '', p.booking_id, p.amount_minor, p.currency, p.create_time
 FROM payments AS p;
 
+-- All but those of the last month are paid out.
 INSERT INTO refunds (
-    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time
+    id, booking_id, payment_id, state, amount_minor, currency, reason, create_time, update_time,
+    vendor_id, provider, provider_payment_id, paid_out_minor, next_attempt_time
 )
 SELECT
-    md5('refund' || b.id)::uuid, b.id, md5('payment' || b.id)::uuid, 'REQUESTED', 5000, 'EUR',
-    'CANCELLED', b.create_time, b.create_time
+    md5('refund' || b.id)::uuid, b.id, md5('payment' || b.id)::uuid,
+    CASE WHEN b.create_time < '2026-02-01' THEN 'COMPLETED' ELSE 'REQUESTED' END, 5000, 'EUR',
+    'CANCELLED', b.create_time, b.create_time, b.vendor_id, 'provider', b.id::text,
+    CASE WHEN b.create_time < '2026-02-01' THEN 5000 ELSE 0 END, b.create_time
 FROM bookings AS b
 WHERE b.state = 'CANCELLED' AND b.confirm_time IS NOT NULL;
 

@@ -56,7 +56,7 @@ PLANS: list[tuple[str, tuple[object, ...], set[str]]] = [
         {"package_days_pkey"},
     ),
     ("packages.update", ([PACKAGES[0]], *[[None]] * 15), {"packages_pkey"}),
-    ("bookings.update", (BOOKINGS[:1], *[[None]] * 17), {"bookings_pkey"}),
+    ("bookings.update", (BOOKINGS[:1], *[[None]] * 18), {"bookings_pkey"}),
     ("bookings.load_ended", (PACKAGES[:1], [DAY], 500), {"bookings_confirmed_end"}),
     ("sweeper.ended_packages", (DAY, 200), {"bookings_confirmed_end"}),
     ("refill.read_bookings", (BOOKINGS[0], 1, 400), {"booking_events_pkey"}),

@@ -18,6 +18,8 @@ FIRST, LAST = date(1, 1, 1), date(9999, 12, 31)
 BEGINNING, END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 PACKAGE, BOOKING, VENDOR = seeded_id("package17"), seeded_id("booking22"), seeded_id("vendor7")
 USER = "user 77"
+REFUND = seeded_id("refund1")
+BOTH = ["COMPLETED", "REQUESTED"]
 MONTH = timedelta(30)
 
 
@@ -40,6 +42,10 @@ def listing(start: date, end: date, *found_by: object) -> tuple[object, ...]:
 
 def of_vendor() -> tuple[object, ...]:
     return (*listing(FIRST, LAST)[:-1], VENDOR)
+
+
+def refunds(states: list[str], *of: object) -> tuple[object, ...]:
+    return (states, BEGINNING, END, BEGINNING, LEAST, 51, *of)
 
 
 PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
@@ -145,6 +151,13 @@ PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
     ("payments.list_failed", "first page", (BEGINNING, LEAST, 51), {"idx_payments_failed"}),
     ("payments.list_failed", "a later page", (NOW, LEAST, 51), {"idx_payments_failed"}),
     ("payments.find_due", "now", (NOW, 100), {"idx_payments_failed", "bookings_pkey"}),
+    ("refunds.get", "by id", (REFUND,), {"refunds_pkey"}),
+    ("refunds.list", "all", refunds(BOTH), {"refunds_state"}),
+    ("refunds.list", "owed", refunds(["REQUESTED"]), {"refunds_state"}),
+    ("refunds.list_by_vendor", "all", refunds(BOTH, VENDOR), {"refunds_vendor"}),
+    ("refunds.list_by_vendor", "owed", refunds(["REQUESTED"], VENDOR), {"refunds_vendor"}),
+    ("refunds.list_by_booking", "all", refunds(BOTH, BOOKING, None), {"refunds_booking"}),
+    ("refunds.find_due", "now", (NOW, 100), {"refunds_due", "bookings_pkey"}),
     (
         "reviews.list_by_package",
         "all",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from functools import partial
+from typing import Final
 
 import asyncpg
 import pytest
 
-from booking_service.domain.booking import State
+from booking_service.domain.booking import RefundState, State
 from booking_service.reads.bookings import BookingFilter, BookingQueries
 from booking_service.reads.packages import PackageFilter, PackageOrder, PackageQueries
 from booking_service.reads.payments import PaymentQueries
 from booking_service.reads.profiles import ProfileQueries
+from booking_service.reads.refunds import RefundFilter, RefundQueries
 from booking_service.reads.reports import ReportQueries
 from booking_service.reads.reviews import ReviewFilter, ReviewQueries
 from booking_service.storage.clock import SetClock
@@ -31,6 +33,16 @@ TIMES = 8
 # A twentieth of the bookings: newest first by date may step over some of other dates.
 MANY_ROWS = 10_000
 
+_REQUESTED: Final = frozenset({RefundState.REQUESTED})
+OWED: Final = [
+    RefundFilter(),
+    RefundFilter(states=_REQUESTED),
+    RefundFilter(states=_REQUESTED, created_until=NOW - timedelta(7)),
+    RefundFilter(vendor_id=VENDOR),
+    RefundFilter(vendor_id=VENDOR, states=_REQUESTED),
+    RefundFilter(booking_id=BOOKING),
+]
+
 
 async def test_no_read_scans_a_large_table_however_often_and_mixed(
     seeded_dsn: str,
@@ -38,7 +50,8 @@ async def test_no_read_scans_a_large_table_however_often_and_mixed(
     database = Database(seeded_dsn, pool_size=1, clock=SetClock(NOW))
     await database.open()
     packages, bookings = PackageQueries(database), BookingQueries(database)
-    payments, reviews = PaymentQueries(database), ReviewQueries(database)
+    payments, refunds = PaymentQueries(database), RefundQueries(database)
+    reviews = ReviewQueries(database)
     profiles, reports = ProfileQueries(database), ReportQueries(database)
     leave, month = DAY + timedelta(3), DAY + timedelta(30)
     lists = [
@@ -75,6 +88,8 @@ async def test_no_read_scans_a_large_table_however_often_and_mixed(
         partial(payments.list, BOOKING, after=None, limit=20),
         partial(payments.list_failed, after=None, limit=20),
         partial(payments.find_due, 20),
+        *(partial(refunds.list, wanted, after=None, limit=20) for wanted in OWED),
+        partial(refunds.find_due, 20),
         partial(reviews.list, ReviewFilter(package_id=PACKAGE), after=None, limit=20),
         partial(reviews.list, ReviewFilter(user_id="user 77"), after=None, limit=20),
         partial(profiles.get, "user 77"),

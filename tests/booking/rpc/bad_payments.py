@@ -7,12 +7,14 @@ from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.booking.v1 import payment_pb2
 from tests.booking.running_service import euro
 
 ID = str(uuid4())
 Claim = payment_pb2.ClaimFailedPaymentsRequest
+ClaimRefunds = payment_pb2.ClaimRefundsRequest
 REFUNDED = payment_pb2.RecordPaymentRequest.REFUNDED
 FAILED = payment_pb2.RecordPaymentRequest.FAILED
 
@@ -68,6 +70,40 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("of nothing", refunding(amount=euro(0)), {"amount"}),
     ("of less than nothing", refunding(amount=euro(-100)), {"amount"}),
     ("a long reason", refunding(reason="x" * 201), {"reason"}),
+    ("nothing", payment_pb2.GetRefundRequest(), {"id"}),
+    (
+        "everything",
+        payment_pb2.ListRefundsRequest(
+            states=[payment_pb2.Refund.REQUESTED, 0, 9],  # type: ignore[list-item] # no state
+            booking_id="1",
+            vendor_id="1",
+            created_from=Timestamp(seconds=-(10**12)),
+            created_until=Timestamp(nanos=-1),
+            page_size=-1,
+        ),
+        {
+            *("states[1]", "states[2]", "booking_id", "vendor_id"),
+            *("created_from", "created_until.nanos", "page_size"),
+        },
+    ),
+    (
+        "until the beginning",
+        payment_pb2.ListRefundsRequest(
+            created_from=Timestamp(seconds=1), created_until=Timestamp(seconds=1)
+        ),
+        {"created_until"},
+    ),
+    (
+        "many states",
+        payment_pb2.ListRefundsRequest(states=[payment_pb2.Refund.REQUESTED] * 21),
+        {"states"},
+    ),
+    (
+        "everything",
+        ClaimRefunds(limit=-1, lease=Duration(), request_id="x" * 129),
+        {"limit", "lease", "request_id"},
+    ),
+    ("more than a day", ClaimRefunds(lease=Duration(seconds=24 * 3600 + 1)), {"lease"}),
 ]
 
 
@@ -75,6 +111,9 @@ UUID_FIELDS: list[tuple[Message, str]] = [
     (recorded(), "booking_id"),
     (payment_pb2.ListPaymentsRequest(), "booking_id"),
     (refunding(), "id"),
+    (payment_pb2.GetRefundRequest(), "id"),
+    (payment_pb2.ListRefundsRequest(), "booking_id"),
+    (payment_pb2.ListRefundsRequest(), "vendor_id"),
 ]
 
 

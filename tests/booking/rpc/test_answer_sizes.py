@@ -44,6 +44,8 @@ MOST: Final = {
     "ListPaymentsResponse.payments": MAX_PAGE_SIZE,
     "ListFailedPaymentsResponse.payments": MAX_PAGE_SIZE,
     "ClaimFailedPaymentsResponse.payments": MAX_CLAIM,
+    "ListRefundsResponse.refunds": MAX_PAGE_SIZE,
+    "ClaimRefundsResponse.refunds": MAX_CLAIM,
 }
 """How many elements each repeated field of an answer may have."""
 

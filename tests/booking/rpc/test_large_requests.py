@@ -87,7 +87,7 @@ def servicers() -> dict[str, Any]:
     made = (
         BookingService(gateway, any_, any_, any_),
         CatalogService(gateway, any_, any_, any_),
-        PaymentService(gateway, any_),
+        PaymentService(gateway, any_, any_),
         ReviewService(gateway, any_),
         ProfileService(gateway, any_),
     )

@@ -85,6 +85,7 @@ UNKNOWN: list[tuple[Message, str]] = [
     (booking_pb2.ReconcileInventoryRequest(package_id=ID), "package"),
     (payment_pb2.ListPaymentsRequest(booking_id=ID), "booking"),
     (payment_pb2.RefundPaymentRequest(id=ID, amount=euro(1)), "payment"),
+    (payment_pb2.GetRefundRequest(id=ID), "refund"),
     (review_pb2.CreateReviewRequest(booking_id=ID, rating=5), "booking"),
     (profile_pb2.GetUserProfileRequest(user_id=ID), "user profile"),
     (
@@ -157,6 +158,7 @@ async def changes_of(service: RunningService) -> list[Message]:
         booking_pb2.ReconcileInventoryRequest(package_id=package.id),
         payment_pb2.RefundPaymentRequest(id=await payment_of(service, stayed), amount=euro(1)),
         payment_pb2.ClaimFailedPaymentsRequest(limit=1),
+        payment_pb2.ClaimRefundsRequest(limit=1),
         review_pb2.CreateReviewRequest(booking_id=stayed.id, rating=5),
         profile_pb2.UpdateUserProfileRequest(
             profile=profile_pb2.UserProfile(user_id="ana", display_name="Ana")
@@ -223,6 +225,7 @@ async def test_a_request_id_with_other_content_is_refused(booking: RunningServic
         booking_pb2.ReconcileInventoryRequest: {"repair": True},
         payment_pb2.RefundPaymentRequest: {"amount": euro(2)},
         payment_pb2.ClaimFailedPaymentsRequest: {"limit": 2},
+        payment_pb2.ClaimRefundsRequest: {"limit": 2},
         review_pb2.CreateReviewRequest: {"rating": 4},
         profile_pb2.UpdateUserProfileRequest: {
             "profile": profile_pb2.UserProfile(user_id="ana", display_name="Ada")

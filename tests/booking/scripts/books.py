@@ -69,7 +69,8 @@ class Paid:
 class Owed:
     payment: str
     amount: int
-    done: bool = False
+    paid: int = 0
+    late: bool = False
 
 
 @dataclass
@@ -90,10 +91,10 @@ class Books:
         held = {key: self._seats(*key, LIVE) for key in self.capacity}
         sold = {key: self._seats(*key, ("CONFIRMED", "FULFILLED")) for key in self.capacity}
         return (
-            {key: stay.figures() for key, stay in self.stays.items()},
+            {key: (*stay.figures(), self.asked(key)) for key, stay in self.stays.items()},
             {key: (self.capacity[key], held[key], sold[key]) for key in self.capacity},
             {key: (paid.state, paid.amount, paid.refunded) for key, paid in self.payments.items()},
-            sorted((owed.payment, owed.amount, owed.done) for owed in self.owed),
+            sorted((o.payment, o.amount, o.paid, o.paid == o.amount) for o in self.owed),
         )
 
     def due(self, booking: int) -> int | None:
@@ -103,11 +104,16 @@ class Books:
             return stay.price
         return stay.balance or None
 
+    def asked(self, booking: int) -> int:
+        """What was requested to be paid back of the money that a booking accepted."""
+        of = [o for o in self.owed if self.payments[o.payment].booking == booking]
+        return sum(o.amount for o in of if not o.late)
+
     def refundable(self, payment: str) -> int:
         paid = self.payments[payment]
         if not paid.taken:
             return 0
-        asked = sum(o.amount for o in self.owed if o.payment == payment and not o.done)
+        asked = sum(o.amount - o.paid for o in self.owed if o.payment == payment)
         return max(0, paid.amount - paid.refunded - asked)
 
     def _seats(self, package: int, day: date, states: tuple[str, ...]) -> int:

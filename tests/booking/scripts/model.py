@@ -153,11 +153,11 @@ class Model(Books):
             paid.state = "REFUNDED"
         elif paid.state != "REFUND_DUE":
             paid.state = "PARTIALLY_REFUNDED"
-        covered = paid.refunded
         for owed in self.owed:
             if owed.payment == payment:
-                covered -= owed.amount
-                owed.done = owed.done or covered >= 0
+                part = min(amount, owed.amount - owed.paid)
+                owed.paid += part
+                amount -= part
         return paid.state
 
     def cancel(self, booking: int) -> Outcome:
@@ -236,7 +236,7 @@ class Model(Books):
             again = stay.state == "EXPIRED" and not self._over(stay)
             if stay.state != "PENDING_PAYMENT" and not (again and self._room(*where, expire=True)):
                 paid.state = "REFUND_DUE"
-                self.owed.append(Owed(payment, amount))
+                self.owed.append(Owed(payment, amount, late=True))
                 return "HOLD_EXPIRED" if stay.state == "EXPIRED" else "INVALID_TRANSITION"
             self._becomes(stay, "CONFIRMED")
         stay.captured += amount

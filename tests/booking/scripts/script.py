@@ -142,14 +142,14 @@ class Script:
                 numbers[b.id]: (
                     *(str(b.state), b.start_date, b.end_date, b.price_minor, b.balance_due_minor),
                     *(b.captured_minor, b.refunded_minor, b.refund_minor, b.extensions, b.version),
-                    b.end_reason,
+                    *(b.end_reason, b.refund_requested_minor),
                 )
                 for b in bookings
             },
             {(self.packages.index(package), day): units for (package, day), units in days.items()},
             {p.payment_id: (str(p.state), p.amount_minor, p.refunded_minor) for p in paid.values()},
             sorted(
-                (paid[r.payment_id].payment_id, r.amount_minor, r.state == "COMPLETED")
+                (r.provider_payment_id, r.amount_minor, r.paid_out_minor, r.state == "COMPLETED")
                 for r in refunds
             ),
         )

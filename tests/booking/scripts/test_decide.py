@@ -72,9 +72,13 @@ def check_money_and_holds(world: World) -> None:
         assert day.held >= 0 <= day.confirmed
         assert day.taken <= day.capacity
     for payment in world.payments.values():
-        owed = sum(r.amount_minor for r in world.refunds.values() if r.payment_id == payment.id)
-        assert 0 <= payment.refunded_minor <= payment.amount_minor
-        assert owed <= payment.amount_minor
+        refunds = [r for r in world.refunds.values() if r.payment_id == payment.id]
+        left = sum(refund.left_minor for refund in refunds)
+        assert all(refund.left_minor >= 0 for refund in refunds)
+        assert 0 <= payment.refunded_minor <= payment.refunded_minor + left <= payment.amount_minor
+        # All that a booking could not take is owed until it is paid out.
+        if payment.state == "REFUND_DUE":
+            assert left == payment.amount_minor - payment.refunded_minor
     for booking in world.bookings.values():
         assert 0 <= booking.refunded_minor <= booking.captured_minor
         assert (booking.captured_minor > 0) == (booking.confirm_time is not None)
