@@ -29,6 +29,8 @@ METRICS_TESTS = tests/metrics tests/pair/test_revenue_agrees.py tests/pair/test_
 SOURCES := booking_service metrics_service servicekit tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
+# Where the module for others is written, anew each time.
+EXPORT := build/export
 # Internal, and so no part of what others get.
 EXPORTED = $(filter-out protos/metrics/v1/checkpoint.proto,$(PROTOS))
 # What the contract imports, and the details of errors.
@@ -239,12 +241,12 @@ proto-baseline: $(DEV) ## Make the present contract the baseline of check-protos
 
 .PHONY: protos-export
 protos-export: $(DEV) ## The contract for clients in other languages, as a module in build/export
-	@rm -rf build/export && mkdir -p build/export/google
-	@cp --parents $(EXPORTED) LICENSE build/export
-	@cp protos/buf.yaml build/export
-	@cd "$(SITE)" && cp --parents $(GOOGLEAPIS) "$(CURDIR)/build/export"
-	@cp "$(SITE)"/googleapis_common_protos-*.dist-info/licenses/LICENSE build/export/google
-	@$(BIN)/buf build build/export && echo "build/export is a module of its own"
+	@rm -rf "$(EXPORT)" && mkdir -p "$(EXPORT)/google"
+	@cp --parents $(EXPORTED) LICENSE "$(EXPORT)"
+	@cp protos/buf.yaml "$(EXPORT)"
+	@(cd "$(SITE)" && tar -c $(GOOGLEAPIS)) | tar -x -C "$(EXPORT)"
+	@cp "$(SITE)"/googleapis_common_protos-*.dist-info/licenses/LICENSE "$(EXPORT)/google"
+	@$(BIN)/buf build "$(EXPORT)" && echo "$(EXPORT) is a module of its own"
 
 .PHONY: format
 format: $(DEV) ## Fix imports and format with ruff

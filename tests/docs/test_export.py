@@ -45,9 +45,10 @@ def done(*command: str, folder: Path, path: Path = BIN) -> str:
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
     """The exported module, in a folder away from all else."""
+    module = tmp_path / "export"
     made = ("-o", ".venv/development.stamp", f"PY={sys.executable}", f"BIN={BIN}")
-    done("make", *made, "protos-export", folder=ROOT)
-    return Path(shutil.copytree(ROOT / "build/export", tmp_path / "export"))
+    done("make", *made, f"EXPORT={module}", "protos-export", folder=ROOT)
+    return module
 
 
 def test_the_export_is_a_module_of_its_own(exported: Path) -> None:
