@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
 
 LIVE = ("HELD", "PENDING_PAYMENT")
 SEATED = (*LIVE, "CONFIRMED", "FULFILLED")
 HOLD = timedelta(minutes=15)
+LEASE = timedelta(minutes=5)
 MAX_LIVE_HOLDS = 3
 MAX_EXTENSIONS = 3
 
@@ -71,6 +73,9 @@ class Owed:
     amount: int
     paid: int = 0
     late: bool = False
+    # Of those that a command requested by itself, and so may be claimed.
+    id: UUID | None = None
+    due: datetime | None = None
 
 
 @dataclass

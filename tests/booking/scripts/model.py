@@ -12,6 +12,7 @@ from datetime import date, timedelta
 
 from tests.booking.scripts.books import (
     HOLD,
+    LEASE,
     LIVE,
     MAX_EXTENSIONS,
     MAX_LIVE_HOLDS,
@@ -134,6 +135,12 @@ class Model(Books):
             return "OVER_REFUND"
         self.owed.append(Owed(payment, amount))
         return amount
+
+    def claim(self, owed: Owed) -> Outcome:
+        if owed.paid == owed.amount or (owed.due is not None and owed.due > self.now):
+            return ()
+        owed.due = self.now + LEASE
+        return (owed.amount,)
 
     def paid_back(self, booking: int, payment: str, amount: int, refund: str) -> Outcome:
         paid = self.payments.get(payment)

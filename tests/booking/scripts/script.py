@@ -14,6 +14,7 @@ from booking_service.domain.commands import (
     AbandonBooking,
     CancelBooking,
     CapacityRange,
+    ClaimRefunds,
     Command,
     CompleteBooking,
     ConfirmBooking,
@@ -24,6 +25,7 @@ from booking_service.domain.commands import (
     ReconcileInventory,
     RecordPayment,
     RefundPayment,
+    RefundToClaim,
     RescheduleBooking,
     SetCapacity,
     StartBatch,
@@ -37,7 +39,7 @@ from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.domain.recount import Reconciliation
 from booking_service.domain.refusal import Refusal
 from booking_service.domain.world import Answer
-from tests.booking.scripts.books import MAX_EXTENSIONS, MAX_LIVE_HOLDS, Outcome, days_from
+from tests.booking.scripts.books import LEASE, MAX_EXTENSIONS, MAX_LIVE_HOLDS, Outcome, days_from
 from tests.booking.scripts.model import Model
 from tests.booking.scripts.steps import NIGHTS, Step
 
@@ -104,11 +106,18 @@ class Script:
         A step concerns only the first `known` bookings.
         """
         name, values = step
-        before = self.model.figures()
-        made = self._catalogue(name, values) or self._stays(name, values, known)
+        before, owed = self.model.figures(), len(self.model.owed)
+        made = (
+            self._claim(values[0])
+            if name == "claim"
+            else self._catalogue(name, values) or self._stays(name, values, known)
+        )
         if made is None:
             return None
         command, expected = made
+        if isinstance(command, RefundPayment | ConfirmBooking | RecordPayment):
+            for each in self.model.owed[owed:]:
+                each.id = command.refund_row_id
         kept = not isinstance(expected, str) or self.model.figures() != before
         if name in ("captured", "attempt", "paid_back") and expected in _PAYMENT_STATES:
             kept = True
@@ -120,6 +129,9 @@ class Script:
         for step in script:
             if step[0] == "stay":
                 plain += [("start", step[1]), ("complete", (-1,)), ("captured", (-1, 0, 0))]
+            elif step[0] == "claim":
+                # By two claimers, one after the other or in one group.
+                plain += [step, step]
             else:
                 plain.append(step)
         return plain
@@ -210,6 +222,18 @@ class Script:
                 return command, model.reschedule(booking, start, nights)
             case _:
                 return self._pay(name, values, booking)
+
+    def _claim(self, which: int) -> tuple[Command, Outcome] | None:
+        owed = [each for each in self.model.owed if each.id is not None]
+        if not owed:
+            return None
+        chosen = owed[which % len(owed)]
+        booking = self.model.payments[chosen.payment].booking
+        package_id = self.packages[self.model.stays[booking].package]
+        assert chosen.id is not None
+        wanted = RefundToClaim(chosen.id, self.bookings[booking], package_id)
+        lease_s = int(LEASE.total_seconds())
+        return ClaimRefunds((wanted,), lease_s), self.model.claim(chosen)
 
     def _start(self, values: tuple[int, ...]) -> tuple[Command, Outcome]:
         command, start = self._one_start(values)

@@ -31,6 +31,6 @@ _KINDS = [
     *(_step("capacity", _package, *_start[2:4], _small), _step("price", _package, _small)),
     *(_step("clock", st.integers(0, 3)), _step("complete", _small), _step("extend", _small)),
     *(_step("attempt", *_payment, _package), _step("captured", *_payment)),
-    *(_step("paid_back", *_payment), _step("refund", *_payment)),
+    *(_step("paid_back", *_payment), _step("refund", *_payment), _step("claim", _small)),
 ]
 scripts = st.lists(st.one_of(_KINDS), min_size=20, max_size=50)
