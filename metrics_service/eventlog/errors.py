@@ -47,3 +47,10 @@ class FullError(RefusedError):
 
     def __init__(self) -> None:
         super().__init__("the log has no room for telemetry")
+
+
+class OwnerError(RefusedError):
+    """The producer belongs to another service."""
+
+    def __init__(self) -> None:
+        super().__init__("this producer belongs to another service")

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from metrics_service.eventlog import pin
-from metrics_service.eventlog.errors import FencedError, FullError, GapError, RefusedError
+from metrics_service.eventlog.errors import (
+    FencedError,
+    FullError,
+    GapError,
+    OwnerError,
+    RefusedError,
+)
 from metrics_service.eventlog.forgetting import MAX_PRODUCERS, forgettable
 from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
 from metrics_service.state.record import Kind
@@ -196,6 +202,8 @@ class Producers:
         hello = Producer(
             request.epoch, 1, b"", request.instance, request.service, request.backfill, open=True
         )
+        if current is not None and current.service != request.service:
+            raise OwnerError
         if current is not None and request.epoch < current.epoch:
             raise FencedError(current.epoch)
         if key.lane == tracking_pb2.LANE_FACTS:

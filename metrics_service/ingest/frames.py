@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from metrics_service.eventlog.errors import EpochError, FencedError, ForkedError, GapError
+from metrics_service.eventlog.errors import (
+    EpochError,
+    FencedError,
+    ForkedError,
+    GapError,
+    OwnerError,
+)
 from metrics_service.eventlog.producer import ResumePoint
 from metrics_service.ingest.ports import Terms
 from protos.tracking.v1 import tracking_pb2
@@ -77,6 +83,8 @@ def refusal_frame(
             frame = nack_frame(lane, seq, tracking_pb2.Nack.FORKED)
             if failure.events is not None:
                 frame.nack.sink_id, frame.nack.events = sink_id, failure.events
+        case OwnerError():
+            return nack_frame(lane, seq, tracking_pb2.Nack.INVALID)
         case _:
             frame = nack_frame(lane, seq, tracking_pb2.Nack.UNAVAILABLE)
     return frame

@@ -775,7 +775,9 @@ class Nack(_message.Message):
         UNAVAILABLE: Nack._Reason.ValueType  # 3
         """The log cannot be written now; try again after retry_after_ms."""
         INVALID: Nack._Reason.ValueType  # 4
-        """Larger than max_batch_bytes, or of a lane without a Welcome."""
+        """Larger than max_batch_bytes, of a lane without a Welcome, or a producer of
+        another service.
+        """
         UNSUPPORTED: Nack._Reason.ValueType  # 5
         """This schema or mode is not supported."""
         FORKED: Nack._Reason.ValueType  # 6
@@ -792,7 +794,9 @@ class Nack(_message.Message):
     UNAVAILABLE: Nack.Reason.ValueType  # 3
     """The log cannot be written now; try again after retry_after_ms."""
     INVALID: Nack.Reason.ValueType  # 4
-    """Larger than max_batch_bytes, or of a lane without a Welcome."""
+    """Larger than max_batch_bytes, of a lane without a Welcome, or a producer of
+    another service.
+    """
     UNSUPPORTED: Nack.Reason.ValueType  # 5
     """This schema or mode is not supported."""
     FORKED: Nack.Reason.ValueType  # 6

@@ -76,7 +76,11 @@ class TrackingServiceServicer:
         first Welcome and sends nothing to another sink.
         11. An epoch of facts that exceeds the stored one by more than 1,000 is
         refused with EPOCH_REFUSED.
-        12. A fork is a state: the client says Hello again at intervals, and goes on
+        12. A producer belongs to the service of its first Hello; one of another
+        service is INVALID. Where callers have identities, the stream ends with
+        PERMISSION_DENIED at a Hello for a service or lane that the caller may
+        not send events of.
+        13. A fork is a state: the client says Hello again at intervals, and goes on
         by itself when the sink is the right one again. It ends at once when a
         person accepts it: then a new producer, which names those that it
         succeeds, begins with a FactsGap.
