@@ -256,7 +256,8 @@ format: $(DEV) ## Fix imports and format with ruff
 .PHONY: docs
 docs: $(DEV) ## Write docs/settings.md from the settings classes
 	@$(PY) -m servicekit.settings_reference booking_service=booking_service.config:BookingSettings \
-		metrics_service=metrics_service.config:MetricsSettings > docs/settings.md
+		metrics_service=metrics_service.config:MetricsSettings \
+		Clients=servicekit.client_settings:ClientSettings > docs/settings.md
 
 .PHONY: lock
 lock: $(DEV) ## Resolve both lock files again

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit import database_url
+from servicekit.channels import ClientFiles
 from servicekit.settings import ServerSettings
 
 
@@ -29,6 +31,19 @@ class BookingSettings(ServerSettings):
     metrics_target: str = Field(
         "127.0.0.1:50052",
         description="host:port of metrics_service; empty keeps all facts in the outbox.",
+    )
+    metrics_tls_ca: Path | None = Field(
+        None,
+        description="PEM file of the authorities of metrics_service's certificate, if it has TLS.",
+    )
+    metrics_tls_cert: Path | None = Field(
+        None, description="PEM file of the certificate chain that is shown to metrics_service."
+    )
+    metrics_tls_key: Path | None = Field(
+        None, description="PEM file of the key of that certificate."
+    )
+    metrics_token_file: Path | None = Field(
+        None, description="File with the token for metrics_service, where callers have tokens."
     )
     sentry_dsn: str = Field(
         "", repr=False, description="Sentry project to which errors are sent; empty sends nothing."
@@ -134,6 +149,17 @@ class BookingSettings(ServerSettings):
         le=3600,
         description="How long the verdict stays after a change, unless the database fails.",
     )
+
+    @property
+    def metrics_files(self) -> ClientFiles:
+        """What the stream to metrics_service needs for TLS."""
+        return ClientFiles(
+            "BOOKING_METRICS_",
+            self.metrics_tls_ca,
+            self.metrics_tls_cert,
+            self.metrics_tls_key,
+            self.metrics_token_file,
+        )
 
     @field_validator("database_url")
     @classmethod

@@ -44,6 +44,7 @@ from metrics_service.client.host import (
     count_queries,
     set_default_tracker,
 )
+from servicekit.identity import access
 from servicekit.server import GrpcServer
 
 SERVICE: Final = "booking_service"
@@ -53,6 +54,8 @@ FLUSH_TIMEOUT_S: Final = 0.35
 
 PART_TIMEOUT_S: Final = 0.4
 """How long each part may take to stop, once no RPC is left."""
+
+ACCESS: Final = access.read(__file__)
 
 log = structlog.get_logger(__name__)
 
@@ -67,12 +70,7 @@ class BookingServer:
         self._settings = settings
         self._stack = AsyncExitStack()
         self.emitter = Emitter(SERVICE)
-        criteria = Criteria(
-            min_samples=settings.health_samples_min,
-            worse_after_s=settings.health_down_after_s,
-            better_after_s=settings.health_up_after_s,
-            gap_s=settings.health_gap_s,
-        )
+        criteria = _criteria(settings)
         window = HealthWindow(criteria)
         self.database = Database(
             settings.database_url,
@@ -96,6 +94,7 @@ class BookingServer:
             on_rpc=self.telemetry.on_rpc,
             count_queries=count_queries,
             large_messages=LARGE_MESSAGES,
+            access=ACCESS,
         )
         self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
         self.health.lane_trouble = lambda: self.relay.trouble or self.relay.shortage
@@ -105,6 +104,7 @@ class BookingServer:
             service=SERVICE,
             instance=self.emitter.instance,
             signals=lambda: self.health.signals(self.database, self.relay, self.inspector),
+            files=settings.metrics_files,
         )
         self.relay: OutboxRelay = self._new_relay()
         self.bus = CommandBus(
@@ -160,7 +160,8 @@ class BookingServer:
             port = await self.grpc.start([service.full_name for service in SERVICES])
             stack.push_async_callback(self.grpc.drain)
             self._stack = stack.pop_all()
-        log.info("service_started", host=self._settings.host, port=port)
+        callers = self.grpc.gate.mode.by
+        log.info("service_started", host=self._settings.host, port=port, callers=callers)
         return port
 
     async def stop(self) -> None:
@@ -210,6 +211,15 @@ async def serve(settings: BookingSettings, stop: asyncio.Event) -> None:
         for task in (starting, stopping):
             task.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
+
+
+def _criteria(settings: BookingSettings) -> Criteria:
+    return Criteria(
+        min_samples=settings.health_samples_min,
+        worse_after_s=settings.health_down_after_s,
+        better_after_s=settings.health_up_after_s,
+        gap_s=settings.health_gap_s,
+    )
 
 
 def _at_end(stack: AsyncExitStack, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:

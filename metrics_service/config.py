@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit import database_url
-from servicekit.settings import LOOPBACK_HOSTS, ServerSettings, shown
+from servicekit.settings import ServerSettings
 
 MAX_SERVICE_BYTES: Final = 128
 
@@ -110,6 +110,11 @@ class MetricsSettings(ServerSettings):
         description="How often a snapshot is sent again while nothing changes.",
     )
 
+    @property
+    def heartbeat_s(self) -> float:
+        """The interval of heartbeats in seconds."""
+        return self.heartbeat_ms / 1000
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
@@ -135,11 +140,7 @@ class MetricsSettings(ServerSettings):
 
     @model_validator(mode="after")
     def _check_http_exposure(self) -> Self:
-        if self.http_host not in LOOPBACK_HOSTS and not self.allow_plaintext_remote:
-            raise ValueError(
-                f"METRICS_HTTP_HOST={shown(self.http_host)}: only {', '.join(LOOPBACK_HOSTS)} may "
-                "be served without TLS, unless METRICS_ALLOW_PLAINTEXT_REMOTE=true"
-            )
+        self.check_exposure("HTTP_HOST", self.http_host)
         return self
 
 

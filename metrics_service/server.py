@@ -39,9 +39,11 @@ from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, StartProgres
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
+from servicekit.identity import access
 from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError
+from servicekit.tls import server_tls
 
 DOMAIN: Final = "metrics.farehold"
 DATABASE: Final = "database"
@@ -52,6 +54,8 @@ LEAD_CHECK_S: Final = 0.1
 DRAIN_PRODUCERS_S: Final = 1.0
 STOP_S: Final = 4.5
 
+ACCESS: Final = access.read(__file__)
+
 log = structlog.get_logger()
 
 
@@ -60,26 +64,14 @@ class MetricsServer:
 
     def __init__(self, settings: MetricsSettings) -> None:
         self._settings = settings
-        heartbeat_s = settings.heartbeat_ms / 1000
         self.event_log = _new_log(settings)
         self.engine = Engine(self.event_log, checkpoint_interval_s=settings.checkpoint_interval_s)
-        self.health = HealthRegistry(
-            heartbeat_s=heartbeat_s,
-            log_health=self._log_health,
-            log_budgets=lambda: self.event_log.over_budget,
-            criteria=Criteria(
-                min_samples=settings.health_samples_min,
-                worse_after_s=settings.health_down_after_s,
-                better_after_s=settings.health_up_after_s,
-                gap_s=settings.health_gap_s,
-            ),
-            watched=frozenset(settings.watched_services.split(",")),
-        )
+        self.health = self._new_health()
         self.ingest = Ingest(
             self.event_log,
             self.engine,
             self.health,
-            heartbeat_s=heartbeat_s,
+            heartbeat_s=settings.heartbeat_s,
             allow_backfill=settings.allow_backfill,
             # Producers have left before the connection is replaced.
             max_stream_s=settings.connection_age_s * 0.8,
@@ -97,9 +89,14 @@ class MetricsServer:
             on_rpc=self._on_rpc,
             large_messages=LARGE_MESSAGES,
             early=[health_rpc.SERVICE],
+            access=ACCESS,
         )
-        app = create_app(self._snapshot, self.verdict, on_fault=self.engine.suspect)
-        self._http = HttpServer(app, host=settings.http_host, port=settings.http_port)
+        app = create_app(
+            self._snapshot, self.verdict, on_fault=self.engine.suspect, gate=self.grpc.gate
+        )
+        self._http = HttpServer(
+            app, host=settings.http_host, port=settings.http_port, tls=server_tls(settings)
+        )
         self._ticker = BackgroundTask("health ticker")
         self._ports: tuple[int, int] | None = None
         self._starting = True
@@ -127,8 +124,8 @@ class MetricsServer:
         try:
             await self.event_log.start()
             self._begun = True
-            settings = self._settings
-            log.info("service_listening", host=settings.host, port=port, http_port=http_port)
+            where = {"host": self._settings.host, "port": port, "http_port": http_port}
+            log.info("service_listening", **where)
             await self.engine.start()
         except (LogNotReadyError, LogUnavailableError, CheckpointConflictError) as error:
             raise StartError(str(error)) from None
@@ -137,7 +134,7 @@ class MetricsServer:
         self._ticker.start(self._tick())
         self.grpc.serve(SERVICES)
         self.verdicts.notify()
-        log.info("service_started", host=settings.host, port=port, http_port=http_port)
+        log.info("service_started", **where, callers=self.grpc.gate.mode.by)
         return port, http_port
 
     async def listen(self) -> tuple[int, int]:
@@ -182,6 +179,21 @@ class MetricsServer:
     async def _close_log(self) -> None:
         await self.engine.stop()
         await self.event_log.stop()
+
+    def _new_health(self) -> HealthRegistry:
+        settings = self._settings
+        return HealthRegistry(
+            heartbeat_s=settings.heartbeat_s,
+            log_health=self._log_health,
+            log_budgets=lambda: self.event_log.over_budget,
+            criteria=Criteria(
+                min_samples=settings.health_samples_min,
+                worse_after_s=settings.health_down_after_s,
+                better_after_s=settings.health_up_after_s,
+                gap_s=settings.health_gap_s,
+            ),
+            watched=frozenset(settings.watched_services.split(",")),
+        )
 
     def _on_rpc(self, end: RpcEnd) -> None:
         if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from servicekit.caller import Identity
+
 
 class QueryCount(Protocol):
     """Counts the database queries of one RPC."""
@@ -23,6 +25,7 @@ class QueryCount(Protocol):
 class Call:
     """One RPC. `method` is in full, such as `booking.v1.BookingService/StartBooking`.
 
+    `identity` is who calls, and `caller` its name, which is empty where none is needed.
     `session_id` is empty when the caller sent none. `deadline` is in seconds of `time.monotonic`,
     with the time for the answer's way back already subtracted; None when the caller set none.
     `query_count` is None if queries are not counted.
@@ -30,10 +33,15 @@ class Call:
 
     method: str
     request_id: str
-    caller: str
+    identity: Identity
     session_id: str
     deadline: float | None
     query_count: QueryCount | None = None
+
+    @property
+    def caller(self) -> str:
+        """The name of the identity."""
+        return self.identity.name
 
     def remaining_s(self) -> float | None:
         """Return the seconds left for the work, never negative; None without a deadline."""

@@ -146,6 +146,30 @@ STARTING: Final = ErrorSpec(
     retryable=True,
     summary="This process still starts, or stands by for another one.",
 )
+UNAUTHENTICATED: Final = ErrorSpec(
+    "UNAUTHENTICATED",
+    StatusCode.UNAUTHENTICATED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=False,
+    summary="The caller has no certificate or token that this service knows.",
+)
+PERMISSION_DENIED: Final = ErrorSpec(
+    "PERMISSION_DENIED",
+    StatusCode.PERMISSION_DENIED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=False,
+    summary="None of the caller's roles may do this.",
+)
+RATE_LIMITED: Final = ErrorSpec(
+    "RATE_LIMITED",
+    StatusCode.RESOURCE_EXHAUSTED,
+    kind="caller",
+    counts_as_error=False,
+    retryable=True,
+    summary="The caller has more calls at a time, or a second, than it is allowed.",
+)
 SHARED_SPECS: Final = (
     INVALID_ARGUMENT,
     MALFORMED,
@@ -153,6 +177,9 @@ SHARED_SPECS: Final = (
     UNFINISHED,
     TOO_MANY_RESETS,
     TOO_MANY_STREAMS,
+    UNAUTHENTICATED,
+    PERMISSION_DENIED,
+    RATE_LIMITED,
     NOT_FOUND,
     DEADLINE_TOO_SHORT,
     OVERLOADED,

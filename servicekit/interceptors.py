@@ -12,6 +12,7 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -21,6 +22,7 @@ from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
 from servicekit.arrivals import Arrivals
+from servicekit.caller import Identity
 from servicekit.context import Call, QueryCount, current_call
 from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, STARTING, ApiError
 from servicekit.handlers import (
@@ -33,6 +35,8 @@ from servicekit.handlers import (
     refusing,
     writing,
 )
+from servicekit.identity.gate import EVERYBODY, AccessRefused, Gate
+from servicekit.metadata import certificate_names, header
 from servicekit.rpc_end import RpcEnd, cancelled_by_grpc, code_of, why_cancelled
 
 if TYPE_CHECKING:
@@ -42,10 +46,6 @@ if TYPE_CHECKING:
 HEALTH_PREFIX: Final = "grpc.health."
 WAY_BACK_S: Final = 0.005
 """Subtracted from the caller's deadline for the answer's way back."""
-
-MAX_HEADER_LENGTH: Final = 128
-MAX_CALLER_BYTES: Final = 256
-SAN_KEY: Final = "x509_subject_alternative_name"
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     `domain` is that of ErrorInfo. `on_rpc` is called at the end of each RPC and must not block;
     what it raises is only logged. `count_queries` starts counting the queries of the RPC in whose
-    context it is called. Once `draining` is set, new RPCs are refused, except health checks; while
+    context it is called. `gate` decides who may call what; without one everybody may do everything.
+    Once `draining` is set, new RPCs are refused, except health checks; while
     `starting` is, except those and the RPCs of the services `early`, such as
     `metrics.v1.HealthService`. `large_messages` are the full methods whose messages may have 1 MiB.
     Streams end with OK when they are max_stream_s old.
@@ -69,7 +70,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         *,
         on_rpc: Callable[[RpcEnd], None] | None = None,
         count_queries: Callable[[], QueryCount] | None = None,
-        trust_caller_header: bool = False,
+        gate: Gate = EVERYBODY,
         large_messages: Collection[str] = (),
         early: Collection[str] = (),
         max_stream_s: float = math.inf,
@@ -77,7 +78,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._domain = domain
         self._on_rpc = on_rpc
         self._count_queries = count_queries
-        self._trust_caller_header = trust_caller_header
+        self._gate = gate
         self._large_messages = frozenset(large_messages)
         self._early = frozenset(early)
         self._max_stream_s = max_stream_s
@@ -161,10 +162,14 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
         async def serve(request: Any, context: Context) -> Any:
             started_ns = time.perf_counter_ns()
-            call = self._enter(method, context)
+            metadata: Mapping[str, Any] = dict(context.invocation_metadata() or ())
+            admission = self._gate.admit(method, partial(certificate_names, context), metadata)
+            call = self._enter(method, context, metadata, admission.identity)
             current_call.set(call)
             named = None if request_streaming or isinstance(request, RefusedBytes) else request
             try:
+                if admission.refusal is not None:
+                    raise admission.refusal
                 if self.draining and counted:
                     raise ApiError(DRAINING, "this process is ending", retry_after_s=1.0)
                 if self.starting and not early:
@@ -195,28 +200,23 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             else:
                 self._end(call, started_ns, named, code=code_of(context))
                 return response
+            finally:
+                self._gate.leave(admission)
 
         return guarded
 
-    def _enter(self, method: str, context: Context) -> Call:
-        metadata: Mapping[str, Any] = dict(context.invocation_metadata() or ())
+    def _enter(
+        self, method: str, context: Context, metadata: Mapping[str, Any], identity: Identity
+    ) -> Call:
         remaining_s = context.time_remaining()
         return Call(
             method=method,
-            request_id=_header(metadata, "x-request-id") or uuid.uuid4().hex,
-            caller=self._caller(metadata, context),
-            session_id=_header(metadata, "x-session-id"),
+            request_id=header(metadata, "x-request-id") or uuid.uuid4().hex,
+            identity=identity,
+            session_id=header(metadata, "x-session-id"),
             deadline=(None if remaining_s is None else time.monotonic() + remaining_s - WAY_BACK_S),
             query_count=None if self._count_queries is None else self._count_queries(),
         )
-
-    def _caller(self, metadata: Mapping[str, Any], context: Context) -> str:
-        names = list(context.auth_context().get(SAN_KEY, ()))
-        if names:
-            return names[0][:MAX_CALLER_BYTES].decode(errors="ignore")
-        if self._trust_caller_header:
-            return _header(metadata, "x-caller") or "local"
-        return "local"
 
     async def _internal(self, call: Call, started_ns: int, request: Any, context: Context) -> None:
         """Answer INTERNAL for the exception being handled."""
@@ -224,6 +224,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         with sentry_sdk.new_scope() as scope:
             scope.set_tag("rpc", call.method)
             scope.set_tag("request_id", call.request_id)
+            scope.set_tag("caller", call.caller)
             sentry_sdk.capture_exception()
         error = ApiError(
             INTERNAL,
@@ -249,7 +250,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         else:
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
         suppressed: int | None = 0
-        if isinstance(error, RefusedBytes):
+        if isinstance(error, RefusedBytes | AccessRefused):
             suppressed = self._refused_lines.take()
         elif code is StatusCode.CANCELLED:
             suppressed = self._cancelled_lines.take()
@@ -271,11 +272,3 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             self._on_rpc(RpcEnd(call, code, reason, kind, counts, duration_us, request, queries))
         except Exception:
             log.exception("rpc_callback_failed", rpc=call.method)
-
-
-def _header(metadata: Mapping[str, Any], key: str) -> str:
-    """Return a header of at most MAX_HEADER_LENGTH printable bytes, else an empty string."""
-    value = metadata.get(key)
-    if isinstance(value, str) and len(value.encode()) <= MAX_HEADER_LENGTH and value.isprintable():
-        return value
-    return ""

@@ -15,14 +15,18 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
-from servicekit import reflection, tls
+from servicekit import reflection
 from servicekit.context import QueryCount
 from servicekit.handlers import MAX_MESSAGE_BYTES
 from servicekit.health import Health
+from servicekit.identity.access import Access
+from servicekit.identity.gate import gate
 from servicekit.interceptors import RpcInterceptor
+from servicekit.metadata import caller_header
 from servicekit.rpc_end import RpcEnd
 from servicekit.settings import ServerSettings
 from servicekit.start import StartError, run
+from servicekit.tls import server_tls
 
 __all__ = ["GrpcServer", "StartError", "run"]
 
@@ -57,12 +61,19 @@ STOP_GRACE_S: Final = 0.1
 """The time for connections to deliver the last answers."""
 
 
+def check_files(settings: ServerSettings) -> None:
+    """Read the files that the settings name. Raises SettingsError in one line."""
+    server_tls(settings)
+    gate(settings, Access({}), caller_header)
+
+
 class GrpcServer:
     """One listening server. Register servicers on `grpc`, then `start`.
 
     `domain` is that of ErrorInfo; `on_rpc` is called at the end of each RPC, `count_queries` at its
     beginning; `large_messages` are the full methods that take messages of up to 1 MiB; `early` are
-    the services, such as `metrics.v1.HealthService`, that answer before it serves. `draining` is
+    the services, such as `metrics.v1.HealthService`, that answer before it serves; `access` is the
+    table of who may call what, which counts where the settings name identities. `draining` is
     set when `drain` begins: the handler of a long stream waits for it and ends its stream.
     """
 
@@ -75,13 +86,16 @@ class GrpcServer:
         count_queries: Callable[[], QueryCount] | None = None,
         large_messages: Collection[str] = (),
         early: Collection[str] = (),
+        access: Access | None = None,
     ) -> None:
+        """Make the server. Raises SettingsError when the file of identities is not good."""
         self._settings = settings
+        self.gate = gate(settings, access or Access({}), caller_header)
         self._interceptor = RpcInterceptor(
             domain,
             on_rpc=on_rpc,
             count_queries=count_queries,
-            trust_caller_header=settings.trust_caller_header,
+            gate=self.gate,
             large_messages=large_messages,
             early=early,
             max_stream_s=settings.connection_age_s,
@@ -123,13 +137,13 @@ class GrpcServer:
             reflection.enable([*service_names, health.SERVICE_NAME], self.grpc)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.port}"
-        credentials = tls.credentials(settings)
+        tls = server_tls(settings)
         self._refuse_taken()
         try:
-            if credentials is None:
+            if tls is None:
                 port = self.grpc.add_insecure_port(address)
             else:
-                port = self.grpc.add_secure_port(address, credentials)
+                port = self.grpc.add_secure_port(address, tls.grpc_credentials())
         except RuntimeError:
             raise StartError(self._cannot_listen("it is taken by another process")) from None
         await self.grpc.start()

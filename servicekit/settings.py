@@ -97,8 +97,15 @@ class ServerSettings(Settings):
     )
     uvloop: bool = Field(True, description="Whether to run on uvloop instead of asyncio's loop.")
     reflection: bool = Field(True, description="Whether to answer gRPC reflection.")
+    identities: Path | None = Field(
+        None,
+        description=(
+            "TOML file of the callers, with their roles: known by their certificates where "
+            "TLS_CLIENT_CA is set, else by tokens. Without it everybody may do everything."
+        ),
+    )
     trust_caller_header: bool = Field(
-        False, description="Whether the x-caller metadata names the caller when mTLS does not."
+        False, description="Whether the x-caller metadata names the caller, without identities."
     )
     drain_timeout_s: float = Field(
         3.0, ge=0, le=600, description="How long RPCs in flight may take to end after SIGTERM."
@@ -118,6 +125,10 @@ class ServerSettings(Settings):
     allow_plaintext_remote: bool = Field(
         False, description="Whether an address other than loopback may be served without TLS."
     )
+    allow_anonymous_remote: bool = Field(
+        False,
+        description="Whether an address other than loopback may be served without identities.",
+    )
     tls_cert: Path | None = Field(None, description="PEM file of the server's certificate chain.")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key.")
     tls_client_ca: Path | None = Field(
@@ -131,13 +142,31 @@ class ServerSettings(Settings):
             raise ValueError(f"{prefix}TLS_CERT and {prefix}TLS_KEY must be set together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError(f"{prefix}TLS_CLIENT_CA needs {prefix}TLS_CERT and {prefix}TLS_KEY")
-        exposed = self.host not in LOOPBACK_HOSTS and self.tls_cert is None
-        if exposed and not self.allow_plaintext_remote:
-            raise ValueError(
-                f"{prefix}HOST={shown(self.host)}: only {', '.join(LOOPBACK_HOSTS)} may be served "
-                f"without {prefix}TLS_CERT, unless {prefix}ALLOW_PLAINTEXT_REMOTE=true"
-            )
+        if self.tls_client_ca is not None and self.identities is None:
+            raise ValueError(f"{prefix}TLS_CLIENT_CA needs {prefix}IDENTITIES")
+        if self.identities is not None and self.tls_cert is None:
+            raise ValueError(f"{prefix}IDENTITIES needs {prefix}TLS_CERT and {prefix}TLS_KEY")
+        if self.trust_caller_header and self.identities is not None:
+            raise ValueError(f"{prefix}TRUST_CALLER_HEADER cannot be set with {prefix}IDENTITIES")
+        self.check_exposure("HOST", self.host)
         return self
+
+    def check_exposure(self, setting: str, host: str) -> None:
+        """Raise ValueError if an address other than loopback would be served to everybody, or in
+        plaintext, and no setting says that it should be.
+        """
+        if host in LOOPBACK_HOSTS:
+            return
+        prefix = self.model_config.get("env_prefix", "")
+        only = f"{prefix}{setting}={shown(host)}: only {', '.join(LOOPBACK_HOSTS)} may be served"
+        if self.tls_cert is None and not self.allow_plaintext_remote:
+            raise ValueError(
+                f"{only} without {prefix}TLS_CERT, unless {prefix}ALLOW_PLAINTEXT_REMOTE=true"
+            )
+        if self.identities is None and not self.allow_anonymous_remote:
+            raise ValueError(
+                f"{only} without {prefix}IDENTITIES, unless {prefix}ALLOW_ANONYMOUS_REMOTE=true"
+            )
 
 
 def variables(cls: type[Settings], field: str, info: FieldInfo) -> list[str]:

@@ -19,6 +19,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit import binaries
+from servicekit.channels import PLAINTEXT, ClientFiles
 from servicekit.start import StartError
 
 READY_TIMEOUT_S: Final = 60.0
@@ -45,11 +46,12 @@ class Supervisor:
     """The running children, as an async context manager: leaving it ends them all.
 
     Each child's output goes to `log_dir/NAME.log`; the output of the previous run is kept as
-    `NAME.previous.log`.
+    `NAME.previous.log`. `files` are those of TLS, with which health is asked.
     """
 
-    def __init__(self, log_dir: Path) -> None:
+    def __init__(self, log_dir: Path, files: ClientFiles = PLAINTEXT) -> None:
         self._log_dir = log_dir
+        self._files = files
         self._running: list[tuple[Child, asyncio.subprocess.Process]] = []
 
     async def __aenter__(self) -> Self:
@@ -131,7 +133,7 @@ class Supervisor:
         return self._log_dir / f"{name}.log"
 
     async def _wait_serving(self, child: Child, process: asyncio.subprocess.Process) -> None:
-        async with grpc.aio.insecure_channel(child.health_target) as channel:
+        async with self._files.open(child.health_target) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its type stubs have no methods
             give_up = asyncio.get_running_loop().time() + READY_TIMEOUT_S
             while asyncio.get_running_loop().time() < give_up:

@@ -13,7 +13,8 @@ import typer
 from booking_service.config import BookingSettings
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
-from servicekit import tls
+from servicekit.client_settings import checked
+from servicekit.server import check_files
 from servicekit.settings import SettingsError
 from servicekit.start import StartError, fail
 
@@ -24,7 +25,8 @@ def load_settings() -> BookingSettings:
     """Load the settings; ends the program with status 2 where they cannot be used."""
     try:
         settings = BookingSettings.load()
-        tls.credentials(settings)
+        check_files(settings)
+        checked(settings.metrics_files)
         return settings
     except SettingsError as error:
         raise typer.Exit(fail(error)) from None

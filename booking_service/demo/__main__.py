@@ -59,8 +59,8 @@ def _replay(order: Order) -> int:
     async def replay() -> bool:
         addresses = Addresses.of(os.environ)
         async with (
-            Client(addresses.booking, give_up_s=_GIVE_UP_S) as booking,
-            Client(addresses.metrics, give_up_s=_GIVE_UP_S) as metrics,
+            Client(addresses.booking, give_up_s=_GIVE_UP_S, files=addresses.files) as booking,
+            Client(addresses.metrics, give_up_s=_GIVE_UP_S, files=addresses.files) as metrics,
         ):
             await asyncio.gather(booking.connect(), metrics.connect())
             today = datetime.now(UTC).date()

@@ -16,6 +16,8 @@ from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
+from servicekit.channels import PLAINTEXT, ClientFiles
+
 CALL_TIMEOUT_S: Final = 10.0
 GIVE_UP_S: Final = 120.0
 _FIRST_DELAY_S: Final = 0.05
@@ -57,9 +59,11 @@ class UnreachableError(Exception):
 class Client:
     """A channel to one service at `target` ("host:port"), closed at the end of `async with`."""
 
-    def __init__(self, target: str, *, give_up_s: float = GIVE_UP_S) -> None:
+    def __init__(
+        self, target: str, *, give_up_s: float = GIVE_UP_S, files: ClientFiles = PLAINTEXT
+    ) -> None:
         self.target = target
-        self.channel = aio.insecure_channel(target, options=_OPTIONS)
+        self.channel = files.open(target, _OPTIONS)
         self.requests = 0
         self.retries = 0
         self._give_up_s = give_up_s

@@ -27,6 +27,8 @@ from booking_service.demo.session import Order, replay_file
 from booking_service.storage.database import Database
 from booking_service.storage.driver_errors import DatabaseError, DatabaseUnavailable
 from servicekit import devstack, start, terminal
+from servicekit.channels import ClientFiles
+from servicekit.client_settings import client_files
 from servicekit.migrations import MIGRATIONS, migrate
 from servicekit.start import StartError
 from servicekit.supervisor import Child, Supervisor
@@ -36,15 +38,16 @@ DEMO_ERRORS: Final = (FileError, SeedError, RefusalError, UnreachableError)
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses of the pair: "host:port" each."""
+    """The addresses of the pair: "host:port" each, and what a client needs for their TLS."""
 
     booking: str
     metrics: str
     http: str
+    files: ClientFiles
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Addresses:
-        """Read the addresses as the services do. Raises StartError for an invalid port."""
+        """Read the addresses as the services do. Raises StartError for an invalid port or file."""
 
         def address(service: str, default: int, listener: str = "") -> str:
             host = environ.get(f"{service}_{listener}HOST", "127.0.0.1")
@@ -54,6 +57,7 @@ class Addresses:
             booking=address("BOOKING", 50051),
             metrics=address("METRICS", 50052),
             http=address("METRICS", 8080, "HTTP_"),
+            files=client_files(),
         )
 
 
@@ -100,7 +104,7 @@ async def _serve(
     screen: Screen,
     stop: asyncio.Event,
 ) -> None:
-    async with Supervisor(data / "logs") as supervisor:
+    async with Supervisor(data / "logs", addresses.files) as supervisor:
         show = asyncio.create_task(_show(order, addresses, urls, screen, supervisor))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({show, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -137,7 +141,10 @@ async def _show(
 async def _replay(order: Order, addresses: Addresses, screen: Screen) -> None:
     today = datetime.now(UTC).date()
     try:
-        async with Client(addresses.booking) as booking, Client(addresses.metrics) as metrics:
+        async with (
+            Client(addresses.booking, files=addresses.files) as booking,
+            Client(addresses.metrics, files=addresses.files) as metrics,
+        ):
             await replay_file(order, booking, metrics, today, screen)
     except DEMO_ERRORS as error:
         screen.say(f"The replay stopped: {error}")

@@ -11,7 +11,7 @@ import sys
 from http.client import HTTPException
 from typing import Annotated, Final
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import typer
 from rich.console import Console
@@ -23,7 +23,10 @@ from metrics_service.eventlog.correct_time import NotCorrectedError, correct_tim
 from metrics_service.server import serve as run_service
 from metrics_service.storage.connections import TROUBLE
 from metrics_service.storage.errors import LogNotReadyError, line_of
-from servicekit import logs, tls
+from servicekit import logs
+from servicekit.channels import ClientFiles
+from servicekit.client_settings import client_files
+from servicekit.server import check_files
 from servicekit.settings import SettingsError
 from servicekit.start import fail, run
 
@@ -75,7 +78,8 @@ def watch(host: Host = "127.0.0.1", port: Port = 50052) -> None:
     """Show funnel, bookings, queries and health live in the terminal; Ctrl-C ends it."""
     # Without a handler, gRPC would write a traceback over the view for an answer it cannot read.
     logging.getLogger("grpc").addHandler(logging.NullHandler())
-    raise typer.Exit(run(lambda stop: show(f"{host}:{port}", stop), uvloop=False))
+    files = _client_files()
+    raise typer.Exit(run(lambda stop: show(f"{host}:{port}", stop, files=files), uvloop=False))
 
 
 @app.command()
@@ -93,16 +97,27 @@ def metrics(host: Host = "127.0.0.1", port: HttpPort = 8080) -> None:
 def _settings() -> MetricsSettings:
     try:
         settings = MetricsSettings.load()
-        tls.credentials(settings)
+        check_files(settings)
         return settings
+    except SettingsError as error:
+        raise typer.Exit(fail(error)) from None
+
+
+def _client_files() -> ClientFiles:
+    try:
+        return client_files()
     except SettingsError as error:
         raise typer.Exit(fail(error)) from None
 
 
 def _show(host: str, port: int, path: str) -> int:
     """Print the JSON of an address; returns the HTTP status, 0 without an answer."""
-    address = f"http://{host}:{port}{path}"
-    opener = build_opener(ProxyHandler({}))
+    files = _client_files()
+    context = files.context()
+    address = f"{'http' if context is None else 'https'}://{host}:{port}{path}"
+    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
+    if token := files.bearer():
+        opener.addheaders = [("Authorization", f"Bearer {token}")]
     try:
         with opener.open(address, timeout=TIMEOUT_S) as answer:
             status, body = int(answer.status), answer.read()

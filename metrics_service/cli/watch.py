@@ -16,6 +16,7 @@ from rich.text import Text
 
 from metrics_service.cli.frame import render, without_connection
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from servicekit.channels import PLAINTEXT, ClientFiles
 from servicekit.start import StartError
 
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -24,14 +25,19 @@ SLOWEST_TIMEOUT_S: Final = 1.0
 
 
 async def watch(
-    target: str, stop: asyncio.Event, *, console: Console | None = None, frames: int | None = None
+    target: str,
+    stop: asyncio.Event,
+    *,
+    console: Console | None = None,
+    frames: int | None = None,
+    files: ClientFiles = PLAINTEXT,
 ) -> None:
     """Show the metrics of the service at target until `stop`, or for a number of frames.
 
     Raises StartError when the first connection fails; later losses are retried.
     """
     console = console or Console()
-    async with grpc.aio.insecure_channel(target) as channel:
+    async with files.open(target) as channel:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await channel.channel_ready()

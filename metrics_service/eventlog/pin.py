@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from metrics_service.eventlog.errors import EpochError, ForkedError
+from metrics_service.eventlog.errors import EpochError, FencedError, ForkedError, OwnerError
 from metrics_service.eventlog.producer import Producer, ProducerKey
 from protos.tracking.v1 import tracking_pb2
 
@@ -18,6 +18,16 @@ MAX_EPOCH_STEP: Final = 1_000
 """A new epoch of facts exceeds the stored one by at most this: a forged one fences not for ever."""
 
 Facts = Mapping[ProducerKey, Producer]
+
+
+def check_place(current: Producer | None, hello: Producer) -> None:
+    """Raise if a Hello may not take the place of what is stored of its producer: it is of another
+    service, or an older epoch.
+    """
+    if current is not None and current.service != hello.service:
+        raise OwnerError
+    if current is not None and hello.epoch < current.epoch:
+        raise FencedError(current.epoch)
 
 
 def is_live_facts(key: ProducerKey, producer: Producer) -> bool:

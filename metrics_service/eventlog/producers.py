@@ -12,13 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from metrics_service.eventlog import pin
-from metrics_service.eventlog.errors import (
-    FencedError,
-    FullError,
-    GapError,
-    OwnerError,
-    RefusedError,
-)
+from metrics_service.eventlog.errors import FencedError, FullError, GapError, RefusedError
 from metrics_service.eventlog.forgetting import MAX_PRODUCERS, forgettable
 from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
 from metrics_service.state.record import Kind
@@ -202,10 +196,7 @@ class Producers:
         hello = Producer(
             request.epoch, 1, b"", request.instance, request.service, request.backfill, open=True
         )
-        if current is not None and current.service != request.service:
-            raise OwnerError
-        if current is not None and request.epoch < current.epoch:
-            raise FencedError(current.epoch)
+        pin.check_place(current, hello)
         if key.lane == tracking_pb2.LANE_FACTS:
             facts = self._facts | pin.live_facts(plan.changed)
             hello, superseded = pin.admit(key, hello, request.succeeds, facts)

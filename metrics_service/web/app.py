@@ -18,8 +18,10 @@ from starlette.routing import Route
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.paging import Page, key_of
 from metrics_service.web.encode import Json, to_json
+from metrics_service.web.guard import Guard
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
+from servicekit.identity.gate import Gate
 
 log = structlog.get_logger()
 
@@ -32,8 +34,10 @@ def create_app(
     health: Callable[[Page], DatabaseHealth],
     *,
     on_fault: Callable[[], None] = lambda: None,
+    gate: Gate,
 ) -> Starlette:
-    """Create the application; on_fault is called when figures cannot be answered.
+    """Create the application; on_fault is called when figures cannot be answered. Who may ask is
+    decided by the gate.
 
     GET /api/health/database: 200 when healthy or degraded, 503 otherwise, with the first 100
     instances; ?page_token= with an answer's next_page_token has those that follow, 400 for another.
@@ -59,10 +63,11 @@ def create_app(
             on_fault()
             raise
 
+    guard = Guard(gate)
     return Starlette(
         routes=[
-            Route("/api/health/database", database),
-            Route("/api/metrics/bookings", bookings),
+            Route("/api/health/database", guard.guarded(database)),
+            Route("/api/metrics/bookings", guard.guarded(bookings)),
         ],
         exception_handlers={
             HTTPException: _refused,

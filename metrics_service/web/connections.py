@@ -21,6 +21,10 @@ MAX_ANSWER_S: Final = 30.0
 """The time for the client to take an answer, after that."""
 
 
+NAMES: Final = "certificate_names"
+"""Where the state of a request has the URIs and DNS names of the client's certificate."""
+
+
 class BoundedConnection(H11Protocol):
     """One connection, which is cut when the client is too slow or, while it is idle, for others."""
 
@@ -32,6 +36,7 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a new connection, and make room for it."""
         super().connection_made(transport)
+        self.app_state = {**self.app_state, NAMES: _names(transport)}
         self._wait_for_request()
         # Those that close count too: they do so once their client has taken the last answer.
         held = [each for each in self.connections if isinstance(each, BoundedConnection)]
@@ -92,3 +97,10 @@ class BoundedConnection(H11Protocol):
         """End the connection, without waiting for its client to take what was sent."""
         self._cut = True
         self.transport.abort()
+
+
+def _names(transport: asyncio.BaseTransport) -> list[str]:
+    connection = transport.get_extra_info("ssl_object")
+    certificate = None if connection is None else connection.getpeercert()
+    names = (certificate or {}).get("subjectAltName", ())
+    return [name for wanted in ("URI", "DNS") for kind, name in names if kind == wanted]

@@ -6,19 +6,26 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
 
 from metrics_service.web.connections import BoundedConnection
 from servicekit.start import StartError
+from servicekit.tls import ServerTls
+
+HANDSHAKE_TIMEOUT_S: Final = 3.0
 
 
 class HttpServer:
     """One listening socket and the application behind it."""
 
-    def __init__(self, app: Starlette, *, host: str, port: int) -> None:
+    def __init__(
+        self, app: Starlette, *, host: str, port: int, tls: ServerTls | None = None
+    ) -> None:
         self._app = app
+        self._tls = tls
         self._host = host
         self._port = port
         self._server: _QuietServer | None = None
@@ -26,6 +33,7 @@ class HttpServer:
 
     async def start(self) -> int:
         """Listen; returns the port, which the system chose where 0 was given. Raises StartError."""
+        tls = self._tls
         listener = listen(self._host, self._port, setting="METRICS_HTTP_PORT")
         config = uvicorn.Config(
             self._app,
@@ -39,6 +47,7 @@ class HttpServer:
             server_header=False,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
+            ssl_context_factory=None if tls is None else lambda *_: tls.context(),
         )
         self._server = _QuietServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
@@ -55,7 +64,28 @@ class HttpServer:
 
 
 class _QuietServer(uvicorn.Server):
-    """Has no signal handlers: uvicorn's own would replace those of the service."""
+    """Has no signal handlers, which would replace those of the service, and bounds handshakes."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets."""
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connect() -> BoundedConnection:
+            return BoundedConnection(config, self.server_state, self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                connect,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                # A client has 60 s by default, in which its connection is not counted.
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S if config.ssl else None,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -79,7 +79,12 @@ def test_codes_are_those_of_the_contract(reason: str, code: StatusCode) -> None:
 
 def test_resource_exhausted_is_too_much_work_and_says_when_to_retry() -> None:
     exhausted = [s.reason for s in CATALOGUE.values() if s.code is StatusCode.RESOURCE_EXHAUSTED]
-    assert sorted(exhausted) == ["OVERLOADED", "TOO_MANY_RESETS", "TOO_MANY_STREAMS"]
+    assert sorted(exhausted) == [
+        "OVERLOADED",
+        "RATE_LIMITED",
+        "TOO_MANY_RESETS",
+        "TOO_MANY_STREAMS",
+    ]
     status = to_api_error(Refusal(Reason.OVERLOADED, "too much", {})).to_status(DOMAIN)
     retry = error_details_pb2.RetryInfo()
     assert any(detail.Unpack(retry) for detail in status.details)

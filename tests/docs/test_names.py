@@ -18,6 +18,7 @@ import pytest
 
 from booking_service.config import BookingSettings
 from metrics_service.config import MetricsSettings
+from servicekit.client_settings import ClientSettings
 from servicekit.settings import variables
 from tests.docs.snippets import DOCUMENTS, ROOT
 
@@ -56,7 +57,7 @@ def words() -> frozenset[str]:
     texts += [(ROOT / name).read_text() for name in ("Makefile", "pyproject.toml")]
     settings = (
         name
-        for each in (BookingSettings, MetricsSettings)
+        for each in (BookingSettings, MetricsSettings, ClientSettings)
         for field, info in each.model_fields.items()
         for name in variables(each, field, info)
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from booking_service.config import BookingSettings
 from metrics_service.config import MetricsSettings
+from servicekit.client_settings import ClientSettings
 from servicekit.settings import Settings, variables
 from servicekit.settings_reference import reference
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, type[Settings]] = {
     "booking_service": BookingSettings,
     "metrics_service": MetricsSettings,
+    "Clients": ClientSettings,
 }
 
 
@@ -31,7 +33,7 @@ def test_every_setting_is_described_and_listed() -> None:
 
 
 def test_both_services_check_their_settings_without_starting() -> None:
-    for settings in SERVICES.values():
+    for settings in (BookingSettings, MetricsSettings):
         prefix = settings.model_config["env_prefix"]
         loaded = settings.load({f"{prefix}DATABASE_URL": "postgresql://localhost/x"})
         assert loaded.model_dump()["host"] == "127.0.0.1"

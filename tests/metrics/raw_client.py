@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+from servicekit.channels import PLAINTEXT, ClientFiles
 from tests.metrics.delivery_pair import BOUND_S, FACTS
 
 FIRST_HEARTBEAT_S = 0.1
@@ -23,10 +24,8 @@ class RawClient:
     the test has to be fast.
     """
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(
-            target, options=[("grpc.use_local_subchannel_pool", 1)]
-        )
+    def __init__(self, target: str, files: ClientFiles = PLAINTEXT) -> None:
+        self._channel = files.open(target, [("grpc.use_local_subchannel_pool", 1)])
         self._call: Any = tracking_pb2_grpc.TrackingServiceStub(self._channel).Stream()
         self._writing = asyncio.Lock()
         self._silent = False
@@ -108,6 +107,12 @@ class RawClient:
         except grpc.aio.AioRpcError as error:
             if "SendMessageOperation" not in (error.debug_error_string() or ""):
                 raise
+
+    async def opened(self) -> None:
+        """Wait until the server has taken the stream; raises its refusal."""
+        await self._call.initial_metadata()
+        if self._call.done():
+            await self._call.read()
 
     async def half_close(self) -> None:
         self.stop_heartbeats()

@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit import binaries
+from servicekit.channels import PLAINTEXT, ClientFiles
 from tests.sizes import size
 
 ROOT = Path(__file__).parents[2]
@@ -31,8 +32,15 @@ class Pair:
     """booking_service and metrics_service on free ports over the given databases."""
 
     def __init__(
-        self, booking_dsn: str, metrics_dsn: str, logs: Path, settings: dict[str, str] | None = None
+        self,
+        booking_dsn: str,
+        metrics_dsn: str,
+        logs: Path,
+        settings: dict[str, str] | None = None,
+        *,
+        files: ClientFiles = PLAINTEXT,
     ) -> None:
+        self.files = files
         ports = {name: binaries.free_port() for name in ("booking", "metrics", "http")}
         self.booking = f"127.0.0.1:{ports['booking']}"
         self.metrics = f"127.0.0.1:{ports['metrics']}"
@@ -42,7 +50,7 @@ class Pair:
         clean = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("BOOKING_", "METRICS_", "DATABASE_URL"))
+            if not name.startswith(("BOOKING_", "METRICS_", "FAREHOLD_", "DATABASE_URL"))
         }
         self.environ = clean | {
             "BOOKING_DATABASE_URL": booking_dsn,
@@ -70,7 +78,7 @@ class Pair:
             )
         self._processes[service] = process
         give_up = time.monotonic() + READY_TIMEOUT_S
-        while not serves(target):
+        while not serves(target, files=self.files):
             assert process.poll() is None, self.log(service)
             assert time.monotonic() < give_up, f"{service} does not serve: {self.log(service)}"
             time.sleep(0.05)
@@ -113,9 +121,14 @@ class Pair:
         return (self.logs / f"{service}.log").read_text(errors="replace")[-4000:]
 
 
-def serves(target: str, service: str = "") -> bool:
+def serves(target: str, service: str = "", files: ClientFiles = PLAINTEXT) -> bool:
     """Whether grpc.health.v1 at `target` says SERVING of `service`."""
-    with grpc.insecure_channel(target) as channel:
+    credentials = files.credentials()
+    with (
+        grpc.insecure_channel(target)
+        if credentials is None
+        else grpc.secure_channel(target, credentials)
+    ) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10.0)

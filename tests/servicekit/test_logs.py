@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from servicekit import logs
+from servicekit.caller import LOCAL
 from servicekit.context import Call, current_call
 
 
@@ -48,13 +49,13 @@ def test_both_loggers_write_one_json_object_a_line(capsys: pytest.CaptureFixture
 
 def test_a_record_written_during_an_rpc_carries_it(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", "info")
-    token = current_call.set(Call("a.B/C", "r-1", "local", "", None))
+    token = current_call.set(Call("a.B/C", "r-1", LOCAL, "", None))
     try:
         structlog.get_logger().info("inside")
     finally:
         current_call.reset(token)
     record = json.loads(capsys.readouterr().err)
-    assert (record["rpc"], record["request_id"]) == ("a.B/C", "r-1")
+    assert (record["rpc"], record["request_id"], record["caller"]) == ("a.B/C", "r-1", "local")
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

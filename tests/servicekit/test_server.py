@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 import pytest
-import trustme
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -224,47 +223,6 @@ def test_run_ends_with_0_on_sigterm_and_with_one_line_on_a_start_error(
     assert run(fails) == 1
     assert run(misconfigured) == 2
     assert capsys.readouterr().err == "the database is not there\nX='1': must be 2\n"
-
-
-async def test_with_mutual_tls_the_certificate_names_the_caller(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    server_cert = authority.issue_cert("localhost")
-    client_cert = authority.issue_cert("desk.example.test")
-    server_cert.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    for part in server_cert.cert_chain_pems:
-        part.write_to_path(str(tmp_path / "cert.pem"), append=True)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    callers: list[str] = []
-    server = GrpcServer(
-        Settings.load(
-            {
-                "TEST_PORT": "0",
-                "TEST_TLS_CERT": str(tmp_path / "cert.pem"),
-                "TEST_TLS_KEY": str(tmp_path / "key.pem"),
-                "TEST_TLS_CLIENT_CA": str(tmp_path / "ca.pem"),
-                "TEST_TRUST_CALLER_HEADER": "true",
-            }
-        ),
-        domain="test.domain",
-        on_rpc=lambda end: callers.append(end.call.caller),
-    )
-    port = await server.start([])
-    credentials = grpc.ssl_channel_credentials(
-        authority.cert_pem.bytes(),
-        client_cert.private_key_pem.bytes(),
-        b"".join(part.bytes() for part in client_cert.cert_chain_pems),
-    )
-    async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)  # its types name no methods
-        request = health_pb2.HealthCheckRequest()
-        await stub.Check(request, timeout=BOUND_S, metadata=(("x-caller", "somebody else"),))
-    anonymous = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
-    async with grpc.aio.secure_channel(f"localhost:{port}", anonymous) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await check(channel, "")
-        assert raised.value.code() is StatusCode.UNAVAILABLE
-    await server.drain()
-    assert callers == ["desk.example.test"]
 
 
 async def test_a_missing_tls_file_is_one_line(tmp_path: Path) -> None:

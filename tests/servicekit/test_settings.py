@@ -98,7 +98,14 @@ def test_plaintext_on_another_address_needs_an_explicit_setting() -> None:
     text = refused(SHOP_HOST="0.0.0.0")
     assert text.startswith("SHOP_HOST='0.0.0.0': only 127.0.0.1")
     assert "SHOP_ALLOW_PLAINTEXT_REMOTE=true" in text
-    allowed = {"SHOP_HOST": "0.0.0.0", "SHOP_ALLOW_PLAINTEXT_REMOTE": "true"}
+    assert "SHOP_ALLOW_ANONYMOUS_REMOTE=true" in refused(
+        SHOP_HOST="0.0.0.0", SHOP_ALLOW_PLAINTEXT_REMOTE="true"
+    )
+    allowed = {
+        "SHOP_HOST": "0.0.0.0",
+        "SHOP_ALLOW_PLAINTEXT_REMOTE": "true",
+        "SHOP_ALLOW_ANONYMOUS_REMOTE": "true",
+    }
     assert Shop.load(allowed).host == "0.0.0.0"
 
 

@@ -15,7 +15,12 @@ from metrics_service.cli.commands import app as metrics
 from servicekit import tls
 from servicekit.settings import ServerSettings, SettingsError
 
-GOOD = {"CERT": "cert.pem", "KEY": "key.pem", "CLIENT_CA": "ca.pem"}
+GOOD = {
+    "TLS_CERT": "cert.pem",
+    "TLS_KEY": "key.pem",
+    "TLS_CLIENT_CA": "ca.pem",
+    "IDENTITIES": "callers.toml",
+}
 NOT_CERTIFICATES = r": it is not a PEM file of certificates$"
 NOT_A_KEY = r": it is not a PEM file of a private key without a password$"
 
@@ -59,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part.write_to_path(str(made / "cert.pem"), append=True)
     other.private_key_pem.write_to_path(str(made / "other.pem"))
     authority.cert_pem.write_to_path(str(made / "ca.pem"))
+    (made / "callers.toml").write_text('[desk]\nroles = ["ops"]\n')
     (made / "empty.pem").touch()
     (made / "words.pem").write_text("no certificate\n")
     text = (made / "cert.pem").read_text()
@@ -69,7 +75,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(folder: Path, mistake: dict[str, str], prefix: str = "") -> dict[str, str]:
-    return {f"{prefix}TLS_{key}": str(folder / name) for key, name in (GOOD | mistake).items()}
+    changed = GOOD | {f"TLS_{key}": name for key, name in mistake.items()}
+    return {f"{prefix}{key}": str(folder / name) for key, name in changed.items()}
 
 
 @pytest.mark.parametrize(("mistake", "said"), MISTAKES, ids=[f"{each}" for each, _ in MISTAKES])
@@ -78,14 +85,15 @@ def test_a_file_that_cannot_be_used_is_one_line(
 ) -> None:
     settings = ServerSettings.load(files(folder, mistake))
     with pytest.raises(SettingsError, match=said) as raised:
-        tls.credentials(settings)
+        tls.server_tls(settings)
     assert "\n" not in str(raised.value)
 
 
 def test_a_good_pair_is_taken(folder: Path) -> None:
-    made = tls.credentials(ServerSettings.load(files(folder, {})))
-    assert isinstance(made, grpc.ServerCredentials)
-    assert tls.credentials(ServerSettings.load({})) is None
+    made = tls.server_tls(ServerSettings.load(files(folder, {})))
+    assert made is not None
+    assert isinstance(made.grpc_credentials(), grpc.ServerCredentials)
+    assert tls.server_tls(ServerSettings.load({})) is None
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config"])

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-import grpc
 import structlog
 
 from metrics_service.client.stream.connection import Connection
@@ -24,6 +23,8 @@ from metrics_service.client.stream.source import (
     OutBatch,
 )
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
+from servicekit.channels import PLAINTEXT, ClientFiles
+from servicekit.pem import PemError
 
 __all__ = ["ForkError", "LaneDrained", "LaneSource", "NewEpoch", "OutBatch", "StreamClient"]
 
@@ -55,7 +56,8 @@ class StreamClient:
     """Streams the lanes of one process to metrics_service at target, such as "127.0.0.1:50052".
 
     signals is called for each heartbeat and must not block. Nothing here raises to its caller:
-    while the server is unreachable, sources keep their batches.
+    while the server is unreachable, sources keep their batches. `files` are those of TLS, read for
+    each connection.
     """
 
     def __init__(
@@ -65,11 +67,13 @@ class StreamClient:
         service: str,
         instance: str,
         signals: Callable[[], tracking_pb2.Signals] = tracking_pb2.Signals,
+        files: ClientFiles = PLAINTEXT,
     ) -> None:
         self._target = target
         self._service = service
         self._instance = instance
         self._signals = signals
+        self._files = files
         self._sources: list[LaneSource] = []
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -130,7 +134,13 @@ class StreamClient:
         failures = 0
         broken: set[str] = set()
         while not (self._stopping.is_set() and not self._sources):
-            channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
+            try:
+                channel = self._files.open(self._target, CHANNEL_OPTIONS)
+            except PemError as error:
+                # As while one is replaced: it was good when the process started.
+                log.warning("stream_lost", target=self._target, reason=str(error))
+                await self._delay(MAX_RECONNECT_S)
+                continue
             started_s = asyncio.get_running_loop().time()
             connection = self._connection = Connection(
                 tracking_pb2_grpc.TrackingServiceStub(channel).Stream(),
@@ -154,11 +164,14 @@ class StreamClient:
             if _held(connection, stood_s):
                 failures = 0
                 broken.clear()
-            rule = _NUMBER.sub("", reason) if connection.broke_rules else ""
-            if failures == 0 or (rule and rule not in broken):
+            # What a person has to mend is said also where the stream was lost before: gRPC hides a
+            # refusal behind INTERNAL when a frame was just being written.
+            lasting = connection.broke_rules or connection.refused
+            cause = _NUMBER.sub("", reason) if lasting else ""
+            if failures == 0 or (cause and cause not in broken):
                 write = log.info if connection.drained else log.warning
                 write("stream_lost", target=self._target, reason=reason)
-            broken.add(rule)
+            broken.add(cause)
             limit_s = min(MAX_RECONNECT_S, RECONNECT_FIRST_S * 2 ** min(failures, 10))
             failures += 1
             await self._delay(random.uniform(0, limit_s))  # noqa: S311 - jitter

@@ -38,6 +38,9 @@ Call = Any
 """A grpc.aio.StreamStreamCall of ClientFrame and ServerFrame."""
 
 
+REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
 class Connection:
     """Runs the lanes over one call. Reading, writing and waiting are separate tasks, since
     cancelling a read or a write of grpc.aio cancels the whole call.
@@ -57,6 +60,7 @@ class Connection:
         self.drained = False
         self.finished = False
         self.broke_rules = False
+        self.refused = False
         self.progressed = False
         self._call = call
         self._service = service
@@ -120,7 +124,9 @@ class Connection:
         ]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            return next(_reason(task) for task in work if task in done)
+            ended = next(task for task in work if task in done)
+            self.refused = _was_refused(ended)
+            return _reason(ended)
         finally:
             self._call.cancel()
             tasks = [*work, *ends, *self._tasks.values()]
@@ -270,6 +276,12 @@ class Connection:
         await self._send(tracking_pb2.ClientFrame(goodbye=tracking_pb2.Goodbye()))
         self.finished = self._closing = True
         self._wake.set()
+
+
+def _was_refused(task: asyncio.Task[str]) -> bool:
+    """Return whether the server has refused the caller, which a person has to mend."""
+    failure = None if task.cancelled() else task.exception()
+    return isinstance(failure, grpc.aio.AioRpcError) and failure.code() in REFUSALS
 
 
 def _reason(task: asyncio.Task[str]) -> str:

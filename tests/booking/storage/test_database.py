@@ -25,6 +25,7 @@ from booking_service.storage.driver_errors import (
 )
 from booking_service.storage.sql import QueryGroup
 from metrics_service.client.queries.record import NamedQuery
+from servicekit.caller import LOCAL
 from servicekit.context import Call, current_call
 from servicekit.errors import UNAVAILABLE
 from tests.booking.seed import NOW
@@ -55,7 +56,7 @@ async def patient(booking_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 def call_with(left_s: float) -> Call:
-    return Call("m", "r", "c", "", time.monotonic() + left_s)
+    return Call("m", "r", LOCAL, "", time.monotonic() + left_s)
 
 
 @pytest.mark.parametrize(

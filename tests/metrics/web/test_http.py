@@ -18,6 +18,7 @@ from metrics_service.web.encode import to_json
 from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from protos.metrics.v1.metrics_pb2 import Funnel, MetricsSnapshot, Rate, Revenue
+from servicekit.identity.gate import EVERYBODY
 from servicekit.start import StartError
 from tests.metrics.running_service import BOUND_S
 
@@ -37,7 +38,10 @@ class Answers:
 @contextlib.asynccontextmanager
 async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
-        lambda: answers.snapshot(), lambda _: answers.health, on_fault=answers.on_fault
+        lambda: answers.snapshot(),
+        lambda _: answers.health,
+        on_fault=answers.on_fault,
+        gate=EVERYBODY,
     )
     server = HttpServer(app, host="127.0.0.1", port=0)
     port = await server.start()
@@ -149,11 +153,15 @@ async def test_figures_that_are_repaired_are_to_be_had_later() -> None:
 
 async def test_a_taken_port_is_one_line() -> None:
     first = HttpServer(
-        create_app(MetricsSnapshot, lambda _: DatabaseHealth()), host="127.0.0.1", port=0
+        create_app(MetricsSnapshot, lambda _: DatabaseHealth(), gate=EVERYBODY),
+        host="127.0.0.1",
+        port=0,
     )
     port = await first.start()
     second = HttpServer(
-        create_app(MetricsSnapshot, lambda _: DatabaseHealth()), host="127.0.0.1", port=port
+        create_app(MetricsSnapshot, lambda _: DatabaseHealth(), gate=EVERYBODY),
+        host="127.0.0.1",
+        port=port,
     )
     with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as refused:
         await second.start()

@@ -15,6 +15,7 @@ from metrics_service.client import BookingFlow
 from metrics_service.client.booking.reasons import KIND_BY_REASON, KINDS
 from metrics_service.client.telemetry.emitter import Emitter
 from protos.tracking.v1 import event_pb2
+from servicekit.caller import LOCAL
 from servicekit.context import Call, current_call
 
 STEP = event_pb2.FlowStep
@@ -73,7 +74,7 @@ async def test_every_step_carries_its_arguments(flow: BookingFlow, emitter: Emit
 async def test_the_session_is_the_given_one_else_the_calls_else_the_user_else_new(
     flow: BookingFlow, emitter: Emitter
 ) -> None:
-    token = current_call.set(Call("m", "r", "c", "from-call", None))
+    token = current_call.set(Call("m", "r", LOCAL, "from-call", None))
     flow.track_start("p", "u", session_id="given")
     flow.track_start("p", "u")
     current_call.reset(token)
