@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+from booking_service.domain.catalog_events import (
+    CatalogChange,
+    counters_event,
+    package_event,
+    vendor_event,
+)
 from booking_service.domain.commands import (
     CreatePackage,
     CreateVendor,
@@ -33,6 +39,7 @@ def create_vendor(draft: Draft, command: CreateVendor) -> Decision:
         return draft.decided(already_exists("vendor", command.vendor_id))
     vendor = Vendor(command.vendor_id, command.name, 1, draft.now, draft.now)
     draft.changes.vendors[vendor.id] = vendor
+    draft.changes.catalog_events.append(vendor_event(None, vendor))
     return draft.decided(vendor)
 
 
@@ -50,6 +57,7 @@ def update_vendor(draft: Draft, command: UpdateVendor) -> Decision:
         vendor, name=command.name, version=vendor.version + 1, update_time=update_time
     )
     draft.changes.vendors[vendor.id] = changed
+    draft.changes.catalog_events.append(vendor_event(vendor, changed))
     return draft.decided(changed)
 
 
@@ -62,11 +70,13 @@ def create_package(draft: Draft, command: CreatePackage) -> Decision:
     values = {field.name: getattr(given, field.name) for field in fields(PackageDraft)}
     package = Package(**values, version=1, create_time=draft.now, update_time=draft.now)
     draft.changes.packages[package.id] = package
+    draft.changes.catalog_events.append(package_event(None, package))
     return draft.decided(package)
 
 
 def set_capacity(draft: Draft, command: SetCapacity) -> Decision:
-    if draft.package(command.package_id) is None:
+    package = draft.package(command.package_id)
+    if package is None:
         return draft.decided(not_found("package", command.package_id))
     wanted = {
         day: run.capacity for run in command.ranges for day in days_of(run.start_date, run.end_date)
@@ -88,6 +98,10 @@ def set_capacity(draft: Draft, command: SetCapacity) -> Decision:
         draft.changes.days[command.package_id, day] = Day(
             capacity, stored[day].held, stored[day].confirmed
         )
+    capacities = {day: (stored[day].capacity, capacity) for day, capacity in wanted.items()}
+    event = counters_event(CatalogChange.CAPACITY_SET, package, {"capacity": capacities})
+    if event is not None:
+        draft.changes.catalog_events.append(event)
     return draft.decided(len(wanted))
 
 
@@ -106,12 +120,14 @@ def update_package(draft: Draft, command: UpdatePackage) -> Decision:
         return draft.decided(package)
     changed = replace(changed, version=package.version + 1, update_time=draft.now)
     draft.changes.packages[package.id] = changed
+    draft.changes.catalog_events.append(package_event(package, changed))
     return draft.decided(changed)
 
 
 def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
     """Compare counters of a package with a recount of its bookings, and repair them if asked."""
-    if draft.package(command.package_id) is None:
+    package = draft.package(command.package_id)
+    if package is None:
         return draft.decided(not_found("package", command.package_id))
     recount = draft.recount(command.package_id, command.start_date)
     drifts = []
@@ -127,6 +143,23 @@ def reconcile(draft: Draft, command: ReconcileInventory) -> Decision:
                 capacity, recounted.held, recounted.confirmed
             )
     repaired = command.repair and bool(drifts)
+    if repaired:
+        event = counters_event(
+            CatalogChange.INVENTORY_REPAIRED,
+            package,
+            {
+                name: {
+                    drift.day: (
+                        getattr(drift.stored, name),
+                        getattr(draft.day(package.id, drift.day), name),
+                    )
+                    for drift in drifts
+                }
+                for name in ("capacity", "held", "confirmed")
+            },
+        )
+        if event is not None:
+            draft.changes.catalog_events.append(event)
     return draft.decided(
         Reconciliation(len(recount.days), tuple(drifts), repaired, recount.next_date)
     )

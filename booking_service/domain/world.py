@@ -26,6 +26,7 @@ from booking_service.domain.booking import (
     State,
     Transition,
 )
+from booking_service.domain.catalog_events import CatalogEvent
 from booking_service.domain.inventory import Day, days_of
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.profile import UserProfile
@@ -50,6 +51,7 @@ class Changes:
     reviews: dict[UUID, Review] = field(default_factory=dict)
     profiles: dict[str, UserProfile] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    catalog_events: list[CatalogEvent] = field(default_factory=list)
 
     def merge(self, later: Changes) -> None:
         """Put later changes on top of these."""
@@ -63,6 +65,7 @@ class Changes:
         self.reviews |= later.reviews
         self.profiles |= later.profiles
         self.events += later.events
+        self.catalog_events += later.catalog_events
 
     def __bool__(self) -> bool:
         return bool(

@@ -20,7 +20,7 @@ from booking_service.group_commit import facts, idempotency, locks, save, stored
 from booking_service.group_commit.idempotency import RequestKey, StoredAnswer
 from booking_service.group_commit.load import load, monotonic_now, read_packages
 from booking_service.group_commit.rooms import GROWING, Rooms
-from booking_service.group_commit.save import Origin
+from booking_service.group_commit.save import Origins
 from booking_service.group_commit.submission import Submission
 from booking_service.storage.connection import Connection
 from booking_service.storage.database import Database
@@ -136,7 +136,7 @@ class GroupCommit:
         world = World()
         world.merge(stored)
         made = Changes()
-        origins: list[Origin] = []
+        origins = Origins()
         to_keep: dict[RequestKey, StoredAnswer] = {}
         for submission in submissions:
             decision = decide(submission.command, world, now, self._limits)
@@ -144,15 +144,15 @@ class GroupCommit:
             if decision.changes:
                 world.merge(decision.changes)
                 made.merge(decision.changes)
-                origins += [submission.origin] * len(decision.changes.events)
+                origins.add(submission.origin, decision.changes)
             refused = isinstance(decision.outcome, Refusal)
             if submission.key and (decision.changes or not refused):
                 answer = stored_answers.encode(decision.outcome)
                 to_keep[submission.key] = StoredAnswer(submission.fingerprint, answer)
         encoded = facts.encode(made.events, world.packages, now)
         if made:
-            await save.save(connection, made, stored, encoded)
-            await save.save_events(connection, made.events, origins, encoded, now)
+            await save.save(connection, made, stored, origins, encoded)
+            await save.save_events(connection, made, origins, encoded, now)
         await idempotency.save_answers(connection, to_keep, now)
         for count, row in facts.outbox_rows(encoded):
             await save.append_outbox(connection, count, row, now)

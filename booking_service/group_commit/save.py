@@ -6,7 +6,7 @@ The order is the same in every process, so two groups touch rows in one order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -14,10 +14,11 @@ from uuid import UUID
 from booking_service.domain.booking import (
     Booking,
     BookingEvent,
-    Event,
     PaymentEvent,
+    PaymentEventKey,
     PaymentSeen,
 )
+from booking_service.domain.catalog_events import CatalogEvent
 from booking_service.domain.package import Package, Vendor
 from booking_service.domain.world import Changes, World
 from booking_service.storage import rows
@@ -36,6 +37,7 @@ _VENDORS: Final = QueryGroup("vendors")
 _REVIEWS: Final = QueryGroup("reviews")
 _PROFILES: Final = QueryGroup("profiles")
 _OUTBOX: Final = QueryGroup("outbox")
+_CATALOG_EVENTS: Final = QueryGroup("catalog_events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,34 @@ class Origin:
     request_id: UUID | None
 
 
+@dataclass(slots=True)
+class Origins:
+    """The origin of everything in a group's changes that is audited: of each event, in their order,
+    and of each payment event and refund by its key.
+    """
+
+    events: list[Origin] = field(default_factory=list)
+    catalog_events: list[Origin] = field(default_factory=list)
+    payments_seen: dict[PaymentEventKey, Origin] = field(default_factory=dict)
+    refunds: dict[UUID, Origin] = field(default_factory=dict)
+
+    def add(self, origin: Origin, changes: Changes) -> None:
+        """Note who caused these changes, which come after those added before."""
+        self.events += [origin] * len(changes.events)
+        self.catalog_events += [origin] * len(changes.catalog_events)
+        for key in changes.payments_seen:
+            self.payments_seen[key] = origin
+        for refund_id in changes.refunds:
+            # The first one has requested it.
+            self.refunds.setdefault(refund_id, origin)
+
+
 async def save(
-    connection: Connection, changes: Changes, stored: World, facts: Sequence[bytes]
+    connection: Connection,
+    changes: Changes,
+    stored: World,
+    origins: Origins,
+    facts: Sequence[bytes],
 ) -> None:
     """Write changes; `stored` holds the rows that exist, `facts` the fact of each of the events."""
     vendors = sorted(changes.vendors.values(), key=_id)
@@ -77,10 +105,16 @@ async def save(
     }
     # An event that had no effect is kept with an empty fact.
     seen = sorted(
-        _event_columns(each, made.get(key, b"")) for key, each in changes.payments_seen.items()
+        _event_columns(each, made.get(key, b""), origins.payments_seen[key])
+        for key, each in changes.payments_seen.items()
     )
     await write_all(connection, _PAYMENTS.create_events, seen, tuple)
-    await write_all(connection, _REFUNDS.save, sorted(changes.refunds.values(), key=_id), _plain)
+    refunds = [
+        (*_plain(refund), origin.caller, origin.request_id)
+        for refund in sorted(changes.refunds.values(), key=_id)
+        for origin in (origins.refunds[refund.id],)
+    ]
+    await write_all(connection, _REFUNDS.save, refunds, tuple)
     await write_all(connection, _REVIEWS.create, sorted(changes.reviews.values(), key=_id), _plain)
     profiles = sorted(changes.profiles.values(), key=_id)
     await write_all(connection, _PROFILES.save, profiles, _plain)
@@ -88,22 +122,29 @@ async def save(
 
 async def save_events(
     connection: Connection,
-    events: Sequence[Event],
-    origins: Sequence[Origin],
+    changes: Changes,
+    origins: Origins,
     facts: Sequence[bytes],
     now: datetime,
 ) -> None:
-    """Add the transitions among the events to the audit trail, each with its origin and fact."""
+    """Add the events to the audit trails, each with its origin: the transitions of bookings with
+    their facts, and the changes of the catalogue in their order.
+    """
     ordered = sorted(
         (
             *(event.booking.id, event.booking.version, event.transition, event.from_state),
             *(event.booking.state, event.booking.end_reason, origin.caller, origin.request_id),
             *(now, fact),
         )
-        for event, origin, fact in zip(events, origins, facts, strict=True)
+        for event, origin, fact in zip(changes.events, origins.events, facts, strict=True)
         if isinstance(event, BookingEvent)
     )
     await write_all(connection, _BOOKINGS.create_events, ordered, tuple)
+    catalog = [
+        _catalog_columns(event, origin, now)
+        for event, origin in zip(changes.catalog_events, origins.catalog_events, strict=True)
+    ]
+    await write_all(connection, _CATALOG_EVENTS.create, catalog, tuple)
 
 
 async def append_outbox(
@@ -147,9 +188,9 @@ async def write_all(
 def _plain(value: Any) -> tuple[object, ...]:
     """Return the row of a value whose fields are the columns of its table, in their order."""
     return tuple(
-        rows.policy_column(item) if field.name == "cancellation_policy" else item
-        for field in fields(value)
-        for item in (getattr(value, field.name),)
+        rows.policy_column(item) if each.name == "cancellation_policy" else item
+        for each in fields(value)
+        for item in (getattr(value, each.name),)
     )
 
 
@@ -178,11 +219,21 @@ def _package_columns(package: Package) -> tuple[object, ...]:
     )
 
 
-def _event_columns(seen: PaymentSeen, fact: bytes) -> tuple[Any, ...]:
+def _event_columns(seen: PaymentSeen, fact: bytes, origin: Origin) -> tuple[Any, ...]:
     key = seen.key
     return (
         *(key.provider, key.payment_id, key.kind, key.refund_id, seen.booking_id),
         *(seen.amount.minor, seen.amount.currency, seen.event_time, fact),
+        *(origin.caller, origin.request_id),
+    )
+
+
+def _catalog_columns(event: CatalogEvent, origin: Origin, now: datetime) -> tuple[Any, ...]:
+    return (
+        *(event.vendor_id, event.package_id, event.change),
+        rows.field_changes_column(event.fields),
+        rows.counter_runs_column(event.runs),
+        *(event.days_left_out, origin.caller, origin.request_id, now),
     )
 
 

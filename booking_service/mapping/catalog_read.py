@@ -17,6 +17,7 @@ from booking_service.mapping.dates import read_dates
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.paging import after, size_of
 from booking_service.reads.keyset import Key
+from booking_service.reads.package_events import Owner
 from booking_service.reads.packages import PackageFilter, PackageOrder
 from protos.booking.v1 import catalog_pb2
 
@@ -55,6 +56,16 @@ class VendorPackages:
 
     vendor_id: UUID
     statuses: frozenset[PackageStatus]
+    after: Key | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeList:
+    """One page of the changes of a vendor with its packages, or of a package."""
+
+    owner: Owner
+    owner_id: UUID
     after: Key | None
     limit: int
 
@@ -139,6 +150,17 @@ def list_vendor_packages(request: catalog_pb2.ListVendorPackagesRequest) -> Vend
     limit = size_of(read, "page_size", request.page_size)
     read.refuse_bad()
     return VendorPackages(vendor_id, statuses, after(request, request.page_token), limit)
+
+
+def list_package_events(request: catalog_pb2.ListPackageEventsRequest) -> ChangeList:
+    read = Fields()
+    owner: Owner = "vendor" if request.vendor_id else "package"
+    owner_id = read.uuid(f"{owner}_id", request.vendor_id or request.package_id)
+    if request.vendor_id and request.package_id:
+        read.bad("package_id", "must be empty with a vendor_id")
+    limit = size_of(read, "page_size", request.page_size)
+    read.refuse_bad()
+    return ChangeList(owner, owner_id, after(request, request.page_token), limit)
 
 
 def _prices(

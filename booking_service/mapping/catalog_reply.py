@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
+from booking_service.domain.catalog_events import CounterRun
 from booking_service.domain.etag import etag
 from booking_service.domain.package import Package, Vendor
 from booking_service.mapping.paging import next_token
 from booking_service.mapping.policy import policy
 from booking_service.mapping.scalars import date_of, money, timestamp
 from booking_service.reads.keyset import Page
+from booking_service.reads.package_events import RecordedChange
 from booking_service.reads.packages import Availability
 from protos.booking.v1 import catalog_pb2
+
+_FIELD_NAMES: Final = {
+    "base_price_minor": "base_price",
+    "cutoff_s": "cutoff",
+    "hold_ttl_s": "hold_ttl",
+}
+"""The fields of Package whose attributes have other names."""
 
 
 def vendor(value: Vendor) -> catalog_pb2.Vendor:
@@ -99,4 +109,45 @@ def availability(found: Availability) -> catalog_pb2.CheckAvailabilityResponse:
             for each, day in found.days
         ],
         reason=found.reason or "",
+    )
+
+
+def package_events(
+    request: catalog_pb2.ListPackageEventsRequest, page: Page[RecordedChange]
+) -> catalog_pb2.ListPackageEventsResponse:
+    return catalog_pb2.ListPackageEventsResponse(
+        events=[_package_event(each) for each in page.items],
+        next_page_token=next_token(request, page.next),
+    )
+
+
+def _package_event(recorded: RecordedChange) -> catalog_pb2.PackageEvent:
+    event = recorded.event
+    return catalog_pb2.PackageEvent(
+        vendor_id=str(event.vendor_id),
+        package_id=str(event.package_id or ""),
+        change=event.change,
+        fields=[
+            catalog_pb2.FieldChange(
+                field=_FIELD_NAMES.get(each.field, each.field),
+                before=each.before,
+                after=each.after,
+            )
+            for each in event.fields
+        ],
+        counters=[_counter_change(run) for run in event.runs],
+        days_left_out=event.days_left_out,
+        caller=recorded.caller,
+        request_id=str(recorded.request_id or ""),
+        time=timestamp(recorded.time),
+    )
+
+
+def _counter_change(run: CounterRun) -> catalog_pb2.CounterChange:
+    return catalog_pb2.CounterChange(
+        counter=run.counter,
+        start_date=date_of(run.start_date),
+        end_date=date_of(run.end_date),
+        before=run.before,
+        after=run.after,
     )

@@ -10,6 +10,7 @@ from booking_service.domain.package import Package, Vendor
 from booking_service.errors import all_found, found
 from booking_service.mapping import catalog_change, catalog_read, catalog_reply
 from booking_service.monitoring.telemetry import Telemetry
+from booking_service.reads.package_events import PackageEventQueries
 from booking_service.reads.packages import PackageQueries
 from booking_service.reads.vendors import VendorQueries
 from booking_service.rpc.command_gateway import CommandGateway
@@ -26,11 +27,13 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         gateway: CommandGateway,
         vendors: VendorQueries,
         packages: PackageQueries,
+        events: PackageEventQueries,
         telemetry: Telemetry,
     ) -> None:
         self._gateway = gateway
         self._vendors = vendors
         self._packages = packages
+        self._events = events
         self._telemetry = telemetry
 
     async def CreateVendor(
@@ -117,3 +120,16 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             listed.vendor_id, listed.statuses, after=listed.after, limit=listed.limit
         )
         return catalog_reply.vendor_packages(request, page)
+
+    async def ListPackageEvents(
+        self, request: catalog_pb2.ListPackageEventsRequest, context: Context
+    ) -> catalog_pb2.ListPackageEventsResponse:
+        listed = catalog_read.list_package_events(request)
+        page = found(
+            await self._events.list(
+                listed.owner, listed.owner_id, after=listed.after, limit=listed.limit
+            ),
+            listed.owner,
+            listed.owner_id,
+        )
+        return catalog_reply.package_events(request, page)

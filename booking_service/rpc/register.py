@@ -8,6 +8,7 @@ import grpc
 
 from booking_service.monitoring.telemetry import Telemetry
 from booking_service.reads.bookings import BookingQueries
+from booking_service.reads.package_events import PackageEventQueries
 from booking_service.reads.packages import PackageQueries
 from booking_service.reads.payments import PaymentQueries
 from booking_service.reads.profiles import ProfileQueries
@@ -41,7 +42,10 @@ def add_servicers(
     """Register every service: commands go to the bus, reads to the database."""
     gateway, packages = CommandGateway(bus), PackageQueries(database)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(
-        CatalogService(gateway, VendorQueries(database), packages, telemetry), server
+        CatalogService(
+            gateway, VendorQueries(database), packages, PackageEventQueries(database), telemetry
+        ),
+        server,
     )
     booking_pb2_grpc.add_BookingServiceServicer_to_server(
         BookingService(gateway, BookingQueries(database), packages, ReportQueries(database)),

@@ -1,9 +1,10 @@
-"""Turns rows of the booking database into domain values, and a policy into its column."""
+"""Turns rows of the booking database into domain values, and values of jsonb into their columns."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, TypeAlias
 
 from booking_service.domain.booking import (
@@ -14,6 +15,7 @@ from booking_service.domain.booking import (
     RefundState,
     State,
 )
+from booking_service.domain.catalog_events import CounterRun, FieldChange
 from booking_service.domain.package import Package, PackageStatus, Pricing, Vendor
 from booking_service.domain.policy import CancellationPolicy, Tier
 from booking_service.domain.profile import UserProfile
@@ -68,3 +70,31 @@ def policy(column: str) -> CancellationPolicy:
 def policy_column(value: CancellationPolicy) -> str:
     """Return a policy as its jsonb column."""
     return json.dumps([[tier.before_s, tier.refund_basis_points] for tier in value.tiers])
+
+
+def field_changes(column: str) -> tuple[FieldChange, ...]:
+    """Parse the changes of fields from their jsonb column, [[field, before, after], ...]."""
+    return tuple(FieldChange(*each) for each in json.loads(column))
+
+
+def field_changes_column(changes: Sequence[FieldChange]) -> str:
+    """Return changes of fields as their jsonb column."""
+    return json.dumps([[each.field, each.before, each.after] for each in changes])
+
+
+def counter_runs(column: str) -> tuple[CounterRun, ...]:
+    """Parse runs from their jsonb column, [[counter, first day, day after, before, after], ...]."""
+    return tuple(
+        CounterRun(counter, date.fromisoformat(start), date.fromisoformat(end), before, after)
+        for counter, start, end, before, after in json.loads(column)
+    )
+
+
+def counter_runs_column(runs: Sequence[CounterRun]) -> str:
+    """Return runs of days as their jsonb column."""
+    return json.dumps(
+        [
+            [run.counter, str(run.start_date), str(run.end_date), run.before, run.after]
+            for run in runs
+        ]
+    )

@@ -30,3 +30,6 @@
 -- columns: profile = id, user_id, display_name, email, locale, version, create_time, update_time
 
 -- columns: vendor = id, name, version, create_time, update_time
+
+-- columns: catalog_event = id, vendor_id, package_id, change, fields, runs, days_left_out, caller,
+--     request_id, event_time

@@ -348,6 +348,21 @@ SELECT * FROM unnest(
     $8::uuid[], $9::timestamptz[], $10::bytea[]
 );
 
+-- The ids keep the order of the arrays.
+-- name: catalog_events.create
+INSERT INTO catalog_events (
+    vendor_id, package_id, change, fields, runs, days_left_out, caller, request_id, event_time
+)
+SELECT
+    vendor_id, package_id, change, fields, runs, days_left_out, caller, request_id, event_time
+FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::jsonb[], $6::int[], $7::text[],
+    $8::uuid[], $9::timestamptz[]
+) WITH ORDINALITY AS w (
+    vendor_id, package_id, change, fields, runs, days_left_out, caller, request_id, event_time, n
+)
+ORDER BY n;
+
 -- name: payments.save
 INSERT INTO payments ({payment})
 SELECT * FROM unnest(
@@ -365,18 +380,19 @@ ON CONFLICT (id) DO UPDATE SET
     next_retry_time = excluded.next_retry_time;
 
 -- name: payments.create_events
-INSERT INTO payment_events ({payment_event}, fact)
+INSERT INTO payment_events ({payment_event}, fact, caller, request_id)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[], $7::text[],
-    $8::timestamptz[], $9::bytea[]
+    $8::timestamptz[], $9::bytea[], $10::text[], $11::uuid[]
 );
 
+-- Who requested a refund stays.
 -- name: refunds.save
-INSERT INTO refunds ({refund})
+INSERT INTO refunds ({refund}, caller, request_id)
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
     $8::timestamptz[], $9::timestamptz[], $10::uuid[], $11::text[], $12::text[], $13::bigint[],
-    $14::timestamptz[]
+    $14::timestamptz[], $15::text[], $16::uuid[]
 )
 ON CONFLICT (id) DO UPDATE SET
     state = excluded.state,

@@ -30,6 +30,24 @@ WHERE
 ORDER BY create_time DESC, id DESC
 LIMIT $5;
 
+-- Newest first.
+-- $1 package, $2 id of the last row seen, $3 limit
+-- name: catalog_events.list_by_package
+SELECT {catalog_event}
+FROM catalog_events
+WHERE package_id = $1 AND id < $2
+ORDER BY id DESC
+LIMIT $3;
+
+-- Newest first, of the vendor and of all its packages.
+-- $1 vendor, $2 id of the last row seen, $3 limit
+-- name: catalog_events.list_by_vendor
+SELECT {catalog_event}
+FROM catalog_events
+WHERE vendor_id = $1 AND id < $2
+ORDER BY id DESC
+LIMIT $3;
+
 -- Days with a capacity; a lapsed hold does not count as held, even before it is expired.
 -- $1 package, $2 first day, $3 first day after, $4 now
 -- name: packages.check_availability

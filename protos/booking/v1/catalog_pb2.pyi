@@ -918,3 +918,190 @@ class ListVendorPackagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListVendorPackagesResponse: _TypeAlias = ListVendorPackagesResponse  # noqa: Y015
+
+@_typing.final
+class PackageEvent(_message.Message):
+    """One change of a vendor, of a package, or of the days of a package."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    DAYS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    vendor_id: _builtins.str
+    package_id: _builtins.str
+    """Empty for a change of the vendor itself."""
+    change: _builtins.str
+    """VENDOR_CREATED, VENDOR_UPDATED, PACKAGE_CREATED, PACKAGE_UPDATED,
+    CAPACITY_SET, or INVENTORY_REPAIRED by ReconcileInventory.
+    """
+    days_left_out: _builtins.int
+    """How many changed days are in no run."""
+    caller: _builtins.str
+    """The caller that requested it."""
+    request_id: _builtins.str
+    """The request's id; one that is no UUID as the UUIDv5 that stands for it, and
+    one of the service's own where the caller sent none.
+    """
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldChange]:
+        """The fields that changed."""
+
+    @_builtins.property
+    def counters(self) -> _containers.RepeatedCompositeFieldContainer[Global___CounterChange]:
+        """The days that changed, at most 100 runs of days."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        vendor_id: _builtins.str = ...,
+        package_id: _builtins.str = ...,
+        change: _builtins.str = ...,
+        fields: _abc.Iterable[Global___FieldChange] | None = ...,
+        counters: _abc.Iterable[Global___CounterChange] | None = ...,
+        days_left_out: _builtins.int = ...,
+        caller: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "change", b"change", "counters", b"counters", "days_left_out", b"days_left_out", "fields", b"fields", "package_id", b"package_id", "request_id", b"request_id", "time", b"time", "vendor_id", b"vendor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageEvent: _TypeAlias = PackageEvent  # noqa: Y015
+
+@_typing.final
+class FieldChange(_message.Message):
+    """A field of a Vendor or Package as text: a date as 2027-01-31, an amount in minor
+    units of the package's currency, a duration in seconds, a cancellation policy
+    as "seconds before=basis points, ..."; empty where it has no value.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Such as base_price."""
+    before: _builtins.str
+    after: _builtins.str
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldChange: _TypeAlias = FieldChange  # noqa: Y015
+
+@_typing.final
+class CounterChange(_message.Message):
+    """A counter of the days of a package, equal on a run of days."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTER_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    counter: _builtins.str
+    """capacity; after a repair, held and confirmed too."""
+    before: _builtins.int
+    after: _builtins.int
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date: ...
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """First day after the run."""
+
+    def __init__(
+        self,
+        *,
+        counter: _builtins.str = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+        before: _builtins.int = ...,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "counter", b"counter", "end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CounterChange: _TypeAlias = CounterChange  # noqa: Y015
+
+@_typing.final
+class ListPackageEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    vendor_id: _builtins.str
+    """Either this, for the vendor and all of its packages,"""
+    package_id: _builtins.str
+    """or this."""
+    page_size: _builtins.int
+    """0 means 50; above 200 means 200; negative is INVALID_ARGUMENT. A page has
+    fewer where they are large.
+    """
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        vendor_id: _builtins.str = ...,
+        package_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_id", b"package_id", "page_size", b"page_size", "page_token", b"page_token", "vendor_id", b"vendor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPackageEventsRequest: _TypeAlias = ListPackageEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListPackageEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___PackageEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPackageEventsResponse: _TypeAlias = ListPackageEventsResponse  # noqa: Y015

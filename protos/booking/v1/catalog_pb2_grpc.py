@@ -106,6 +106,11 @@ class CatalogServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.FromString,
                 _registered_method=True)
+        self.ListPackageEvents = channel.unary_unary(
+                '/booking.v1.CatalogService/ListPackageEvents',
+                request_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsResponse.FromString,
+                _registered_method=True)
 
 
 class CatalogServiceServicer:
@@ -219,6 +224,16 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPackageEvents(self, request, context):
+        """Every change of a vendor with its packages, or of one package: who made it,
+        when, and what it was before and after. Newest first. A change has one event,
+        written in its own transaction, which is never changed or deleted; those of
+        before this RPC are not listed. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -281,6 +296,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListVendorPackages,
                     request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.SerializeToString,
+            ),
+            'ListPackageEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPackageEvents,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -619,6 +639,33 @@ class CatalogService:
             '/booking.v1.CatalogService/ListVendorPackages',
             protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_catalog__pb2.ListVendorPackagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPackageEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.CatalogService/ListPackageEvents',
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_catalog__pb2.ListPackageEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,12 @@ class CatalogServiceStub:
     """
     ListVendorPackages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]
     """A vendor's packages, newest first."""
+    ListPackageEvents: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListPackageEventsRequest, _catalog_pb2.ListPackageEventsResponse]
+    """Every change of a vendor with its packages, or of one package: who made it,
+    when, and what it was before and after. Newest first. A change has one event,
+    written in its own transaction, which is never changed or deleted; those of
+    before this RPC are not listed. Errors: NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
@@ -153,6 +159,12 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     ListVendorPackages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListVendorPackagesRequest, _catalog_pb2.ListVendorPackagesResponse]  # type: ignore[assignment]
     """A vendor's packages, newest first."""
+    ListPackageEvents: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListPackageEventsRequest, _catalog_pb2.ListPackageEventsResponse]  # type: ignore[assignment]
+    """Every change of a vendor with its packages, or of one package: who made it,
+    when, and what it was before and after. Newest first. A change has one event,
+    written in its own transaction, which is never changed or deleted; those of
+    before this RPC are not listed. Errors: NOT_FOUND.
+    """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Packages are sold by the day. Every date is a calendar date in the package's
@@ -284,5 +296,17 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.ListVendorPackagesResponse, _abc.Awaitable[_catalog_pb2.ListVendorPackagesResponse]]:
         """A vendor's packages, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListPackageEvents(
+        self,
+        request: _catalog_pb2.ListPackageEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_pb2.ListPackageEventsResponse, _abc.Awaitable[_catalog_pb2.ListPackageEventsResponse]]:
+        """Every change of a vendor with its packages, or of one package: who made it,
+        when, and what it was before and after. Newest first. A change has one event,
+        written in its own transaction, which is never changed or deleted; those of
+        before this RPC are not listed. Errors: NOT_FOUND.
+        """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

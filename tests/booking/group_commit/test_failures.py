@@ -169,7 +169,8 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
                     # The last step is the commit itself: all of it happened.
                     break
     assert step > 25
-    for name in ("bookings", "package_days", "booking_events", "payments", "refunds", "outbox"):
+    audited = ("booking_events", "catalog_events", "payment_events", "refunds")
+    for name in ("bookings", "package_days", "payments", "outbox", *audited):
         assert before[name] != after[name], name
     database.at = 0
     # A repeat gets the answer that no caller received, and the work is not done twice.

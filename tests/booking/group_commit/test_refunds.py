@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import fields
 from datetime import timedelta
 from uuid import uuid4
 
@@ -27,7 +28,8 @@ MIGRATION = MIGRATIONS / "booking" / "0020_refunds.sql"
 async def refunds_of(harness: Harness) -> list[Refund]:
     connection = await asyncpg.connect(harness.dsn)
     try:
-        found = await connection.fetch("SELECT * FROM refunds ORDER BY create_time, id")
+        columns = ", ".join(field.name for field in fields(Refund))
+        found = await connection.fetch(f"SELECT {columns} FROM refunds ORDER BY create_time, id")
     finally:
         await connection.close()
     return [rows.refund(row) for row in found]

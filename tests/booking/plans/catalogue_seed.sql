@@ -130,6 +130,16 @@ SELECT
     2, '2026-02-01', '2026-02-01'
 FROM size, generate_series(3, size.bookings, 50) AS n;
 
+-- Prices and capacities that changed now and then.
+INSERT INTO catalog_events (
+    vendor_id, package_id, change, fields, runs, days_left_out, caller, event_time
+)
+SELECT
+    p.vendor_id, p.id, 'PACKAGE_UPDATED', '[["base_price_minor", "8000", "8100"]]', '[]', 0, 'web',
+    '2025-01-01'::timestamptz + n * interval '1 day'
+FROM generate_series(1, 12) AS n
+CROSS JOIN packages AS p;
+
 INSERT INTO payment_events (
     provider, payment_id, kind, refund_id, booking_id, amount_minor, currency, event_time
 )

@@ -22,6 +22,7 @@ LARGE: Final = frozenset(
     {
         "booking_events",
         "bookings",
+        "catalog_events",
         "package_days",
         "payment_events",
         "payments",

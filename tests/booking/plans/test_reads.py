@@ -77,6 +77,18 @@ PLANS: list[tuple[str, str, tuple[object, ...], set[str]]] = [
         {"idx_packages_vendor"},
     ),
     (
+        "catalog_events.list_by_package",
+        "newest",
+        (PACKAGE, 2**63 - 1, 51),
+        {"catalog_events_package"},
+    ),
+    (
+        "catalog_events.list_by_vendor",
+        "newest",
+        (VENDOR, 2**63 - 1, 51),
+        {"catalog_events_vendor"},
+    ),
+    (
         "packages.check_availability",
         "of a week",
         (PACKAGE, DAY, DAY + timedelta(7), NOW),

@@ -30,6 +30,7 @@ Report = booking_pb2.GetRevenueReportRequest
 Reconcile = booking_pb2.ReconcileInventoryRequest
 Packages = catalog_pb2.BatchGetPackagesRequest
 OfVendor = catalog_pb2.ListVendorPackagesRequest
+Changes = catalog_pb2.ListPackageEventsRequest
 Update = catalog_pb2.UpdatePackageRequest
 
 
@@ -149,6 +150,9 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ("nothing", Packages(), {"package_ids"}),
     ("101 ids", Packages(package_ids=[str(uuid4()) for _ in range(101)]), {"package_ids"}),
     ("one again", Packages(package_ids=[ID, ID]), {"package_ids[1]"}),
+    ("nothing", Changes(), {"package_id"}),
+    ("both", Changes(vendor_id=ID, package_id=ID, page_size=-1), {"package_id", "page_size"}),
+    ("a vendor that is none", Changes(vendor_id="7"), {"vendor_id"}),
     ("nothing", OfVendor(), {"vendor_id"}),
     (
         "statuses",
@@ -226,6 +230,7 @@ UUID_FIELDS: list[tuple[Message, str]] = [
     (report(), "vendor_id"),
     (Reconcile(), "package_id"),
     (OfVendor(), "vendor_id"),
+    (Changes(), "package_id"),
     (update("cutoff"), "package.id"),
 ]
 

@@ -63,6 +63,7 @@ GOOD: Final[tuple[Message, ...]] = (
         cancellation_policy=POLICY,
     ),
     catalog_pb2.ListVendorPackagesRequest(vendor_id=ID),
+    catalog_pb2.ListPackageEventsRequest(package_id=ID),
     bad_payments.recorded(kind=bad_payments.REFUNDED, refund_id="r"),
     bad_payments.recorded(kind=bad_payments.FAILED),
     payment_pb2.ListPaymentsRequest(booking_id=ID),

@@ -82,7 +82,11 @@ def largest(message: Descriptor | None) -> Any:
     return filled
 
 
-@pytest.mark.parametrize("name", sorted(ANSWERS.keys() - {"ListReviewsResponse"}))
+CUT: Final = {"ListReviewsResponse", "ListPackageEventsResponse"}
+"""Answers whose pages are cut by their bytes."""
+
+
+@pytest.mark.parametrize("name", sorted(ANSWERS.keys() - CUT))
 def test_the_largest_answer_is_below_what_a_client_reads(name: str) -> None:
     assert largest(ANSWERS[name]).ByteSize() < MAX_MESSAGE_BYTES
 

@@ -86,7 +86,7 @@ def servicers() -> dict[str, Any]:
     gateway = CommandGateway(any_)
     made = (
         BookingService(gateway, any_, any_, any_),
-        CatalogService(gateway, any_, any_, any_),
+        CatalogService(gateway, any_, any_, any_, any_),
         PaymentService(gateway, any_, any_),
         ReviewService(gateway, any_),
         ProfileService(gateway, any_),

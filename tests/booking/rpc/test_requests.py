@@ -83,6 +83,8 @@ UNKNOWN: list[tuple[Message, str]] = [
     (booking_pb2.BatchGetBookingsRequest(booking_ids=[ID]), "booking"),
     (booking_pb2.ListBookingEventsRequest(booking_id=ID), "booking"),
     (booking_pb2.ReconcileInventoryRequest(package_id=ID), "package"),
+    (catalog_pb2.ListPackageEventsRequest(package_id=ID), "package"),
+    (catalog_pb2.ListPackageEventsRequest(vendor_id=ID), "vendor"),
     (payment_pb2.ListPaymentsRequest(booking_id=ID), "booking"),
     (payment_pb2.RefundPaymentRequest(id=ID, amount=euro(1)), "payment"),
     (payment_pb2.GetRefundRequest(id=ID), "refund"),

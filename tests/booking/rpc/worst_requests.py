@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -12,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
+from booking_service.domain.catalog_events import MAX_RUNS
 from booking_service.mapping.catalog_change import _CHANGEABLE
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
 from tests.booking.rpc import bad_catalog, bad_payments, bad_reviews, bad_stays
@@ -35,6 +37,7 @@ STORED_TIERS: Final = str([[n, 1] for n in reversed(range(10))])
 QUOTE: Final = booking_pb2.Quote(price=euro(100), cancellation_policy=TIERS)
 STAY: Final = {"start_date": FIRST_DAY, "end_date": FIRST_DAY + timedelta(YEAR)}
 DATES: Final = {"start_date": after(0), "end_date": after(YEAR)}
+RUNS: Final = [(n, FIRST_DAY + timedelta(n)) for n in range(MAX_RUNS)]
 LAPSED: Final = NOON - timedelta(minutes=1)
 
 Requests = dict[str, list[Message]]
@@ -115,6 +118,12 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
     await rows.executemany(
         "INSERT INTO booking_events VALUES ($1, $2, 'EXTENDED', 'HELD', 'HELD', $3, 'c', NULL, $4)",
         [(made.paid, n + 1, WIDE * 200, NOON) for n in range(PAGE)],
+    )
+    runs = [["capacity", str(each), str(each + timedelta(1)), n % 2, 9] for n, each in RUNS]
+    await rows.executemany(
+        "INSERT INTO catalog_events (vendor_id, change, fields, runs, days_left_out, caller,"
+        " event_time) VALUES ($1, 'CAPACITY_SET', '[]', $2, 0, 'c', $3)",
+        [(made.vendor, json.dumps(runs), NOON)] * PAGE,
     )
     await rows.execute("ANALYZE")
     return made
@@ -257,6 +266,9 @@ def _reads(seeded: Seeded) -> Requests:
         ],
         "BatchGetPackages": [
             catalog_pb2.BatchGetPackagesRequest(package_ids=seeded.packages[:BATCH])
+        ],
+        "ListPackageEvents": [
+            catalog_pb2.ListPackageEventsRequest(vendor_id=seeded.vendor, page_size=PAGE)
         ],
         "ListVendorPackages": [
             catalog_pb2.ListVendorPackagesRequest(

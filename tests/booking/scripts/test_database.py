@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from booking_service.domain.booking import Refund
 from booking_service.domain.commands import (
     CapacityRange,
     Command,
@@ -77,7 +79,10 @@ class Service:
         payments = await self.observer.fetch(
             "SELECT * FROM payments WHERE booking_id = ANY($1)", ids
         )
-        refunds = await self.observer.fetch("SELECT * FROM refunds WHERE booking_id = ANY($1)", ids)
+        columns = ", ".join(field.name for field in fields(Refund))
+        refunds = await self.observer.fetch(
+            f"SELECT {columns} FROM refunds WHERE booking_id = ANY($1)", ids
+        )
         return script.observed(
             [rows.booking(row) for row in bookings],
             {
