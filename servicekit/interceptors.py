@@ -11,6 +11,7 @@ import inspect
 import math
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +36,8 @@ from servicekit.handlers import (
     refusing,
     writing,
 )
-from servicekit.identity.gate import EVERYBODY, AccessRefused, Gate
+from servicekit.identity.access import AccessRefused
+from servicekit.identity.gate import EVERYBODY, Gate
 from servicekit.metadata import certificate_names, header
 from servicekit.rpc_end import RpcEnd, cancelled_by_grpc, code_of, why_cancelled
 
@@ -87,7 +89,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self.starting = False
         self._in_flight = 0
         self._idle = asyncio.Event()
-        self._refused_lines = LineLimit()
+        # By reason, so that many strangers do not hide the refusal of a known caller.
+        self._refused_lines: dict[str, LineLimit] = defaultdict(LineLimit)
         self._cancelled_lines = LineLimit()
         # One entry per served method: an unknown method has no handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
@@ -251,7 +254,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
         suppressed: int | None = 0
         if isinstance(error, RefusedBytes | AccessRefused):
-            suppressed = self._refused_lines.take()
+            suppressed = self._refused_lines[reason].take()
         elif code is StatusCode.CANCELLED:
             suppressed = self._cancelled_lines.take()
         if suppressed is not None:

@@ -10,7 +10,7 @@ from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 from servicekit.caller import LOCAL, Identity, Lane
 from servicekit.context import current_call
 from servicekit.errors import PERMISSION_DENIED
-from servicekit.identity.gate import AccessRefused
+from servicekit.identity.access import AccessRefused
 
 SERVICE: Final = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from servicekit.caller import ROLES, Role
+from servicekit.errors import ApiError
 
 ANYONE: Final = "anyone"
 """In place of roles: an RPC that needs no identity, such as a health check."""
@@ -26,6 +27,10 @@ PLATFORM: Final[Mapping[str, frozenset[str]]] = {
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ROLES,
 }
 """What every server here has beside its own contract."""
+
+
+class AccessRefused(ApiError):  # noqa: N818 - a refusal
+    """The caller is not known, or may not do this, or does too much of it."""
 
 
 class Access:

@@ -17,7 +17,7 @@ import structlog
 from servicekit.caller import LOCAL, NOBODY, Identity
 from servicekit.errors import PERMISSION_DENIED, UNAUTHENTICATED, ApiError
 from servicekit.identity import identities
-from servicekit.identity.access import Access
+from servicekit.identity.access import Access, AccessRefused
 from servicekit.identity.identities import Identities
 from servicekit.identity.limits import Limits
 from servicekit.settings import ServerSettings, SettingsError
@@ -30,10 +30,6 @@ BEARER: Final = "bearer "
 MAX_TOKEN_BYTES: Final = 1024
 
 log = structlog.get_logger(__name__)
-
-
-class AccessRefused(ApiError):  # noqa: N818 - a refusal
-    """The caller is not known, or may not do this, or does too much of it."""
 
 
 Names = Callable[[], Sequence[str]]

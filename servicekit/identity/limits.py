@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from servicekit.caller import Identity
-from servicekit.errors import RATE_LIMITED, ApiError
+from servicekit.errors import RATE_LIMITED
+from servicekit.identity.access import AccessRefused
 
 BURST_S: Final = 1.0
 """Calls that were not made within this time may be made at once."""
@@ -25,7 +26,7 @@ class Limits:
         # By the generic cell rate algorithm: when the calls so far would have arrived, one by one.
         self._due_s: dict[str, float] = {}
 
-    def enter(self, identity: Identity) -> ApiError | None:
+    def enter(self, identity: Identity) -> AccessRefused | None:
         """Count a new call, or return why it is refused, with the time after which to try again."""
         running = self._running.get(identity.name, 0)
         if identity.max_concurrent is not None and running >= identity.max_concurrent:
@@ -51,8 +52,8 @@ class Limits:
             del self._running[identity.name]
 
 
-def _refused(identity: Identity, limit: str, retry_after_s: float) -> ApiError:
-    return ApiError(
+def _refused(identity: Identity, limit: str, retry_after_s: float) -> AccessRefused:
+    return AccessRefused(
         RATE_LIMITED,
         f"{identity.name} may make {limit}",
         metadata={"identity": identity.name},

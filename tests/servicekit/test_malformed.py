@@ -140,7 +140,8 @@ async def test_a_flood_is_recorded_in_full_and_logged_once_a_second(
     ends: list[RpcEnd] = []
     with structlog.testing.capture_logs() as lines:
         async with serving(Handlers(), ends) as (server, channel):
-            monkeypatch.setattr(server._interceptor, "_refused_lines", LineLimit(lambda: now_s))
+            lines_of = {"MALFORMED_REQUEST": LineLimit(lambda: now_s)}
+            monkeypatch.setattr(server._interceptor, "_refused_lines", lines_of)
             check = channel.unary_unary("/grpc.health.v1.Health/Check")
             for second in (1, 2):
                 answers: list[Any] = await asyncio.gather(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from servicekit.caller import Identity
-from servicekit.errors import RATE_LIMITED, ApiError
+from servicekit.errors import RATE_LIMITED
+from servicekit.identity.access import AccessRefused
 from servicekit.identity.limits import Limits
 
 
@@ -19,7 +20,7 @@ class Clock:
         return self.now_s
 
 
-def calls(limits: Limits, identity: Identity, number: int) -> list[ApiError | None]:
+def calls(limits: Limits, identity: Identity, number: int) -> list[AccessRefused | None]:
     found = []
     for _ in range(number):
         refusal = limits.enter(identity)
