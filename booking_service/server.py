@@ -32,6 +32,7 @@ from booking_service.monitoring.startup import (
 )
 from booking_service.monitoring.telemetry import SERVICES, Telemetry
 from booking_service.rpc.register import LARGE_MESSAGES, add_servicers
+from booking_service.storage import access_events
 from booking_service.storage.clock import Clock
 from booking_service.storage.database import Database
 from metrics_service.client import Tracker, default_tracker
@@ -121,6 +122,7 @@ class BookingServer:
         self.sweeper = Sweeper(
             self.database, self.bus, self.bus.rooms, interval_s=settings.sweep_interval_s
         )
+        self.access = access_events.trail(self.database, self.emitter.instance, self.grpc.gate)
         add_servicers(self.grpc.grpc, self.bus, self.database, self.telemetry)
 
     async def start(self) -> int:
@@ -151,6 +153,8 @@ class BookingServer:
             _at_end(stack, self.bus.stop)
             self.sweeper.start()
             _at_end(stack, self.sweeper.stop)
+            self.access.start()
+            _at_end(stack, self.access.stop)
             # Once before serving, so that the first health check has a result.
             await self.probe.check()
             self.probe.start()

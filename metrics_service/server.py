@@ -28,6 +28,7 @@ from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
 from metrics_service.rpc.metrics import readable, snapshots
 from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
+from metrics_service.storage import access_events
 from metrics_service.storage.errors import (
     CheckpointConflictError,
     LogNotReadyError,
@@ -91,6 +92,7 @@ class MetricsServer:
             early=[health_rpc.SERVICE],
             access=ACCESS,
         )
+        self._access = access_events.trail(settings.database_url, self.grpc.gate)
         app = create_app(
             self._snapshot, self.verdict, on_fault=self.engine.suspect, gate=self.grpc.gate
         )
@@ -124,6 +126,7 @@ class MetricsServer:
         try:
             await self.event_log.start()
             self._begun = True
+            self._access.start()
             where = {"host": self._settings.host, "port": port, "http_port": http_port}
             log.info("service_listening", **where)
             await self.engine.start()
@@ -173,6 +176,7 @@ class MetricsServer:
         except TimeoutError:
             log.warning("service_stop_cut_short", within_s=STOP_S)
         await self._ticker.stop()
+        await self._access.stop()
         if self._begun:
             log.info("service_stopped")
 
@@ -232,20 +236,7 @@ class MetricsServer:
         self.snapshots.notify()
 
     def _log_health(self) -> LogHealth:
-        writable = self.event_log.leading
-        if writable:
-            role, message = LogHealth.LEADER, ""
-        elif self.event_log.superseded:
-            role, message = LogHealth.LEAD_LOST, "another process has taken over from this one"
-        elif self.event_log.standing_by:
-            role, message = LogHealth.STANDBY, "another process writes it, and this one waits"
-        else:
-            role, message = LogHealth.ROLE_UNSPECIFIED, "its database is down"
-        lag = max(0, self.event_log.last_position - self.engine.position)
-        health = LogHealth(writable=writable, lag=lag, message=message, role=role)
-        if self.event_log.clock_step_us:
-            health.clock_step.FromMicroseconds(self.event_log.clock_step_us)
-        return health
+        return health_rpc.log_health(self.event_log, self.engine.position)
 
     async def _tick(self) -> None:
         """Judge health and queries about every TICK_S, and at once when the lead of the log is lost

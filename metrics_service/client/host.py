@@ -34,7 +34,7 @@ from metrics_service.client.stream.source import (
     NewEpoch,
     OutBatch,
 )
-from metrics_service.client.telemetry.emitter import Emitter
+from metrics_service.client.telemetry.emitter import Emitter, instance_name
 from metrics_service.client.tracked import (
     PoolerError,
     check_session,
@@ -67,6 +67,7 @@ __all__ = [
     "VerdictHysteresis",
     "check_session",
     "count_queries",
+    "instance_name",
     "judge",
     "monitor_cost",
     "set_default_tracker",

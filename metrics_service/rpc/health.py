@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
+from metrics_service.eventlog.event_log import EventLog
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.health.paging import Page
 from metrics_service.rpc import validate
 from metrics_service.rpc.streams import STALL_S, Context, stream_to
 from protos.metrics.v1 import health_pb2, health_pb2_grpc
-from protos.metrics.v1.health_pb2 import DatabaseHealth
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 
 SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
 
@@ -25,6 +26,24 @@ def verdicts(health: Callable[[], DatabaseHealth]) -> Fanout[None]:
         yield {None: health().SerializeToString()}
 
     return Fanout(encode)
+
+
+def log_health(event_log: EventLog, position: int) -> LogHealth:
+    """Return the role of this process at its log, which is folded up to `position`."""
+    writable = event_log.leading
+    if writable:
+        role, message = LogHealth.LEADER, ""
+    elif event_log.superseded:
+        role, message = LogHealth.LEAD_LOST, "another process has taken over from this one"
+    elif event_log.standing_by:
+        role, message = LogHealth.STANDBY, "another process writes it, and this one waits"
+    else:
+        role, message = LogHealth.ROLE_UNSPECIFIED, "its database is down"
+    lag = max(0, event_log.last_position - position)
+    health = LogHealth(writable=writable, lag=lag, message=message, role=role)
+    if event_log.clock_step_us:
+        health.clock_step.FromMicroseconds(event_log.clock_step_us)
+    return health
 
 
 class HealthService(health_pb2_grpc.HealthServiceServicer):

@@ -7,6 +7,7 @@ then everybody is `local` and may do everything, which is why that is served on 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from servicekit.identity import identities
 from servicekit.identity.access import Access, AccessRefused
 from servicekit.identity.identities import Identities
 from servicekit.identity.limits import Limits
+from servicekit.identity.trail import MAX_PENDING, AccessChange, compare
 from servicekit.settings import ServerSettings, SettingsError
 from servicekit.watched_file import WatchedFiles
 
@@ -63,7 +65,9 @@ class Unidentified:
 
 
 class KnownCallers:
-    """The identities of a file, which is read again when it changes."""
+    """The identities of a file, which is read again when it changes; `changes` are those that were
+    not taken from there yet, its first content included.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class KnownCallers:
         self._now_s = now_s
         self._files = WatchedFiles(path)
         self._current = identities.read(path, setting=setting, tokens=tokens)
+        self.changes = deque([compare(None, self._current)], MAX_PENDING)
         self._look_s = now_s() + RELOAD_S
 
     @property
@@ -98,12 +103,14 @@ class KnownCallers:
         except SettingsError as error:
             log.error("identities_reload_failed", reason=str(error))
             return
-        before, after = self._current.by_name, found.by_name
+        change = compare(self._current, found)
+        self.changes.append(change)
         log.warning(
             "identities_reloaded",
-            added=sorted(after.keys() - before.keys()),
-            removed=sorted(before.keys() - after.keys()),
-            changed=sorted(name for name in after if before.get(name, after[name]) != after[name]),
+            added=list(change.added),
+            removed=list(change.removed),
+            changed=list(change.changed),
+            **({"left_out": change.left_out} if change.left_out else {}),
         )
         self._current = found
 
@@ -157,10 +164,22 @@ class Admission:
 
 
 class Gate:
-    """The mode, the table of roles and the limits of one server."""
+    """The mode, the table of roles and the limits of one server.
 
-    def __init__(self, mode: Mode, access: Access, *, limits: Limits | None = None) -> None:
+    `callers` are those that the mode tells apart; None where it does not.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        access: Access,
+        *,
+        limits: Limits | None = None,
+        callers: KnownCallers | None = None,
+    ) -> None:
         self.mode = mode
+        self._callers = callers
+        self._anonymous = deque([compare(None, None)])
         self.access = access
         self.enforced = not isinstance(mode, Unidentified)
         self._limits = limits or Limits()
@@ -189,6 +208,18 @@ class Gate:
         beyond = self._limits.enter(identity)
         return Admission(identity, beyond, counted=beyond is None)
 
+    def take_changes(self) -> list[AccessChange]:
+        """Look at the file of identities, and return what changed since this was called last; at
+        first what the server began with.
+        """
+        changes = self._anonymous
+        if self._callers is not None:
+            _ = self._callers.current
+            changes = self._callers.changes
+        taken = list(changes)
+        changes.clear()
+        return taken
+
     def leave(self, admission: Admission) -> None:
         """Note the end of a call that was admitted."""
         if admission.counted:
@@ -206,9 +237,10 @@ def gate(
     if path is None:
         return Gate(Unidentified(header if settings.trust_caller_header else None), access)
     setting = f"{settings.model_config.get('env_prefix', '')}IDENTITIES"
-    if settings.tls_client_ca is not None:
-        return Gate(ByCertificate(KnownCallers(path, setting=setting, tokens=False)), access)
-    return Gate(ByToken(KnownCallers(path, setting=setting, tokens=True)), access)
+    by_certificate = settings.tls_client_ca is not None
+    callers = KnownCallers(path, setting=setting, tokens=not by_certificate)
+    mode = ByCertificate(callers) if by_certificate else ByToken(callers)
+    return Gate(mode, access, callers=callers)
 
 
 EVERYBODY: Final = Gate(Unidentified(), Access({}))

@@ -35,6 +35,8 @@ MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 MAX_NAME_BYTES: Final = 256
 MAX_TOKENS: Final = 4
 MAX_SERVICES: Final = 64
+SHOWN_OF_A_HASH: Final = 16
+"""Digits of a token's hash that tell it from others, in the audit trail."""
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -55,10 +57,22 @@ class _Entry(BaseModel):
 
 
 class Identities:
-    """All identities of one file, by their name and by their tokens."""
+    """All identities of one file, by their name and by their tokens.
 
-    def __init__(self, by_name: Mapping[str, Identity], by_token: Mapping[bytes, Identity]) -> None:
+    `texts` says of each name all that its table says, with the beginnings of the hashes of its
+    tokens; `file_sha256` is the digest of the file in hexadecimal digits.
+    """
+
+    def __init__(
+        self,
+        by_name: Mapping[str, Identity],
+        by_token: Mapping[bytes, Identity],
+        texts: Mapping[str, str],
+        file_sha256: str,
+    ) -> None:
         self.by_name = by_name
+        self.texts = texts
+        self.file_sha256 = file_sha256
         self._by_token = by_token
 
     def of_token(self, token: str) -> Identity | None:
@@ -72,7 +86,7 @@ def read(path: Path, *, setting: str, tokens: bool) -> Identities:
     Raises SettingsError in one line that names the setting, the identity and what is wrong.
     """
     where = f"{setting}={str(path)!r}"
-    entries = _entries(where, path)
+    entries, file_sha256 = _entries(where, path)
     by_name: dict[str, Identity] = {}
     by_token: dict[bytes, Identity] = {}
     for name, entry in entries.items():
@@ -88,10 +102,25 @@ def read(path: Path, *, setting: str, tokens: bool) -> Identities:
         for each in entry.tokens_sha256:
             if by_token.setdefault(bytes.fromhex(each), identity) is not identity:
                 raise SettingsError(f"{where}: {name!r} has a token of another identity")
-    return Identities(by_name, by_token)
+    texts = {name: _text(entry) for name, entry in entries.items()}
+    return Identities(by_name, by_token, texts, file_sha256)
 
 
-def _entries(where: str, path: Path) -> dict[str, _Entry]:
+def _text(entry: _Entry) -> str:
+    """Return such as "roles=producer lanes=facts services=booking_service"."""
+    said = {
+        "roles": ",".join(sorted(entry.roles)),
+        "lanes": ",".join(sorted(entry.lanes)),
+        "services": ",".join(sorted(entry.services)),
+        "max_concurrent": entry.max_concurrent,
+        "max_per_second": entry.max_per_second,
+        "tokens": ",".join(sorted(each[:SHOWN_OF_A_HASH] for each in entry.tokens_sha256)),
+    }
+    text = " ".join(f"{name}={value}" for name, value in said.items() if value)
+    return text if text.isprintable() else ascii(text)
+
+
+def _entries(where: str, path: Path) -> tuple[dict[str, _Entry], str]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -111,7 +140,7 @@ def _entries(where: str, path: Path) -> dict[str, _Entry]:
         raise SettingsError(f"{where} is not a TOML file: {line}") from None
     if not 0 < len(entries) <= MAX_IDENTITIES:
         raise SettingsError(f"{where} must name 1 to {MAX_IDENTITIES} identities")
-    return entries
+    return entries, hashlib.sha256(data).hexdigest()
 
 
 def _check(where: str, identity: Identity, entry: _Entry, *, tokens: bool) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from servicekit import binaries
 from servicekit.channels import ClientFiles
 from tests.docs.snippet_runner import here, until
 from tests.docs.snippets import ROOT, blocks_of
@@ -17,6 +22,7 @@ from tests.pair.real_pair import Pair, serves
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(300)]
 
 BOUND_S = 60.0
+STARTED = "service_started"
 
 
 class Shell:
@@ -26,7 +32,12 @@ class Shell:
         self._pair = pair
         self._folder = folder
         # The commands run in the folder, and find the packages of this tree.
-        self._environ = {**pair.environ, "PYTHONPATH": str(ROOT)}
+        programs = f"{Path(sys.executable).parent}:{binaries.program('psql').parent}"
+        self._environ = {
+            **pair.environ,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
 
     def run(self, block: str) -> str:
         """Run a block; returns what it printed. The services are started where it says so."""
@@ -89,13 +100,29 @@ def test_the_page_sets_up_certificates_callers_rotation_and_tokens(
     folder.mkdir()
     shell = Shell(pair, folder)
     printed = [shell.run(block.text) for block in blocks_of("docs/identity.md")]
-    assert len(printed) == 6
+    assert len(printed) == 7
     setup = blocks_of("docs/identity.md")[0].text
     assert sum(1 for line in setup.splitlines() if line.strip()) <= 10
-    services, commands, rotation, tokens = printed[2:]
+    services, commands, rotation, tokens, trail = printed[2:]
     assert services.count("settings are good") == 2
     assert commands.count('"HEALTHY"') >= 2
     assert '"funnel"' in commands
     assert '"HEALTHY"' in rotation
     assert tokens.count('"HEALTHY"') >= 2
-    assert "UNAUTHENTICATED" not in pair.log("metrics_service")
+    # Both were started with certificates, and with tokens.
+    assert trail.count("STARTED") == 4
+    assert trail.count('"spiffe://shop.example/ops": "roles=monitor,ops"') >= 2
+    # The booking_service of before has no token, and may try until the new one takes its place.
+    started = max(
+        line["timestamp"] for line in lines(pair, "booking_service") if line["event"] == STARTED
+    )
+    refused = [
+        line
+        for line in lines(pair, "metrics_service")
+        if line.get("code") == "UNAUTHENTICATED" and line["timestamp"] > started
+    ]
+    assert refused == []
+
+
+def lines(pair: Pair, service: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in pair.log(service).splitlines() if line.startswith("{")]

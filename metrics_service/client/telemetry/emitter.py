@@ -41,7 +41,8 @@ FLUSH_INTERVAL_S: Final = 1.0
 """The longest that an event waits for others to share its batch."""
 
 
-def _instance_name() -> str:
+def instance_name() -> str:
+    """Return a name that no other process has, such as "web1-4711-1f2e3d4c"."""
     return f"{socket.gethostname()[:80]}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
@@ -62,7 +63,7 @@ class Emitter:
         flush_interval_s: float = FLUSH_INTERVAL_S,
     ) -> None:
         self.service = service
-        self.instance = instance or _instance_name()
+        self.instance = instance or instance_name()
         self._name = ProducerName(self.instance)
         self.dropped_events = 0
         self._now_us = now_us

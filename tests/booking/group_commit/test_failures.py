@@ -57,6 +57,7 @@ WAITS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM packages%'
 """
+AUDITED = ("booking_events", "catalog_events", "payment_events", "refunds")
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 
 
@@ -169,8 +170,7 @@ async def test_a_group_that_fails_after_any_step_leaves_nothing(harness: Harness
                     # The last step is the commit itself: all of it happened.
                     break
     assert step > 25
-    audited = ("booking_events", "catalog_events", "payment_events", "refunds")
-    for name in ("bookings", "package_days", "payments", "outbox", *audited):
+    for name in (*AUDITED, "bookings", "package_days", "payments", "outbox"):
         assert before[name] != after[name], name
     database.at = 0
     # A repeat gets the answer that no caller received, and the work is not done twice.
