@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from metrics_service.eventlog import forgetting, partitions, rows
+from metrics_service.eventlog import forgetting, partitions, rows, single_events
 from metrics_service.eventlog.producer import ProducerKey, ResumePoint
 from metrics_service.eventlog.producers import (
     Appended,
@@ -22,6 +22,7 @@ from metrics_service.eventlog.producers import (
     OpenRequest,
     Producers,
 )
+from metrics_service.eventlog.single_events import SingleEvent, SingleRequest
 from metrics_service.eventlog.writer import Writer
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section
@@ -186,6 +187,15 @@ class EventLog:
         self._writer.submit(AppendRequest(key, token, epoch, seq, count, payload, done))
         return done
 
+    def append_single(self, event: SingleEvent) -> asyncio.Future[bool]:
+        """Append an event of no producer once by its id, and answer whether it is new.
+
+        LogUnavailableError.
+        """
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._writer.submit(SingleRequest(event, done))
+        return done
+
     def close_producer(self, key: ProducerKey, *, token: int) -> asyncio.Future[None]:
         """Close a producer that has sent Goodbye."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -264,6 +274,7 @@ class EventLog:
         oldest = min(await partitions.existing(connection))
         forgotten = await connection.fetch(_PRODUCERS.forget, min(cutoff, oldest))
         self._producers.forget(ProducerKey(row["lane"], row["id"]) for row in forgotten)
+        await single_events.forget_ids(connection, min(cutoff, oldest))
         await self._forget_facts(connection, now)
 
     async def _forget_facts(self, connection: asyncpg.Connection[Any], now: datetime) -> None:

@@ -15,7 +15,8 @@ from metrics_service.eventlog import pin
 from metrics_service.eventlog.errors import FencedError, FullError, GapError, RefusedError
 from metrics_service.eventlog.forgetting import MAX_PRODUCERS, forgettable
 from metrics_service.eventlog.producer import Producer, ProducerKey, ResumePoint
-from metrics_service.state.record import Kind
+from metrics_service.eventlog.row import Row
+from metrics_service.eventlog.single_events import SingleRequest
 from protos.tracking.v1 import tracking_pb2
 from servicekit.budget import Budget
 
@@ -25,25 +26,6 @@ class Appended(NamedTuple):
 
     position: int | None
     durable_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record to write, without its position and time."""
-
-    kind: Kind
-    key: ProducerKey
-    epoch: int
-    seq: int
-    instance: str
-    service: str
-    backfill: bool
-    count: int
-    payload: bytes
-    repeats: tuple[int, ...] = ()
-
-
-TICK_ROW = Row("tick", ProducerKey(0, ""), 0, 0, "", "", False, 0, b"")
 
 
 @dataclass(slots=True)
@@ -87,7 +69,7 @@ class CloseRequest:
     size: int = 0
 
 
-Request = OpenRequest | AppendRequest | CloseRequest
+Request = OpenRequest | AppendRequest | CloseRequest | SingleRequest
 
 
 @dataclass(slots=True)
@@ -99,12 +81,13 @@ class Plan:
     opened: list[tuple[OpenRequest, ResumePoint]] = field(default_factory=list)
     appended: list[tuple[AppendRequest, int | None, int]] = field(default_factory=list)
     closed: list[CloseRequest] = field(default_factory=list)
+    singles: list[SingleRequest] = field(default_factory=list)
     refused: list[tuple[Request, Exception]] = field(default_factory=list)
     forgotten: list[ProducerKey] = field(default_factory=list)
 
     @property
     def writes(self) -> bool:
-        return bool(self.rows or self.changed or self.forgotten)
+        return bool(self.rows or self.changed or self.singles or self.forgotten)
 
 
 class Producers:
@@ -157,6 +140,9 @@ class Producers:
                         self._append(plan, request)
                     case CloseRequest():
                         self._close(plan, request)
+                    case SingleRequest():
+                        self._refuse_beyond()
+                        plan.singles.append(request)
             except RefusedError as refusal:
                 plan.refused.append((request, refusal))
         self._end_silent(plan, now_s)
@@ -227,9 +213,8 @@ class Producers:
         if request.seq < current.next_seq:
             plan.appended.append((request, None, current.next_seq - 1))
             return
-        if self.full and key.lane == tracking_pb2.LANE_TELEMETRY:
-            self.refusals.exceeded(1, self.full)
-            raise FullError
+        if key.lane == tracking_pb2.LANE_TELEMETRY:
+            self._refuse_beyond()
         if not current.pinned and pin.is_live_facts(key, current):
             pin.check_first_batch(key, self._facts | pin.live_facts(plan.changed))
             current = replace(current, pinned=True)
@@ -254,6 +239,12 @@ class Producers:
             open=True,
             events=current.events + max(0, request.count),
         )
+
+    def _refuse_beyond(self) -> None:
+        """Refuse telemetry while the log is full."""
+        if self.full:
+            self.refusals.exceeded(1, self.full)
+            raise FullError
 
     def _close(self, plan: Plan, request: CloseRequest) -> None:
         key, current = request.key, self._current(plan, request.key)

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from metrics_service.eventlog.producer import Producer, ProducerKey
-from metrics_service.eventlog.producers import Plan, Row
+from metrics_service.eventlog.producers import Plan
+from metrics_service.eventlog.row import Row
 from metrics_service.state.batch import fact_ids
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import tracking_pb2

@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import structlog
 
-from metrics_service.eventlog import partitions, rows
-from metrics_service.eventlog.producers import TICK_ROW, Appended, Plan, Producers, Request
+from metrics_service.eventlog import partitions, rows, single_events
+from metrics_service.eventlog.producers import Appended, Plan, Producers, Request
+from metrics_service.eventlog.row import TICK_ROW
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import LogUnavailableError, line_of
@@ -141,12 +142,8 @@ class Writer:
                 await asyncio.sleep(random.uniform(0, limit_s))  # noqa: S311 - jitter
 
     async def _connect(self) -> asyncpg.Connection[Any]:
-        idle_ms = f"{LEAD_IDLE_S * 1000:.0f}"
-        return await connect(
-            self._dsn,
-            idle_session_timeout=idle_ms,
-            idle_in_transaction_session_timeout=idle_ms,
-        )
+        limits = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+        return await connect(self._dsn, **dict.fromkeys(limits, f"{LEAD_IDLE_S * 1000:.0f}"))
 
     async def _take_lead(self, connection: asyncpg.Connection[Any]) -> None:
         awaited = False
@@ -239,6 +236,8 @@ class Writer:
         added = [(key, new) for key, new in plan.changed.items() if key not in old]
         facts = await rows.facts_of(plan)
         async with connection.transaction():
+            if plan.singles:
+                plan.rows += await single_events.add_ids(connection, plan.singles, today.date())
             head = await connection.fetchrow(_LOG.advance, len(plan.rows), stamp, self.epoch)
             if head is None:
                 raise LogUnavailableError("another process has become the writer")
@@ -285,6 +284,8 @@ def _answer(plan: Plan, first: int) -> None:
         _resolve(request.done, Appended(None if row is None else first + row, durable_seq))
     for closed in plan.closed:
         _resolve(closed.done, None)
+    for single in plan.singles:
+        _resolve(single.done, single.is_new)
     for refused, reason in plan.refused:
         _refuse(refused, reason)
 

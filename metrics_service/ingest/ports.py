@@ -9,6 +9,7 @@ from typing import Protocol
 
 from metrics_service.eventlog.producer import ProducerKey, ResumePoint
 from metrics_service.eventlog.producers import Appended
+from metrics_service.eventlog.single_events import SingleEvent
 from protos.tracking.v1 import tracking_pb2
 
 
@@ -37,6 +38,8 @@ class Log(Protocol):
     def append(
         self, key: ProducerKey, *, token: int, epoch: int, seq: int, count: int, payload: bytes
     ) -> asyncio.Future[Appended]: ...
+
+    def append_single(self, event: SingleEvent) -> asyncio.Future[bool]: ...
 
     def close_producer(self, key: ProducerKey, *, token: int) -> asyncio.Future[None]: ...
 

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from metrics_service.eventlog.producer import ProducerKey
+from metrics_service.eventlog.single_events import SingleEvent
 from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import Session, Write
@@ -119,6 +120,12 @@ class Ingest:
                 del self._owners[key]
             if not self._sessions:
                 self._empty.set()
+
+    def append_single(self, event: SingleEvent) -> asyncio.Future[bool]:
+        """Append an event of no stream once by its id, and answer whether it is new, after the
+        commit. LogUnavailableError.
+        """
+        return self._log.append_single(event)
 
     async def drain(self, timeout_s: float) -> None:
         """Ask every client to connect elsewhere, wait, and end the streams that are left."""

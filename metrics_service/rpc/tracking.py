@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from metrics_service.eventlog.errors import FullError
 from metrics_service.ingest.streams import Ingest
+from metrics_service.rpc.single_event import single_event
+from metrics_service.storage.errors import LogUnavailableError, line_of
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 from servicekit.caller import LOCAL, Identity, Lane
 from servicekit.context import current_call
-from servicekit.errors import PERMISSION_DENIED
+from servicekit.errors import OVERLOADED, PERMISSION_DENIED, UNAVAILABLE, ApiError
 from servicekit.identity.access import AccessRefused
 
 SERVICE: Final = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
@@ -18,6 +21,10 @@ _LANES: Final[Mapping[int, Lane]] = {
     tracking_pb2.LANE_FACTS: "facts",
     tracking_pb2.LANE_TELEMETRY: "telemetry",
 }
+
+
+RETRY_S: Final = 0.5
+FULL_RETRY_S: Final = 60.0
 
 
 class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
@@ -36,6 +43,32 @@ class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
         if frames.denied is not None:
             raise frames.denied
 
+    async def Track(
+        self, request: tracking_pb2.TrackRequest, context: object
+    ) -> tracking_pb2.TrackResponse:
+        """Store one event once by its id; the answer follows its commit."""
+        call = current_call.get()
+        caller = LOCAL if call is None else call.identity
+        if not _may_send(caller, "telemetry", request.service):
+            raise _denial(caller, "telemetry", request.service)
+        event = single_event(request)
+        try:
+            is_new = await self._ingest.append_single(event)
+        except LogUnavailableError as reason:
+            raise ApiError(UNAVAILABLE, line_of(reason), retry_after_s=RETRY_S) from None
+        except FullError as reason:
+            raise ApiError(OVERLOADED, line_of(reason), retry_after_s=FULL_RETRY_S) from None
+        return tracking_pb2.TrackResponse(already_stored=not is_new)
+
+
+def _may_send(speaker: Identity, lane: Lane, service: str) -> bool:
+    return lane in speaker.lanes and (speaker.services is None or service in speaker.services)
+
+
+def _denial(speaker: Identity, lane: Lane, service: str) -> AccessRefused:
+    what = f"{lane} of {service[:100]!r}"
+    return AccessRefused(PERMISSION_DENIED, f"{speaker.name} may not send {what}")
+
 
 class _Allowed:
     """The frames of a client, which end at a Hello for a service or lane that the caller may not
@@ -53,18 +86,9 @@ class _Allowed:
     async def __anext__(self) -> tracking_pb2.ClientFrame:
         if self.denied is None:
             frame = await anext(self._frames)
-            if not frame.HasField("hello") or self._may_send(frame.hello):
+            # The ingest itself refuses a lane that does not exist.
+            lane = _LANES.get(frame.hello.lane) if frame.HasField("hello") else None
+            if lane is None or _may_send(self._speaker, lane, frame.hello.service):
                 return frame
-            self.denied = self._denial(frame.hello)
+            self.denied = _denial(self._speaker, lane, frame.hello.service)
         raise StopAsyncIteration
-
-    def _may_send(self, hello: tracking_pb2.Hello) -> bool:
-        services, lane = self._speaker.services, _LANES.get(hello.lane)
-        # The ingest itself refuses a lane that does not exist.
-        return lane is None or (
-            lane in self._speaker.lanes and (services is None or hello.service in services)
-        )
-
-    def _denial(self, hello: tracking_pb2.Hello) -> AccessRefused:
-        what = f"{_LANES[hello.lane]} of {hello.service[:100]!r}"
-        return AccessRefused(PERMISSION_DENIED, f"{self._speaker.name} may not send {what}")

@@ -17,7 +17,7 @@ STATEMENT_TIMEOUT_S: Final = 30.0
 MIN_POSTGRES: Final = 15
 
 _DATABASE: Final = QueryGroup("database")
-# The tables, and the index and the table that the newest migrations make.
+# The tables, and the index and the tables that the newest migrations make.
 _NEEDED: Final = [
     "event_log_head",
     "event_log",
@@ -26,6 +26,7 @@ _NEEDED: Final = [
     "checkpoint_bucket",
     "fact_received_on",
     "access_events",
+    "single_event",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

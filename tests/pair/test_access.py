@@ -72,7 +72,8 @@ def test_money_is_for_payment_alone_and_repairs_and_query_texts_for_ops_alone() 
     assert BOOKING.table["booking.v1.BookingService/ReconcileInventory"] == {"ops"}
     texts = {"GetQueryStats", "ListRecentQueries", "ListSlowQueries"}
     assert all(METRICS.table[f"metrics.v1.MetricsService/{name}"] == {"ops"} for name in texts)
-    assert allowed(METRICS, "producer") & METRICS_METHODS == {"tracking.v1.TrackingService/Stream"}
+    tracking = {f"tracking.v1.TrackingService/{name}" for name in ("Stream", "Track")}
+    assert allowed(METRICS, "producer") & METRICS_METHODS == tracking
     assert not allowed(METRICS, "service", "payment") & METRICS_METHODS
     assert not allowed(BOOKING, "producer", "monitor") & BOOKING_METHODS
 

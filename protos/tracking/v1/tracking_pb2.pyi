@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from protos.tracking.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -39,6 +40,63 @@ LANE_FACTS: Lane.ValueType  # 1
 LANE_TELEMETRY: Lane.ValueType  # 2
 """Bounded in memory; loss is counted and sent as data."""
 Global___Lane: _TypeAlias = Lane  # noqa: Y015
+
+@_typing.final
+class TrackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    service: _builtins.str
+    """As in Hello: 1 to 128 characters."""
+    instance: _builtins.str
+    """As in Hello; by default the service."""
+    @_builtins.property
+    def event(self) -> _event_pb2.Event:
+        """With a random event_id of 16 bytes. Telemetry but for RunningQuery, of which
+        several make one; facts are refused, since they belong to their
+        transaction. At most 16 KiB; session_id and names at most 256 bytes, texts
+        as long as their field says. A value that would quarantine a batch is
+        refused with INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        service: _builtins.str = ...,
+        instance: _builtins.str = ...,
+        event: _event_pb2.Event | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "instance", b"instance", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackRequest: _TypeAlias = TrackRequest  # noqa: Y015
+
+@_typing.final
+class TrackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALREADY_STORED_FIELD_NUMBER: _builtins.int
+    already_stored: _builtins.bool
+    """An event of this service with this id was stored before: this one had no
+    effect, whatever its content.
+    """
+    def __init__(
+        self,
+        *,
+        already_stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_stored", b"already_stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackResponse: _TypeAlias = TrackResponse  # noqa: Y015
 
 @_typing.final
 class ClientFrame(_message.Message):

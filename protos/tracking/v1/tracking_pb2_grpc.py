@@ -39,6 +39,11 @@ class TrackingServiceStub:
                 request_serializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.ClientFrame.SerializeToString,
                 response_deserializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.ServerFrame.FromString,
                 _registered_method=True)
+        self.Track = channel.unary_unary(
+                '/tracking.v1.TrackingService/Track',
+                request_serializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackRequest.SerializeToString,
+                response_deserializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackResponse.FromString,
+                _registered_method=True)
 
 
 class TrackingServiceServicer:
@@ -89,6 +94,23 @@ class TrackingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Track(self, request, context):
+        """One event of a caller without a stream, such as a front end or a program in
+        another language. The answer follows the fsync.
+
+        An event is counted once by its id: one that arrives again, however often
+        and also after restarts, has no effect for as long as the log is kept. Ids
+        belong to their service. So after UNAVAILABLE, RESOURCE_EXHAUSTED (the log is
+        full), DEADLINE_EXCEEDED or a lost connection, send the same event again,
+        after the delay of RetryInfo.
+
+        The caller needs the role producer, with the service and the lane
+        telemetry. Where the caller's events come in numbers, Stream is cheaper.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrackingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +118,11 @@ def add_TrackingServiceServicer_to_server(servicer, server):
                     servicer.Stream,
                     request_deserializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.ClientFrame.FromString,
                     response_serializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.ServerFrame.SerializeToString,
+            ),
+            'Track': grpc.unary_unary_rpc_method_handler(
+                    servicer.Track,
+                    request_deserializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackRequest.FromString,
+                    response_serializer=protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -125,6 +152,33 @@ class TrackingService:
             '/tracking.v1.TrackingService/Stream',
             protos_dot_tracking_dot_v1_dot_tracking__pb2.ClientFrame.SerializeToString,
             protos_dot_tracking_dot_v1_dot_tracking__pb2.ServerFrame.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Track(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tracking.v1.TrackingService/Track',
+            protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackRequest.SerializeToString,
+            protos_dot_tracking_dot_v1_dot_tracking__pb2.TrackResponse.FromString,
             options,
             channel_credentials,
             insecure,

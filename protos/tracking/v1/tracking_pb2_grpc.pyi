@@ -72,6 +72,19 @@ class TrackingServiceStub:
        person accepts it: then a new producer, which names those that it
        succeeds, begins with a FactsGap.
     """
+    Track: _grpc.UnaryUnaryMultiCallable[_tracking_pb2.TrackRequest, _tracking_pb2.TrackResponse]
+    """One event of a caller without a stream, such as a front end or a program in
+    another language. The answer follows the fsync.
+
+    An event is counted once by its id: one that arrives again, however often
+    and also after restarts, has no effect for as long as the log is kept. Ids
+    belong to their service. So after UNAVAILABLE, RESOURCE_EXHAUSTED (the log is
+    full), DEADLINE_EXCEEDED or a lost connection, send the same event again,
+    after the delay of RetryInfo.
+
+    The caller needs the role producer, with the service and the lane
+    telemetry. Where the caller's events come in numbers, Stream is cheaper.
+    """
 
 @_typing.type_check_only
 class TrackingServiceAsyncStub(TrackingServiceStub):
@@ -116,6 +129,19 @@ class TrackingServiceAsyncStub(TrackingServiceStub):
        by itself when the sink is the right one again. It ends at once when a
        person accepts it: then a new producer, which names those that it
        succeeds, begins with a FactsGap.
+    """
+    Track: _aio.UnaryUnaryMultiCallable[_tracking_pb2.TrackRequest, _tracking_pb2.TrackResponse]  # type: ignore[assignment]
+    """One event of a caller without a stream, such as a front end or a program in
+    another language. The answer follows the fsync.
+
+    An event is counted once by its id: one that arrives again, however often
+    and also after restarts, has no effect for as long as the log is kept. Ids
+    belong to their service. So after UNAVAILABLE, RESOURCE_EXHAUSTED (the log is
+    full), DEADLINE_EXCEEDED or a lost connection, send the same event again,
+    after the delay of RetryInfo.
+
+    The caller needs the role producer, with the service and the lane
+    telemetry. Where the caller's events come in numbers, Stream is cheaper.
     """
 
 class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -164,6 +190,25 @@ class TrackingServiceServicer(metaclass=_abc_1.ABCMeta):
            by itself when the sink is the right one again. It ends at once when a
            person accepts it: then a new producer, which names those that it
            succeeds, begins with a FactsGap.
+        """
+
+    @_abc_1.abstractmethod
+    def Track(
+        self,
+        request: _tracking_pb2.TrackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tracking_pb2.TrackResponse, _abc.Awaitable[_tracking_pb2.TrackResponse]]:
+        """One event of a caller without a stream, such as a front end or a program in
+        another language. The answer follows the fsync.
+
+        An event is counted once by its id: one that arrives again, however often
+        and also after restarts, has no effect for as long as the log is kept. Ids
+        belong to their service. So after UNAVAILABLE, RESOURCE_EXHAUSTED (the log is
+        full), DEADLINE_EXCEEDED or a lost connection, send the same event again,
+        after the delay of RetryInfo.
+
+        The caller needs the role producer, with the service and the lane
+        telemetry. Where the caller's events come in numbers, Stream is cheaper.
         """
 
 def add_TrackingServiceServicer_to_server(servicer: TrackingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

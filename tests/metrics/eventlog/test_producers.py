@@ -17,8 +17,8 @@ from metrics_service.eventlog.producers import (
     Plan,
     Producers,
     Request,
-    Row,
 )
+from metrics_service.eventlog.row import Row
 from protos.tracking.v1 import tracking_pb2
 
 FACTS = ProducerKey(tracking_pb2.LANE_FACTS, "relay")
