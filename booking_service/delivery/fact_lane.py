@@ -218,10 +218,10 @@ class FactLane:
                 f" {kept.acked_facts} are known here"
             )
         if resume_after > 0:
-            found = await self._segments.batch_hash(resume_after)
-            if found is None:
+            found = await self._segments.batch_hashes(resume_after)
+            if not found:
                 return f"batch {resume_after} of the sink is not kept here to compare"
-            if found != batch_hash:
+            if batch_hash not in found:
                 return f"batch {resume_after} of the sink differs from the one here"
         return ""
 

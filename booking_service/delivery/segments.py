@@ -168,10 +168,10 @@ class Segments:
                     _OUTBOX.report_trouble, self._epoch, *trouble, now, *said
                 )
 
-    async def batch_hash(self, seq: int) -> bytes | None:
+    async def batch_hashes(self, seq: int) -> list[bytes]:
         """Return the SHA-256 of a segment's batch; None if it is not kept."""
-        rows = await self._run(_OUTBOX.batch_hash, seq)
-        return rows[0]["batch_hash"] if rows else None
+        rows = await self._run(_OUTBOX.batch_hashes, seq)
+        return list(rows[0]["hashes"]) if rows else []
 
     async def read(self, after_seq: int, limit: int) -> list[OutBatch]:
         """Return the segments that follow `after_seq`, in order."""

@@ -1,5 +1,5 @@
-"""Expires lapsed holds, fulfils ended stays, drops old answers, applies early payments, and keeps
-the ratings and the popularity of packages.
+"""Expires lapsed holds, fulfils ended stays, drops old answers, applies early payments, goes on
+with erasures, and keeps the ratings and the popularity of packages.
 
 Nothing depends on it: a lapsed hold does not block a sale before it is swept. The sweeper only
 finds packages; commands do the work under the package lock, so any number of processes may sweep at
@@ -19,6 +19,7 @@ from booking_service.domain.commands import Command, ExpireHolds, FulfilStays
 from booking_service.domain.refusal import Reason, Refused
 from booking_service.domain.world import Answer
 from booking_service.group_commit import early_payments, scores
+from booking_service.group_commit.erasure import Eraser
 from booking_service.group_commit.idempotency import SLOT_S, idempotency_slot
 from booking_service.group_commit.rooms import Rooms
 from booking_service.storage.database import Database
@@ -35,6 +36,9 @@ MAX_ROUNDS: Final = 50
 
 MAX_EARLY_PAYMENTS: Final = 200
 """Payments applied in one sweep that arrived before their booking."""
+
+ERASING_S: Final = 1.0
+"""The time in one sweep for erasures whose caller has gone away."""
 
 CALLER: Final = "sweeper"
 
@@ -70,6 +74,7 @@ class Sweeper:
         self._task = BackgroundTask("sweeper")
         # The package whose rating and popularity were brought up to date last.
         self._scored = scores.FIRST
+        self._eraser = Eraser(database)
 
     def start(self) -> None:
         self._task.start(self._run())
@@ -94,6 +99,7 @@ class Sweeper:
         for row in ended:
             if row["end_date"] <= now.astimezone(ZoneInfo(row["time_zone"])).date():
                 swept += await self._end_all(FulfilStays(row["package_id"]), row["due"])
+        await self._eraser.go_on_with_all(ERASING_S)
         await self._empty_next_slot(now)
         async with self._database.connection() as connection:
             self._scored = await scores.refresh(connection, self._scored, now)

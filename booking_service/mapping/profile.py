@@ -53,6 +53,13 @@ def update_profile(request: profile_pb2.UpdateUserProfileRequest) -> CommandRequ
     return CommandRequest(command, request_id, fingerprint(request))
 
 
+def erase_user(request: profile_pb2.EraseUserRequest) -> str:
+    read = Fields()
+    user_id = read.text("user_id", request.user_id, most=128)
+    read.refuse_bad()
+    return user_id
+
+
 def profile(value: UserProfile) -> profile_pb2.UserProfile:
     return profile_pb2.UserProfile(
         user_id=value.user_id,

@@ -26,7 +26,7 @@ from protos.tracking.v1 import tracking_pb2
 from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
 
-SCHEMA_VERSION: Final = "0041"
+SCHEMA_VERSION: Final = "0050"
 """The newest migration that this code needs; it works without the indexes (9xxx)."""
 
 DEADLINE_S: Final = 1.0

@@ -6,6 +6,7 @@ from typing import Final
 
 import grpc
 
+from booking_service.group_commit.erasure import Eraser
 from booking_service.monitoring.telemetry import Telemetry
 from booking_service.reads.bookings import BookingQueries
 from booking_service.reads.package_events import PackageEventQueries
@@ -58,5 +59,5 @@ def add_servicers(
         ReviewService(gateway, ReviewQueries(database)), server
     )
     profile_pb2_grpc.add_ProfileServiceServicer_to_server(
-        ProfileService(gateway, ProfileQueries(database)), server
+        ProfileService(gateway, ProfileQueries(database), Eraser(database)), server
     )

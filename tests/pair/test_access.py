@@ -70,6 +70,7 @@ def test_money_is_for_payment_alone_and_repairs_and_query_texts_for_ops_alone() 
         "booking.v1.PaymentService/RefundPayment",
     }
     assert BOOKING.table["booking.v1.BookingService/ReconcileInventory"] == {"ops"}
+    assert BOOKING.table["booking.v1.ProfileService/EraseUser"] == {"ops"}
     texts = {"GetQueryStats", "ListRecentQueries", "ListSlowQueries"}
     assert all(METRICS.table[f"metrics.v1.MetricsService/{name}"] == {"ops"} for name in texts)
     tracking = {f"tracking.v1.TrackingService/{name}" for name in ("Stream", "Track")}

@@ -98,8 +98,9 @@ WHERE s.seq > $2
 ORDER BY s.seq
 LIMIT $3;
 
--- name: outbox.batch_hash internal
-SELECT batch_hash
+-- The hash of a batch, and those that it had before erasures.
+-- name: outbox.batch_hashes internal
+SELECT array_append(former_hashes, batch_hash) AS hashes
 FROM segment
 WHERE seq = $1;
 

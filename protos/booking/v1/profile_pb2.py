@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/profile.proto\x12\nbooking.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x0bUserProfile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"(\n\x15GetUserProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x89\x01\n\x18UpdateUserProfileRequest\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.booking.v1.UserProfile\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask2\xb2\x01\n\x0eProfileService\x12L\n\x0eGetUserProfile\x12!.booking.v1.GetUserProfileRequest\x1a\x17.booking.v1.UserProfile\x12R\n\x11UpdateUserProfile\x12$.booking.v1.UpdateUserProfileRequest\x1a\x17.booking.v1.UserProfileb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/booking/v1/profile.proto\x12\nbooking.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x0bUserProfile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\x0e\n\x06locale\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"(\n\x15GetUserProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x89\x01\n\x18UpdateUserProfileRequest\x12(\n\x07profile\x18\x01 \x01(\x0b\x32\x17.booking.v1.UserProfile\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"#\n\x10\x45raseUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"G\n\x11\x45raseUserResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x12\n\nerasure_id\x18\x02 \x01(\t\x12\x10\n\x08\x62ookings\x18\x03 \x01(\x03\x32\xfc\x01\n\x0eProfileService\x12L\n\x0eGetUserProfile\x12!.booking.v1.GetUserProfileRequest\x1a\x17.booking.v1.UserProfile\x12R\n\x11UpdateUserProfile\x12$.booking.v1.UpdateUserProfileRequest\x1a\x17.booking.v1.UserProfile\x12H\n\tEraseUser\x12\x1c.booking.v1.EraseUserRequest\x1a\x1d.booking.v1.EraseUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSERPROFILEREQUEST']._serialized_end=352
   _globals['_UPDATEUSERPROFILEREQUEST']._serialized_start=355
   _globals['_UPDATEUSERPROFILEREQUEST']._serialized_end=492
-  _globals['_PROFILESERVICE']._serialized_start=495
-  _globals['_PROFILESERVICE']._serialized_end=673
+  _globals['_ERASEUSERREQUEST']._serialized_start=494
+  _globals['_ERASEUSERREQUEST']._serialized_end=529
+  _globals['_ERASEUSERRESPONSE']._serialized_start=531
+  _globals['_ERASEUSERRESPONSE']._serialized_end=602
+  _globals['_PROFILESERVICE']._serialized_start=605
+  _globals['_PROFILESERVICE']._serialized_end=857
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,11 @@ class ProfileServiceStub:
                 request_serializer=protos_dot_booking_dot_v1_dot_profile__pb2.UpdateUserProfileRequest.SerializeToString,
                 response_deserializer=protos_dot_booking_dot_v1_dot_profile__pb2.UserProfile.FromString,
                 _registered_method=True)
+        self.EraseUser = channel.unary_unary(
+                '/booking.v1.ProfileService/EraseUser',
+                request_serializer=protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserRequest.SerializeToString,
+                response_deserializer=protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer:
@@ -64,6 +69,32 @@ class ProfileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseUser(self, request, context):
+        """Erases a user from this service, for ever. The profile is gone when the
+        first call answers. Then, in steps, a random id that cannot be linked to the
+        user takes the place of the user's id in bookings, reviews, the audit trail,
+        stored answers, and facts that are kept here; the texts of reviews, and
+        reasons of callers and failure codes that may be texts, become empty, as do
+        session ids. Bookings, payments and refunds stay as they are otherwise:
+        what is owed or booked goes on by the booking's id, and by the provider's
+        ids of payments, which are kept.
+
+        What is committed before the call that answers `done` is erased; what is
+        committed after it is of a new user of the same id. A booking that is
+        committed during that call is one or the other, as a whole.
+
+        Call it again until `done`; a caller that does not, or a process that ends,
+        delays it only, since every process goes on with it. Each call has the same
+        effect, also for a user that is not known here; a further one after `done`
+        erases what a new user of this id has. metrics_service keeps the id until the
+        retention of its log is over, and backups as long as they are kept.
+
+        Errors: ABORTED with CONFLICT, where locks are held for too long.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +107,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.UpdateUserProfile,
                     request_deserializer=protos_dot_booking_dot_v1_dot_profile__pb2.UpdateUserProfileRequest.FromString,
                     response_serializer=protos_dot_booking_dot_v1_dot_profile__pb2.UserProfile.SerializeToString,
+            ),
+            'EraseUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseUser,
+                    request_deserializer=protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserRequest.FromString,
+                    response_serializer=protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +168,33 @@ class ProfileService:
             '/booking.v1.ProfileService/UpdateUserProfile',
             protos_dot_booking_dot_v1_dot_profile__pb2.UpdateUserProfileRequest.SerializeToString,
             protos_dot_booking_dot_v1_dot_profile__pb2.UserProfile.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/booking.v1.ProfileService/EraseUser',
+            protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserRequest.SerializeToString,
+            protos_dot_booking_dot_v1_dot_profile__pb2.EraseUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,28 @@ class ProfileServiceStub:
     """Creates the profile or replaces it, or changes the fields named in the mask.
     Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
     """
+    EraseUser: _grpc.UnaryUnaryMultiCallable[_profile_pb2.EraseUserRequest, _profile_pb2.EraseUserResponse]
+    """Erases a user from this service, for ever. The profile is gone when the
+    first call answers. Then, in steps, a random id that cannot be linked to the
+    user takes the place of the user's id in bookings, reviews, the audit trail,
+    stored answers, and facts that are kept here; the texts of reviews, and
+    reasons of callers and failure codes that may be texts, become empty, as do
+    session ids. Bookings, payments and refunds stay as they are otherwise:
+    what is owed or booked goes on by the booking's id, and by the provider's
+    ids of payments, which are kept.
+
+    What is committed before the call that answers `done` is erased; what is
+    committed after it is of a new user of the same id. A booking that is
+    committed during that call is one or the other, as a whole.
+
+    Call it again until `done`; a caller that does not, or a process that ends,
+    delays it only, since every process goes on with it. Each call has the same
+    effect, also for a user that is not known here; a further one after `done`
+    erases what a new user of this id has. metrics_service keeps the id until the
+    retention of its log is over, and backups as long as they are kept.
+
+    Errors: ABORTED with CONFLICT, where locks are held for too long.
+    """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
@@ -46,6 +68,28 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     UpdateUserProfile: _aio.UnaryUnaryMultiCallable[_profile_pb2.UpdateUserProfileRequest, _profile_pb2.UserProfile]  # type: ignore[assignment]
     """Creates the profile or replaces it, or changes the fields named in the mask.
     Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
+    """
+    EraseUser: _aio.UnaryUnaryMultiCallable[_profile_pb2.EraseUserRequest, _profile_pb2.EraseUserResponse]  # type: ignore[assignment]
+    """Erases a user from this service, for ever. The profile is gone when the
+    first call answers. Then, in steps, a random id that cannot be linked to the
+    user takes the place of the user's id in bookings, reviews, the audit trail,
+    stored answers, and facts that are kept here; the texts of reviews, and
+    reasons of callers and failure codes that may be texts, become empty, as do
+    session ids. Bookings, payments and refunds stay as they are otherwise:
+    what is owed or booked goes on by the booking's id, and by the provider's
+    ids of payments, which are kept.
+
+    What is committed before the call that answers `done` is erased; what is
+    committed after it is of a new user of the same id. A booking that is
+    committed during that call is one or the other, as a whole.
+
+    Call it again until `done`; a caller that does not, or a process that ends,
+    delays it only, since every process goes on with it. Each call has the same
+    effect, also for a user that is not known here; a further one after `done`
+    erases what a new user of this id has. metrics_service keeps the id until the
+    retention of its log is over, and backups as long as they are kept.
+
+    Errors: ABORTED with CONFLICT, where locks are held for too long.
     """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,6 +109,34 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_profile_pb2.UserProfile, _abc.Awaitable[_profile_pb2.UserProfile]]:
         """Creates the profile or replaces it, or changes the fields named in the mask.
         Errors: NOT_FOUND with a mask that names fields; ABORTED with ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def EraseUser(
+        self,
+        request: _profile_pb2.EraseUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_profile_pb2.EraseUserResponse, _abc.Awaitable[_profile_pb2.EraseUserResponse]]:
+        """Erases a user from this service, for ever. The profile is gone when the
+        first call answers. Then, in steps, a random id that cannot be linked to the
+        user takes the place of the user's id in bookings, reviews, the audit trail,
+        stored answers, and facts that are kept here; the texts of reviews, and
+        reasons of callers and failure codes that may be texts, become empty, as do
+        session ids. Bookings, payments and refunds stay as they are otherwise:
+        what is owed or booked goes on by the booking's id, and by the provider's
+        ids of payments, which are kept.
+
+        What is committed before the call that answers `done` is erased; what is
+        committed after it is of a new user of the same id. A booking that is
+        committed during that call is one or the other, as a whole.
+
+        Call it again until `done`; a caller that does not, or a process that ends,
+        delays it only, since every process goes on with it. Each call has the same
+        effect, also for a user that is not known here; a further one after `done`
+        erases what a new user of this id has. metrics_service keeps the id until the
+        retention of its log is over, and backups as long as they are kept.
+
+        Errors: ABORTED with CONFLICT, where locks are held for too long.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

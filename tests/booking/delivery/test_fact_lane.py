@@ -121,7 +121,7 @@ async def test_database_restored_from_an_older_copy_is_a_fork(
         await rows.execute("CREATE TABLE backup AS TABLE segment")
         await append(rows, ("a", 2))
         await seal_all(segments)
-        lost = await segments.batch_hash(2)
+        [lost] = await segments.batch_hashes(2)
         # Back to the copy, and on with another booking.
         await rows.execute("DELETE FROM segment WHERE seq = 2")
         await rows.execute("UPDATE relay SET next_seq = 2")
@@ -161,8 +161,7 @@ async def test_segments_are_kept_for_their_time_after_the_ack_and_the_newest_for
         assert await rows.fetchval(kept) == [3, 4]
 
         lane = FactLane(segments, await segments.raise_epoch())
-        newest = await segments.batch_hash(3)
-        assert newest is not None
+        [newest] = await segments.batch_hashes(3)
         await lane.open(3, newest)
         assert (await lane.next()).seq == 4
         with pytest.raises(ForkError, match="the sink lacks batch 1; kept from 3 on"):

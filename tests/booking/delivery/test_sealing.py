@@ -37,8 +37,8 @@ async def test_rows_become_one_batch_that_parses(database: Database, rows: Rows)
         [batch] = await segments.read(0, 10)
         assert (batch.seq, batch.count) == (1, 3)
         assert facts_of([batch]) == [("a", 1), ("b", 1), ("a", 2)]
-        assert await segments.batch_hash(1) == hashlib.sha256(batch.payload).digest()
-        assert await segments.batch_hash(2) is None
+        assert await segments.batch_hashes(1) == [hashlib.sha256(batch.payload).digest()]
+        assert await segments.batch_hashes(2) == []
     assert await rows.fetchval("SELECT count(*) FROM outbox") == 0
     assert await rows.fetchval("SELECT seal_time FROM segment") == NOW
 

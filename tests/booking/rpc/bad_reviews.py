@@ -51,6 +51,8 @@ CASES: list[tuple[str, Message, set[str]]] = [
     ),
     ("nothing", profile_pb2.GetUserProfileRequest(), {"user_id"}),
     ("a long user", profile_pb2.GetUserProfileRequest(user_id="x" * 129), {"user_id"}),
+    ("nothing", profile_pb2.EraseUserRequest(), {"user_id"}),
+    ("a long user", profile_pb2.EraseUserRequest(user_id="x" * 129), {"user_id"}),
     ("nothing", profile_pb2.UpdateUserProfileRequest(), {"profile"}),
     (
         "an empty profile",

@@ -76,6 +76,7 @@ GOOD: Final[tuple[Message, ...]] = (
     bad_reviews.reviewing(),
     review_pb2.ListReviewsRequest(package_id=ID),
     profile_pb2.GetUserProfileRequest(user_id="ana"),
+    profile_pb2.EraseUserRequest(user_id="ana"),
     bad_reviews.profiled(),
     bad_reviews.masked("display_name", "email", "locale"),
 )

@@ -89,7 +89,7 @@ def servicers() -> dict[str, Any]:
         CatalogService(gateway, any_, any_, any_, any_),
         PaymentService(gateway, any_, any_),
         ReviewService(gateway, any_),
-        ProfileService(gateway, any_),
+        ProfileService(gateway, any_, any_),
     )
     return {type(each).__name__: each for each in made}
 
