@@ -29,10 +29,8 @@ CHECKPOINT_FOLDING_S: Final = 5.0
 """A checkpoint is written after folding for this long, which is what a restart has to do again."""
 
 PREPARE_INTERVAL_S: Final = 10.0
-"""How often completed buckets are added up for reads of long windows."""
-
 PREPARE_PAUSE_S: Final = 4 * SLICE_S
-"""The pause after each slice of that: no caller waits for its result."""
+"""How often completed buckets are added up for long windows, and the pause after each slice."""
 
 MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """Of records received and not folded; beyond it they are read from the log again."""
@@ -68,6 +66,8 @@ class Engine:
         self._listeners: list[Callable[[], None]] = []
         self._folding = BackgroundTask("fold")
         self._preparing = BackgroundTask("prepare reads")
+        # The sums for reads of long windows were made once.
+        self.prepared = asyncio.Event()
         # Whether the state may be written: it was restored, and no record has broken it.
         self._whole = False
         self._quarantine = Quarantine(monotonic_s)
@@ -189,13 +189,12 @@ class Engine:
         while True:
             try:
                 turn = TimeSlice(self._monotonic_s)
-                for _ in self.state.prepare():
-                    if turn.over:
-                        await turn.renew(PREPARE_PAUSE_S)
+                await turn.run(self.state.prepare(), PREPARE_PAUSE_S)
             except Exception:
                 # A read adds up what it needs itself; what it cannot, the check finds.
                 log.exception("read_preparation_failed")
                 self.suspect()
+            self.prepared.set()
             await asyncio.sleep(PREPARE_INTERVAL_S)
 
     async def _catch_up(self) -> None:
@@ -237,6 +236,7 @@ class Engine:
                 try:
                     if reason := self.state.apply(record):
                         self._quarantine.name(record, reason)
+                    await turn.run(self.state.settle())
                 except Exception as failure:
                     await self._recover(record.position, failure)
                 self._events_since += max(1, min(record.count, len(record.payload)))
@@ -255,8 +255,7 @@ class Engine:
             return
         self._suspected, self._checked_s = False, self._monotonic_s()
         try:
-            for _ in self.state.encode_answers():
-                await asyncio.sleep(0)
+            await TimeSlice(self._monotonic_s).run(self.state.encode_answers())
         except Exception as failure:
             await self._recover(self.position, failure)
 

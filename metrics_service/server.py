@@ -28,6 +28,7 @@ from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
 from metrics_service.rpc.metrics import readable, snapshots
 from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
+from metrics_service.state.fold import State
 from metrics_service.storage import access_events
 from metrics_service.storage.errors import (
     CheckpointConflictError,
@@ -83,7 +84,7 @@ class MetricsServer:
         self.notifier = create_notifier(settings.sentry_dsn)
         self._alert = HealthAlert(self.notifier)
         self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
-        self._regressions = RegressionAlert(self.engine.current_state, self.notifier)
+        self._regressions = RegressionAlert(self._prepared_state, self.notifier)
         self.grpc = GrpcServer(
             settings,
             domain=DOMAIN,
@@ -207,6 +208,11 @@ class MetricsServer:
         if self._starting:
             raise UnreadableError("the figures are read back")
         return self.engine.current_state().metrics(None)
+
+    def _prepared_state(self) -> State:
+        if not self.engine.prepared.is_set():
+            raise UnreadableError("the sums of long windows are still added up")
+        return self.engine.current_state()
 
     def _progress(self) -> DatabaseHealth:
         position, folded = self.engine.position, self.engine.folded

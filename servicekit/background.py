@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final
 
 SLICE_S: Final = 0.005
@@ -56,3 +56,9 @@ class TimeSlice:
         """Let others run, and begin again."""
         await asyncio.sleep(pause_s)
         self._began_s = self._monotonic_s()
+
+    async def run(self, steps: Iterable[None], pause_s: float = 0.0) -> None:
+        """Do work step by step, and let others run whenever the time is over."""
+        for _ in steps:
+            if self.over:
+                await self.renew(pause_s)

@@ -126,6 +126,7 @@ class Recovery:
                     break
                 try:
                     state.apply(record)
+                    await turn.run(state.settle())
                 except Exception as failure:
                     raise BrokenFoldError(
                         record.position, reason_of(failure), record.position - 1
@@ -139,8 +140,7 @@ class Recovery:
                 rows.append(row)
                 if turn.over:
                     await turn.renew()
-            for _ in self._kind.load(rows).encode_answers():
-                await asyncio.sleep(0)
+            await turn.run(self._kind.load(rows).encode_answers())
         except Exception as failure:
             raise BrokenFoldError(goal, reason_of(failure)) from failure
         self.rows = rows

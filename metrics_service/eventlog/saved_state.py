@@ -4,7 +4,6 @@ changed are written again.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 
@@ -59,8 +58,7 @@ class SavedState:
                 changed.append((section, bucket, data))
             if turn.over:
                 await turn.renew()
-        for _ in state.encode_answers():
-            await asyncio.sleep(0)
+        await turn.run(state.encode_answers())
         return Change(digests, changed, [key for key in self._digests if key not in digests])
 
     async def write(self, change: Change, position: int, version: int) -> bool:

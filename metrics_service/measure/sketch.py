@@ -95,7 +95,9 @@ class Sketch:
 
     def add_many(self, values: Sequence[float]) -> None:
         """Add each of `values`; the same as add() one by one, several times as fast."""
-        if not values:
+        if len(values) < 2:
+            for value in values:
+                self.add(value)
             return
         try:
             numbers = [ceil(log(value) * _PER_LOG) for value in values]
@@ -140,21 +142,25 @@ class Sketch:
         if value >= self._max or (not left and number > max(buckets)):
             self._max = max(_representative(max(buckets)), self._min)
 
-    def merge(self, other: Sketch) -> None:
-        """Add all values of `other`, which is not changed."""
+    def merge(self, other: Sketch, level: int = 0) -> None:
+        """Add all values of `other`, which is not changed, as coarse as of this level."""
         if not other.count:
             return
-        theirs = other._buckets
+        theirs = other._coarse(level) if level else other._buckets
         if len(theirs) > len(self._buckets):
             self._buckets, theirs = theirs.copy(), self._buckets
-        buckets = self._buckets
-        have = buckets.get
-        for number, count in theirs.items():
-            buckets[number] = have(number, 0) + count
+        if theirs:
+            buckets = self._buckets
+            have = buckets.get
+            for number, count in theirs.items():
+                buckets[number] = have(number, 0) + count
         self.count += other.count
-        self.sum = _limited(self.sum + other.sum)
-        self._min = min(self._min, other._min)
-        self._max = max(self._max, other._max)
+        total = self.sum + other.sum
+        self.sum = total if -MAX_SUM <= total <= MAX_SUM else _limited(total)
+        if other._min < self._min:
+            self._min = other._min
+        if other._max > self._max:
+            self._max = other._max
 
     @property
     def buckets(self) -> int:
@@ -166,13 +172,16 @@ class Sketch:
         `level` 1 is within 2%, 2 within 4%, 3 within 8% and so on. Values that are added later are
         not moved; to coarsen level by level, or the parts of a sum, gives the same.
         """
+        self._buckets = self._coarse(level)
+
+    def _coarse(self, level: int) -> dict[int, int]:
         coarse: dict[int, int] = {}
         middle = 1 << level >> 1
         for number, count in self._buckets.items():
             if number != _ZERO:
                 number = -(-number >> level << level) - middle
             coarse[number] = coarse.get(number, 0) + count
-        self._buckets = coarse
+        return coarse
 
     def quantile(self, q: float) -> float | None:
         """Return the value of rank ceil(q * count), within 1%; None without values.

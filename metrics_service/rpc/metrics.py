@@ -12,8 +12,10 @@ from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
 from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
+from metrics_service.state.series.rings import HOUR_US, duration_us
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
+from servicekit.background import TimeSlice
 from servicekit.errors import ApiError, ErrorSpec
 
 SERVICE: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
@@ -44,6 +46,8 @@ class Answers(Protocol):
 
     @property
     def revision(self) -> int: ...
+
+    def make(self, window_us: int) -> Iterator[None]: ...
 
     def metrics(self, window_us: int | None) -> metrics_pb2.MetricsSnapshot: ...
 
@@ -172,22 +176,31 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     async def GetMetrics(
         self, request: metrics_pb2.GetMetricsRequest, context: object
     ) -> metrics_pb2.MetricsSnapshot:
-        return self._state().metrics(validate.window(request))
+        window_us = validate.window(request)
+        await self._make(window_us)
+        return self._state().metrics(window_us)
 
     async def GetFunnel(
         self, request: metrics_pb2.GetFunnelRequest, context: object
     ) -> metrics_pb2.Funnel:
-        return self._state().funnel(validate.window(request))
+        window_us = validate.window(request)
+        await self._make(window_us)
+        return self._state().funnel(window_us)
 
     async def GetQueryStats(
         self, request: metrics_pb2.GetQueryStatsRequest, context: object
     ) -> metrics_pb2.GetQueryStatsResponse:
-        return self._state().query_stats(validate.query_stats(request))
+        checked = validate.query_stats(request)
+        if checked.HasField("window") or checked.group_by == checked.FINGERPRINT:
+            await self._make(duration_us(checked.window) or HOUR_US)
+        return self._state().query_stats(checked)
 
     async def GetErrorBreakdown(
         self, request: metrics_pb2.GetErrorBreakdownRequest, context: object
     ) -> metrics_pb2.ErrorMetrics:
-        return self._state().errors(validate.window(request))
+        window_us = validate.window(request)
+        await self._make(window_us)
+        return self._state().errors(window_us)
 
     async def ListRecentQueries(
         self, request: metrics_pb2.ListRecentQueriesRequest, context: object
@@ -210,6 +223,12 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
             raise ApiError(
                 TOO_MANY_READERS, "too many different windows are streamed", retry_after_s=5.0
             )
+        await self._make(window_us)
         pace = Pace(interval_s, self._repeat_s)
         question = Question(window_us, sections)
         await stream_to(self._fanout, question, pace, context, stall_s=self._stall_s)
+
+    async def _make(self, window_us: int | None) -> None:
+        """Have the sums made that a read of a window needs: right after a start that takes long."""
+        if window_us is not None:
+            await TimeSlice().run(self._state().make(window_us))

@@ -4,7 +4,8 @@ booking's confirmation; sums are kept per currency and never mixed.
 
 from __future__ import annotations
 
-from typing import Final, Self
+import sys
+from typing import ClassVar, Final, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.sums import clamped
@@ -52,6 +53,7 @@ class BusinessCell:
         "revenue",
         "started",
     )
+    max_packages: ClassVar = MAX_PACKAGES
 
     def __init__(self) -> None:
         self.started = 0
@@ -66,11 +68,13 @@ class BusinessCell:
         self.other_packages = [0, 0]
         self.booking_time_us = Sketch()
 
-    def of_package(self, package_id: str, most: int = MAX_PACKAGES) -> list[int]:
-        """Return [confirmed, cancelled] of a package, or of the rest once there are `most`."""
+    def of_package(self, package_id: str, most: int | None = None) -> list[int]:
+        """Return [confirmed, cancelled] of a package, or of the rest once there are `most`, by
+        default max_packages.
+        """
         counts = self.packages.get(package_id)
         if counts is None:
-            if len(self.packages) >= most:
+            if len(self.packages) >= (most or self.max_packages):
                 return self.other_packages
             counts = self.packages[package_id] = [0, 0]
         return counts
@@ -83,6 +87,12 @@ class BusinessCell:
         return sums
 
     def merge(self, other: Self) -> None:
+        self._add(other, MAX_MERGED_PACKAGES)
+
+    def take(self, late: Self) -> None:
+        self._add(late, self.max_packages)
+
+    def _add(self, other: Self, most: int) -> None:
         self.started += other.started
         self.completed += other.completed
         self.confirmed += other.confirmed
@@ -93,7 +103,7 @@ class BusinessCell:
         for currency, theirs in other.revenue.items():
             _add(self.revenue.setdefault(currency, [0, 0, 0]), theirs)
         for package_id, (confirmed, cancelled) in other.packages.items():
-            counts = self.of_package(package_id, MAX_MERGED_PACKAGES)
+            counts = self.of_package(package_id, most)
             counts[0] += confirmed
             counts[1] += cancelled
         self.other_packages[0] += other.other_packages[0]
@@ -155,11 +165,18 @@ class BusinessCell:
         return cell
 
 
+class LateBusinessCell(BusinessCell):
+    """Late figures of one slot, with every package: the bound is that of the slot."""
+
+    __slots__ = ()
+    max_packages = sys.maxsize
+
+
 class BusinessFold:
     """Business figures by time."""
 
     def __init__(self) -> None:
-        self.rings = Rings("business", BusinessCell, BusinessCell.decode)
+        self.rings = Rings("business", BusinessCell, BusinessCell.decode, new_late=LateBusinessCell)
         self.evicted_currencies = 0
 
     def count_booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:

@@ -4,9 +4,10 @@ and what does not fit is counted.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Self
+from typing import ClassVar, Final, NamedTuple, Self
 
 from metrics_service.measure.sums import clamped
 from metrics_service.state.series.rings import MINUTE_US, Rings
@@ -71,6 +72,7 @@ class ErrorCell:
     """
 
     __slots__ = ("groups", "kinds", "other", "write_rpcs")
+    max_groups: ClassVar = MAX_GROUPS
 
     def __init__(self) -> None:
         self.groups: dict[ErrorKey, list[int]] = {}
@@ -86,19 +88,25 @@ class ErrorCell:
             seen[0] += 1
             seen[1] = min(seen[1], time_us)
             seen[2] = max(seen[2], time_us)
-        elif len(self.groups) < MAX_GROUPS:
+        elif len(self.groups) < self.max_groups:
             self.groups[key] = [1, time_us, time_us]
         else:
             self.other += 1
 
     def merge(self, other: Self) -> None:
+        self._add(other, MAX_MERGED_GROUPS)
+
+    def take(self, late: Self) -> None:
+        self._add(late, self.max_groups)
+
+    def _add(self, other: Self, most: int) -> None:
         self.other += other.other
         self.write_rpcs = clamped(self.write_rpcs + other.write_rpcs)
         for kind, count in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + count
         for key, theirs in other.groups.items():
             mine = self.groups.get(key)
-            if mine is None and len(self.groups) >= MAX_MERGED_GROUPS:
+            if mine is None and len(self.groups) >= most:
                 self.other += theirs[0]
             elif mine is None:
                 self.groups[key] = list(theirs)
@@ -149,13 +157,20 @@ class ErrorCell:
         return cell
 
 
+class LateErrorCell(ErrorCell):
+    """Late errors of one slot, with every group: the bound is that of the slot."""
+
+    __slots__ = ()
+    max_groups = sys.maxsize
+
+
 class ErrorFold:
     """Errors by time, and the times of the newest of them."""
 
     tables = (_TABLE,)
 
     def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
-        self.rings = Rings(_TABLE, ErrorCell, ErrorCell.decode)
+        self.rings = Rings(_TABLE, ErrorCell, ErrorCell.decode, new_late=LateErrorCell)
         self.evicted_times = 0
         self._times_us: list[int] = []
         self._max_recent = max_recent

@@ -31,6 +31,8 @@ VERSION: Final = 5
 # outage, and the events of that time are still to be delivered.
 _OUTAGE_US: Final = 5 * SECOND_US
 _HEAD: Final = "head"
+MAX_LATE_FIGURES: Final = 20_000
+"""Of closed slots of time, each counted once for every table that it belongs to."""
 _Stats = metrics_pb2.GetQueryStatsRequest
 _MAX_CACHED_SECTIONS: Final = 100
 
@@ -99,7 +101,10 @@ class State:
         self._tables.critical = former._tables.critical
 
     def encode_answers(self) -> Iterator[None]:
-        """Write an answer of every kind, one per step; an answer that cannot be written raises."""
+        """Write an answer of every kind, one per step; an answer that cannot be written raises.
+        What the answers need is prepared first, so that each step is short.
+        """
+        yield from self.prepare()
         for window_us in (None, *(resolution.span_us for resolution in RESOLUTIONS)):
             self.metrics(window_us).SerializeToString()
             yield
@@ -117,10 +122,20 @@ class State:
         yield
 
     def prepare(self) -> Iterator[None]:
-        """Compute the sums that reads of long windows need, in small steps; records may be applied
-        between two steps. Call it again after slots of time have ended.
+        """Add late figures to their slots of time, and compute the sums that reads of long windows
+        need, in small steps; records may be applied between two steps. No answer and no row of
+        dump() changes. Call it again after slots of time have ended.
         """
         yield from self._tables.prepare()
+
+    def make(self, window_us: int) -> Iterator[None]:
+        """Compute what prepare() has not prepared yet for a read of this window, in small steps."""
+        yield from self._tables.make(window_us)
+
+    def settle(self) -> Iterator[None]:
+        """Do the same, between two records, if too many late figures wait for it."""
+        if self._tables.late_figures > MAX_LATE_FIGURES:
+            yield from self.prepare()
 
     def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
         """Return all figures of the window that ends at `as_of_us`."""

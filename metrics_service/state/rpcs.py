@@ -43,6 +43,8 @@ class RpcCell:
         for rpc, (calls, queries, most) in other.methods.items():
             self.add(rpc, calls, queries, most)
 
+    take = merge
+
     def ranked(self) -> list[tuple[str, int, int, int]]:
         """Return (method, RPCs, queries, most queries of one RPC), highest mean first."""
         named = [

@@ -78,12 +78,25 @@ class Tables:
         self.queries.advance(now_us)
         self.slowest.advance(now_us)
 
+    def make(self, window_us: int) -> Iterator[None]:
+        """See Rings.make."""
+        yield from self.funnel.make(window_us)
+        for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
+            yield from rings.make(window_us)
+        yield from self.queries.make(window_us)
+
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
         yield from self.funnel.prepare()
         for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
             yield from rings.prepare()
         yield from self.queries.prepare()
+
+    @property
+    def late_figures(self) -> int:
+        """See Rings.late_figures."""
+        rings = (self.business.rings, self.errors.rings, self.rpcs.rings)
+        return sum(each.late_figures for each in (self.funnel, self.queries, *rings))
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables, by table."""

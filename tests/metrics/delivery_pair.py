@@ -57,6 +57,9 @@ class RememberingState:
     def prepare(self) -> Iterator[None]:
         yield from ()
 
+    def settle(self) -> Iterator[None]:
+        yield from ()
+
     def encode_answers(self) -> Iterator[None]:
         yield from ()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Self, TypeAlias
 
 from metrics_service.measure.sketch import Sketch
 from protos.metrics.v1 import checkpoint_pb2
+
+Times: TypeAlias = list[tuple[int, int, int]]
+LateChain: TypeAlias = tuple[Times, int, bool]
 
 
 class FunnelCell:
@@ -17,6 +21,11 @@ class FunnelCell:
     """
 
     __slots__ = ("abandoned", "from_first_us", "from_previous_us", "reached", "unmatched")
+
+    @property
+    def chains(self) -> Sequence[LateChain]:
+        """What add_chain is to be called with, where that is left to the cell of a sum."""
+        return ()
 
     def __init__(self, steps: int) -> None:
         self.reached = [0] * steps
@@ -40,7 +49,7 @@ class FunnelCell:
         """Actors whose chain may still grow; always 0 in a funnel of one step."""
         return self.entered - self.converted - self.abandoned
 
-    def add_chain(self, times: list[tuple[int, int, int]], sign: int, *, entered: bool) -> None:
+    def add_chain(self, times: Times, sign: int, *, entered: bool) -> None:
         """Count steps of a chain, each as (step, time from the first, time from the previous), and
         the first step if `entered`; sign -1 subtracts them.
         """
@@ -64,6 +73,10 @@ class FunnelCell:
             mine.merge(theirs)
         for mine, theirs in zip(self.from_previous_us, other.from_previous_us, strict=True):
             mine.merge(theirs)
+        for times, sign, entered in other.chains:
+            self.add_chain(times, sign, entered=entered)
+
+    take = merge
 
     def encode(self) -> bytes:
         """Serialize as checkpoint_pb2.FunnelCell."""
@@ -85,3 +98,22 @@ class FunnelCell:
         cell.from_first_us = [Sketch.from_proto(sketch) for sketch in message.from_first_us]
         cell.from_previous_us = [Sketch.from_proto(sketch) for sketch in message.from_previous_us]
         return cell
+
+
+class LateFunnelCell(FunnelCell):
+    """Late figures of one slot. Its chains are counted where it is added to: a chain that grows is
+    subtracted first, which only a sum that has it can do, and in the order of the events.
+    """
+
+    __slots__ = ("_chains",)
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(steps)
+        self._chains: list[LateChain] = []
+
+    @property
+    def chains(self) -> Sequence[LateChain]:
+        return self._chains
+
+    def add_chain(self, times: Times, sign: int, *, entered: bool) -> None:
+        self._chains.append((times, sign, entered))

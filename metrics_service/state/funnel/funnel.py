@@ -12,7 +12,7 @@ from typing import Final
 
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
-from metrics_service.state.funnel.cell import FunnelCell
+from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell
 from metrics_service.state.funnel.chain import Chain, Outcome
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
@@ -59,7 +59,12 @@ class FunnelFold:
         self.evicted = 0
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
-        self._rings = Rings(_TABLE, lambda: FunnelCell(len(steps)), FunnelCell.decode)
+        self._rings = Rings(
+            _TABLE,
+            lambda: FunnelCell(len(steps)),
+            FunnelCell.decode,
+            new_late=lambda: LateFunnelCell(len(steps)),
+        )
         self._actors: dict[str, Actor] = {}
         # Heaps of (end of the window, actor) for open actors and (time to leave, actor) for closed
         # ones. An entry that no longer matches its actor is ignored.
@@ -92,9 +97,18 @@ class FunnelFold:
         while self._leaving and self._leaving[0][0] <= running_us:
             self._leave(*heappop(self._leaving))
 
+    def make(self, window_us: int) -> Iterator[None]:
+        """See Rings.make."""
+        yield from self._rings.make(window_us)
+
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
         yield from self._rings.prepare()
+
+    @property
+    def late_figures(self) -> int:
+        """See Rings.late_figures."""
+        return self._rings.late_figures
 
     def window(self, window_us: int | None) -> FunnelCell:
         """Return the figures of a window (see Rings.window); callers must not change them."""

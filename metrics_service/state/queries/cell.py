@@ -11,6 +11,7 @@ from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.sums import clamped
 from metrics_service.measure.thresholds import CRITICAL_US, SLOW_US
 from metrics_service.state.figures import distribution
+from metrics_service.state.queries import columns as columns_of
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 MAX_GROUPS: Final = 500
@@ -82,7 +83,8 @@ class QueryCell:
             self.at_least_2000ms += sum(value >= 2_000_000 for value in execute_us)
             self.over_2000ms += sum(value > 2_000_000 for value in execute_us)
 
-    def merge(self, other: QueryCell) -> None:
+    def merge(self, other: QueryCell, level: int = 0) -> None:
+        """Add a cell, which is not changed, its sketches as coarse as of this level."""
         self.total += other.total
         self.rows = clamped(self.rows + other.rows)
         if other.execute_us.count != other.total:
@@ -97,8 +99,8 @@ class QueryCell:
             self.over_1000ms += other.over_1000ms
             self.at_least_2000ms += other.at_least_2000ms
             self.over_2000ms += other.over_2000ms
-        self.execute_us.merge(other.execute_us)
-        self.pool_wait_us.merge(other.pool_wait_us)
+        self.execute_us.merge(other.execute_us, level)
+        self.pool_wait_us.merge(other.pool_wait_us, level)
 
     def to_proto(self, key: str = "") -> checkpoint_pb2.QueryCell:
         """Convert to the message of a checkpoint."""
@@ -137,6 +139,28 @@ class QueryCell:
         )
 
 
+def cell_of(
+    fate: int, execute_us: list[int], pool_wait_us: list[int], rows: list[int]
+) -> QueryCell:
+    """Return the statistics of queries with the same end."""
+    cell = QueryCell()
+    cell.total = len(rows)
+    cell.rows = clamped(sum(rows))
+    if fate == columns_of.OK:
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.ERROR:
+        cell.errors = cell.total
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.FAILED:
+        cell.failed = cell.total
+        cell.time(execute_us, pool_wait_us)
+    elif fate == columns_of.CANCELLED:
+        cell.cancelled = cell.total
+    elif fate == columns_of.MISUSE:
+        cell.misuse = cell.total
+    return cell
+
+
 class QueryTotals:
     """All queries of one slot, and the internal ones separately."""
 
@@ -149,6 +173,8 @@ class QueryTotals:
     def merge(self, other: Self) -> None:
         self.total.merge(other.total)
         self.internal.merge(other.internal)
+
+    take = merge
 
     def encode(self) -> bytes:
         """Serialize as checkpoint_pb2.QueryCells without groups."""
@@ -194,17 +220,12 @@ class QueryCells:
         """Add a cell, which has this level and is not changed, to a group, or to that of OTHER once
         there are too many.
         """
-        if self.level > level:
-            coarse = QueryCell()
-            coarse.merge(cell)
-            coarse.coarsen(self.level)
-            cell = coarse
         known = key in self._cells or key in self._encoded
         if not known and len(self._cells) + len(self._encoded) >= MAX_GROUPS:
             key = OTHER
         mine = self._open(key)
         self._buckets -= mine.buckets
-        mine.merge(cell)
+        mine.merge(cell, self.level if self.level > level else 0)
         self._buckets += mine.buckets
         self._bound()
 
@@ -213,6 +234,8 @@ class QueryCells:
             self._coarsen(other.level)
         for key, theirs in other.groups.items():
             self.add(key, theirs, other.level)
+
+    take = merge
 
     def encode(self) -> bytes:
         """Serialize as checkpoint_pb2.QueryCells without totals."""
@@ -252,6 +275,15 @@ class QueryCells:
         for cell in self.groups.values():
             cell.coarsen(level)
         self._buckets = sum(cell.buckets for cell in self._cells.values())
+
+
+class LateQueryCells(QueryCells):
+    """Late queries of one slot, with every group and bucket: the bounds are those of the slot."""
+
+    __slots__ = ()
+
+    def add(self, key: str, cell: QueryCell, level: int = 0) -> None:  # noqa: ARG002 - always 0
+        self._open(key).merge(cell)
 
 
 def _buckets_of(message: checkpoint_pb2.QueryCell) -> int:

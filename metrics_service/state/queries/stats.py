@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.measure.sums import clamped
-from metrics_service.state.queries import columns as columns_of
-from metrics_service.state.queries.cell import OTHER, QueryCell, QueryCells, QueryTotals
+from metrics_service.state.queries.cell import (
+    OTHER,
+    LateQueryCells,
+    QueryCell,
+    QueryCells,
+    QueryTotals,
+    cell_of,
+)
 from metrics_service.state.queries.columns import (
     FATE_BITS,
     FATE_SHIFT,
@@ -67,9 +72,16 @@ class QueryFold:
         self._now_us = 0
         # Separate from the operations: the most frequent read must not depend on their number.
         self._total_rings = Rings(_TOTALS, QueryTotals, QueryTotals.decode)
-        self._operation_rings = Rings(_OPERATIONS, QueryCells, QueryCells.decode)
+        self._operation_rings = Rings(
+            _OPERATIONS, QueryCells, QueryCells.decode, new_late=LateQueryCells
+        )
         self._fingerprint_rings = Rings(
-            _FINGERPRINTS, QueryCells, QueryCells.decode, FINGERPRINT_RESOLUTIONS, endless=False
+            _FINGERPRINTS,
+            QueryCells,
+            QueryCells.decode,
+            FINGERPRINT_RESOLUTIONS,
+            new_late=LateQueryCells,
+            endless=False,
         )
         self._rings = (self._total_rings, self._operation_rings, self._fingerprint_rings)
 
@@ -104,10 +116,22 @@ class QueryFold:
         for rings in self._rings:
             rings.advance(now_us)
 
+    def make(self, window_us: int) -> Iterator[None]:
+        """See Rings.make."""
+        yield from self._total_rings.make(window_us)
+        yield from self._operation_rings.make(window_us)
+        if (kept_us := fingerprint_window_us(window_us)) <= HOUR_US:
+            yield from self._fingerprint_rings.make(kept_us)
+
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
         for rings in self._rings:
             yield from rings.prepare()
+
+    @property
+    def late_figures(self) -> int:
+        """See Rings.late_figures."""
+        return sum(rings.late_figures for rings in self._rings)
 
     def total(self, window_us: int | None) -> QueryCell:
         """Return all queries of a window but internal ones; callers must not change them."""
@@ -185,21 +209,24 @@ class QueryFold:
         merge grows with buckets, not with queries, so fewer merges are cheaper. Call it before
         anything changes that decides where a waiting query counts.
         """
-        totals: dict[int, QueryCell] = defaultdict(QueryCell)
+        totals: dict[int, QueryCell] = {}
         for (slot, fingerprint, fate), queries in self._waiting.items():
-            cell = _cell(fate >> FATE_SHIFT, *queries)
+            cell = cell_of(fate >> FATE_SHIFT, *queries)
             time_us = slot * _STEP_US
             if fate & INTERNAL:
                 for counted in self._total_rings.at(time_us):
                     counted.internal.merge(cell)
                 continue
-            totals[slot].merge(cell)
             query = self.fingerprints.resolve(fingerprint)
             operation = self._operation(query.operation, cell.total)
             for cells in self._operation_rings.at(time_us):
                 cells.add(operation, cell)
             for cells in self._fingerprint_rings.at(time_us):
                 cells.add(query.fingerprint, cell)
+            if slot in totals:
+                totals[slot].merge(cell)
+            else:
+                totals[slot] = cell
         for slot, cell in totals.items():
             for counted in self._total_rings.at(slot * _STEP_US):
                 counted.total.merge(cell)
@@ -244,26 +271,6 @@ def fingerprint_window_us(window_us: int | None) -> int:
     if window_us <= fine.span_us or window_us > coarse.span_us or window_us % fine.step_us:
         return window_us
     return -(-window_us // coarse.step_us) * coarse.step_us
-
-
-def _cell(fate: int, execute_us: list[int], pool_wait_us: list[int], rows: list[int]) -> QueryCell:
-    """Return the statistics of queries with the same end."""
-    cell = QueryCell()
-    cell.total = len(rows)
-    cell.rows = clamped(sum(rows))
-    if fate == columns_of.OK:
-        cell.time(execute_us, pool_wait_us)
-    elif fate == columns_of.ERROR:
-        cell.errors = cell.total
-        cell.time(execute_us, pool_wait_us)
-    elif fate == columns_of.FAILED:
-        cell.failed = cell.total
-        cell.time(execute_us, pool_wait_us)
-    elif fate == columns_of.CANCELLED:
-        cell.cancelled = cell.total
-    elif fate == columns_of.MISUSE:
-        cell.misuse = cell.total
-    return cell
 
 
 def _total_time(cell: QueryCell) -> float:

@@ -55,6 +55,10 @@ class Rings(Generic[C]):
     Sums of slots are kept in blocks, so that the cost of a read grows with the logarithm of the
     slots in its window. prepare() computes missing blocks in advance, else the first read does.
     Blocks are not part of a checkpoint.
+
+    Figures of closed slots are kept apart until prepare() adds them (see Ring); `late_figures` is
+    at least their number. Reads and dump() include them. `new_late` makes the cells for them, which
+    keep what the bounds of a slot may have to cut.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Rings(Generic[C]):
         decode: Callable[[bytes], C],
         resolutions: tuple[Resolution, ...] = RESOLUTIONS,
         *,
+        new_late: Callable[[], C] | None = None,
         endless: bool = True,
     ) -> None:
         self.tables = (table,)
@@ -71,26 +76,31 @@ class Rings(Generic[C]):
         self._endless = endless
         self.resolutions = resolutions
         self._new = new
+        self._new_late = new_late or new
         self._decode = decode
-        self._rings = [Ring(*resolution, new, decode) for resolution in resolutions]
+        self._rings = [Ring(*resolution, new, decode, self._new_late) for resolution in resolutions]
         self._step_us = resolutions[0].step_us
         self._now_us = 0
-        self._found: dict[int, tuple[C, ...]] = {}
+        self._found: dict[int, tuple[tuple[C, ...], bool]] = {}
+        self.late_figures = 0
         # By window, least recently used first.
         self._sums: dict[tuple[int, int], tuple[list[bytes], C]] = {}
 
     def at(self, time_us: int) -> tuple[C, ...]:
         """Return the cells to write a figure of `time_us` to; that of all times is the last."""
         slot = time_us // self._step_us
-        cells = self._found.get(slot)
-        if cells is None:
+        found = self._found.get(slot)
+        if found is None:
             if len(self._found) >= _MAX_FOUND_CELLS:
                 self._found.clear()
             held = [ring.cell(time_us, self._now_us) for ring in self._rings]
+            cells = [each[0] for each in held if each is not None]
             if self._endless:
-                held.append(self.total)
-            cells = self._found[slot] = tuple(cell for cell in held if cell is not None)
-        return cells
+                cells.append(self.total)
+            late = any(each is not None and each[1] for each in held)
+            found = self._found[slot] = tuple(cells), late
+        self.late_figures += found[1]
+        return found[0]
 
     def advance(self, now_us: int) -> None:
         """Advance the clock; slots that have left their ring are dropped. Where it goes back, those
@@ -114,14 +124,18 @@ class Rings(Generic[C]):
         """
         if window_us is None:
             return self.total
-        level = ring_of(window_us + ended_us, self.resolutions)
-        step_us = self.resolutions[level].step_us
-        high_us = (self._now_us // step_us + 1) * step_us - ended_us
-        parts = list(self._cover(level, high_us - window_us, high_us))
+        cover = self._cover_of(window_us, ended_us)
+        parts = [part for ring, *span in cover for part in ring.parts(*span)]
         closed = self._sum(
             (window_us, ended_us), [each for each in parts if isinstance(each, bytes)]
         )
         opened = [each for each in parts if not isinstance(each, bytes)]
+        late = [cell for ring, *span in cover for cell in ring.late(*span)]
+        if late:
+            # Added up first, which is cheaper than to add each to what is large.
+            opened.append(self._new_late())
+            for cell in late:
+                opened[-1].merge(cell)
         if not opened:
             return closed
         found = self._new()
@@ -129,12 +143,21 @@ class Rings(Generic[C]):
             found.merge(cell)
         return found
 
+    def make(self, window_us: int) -> Iterator[None]:
+        """Compute what is missing for a read of a window, one block per step."""
+        for ring, *span in self._cover_of(window_us):
+            yield from ring.make(*span)
+
     def prepare(self) -> Iterator[None]:
-        """Compute the blocks of windows up to now, one per step; figures may be written and read
-        between two steps.
+        """Add late figures to their slots, and compute the blocks of windows up to now, one per
+        step; figures may be written and read between two steps.
         """
+        late = self.late_figures
         for ring in self._rings:
+            ring.rotate()
+            self._found.clear()
             yield from ring.prepare(self._now_us)
+        self.late_figures = max(0, self.late_figures - late)
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows (section, slot, bytes) of a checkpoint; a section is "table.resolution", or
@@ -167,18 +190,26 @@ class Rings(Generic[C]):
             del self._sums[next(iter(self._sums))]
         return found
 
-    def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[C | bytes]:
-        """Yield the parts of [low_us, high_us), from coarser rings where their whole slots fit."""
+    def _cover_of(self, window_us: int, ended_us: int = 0) -> list[tuple[Ring[C], int, int]]:
+        level = ring_of(window_us + ended_us, self.resolutions)
+        step_us = self.resolutions[level].step_us
+        high_us = (self._now_us // step_us + 1) * step_us - ended_us
+        return list(self._cover(level, high_us - window_us, high_us))
+
+    def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[tuple[Ring[C], int, int]]:
+        """Yield (ring, low_us, high_us) of the parts of a span, which are those of coarser rings
+        where their whole slots fit.
+        """
         if level + 1 < len(self._rings):
             step_us = self.resolutions[level + 1].step_us
             inner_low_us = -(-low_us // step_us) * step_us
             inner_high_us = high_us // step_us * step_us
             if inner_low_us < inner_high_us:
-                yield from self._rings[level].parts(low_us, inner_low_us)
+                yield self._rings[level], low_us, inner_low_us
                 yield from self._cover(level + 1, inner_low_us, inner_high_us)
-                yield from self._rings[level].parts(inner_high_us, high_us)
+                yield self._rings[level], inner_high_us, high_us
                 return
-        yield from self._rings[level].parts(low_us, high_us)
+        yield self._rings[level], low_us, high_us
 
 
 def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -> int:

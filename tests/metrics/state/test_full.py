@@ -162,6 +162,55 @@ def test_no_batch_of_now_costs_more_than_its_share_on_the_fullest_state(full: St
     assert full.metrics().quality.quarantined_batches == 0
 
 
+def late_batches(log: Log) -> Iterator[tuple[str, list[event_pb2.Event]]]:
+    """Yield a name and the events of the largest batch of each kind that is late: each event is of
+    another time, of the whole day or, where facts are, of the whole month before now.
+    """
+    day_us, month_us = (DAY - 2 * MINUTE) // MAX_ITEMS, (30 * DAY - HOUR) // MAX_ITEMS
+    of_day = [log.now_us - n * day_us for n in range(MAX_ITEMS)]
+    of_month = [log.now_us - n * month_us for n in range(MAX_ITEMS)]
+    timings = log.queries(
+        [1 + n * 7_919 % 4_000_000 for n in range(MAX_ITEMS)], at_us=of_day[-1], step_us=day_us
+    )
+    timings.query_timings.fingerprints[:] = range(MAX_TRACKED)
+    timings.query_timings.query[:] = [n % MAX_TRACKED for n in range(MAX_ITEMS)]
+    yield "timings", [timings]
+    yield "refusals", [log.refused(at, f"R{n}") for n, at in enumerate(of_day)]
+    steps = [log.flow(Flow.VIEW, at, f"l{n}", booking=f"l{n}") for n, at in enumerate(of_day)]
+    yield "steps", steps
+    for fact in (Fact.STARTED, Fact.CONFIRMED):
+        yield (
+            f"facts {fact}",
+            [
+                log.fact(fact, at, f"m{n}", booking=f"m{n}", package=f"p{n}", confirm_us=at)
+                for n, at in enumerate(of_month)
+            ],
+        )
+
+
+@pytest.mark.full
+def test_no_late_batch_and_no_read_after_it_costs_more_than_its_share(full: State) -> None:
+    loops_s = min(cpu_s(loop) for _ in range(3))
+    before = full.metrics().quality
+    spent_s: dict[str, list[float]] = {}
+    for repeat in range(3):
+        log = Log(full.as_of_us, seed=repeat + 10)
+        for name, events in late_batches(log):
+            payload = event_pb2.EventList(events=events).SerializeToString()
+            record = LogRecord(full.position + 1, full.as_of_us, "batch", payload=payload)
+            spent_s.setdefault(name, []).append(cpu_s(partial(full.apply, record)))
+        for name, answer in answers():
+            spent_s.setdefault(name, []).append(cpu_s(partial(answer, full)))
+        now_us = full.as_of_us + MINUTE + 10 * SECOND_US
+        tick = LogRecord(full.position + 1, now_us, "tick")
+        spent_s.setdefault("tick", []).append(cpu_s(partial(full.apply, tick)))
+    after = full.metrics().quality
+    assert after.events - before.events == 3 * (4 * MAX_ITEMS + 1)
+    assert after.quarantined_batches == before.quarantined_batches
+    for name, each in spent_s.items():
+        assert min(each) / loops_s < MAX_LOOPS, (name, each)
+
+
 def test_the_sketches_of_a_slot_are_bounded_together_in_whatever_order() -> None:
     cell = QueryCell()
     cell.total, cell.execute_us = 1, worst_sketch()
