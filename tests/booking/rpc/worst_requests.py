@@ -38,6 +38,9 @@ QUOTE: Final = booking_pb2.Quote(price=euro(100), cancellation_policy=TIERS)
 STAY: Final = {"start_date": FIRST_DAY, "end_date": FIRST_DAY + timedelta(YEAR)}
 DATES: Final = {"start_date": after(0), "end_date": after(YEAR)}
 RUNS: Final = [(n, FIRST_DAY + timedelta(n)) for n in range(MAX_RUNS)]
+LEAVING: Final = [f"{n}" + "\u00e9" * 127 for n in range(ATTEMPTS)]
+"""Users who are erased, one for each attempt."""
+
 LAPSED: Final = NOON - timedelta(minutes=1)
 
 Requests = dict[str, list[Message]]
@@ -48,11 +51,14 @@ MOST: Final = {
     "BatchGetPackagesRequest.package_ids": BATCH,
     "CancellationPolicy.tiers": 10,
     "ListBookingsRequest.states": 20,
+    "ListRefundsRequest.states": 20,
     "ListVendorPackagesRequest.statuses": 20,
     "SetCapacityRequest.ranges": CAPACITY_DAYS,
-    "FieldMask.paths": 12,
+    "UpdatePackageRequest FieldMask.paths": 13,
+    "UpdateVendorRequest FieldMask.paths": 1,
+    "UpdateUserProfileRequest FieldMask.paths": 2,
 }
-"""How many elements each repeated field of a request may have."""
+"""How many elements each repeated field of a request may have; of a mask, for each request."""
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Seeded:
     paid: str = ""
     of_state: dict[str, list[str]] = field(default_factory=dict)
     payments: list[str] = field(default_factory=list)
+    refund: str = ""
 
 
 async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
@@ -111,6 +118,10 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
         await _add_payment(rows, UUID(made.paid), state="FAILED")
         for _ in range(2):
             await _add_payment(rows, UUID(booking_id), state="FAILED", next_retry_time=LAPSED)
+    for user_id in LEAVING:
+        for _ in range(BATCH):
+            await booking(**confirmed, user_id=user_id)
+    made.refund = await _add_lists(rows, UUID(made.payments[0]))
     await rows.executemany(
         "INSERT INTO reviews SELECT gen_random_uuid(), $1, $2, $3, 5, $4, 1, $5, $5",
         [(each, first, USER, WIDE * 4000, NOON) for each in made.listed],
@@ -197,8 +208,12 @@ def _changes(seeded: Seeded, attempt: int) -> Requests:
         ],
         "RefundPayment": [bad_payments.refunding(id=seeded.payments[attempt], reason=WIDE * 200)],
         "CreateReview": [bad_reviews.reviewing(booking_id=one("review"), body=WIDE * 4000)],
+        "ClaimRefunds": [payment_pb2.ClaimRefundsRequest(limit=BATCH, lease=Duration(seconds=1))],
+        "EraseUser": [profile_pb2.EraseUserRequest(user_id=LEAVING[attempt])],
         "UpdateUserProfile": [
-            bad_reviews.profiled(user_id=USER, display_name=f"{attempt}" + WIDE * 199)
+            bad_reviews.masked(
+                "display_name", "email", user_id=USER, display_name=f"{attempt}" + WIDE * 199
+            )
         ],
     }
 
@@ -217,6 +232,12 @@ def _of_catalog(seeded: Seeded, attempt: int) -> Requests:
     changed.hold_ttl.seconds = 60
     return {
         "CreateVendor": [bad_catalog.vendor_of(vendor=catalog_pb2.Vendor(name=WIDE * 200))],
+        "UpdateVendor": [
+            catalog_pb2.UpdateVendorRequest(
+                vendor=catalog_pb2.Vendor(id=seeded.vendor, name=f"{attempt}" + WIDE * 199),
+                update_mask=FieldMask(paths=["name"]),
+            )
+        ],
         "CreatePackage": [catalog_pb2.CreatePackageRequest(package=large)],
         "SetCapacity": [
             bad_catalog.capacity(*ranges, package_id=package)
@@ -253,6 +274,14 @@ def _reads(seeded: Seeded) -> Requests:
         "ClaimFailedPayments": [
             payment_pb2.ClaimFailedPaymentsRequest(limit=BATCH, lease=Duration(seconds=1))
         ],
+        "GetRefund": [payment_pb2.GetRefundRequest(id=seeded.refund)],
+        "ListRefunds": [
+            payment_pb2.ListRefundsRequest(
+                states=[payment_pb2.Refund.REQUESTED] * 20, page_size=PAGE
+            )
+        ],
+        "GetVendor": [catalog_pb2.GetVendorRequest(vendor_id=seeded.vendor)],
+        "ListVendors": [catalog_pb2.ListVendorsRequest(page_size=PAGE)],
         "ListReviews": [review_pb2.ListReviewsRequest(package_id=seeded.long, page_size=PAGE)],
         "GetUserProfile": [profile_pb2.GetUserProfileRequest(user_id=USER)],
         "GetPackage": [catalog_pb2.GetPackageRequest(package_id=seeded.packages[0])],
@@ -288,6 +317,25 @@ async def _add_days(
         FIRST_DAY,
         days,
     )
+
+
+async def _add_lists(rows: asyncpg.Connection[asyncpg.Record], payment_id: UUID) -> str:
+    """Fill a page of vendors, and two of refunds that are owed; returns a refund's id."""
+    await rows.execute(
+        "INSERT INTO vendors (id, name, version, create_time, update_time)"
+        " SELECT gen_random_uuid(), $1, 1, $2, $2 FROM generate_series(1, $3)",
+        *(WIDE * 200, NOON, PAGE),
+    )
+    refunds = await rows.fetch(
+        "INSERT INTO refunds (id, booking_id, payment_id, state, amount_minor, currency, reason,"
+        " vendor_id, provider, provider_payment_id, next_attempt_time, create_time, update_time)"
+        " SELECT gen_random_uuid(), p.booking_id, p.id, 'REQUESTED', 1, 'EUR', $2, b.vendor_id,"
+        " p.provider, p.payment_id, $3, $3, $3"
+        " FROM payments AS p INNER JOIN bookings AS b ON b.id = p.booking_id,"
+        " generate_series(1, 2 * $4::int) WHERE p.id = $1 RETURNING id",
+        *(payment_id, WIDE * 200, LAPSED, PAGE),
+    )
+    return str(refunds[0]["id"])
 
 
 async def _add_payment(
