@@ -29,6 +29,7 @@ SCHEMA: Final = 1
 MAX_CONTROL_FRAMES: Final = 64
 
 Write = Callable[[tracking_pb2.ServerFrame], Coroutine[Any, Any, None]]
+MayOpen = Callable[[tracking_pb2.Hello], bool]
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Session:
         terms: Terms,
         frames: AsyncIterator[tracking_pb2.ClientFrame],
         write: Write,
+        may_open: MayOpen,
         on_welcome: Callable[[ProducerKey, Session], None],
         pauses: PauseDetector,
     ) -> None:
@@ -58,6 +60,7 @@ class Session:
         self._silence = Silence(pauses, terms.heartbeat_s)
         self._frames = frames
         self._write = write
+        self._may_open = may_open
         self._lanes: dict[int, ServerLane] = {}
         self._instance = ""
         self._service = ""
@@ -127,6 +130,8 @@ class Session:
             self._silence.heard_s = asyncio.get_running_loop().time()
             match frame.WhichOneof("frame"):
                 case "hello":
+                    if not self._may_open(frame.hello):
+                        return
                     self._on_hello(frame.hello)
                 case "batch":
                     await self._on_batch(frame.batch)
@@ -257,7 +262,6 @@ class Session:
 
     async def _send_frames(self) -> None:
         loop = asyncio.get_running_loop()
-        heartbeat_s = self._terms.heartbeat_s
         beat_s = loop.time()
         while True:
             self._wake.clear()
@@ -275,7 +279,7 @@ class Session:
                 if self._silence.too_long:
                     log.warning("stream_timed_out", instance=self._instance, service=self._service)
                     return
-                beat_s = now_s + heartbeat_s
+                beat_s = now_s + self._terms.heartbeat_s
                 self._control.append(wire.HEARTBEAT)
                 continue
             handle = loop.call_at(beat_s, self._wake.set)

@@ -16,7 +16,7 @@ from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.eventlog.single_events import SingleEvent
 from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
-from metrics_service.ingest.session import Session, Write
+from metrics_service.ingest.session import MayOpen, Session, Write
 from protos.tracking.v1 import tracking_pb2
 from servicekit.handlers import LineLimit
 from servicekit.pauses import PauseDetector
@@ -88,8 +88,13 @@ class Ingest:
         """The number of open streams."""
         return len(self._sessions)
 
-    async def serve(self, frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write) -> None:
-        """Serve one stream until either side ends it."""
+    async def serve(
+        self,
+        frames: AsyncIterator[tracking_pb2.ClientFrame],
+        write: Write,
+        may_open: MayOpen = lambda _: True,
+    ) -> None:
+        """Serve one stream until either side ends it, or it opens a lane that it may not open."""
         if self._draining or self._superseded or not self._make_room():
             await write(DRAIN)
             return
@@ -100,6 +105,7 @@ class Ingest:
             self._terms,
             frames,
             write,
+            may_open,
             self._take_over,
             self._pauses,
         )

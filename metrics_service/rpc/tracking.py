@@ -38,10 +38,10 @@ class TrackingService(tracking_pb2_grpc.TrackingServiceServicer):
     ) -> None:
         """Serve one stream until either side ends it."""
         call = current_call.get()
-        frames = _Allowed(request_iterator, LOCAL if call is None else call.identity)
-        await self._ingest.serve(frames, context.write)
-        if frames.denied is not None:
-            raise frames.denied
+        speaker = _Speaker(LOCAL if call is None else call.identity)
+        await self._ingest.serve(request_iterator, context.write, speaker.may_open)
+        if speaker.denied is not None:
+            raise speaker.denied
 
     async def Track(
         self, request: tracking_pb2.TrackRequest, context: object
@@ -70,25 +70,18 @@ def _denial(speaker: Identity, lane: Lane, service: str) -> AccessRefused:
     return AccessRefused(PERMISSION_DENIED, f"{speaker.name} may not send {what}")
 
 
-class _Allowed:
-    """The frames of a client, which end at a Hello for a service or lane that the caller may not
-    send events of; `denied` says so then.
+class _Speaker:
+    """The caller of a stream, which ends at a Hello for a service or lane that it may not send
+    events of; `denied` says so then.
     """
 
-    def __init__(self, frames: AsyncIterator[tracking_pb2.ClientFrame], speaker: Identity) -> None:
-        self._frames = frames
-        self._speaker = speaker
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
         self.denied: AccessRefused | None = None
 
-    def __aiter__(self) -> _Allowed:
-        return self
-
-    async def __anext__(self) -> tracking_pb2.ClientFrame:
-        if self.denied is None:
-            frame = await anext(self._frames)
-            # The ingest itself refuses a lane that does not exist.
-            lane = _LANES.get(frame.hello.lane) if frame.HasField("hello") else None
-            if lane is None or _may_send(self._speaker, lane, frame.hello.service):
-                return frame
-            self.denied = _denial(self._speaker, lane, frame.hello.service)
-        raise StopAsyncIteration
+    def may_open(self, hello: tracking_pb2.Hello) -> bool:
+        # The ingest itself refuses a lane that does not exist.
+        lane = _LANES.get(hello.lane)
+        if lane is not None and not _may_send(self._identity, lane, hello.service):
+            self.denied = _denial(self._identity, lane, hello.service)
+        return self.denied is None

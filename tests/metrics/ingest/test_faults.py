@@ -10,7 +10,7 @@ import pytest
 
 from metrics_service.client.stream import client as stream_client
 from metrics_service.engine import Engine
-from metrics_service.ingest.session import Write
+from metrics_service.ingest.session import MayOpen, Write
 from protos.tracking.v1 import tracking_pb2
 from tests.metrics.delivery_pair import (
     ListSource,
@@ -68,14 +68,14 @@ async def test_a_pause_while_the_server_writes_ends_no_stream(
     serve = sink.ingest.serve
 
     async def serve_with_pauses(
-        frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write
+        frames: AsyncIterator[tracking_pb2.ClientFrame], write: Write, may_open: MayOpen
     ) -> None:
         async def write_and_pause(frame: tracking_pb2.ServerFrame) -> None:
             await write(frame)
             if frame.HasField("ack"):
                 time.sleep(1.2)  # noqa: ASYNC251
 
-        await serve(frames, write_and_pause)
+        await serve(frames, write_and_pause, may_open)
 
     monkeypatch.setattr(sink.ingest, "serve", serve_with_pauses)
     facts = ListSource()

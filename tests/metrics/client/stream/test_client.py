@@ -140,14 +140,14 @@ async def test_a_stream_cut_before_every_ack_still_counts_once(
     cut_seqs: set[int] = set()
     serve = sink.ingest.serve
 
-    async def cut(frames: Any, write: Any) -> None:
+    async def cut(frames: Any, write: Any, may_open: Any) -> None:
         async def write_or_cut(frame: tracking_pb2.ServerFrame) -> None:
             if frame.HasField("ack") and frame.ack.durable_seq not in cut_seqs:
                 cut_seqs.add(frame.ack.durable_seq)
                 raise ConnectionResetError
             await write(frame)
 
-        await serve(frames, write_or_cut)
+        await serve(frames, write_or_cut, may_open)
 
     monkeypatch.setattr(sink.ingest, "serve", cut)
     facts = ListSource()
