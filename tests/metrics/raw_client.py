@@ -82,12 +82,13 @@ class RawClient:
 
     async def expect(self, kind: str) -> tracking_pb2.ServerFrame:
         """The next frame of a kind; others are skipped."""
-        while True:
-            frame = await self.read()
-            assert frame is not grpc.aio.EOF, f"the stream ended before a {kind}"
-            assert isinstance(frame, tracking_pb2.ServerFrame)
-            if frame.WhichOneof("frame") == kind:
-                return frame
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                frame = await self.read()
+                assert frame is not grpc.aio.EOF, f"the stream ended before a {kind}"
+                assert isinstance(frame, tracking_pb2.ServerFrame)
+                if frame.WhichOneof("frame") == kind:
+                    return frame
 
     async def acked(self, seq: int, *, applied: bool = False) -> tracking_pb2.Ack:
         """The first ack that covers a batch."""

@@ -222,13 +222,13 @@ async def test_a_forged_epoch_is_reported_as_fenced_and_overtaken(
         # A stream that says nothing for three heartbeats ends: Hello follows at once.
         epoch = (await lane(booking_dsn)).epoch
         async with raw_client(metrics.target) as forged:
-            await forged.welcome(ours, epoch + 500)
+            await forged.welcome(ours, epoch + 500, service="booking_service")
             await lane(booking_dsn, lambda found: found.epoch > epoch + 500)
             await delivered(booking_dsn)
             await send(booking_dsn, "b")
         epoch = (await lane(booking_dsn)).epoch
         async with raw_client(metrics.target) as forged:
-            await forged.welcome(ours, epoch + 900)
+            await forged.welcome(ours, epoch + 900, service="booking_service")
             await forked(booking_dsn, "the sink knows epoch")
             assert (await criteria(metrics, "fenced")).status == DatabaseHealth.UNHEALTHY
             await lane(booking_dsn, lambda _: booking.server.health.status is Status.DEGRADED)

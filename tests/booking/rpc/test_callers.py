@@ -113,7 +113,7 @@ async def package(caller: Caller) -> Any:
     return made
 
 
-@pytest.mark.parametrize("request_id", [str(uuid4()), "order 4711"])
+@pytest.mark.parametrize("request_id", ["7d9f2c3e-52f4-4f5c-9d0a-6a3c1b8e4f10", "order 4711"])
 async def test_a_request_id_belongs_to_the_caller_that_used_it(
     shop: tuple[RunningService, dict[str, Caller]], request_id: str
 ) -> None:

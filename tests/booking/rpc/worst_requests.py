@@ -122,9 +122,21 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
         for _ in range(BATCH):
             await booking(**confirmed, user_id=user_id)
     made.refund = await _add_lists(rows, UUID(made.payments[0]))
+    await _add_texts(rows, made)
+    await rows.execute("ANALYZE")
+    return made
+
+
+async def _add_texts(rows: asyncpg.Connection[asyncpg.Record], made: Seeded) -> None:
+    """Add a profile, and a page of reviews, of a booking's trail and of a vendor's."""
+    await rows.execute(
+        "INSERT INTO user_profiles VALUES (gen_random_uuid(), $1, '', '', '', 1, $2, $2)",
+        USER,
+        NOON,
+    )
     await rows.executemany(
         "INSERT INTO reviews SELECT gen_random_uuid(), $1, $2, $3, 5, $4, 1, $5, $5",
-        [(each, first, USER, WIDE * 4000, NOON) for each in made.listed],
+        [(each, UUID(made.long), USER, WIDE * 4000, NOON) for each in made.listed],
     )
     await rows.executemany(
         "INSERT INTO booking_events VALUES ($1, $2, 'EXTENDED', 'HELD', 'HELD', $3, 'c', NULL, $4)",
@@ -136,8 +148,6 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
         " event_time) VALUES ($1, 'CAPACITY_SET', '[]', $2, 0, 'c', $3)",
         [(made.vendor, json.dumps(runs), NOON)] * PAGE,
     )
-    await rows.execute("ANALYZE")
-    return made
 
 
 def requests(seeded: Seeded, attempt: int) -> Requests:

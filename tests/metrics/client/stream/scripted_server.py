@@ -25,7 +25,7 @@ class Pauses:
         return 0.0
 
 
-class ScriptedServer:
+class ScriptedServer(tracking_pb2_grpc.TrackingServiceServicer):
     """A server whose end of the stream is a coroutine of the test: script(read, write), once for
     each connection; read gives the next ClientFrame, or grpc.aio.EOF.
     """
@@ -36,16 +36,18 @@ class ScriptedServer:
         self.streams = 0
         self.target = ""
 
-    async def Stream(self, request_iterator: Any, context: Any) -> None:
+    async def Stream(  # type: ignore[override]  # grpc.aio streams with context.write
+        self, request_iterator: Any, context: Any
+    ) -> None:
         del request_iterator
         self.streams += 1
         await self._script(context.read, context.write)
 
+    async def Track(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def __aenter__(self) -> Self:
-        tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
-            self,  # type: ignore[arg-type]  # the one method there is
-            self._server,
-        )
+        tracking_pb2_grpc.add_TrackingServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port("127.0.0.1:0")
         await self._server.start()
         self.target = f"127.0.0.1:{port}"
