@@ -12,8 +12,10 @@ from metrics_service.state.queries.columns import Columns, InconsistentColumnsEr
 from metrics_service.state.ranges import OutOfRangeError, check_event, check_trusted_times
 from metrics_service.state.record import MAX_EVENTS, MAX_ITEMS, LogRecord
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 
 FACTS: Final = frozenset({"booking", "payment"})
+OF_FACTS_LANE: Final = FACTS | {"facts_gap", "facts_refill"}
 EVENT_ID_BYTES: Final = 16
 _TIMINGS: Final = "query_timings"
 
@@ -38,7 +40,8 @@ def read_batch(record: LogRecord) -> list[Item]:
     """Return the events of a batch in their order.
 
     Raises UnusableBatchError for a batch that does not parse, that is too large, whose columns
-    contradict each other, or in which a value is out of range.
+    contradict each other, in which a value is out of range, or with a fact that is on another lane
+    than that of facts.
     """
     try:
         events = event_pb2.EventList.FromString(record.payload).events
@@ -50,10 +53,13 @@ def read_batch(record: LogRecord) -> list[Item]:
         raise UnusableBatchError("too many events", len(events))
     items = []
     counted = 0
+    in_facts = record.lane == LANE_FACTS
     for event in events:
         body = event.WhichOneof("body") or ""
         columns = None
         try:
+            if not in_facts and body in OF_FACTS_LANE:
+                raise OutOfRangeError(f"{body} belongs on the lane of facts")
             counted += _counted(event, body)
             if counted > MAX_ITEMS:
                 raise OutOfRangeError("too many timings, RPCs or definitions")
@@ -71,7 +77,7 @@ def read_batch(record: LogRecord) -> list[Item]:
 def fact_ids(payload: bytes) -> list[tuple[int, bytes, int]]:
     """Return (index, id, time_us) of each fact of a batch; none for one that cannot be applied."""
     try:
-        items = read_batch(LogRecord(0, 0, "batch", payload=payload))
+        items = read_batch(LogRecord(0, 0, "batch", lane=LANE_FACTS, payload=payload))
     except UnusableBatchError:
         return []
     return [

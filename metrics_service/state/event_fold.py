@@ -1,5 +1,5 @@
 """Counts each event in the tables it belongs to: every event counts once, facts at their own time,
-telemetry at a plausible time.
+telemetry at a plausible time. What belongs on the lane of facts is on no other, see batch.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from metrics_service.measure.sums import clamped
-from metrics_service.state.batch import EVENT_ID_BYTES, FACTS, Item
+from metrics_service.state.batch import EVENT_ID_BYTES, FACTS, OF_FACTS_LANE, Item
 from metrics_service.state.errors import (
     BOOKING_FAILED,
     PAYMENT_FAILED,
@@ -27,7 +27,8 @@ from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 MAX_AHEAD_US: Final = 60 * SECOND_US
 MAX_BEHIND_US: Final = 24 * HOUR_US
 
-_OF_THE_LANE: Final = frozenset({"facts_gap", "facts_refill"})
+# The id of a fact can be foretold: telemetry that has it must not make the fact a repeat.
+_SEEN_FACT, _SEEN_TELEMETRY = 1, 2
 
 _VIEW, _START, _COMPLETE, _CONFIRM = range(4)
 # Beside the step bits of a booking: its booking time is counted.
@@ -74,16 +75,17 @@ class EventFold:
                 quality.duplicates += 1
                 continue
             event_id = event.event_id
-            if len(event_id) == EVENT_ID_BYTES and not mark(event_id):
+            seen = _SEEN_FACT if body in OF_FACTS_LANE else _SEEN_TELEMETRY
+            if len(event_id) == EVENT_ID_BYTES and not mark(event_id, seen):
                 quality.duplicates += 1
                 continue
             quality.events += 1
-            if body in _OF_THE_LANE and record.lane == LANE_FACTS:
-                if body == "facts_gap":
-                    self._facts_gap(event)
-                else:
-                    refilled_to = index + 1 + event.facts_refill.facts
-                    self._facts_refill(event, record)
+            if body == "facts_gap":
+                self._facts_gap(event)
+                continue
+            if body == "facts_refill":
+                refilled_to = index + 1 + event.facts_refill.facts
+                self._facts_refill(event, record)
                 continue
             if body in FACTS:
                 quality.facts += 1

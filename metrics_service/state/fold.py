@@ -25,7 +25,7 @@ from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 
 # Of the rows of dump() and the meaning of the figures; the log is folded again for another version.
-VERSION: Final = 5
+VERSION: Final = 6
 
 # While the log is written it gets a record at least every second; a longer gap than this was an
 # outage, and the events of that time are still to be delivered.

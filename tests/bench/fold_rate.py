@@ -11,12 +11,14 @@ import random
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS, LANE_TELEMETRY
 
 SECOND_US: Final = 1_000_000
 START_US: Final = 1_800_000_000 * SECOND_US
@@ -63,7 +65,12 @@ def _seconds(state: State, records: list[LogRecord], after: int = 0) -> float:
     for number, record in enumerate(records, start=after + 1):
         state.apply(
             LogRecord(
-                number, record.received_at_us, "batch", instance="bench", payload=record.payload
+                number,
+                record.received_at_us,
+                "batch",
+                instance="bench",
+                lane=record.lane,
+                payload=record.payload,
             )
         )
     return time.process_time() - began
@@ -86,7 +93,7 @@ def _bytes_per_session(dice: random.Random) -> float:
     records = _fact_records(dice)
     before, _ = tracemalloc.get_traced_memory()
     for number, record in enumerate(records, start=1):
-        state.apply(LogRecord(number, record.received_at_us, "batch", payload=record.payload))
+        state.apply(replace(record, position=number))
     # The keys that recognise duplicates are bounded, and do not grow with the sessions.
     for seen in (state._tables.seen_events, state._tables.seen_bookings):
         seen._newer, seen._older = {}, {}
@@ -101,7 +108,8 @@ def _fact_records(dice: random.Random) -> Iterator[LogRecord]:
     """Sessions of a view, a start, a completion and a confirmation, 200 events per batch."""
     events = fact_events(dice, SESSIONS)
     while batch := list(islice(events, 200)):
-        yield _record(batch, max(event.time_us for event in batch[::4]) + SECOND_US)
+        newest_us = max(event.time_us for event in batch[::4])
+        yield _record(batch, newest_us + SECOND_US, LANE_FACTS)
 
 
 def fact_events(
@@ -146,7 +154,7 @@ def fact_events(
 def _timing_records(dice: random.Random) -> Iterator[LogRecord]:
     start_us = START_US + SESSIONS * SESSION_US
     for event in timing_events(dice, TIMINGS_BATCHES, TIMINGS_PER_EVENT, start_us):
-        yield _record([event], event.time_us + SECOND_US)
+        yield _record([event], event.time_us + SECOND_US, LANE_TELEMETRY)
 
 
 def timing_events(
@@ -181,9 +189,9 @@ def timing_events(
         yield event_pb2.Event(event_id=dice.randbytes(16), time_us=base_us, query_timings=timings)
 
 
-def _record(events: list[event_pb2.Event], received_at_us: int) -> LogRecord:
+def _record(events: list[event_pb2.Event], received_at_us: int, lane: int) -> LogRecord:
     payload = event_pb2.EventList(events=events).SerializeToString()
-    return LogRecord(0, received_at_us, "batch", payload=payload, count=len(events))
+    return LogRecord(0, received_at_us, "batch", lane=lane, payload=payload, count=len(events))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ A batch is quarantined when one of its events has a value that cannot be
 true: a time of a fact outside of the years 2000 to 2199, money that is
 negative or above 2^53 - 1, a duration of a query, a number of rows, or a
 count of a tally or a loss above 2^42; a booking or package of a fact above
-256 bytes; a currency, an SQLSTATE or a trace id above 16; and when it has
-more than 5,000 events, or more than 5,000 timings, tallied RPCs and
-definitions in all. Other texts are cut: a
-session, user or booking of telemetry at 256 bytes, a name at 200. A time of
-live telemetry that is not plausible is replaced by the time at which it was
-received.
+256 bytes; a currency, an SQLSTATE or a trace id above 16; when it has more
+than 5,000 events, or more than 5,000 timings, tallied RPCs and definitions in
+all; and when it has a fact, FactsGap or FactsRefill on another lane than that
+of facts. Other texts are cut: a session, user or booking of telemetry at 256
+bytes, a name at 200. A time of live telemetry that is not plausible is
+replaced by the time at which it was received.
 """
 
 from collections import abc as _abc

@@ -30,7 +30,7 @@ def log_of(kinds: list[Kind]) -> list[LogRecord]:
         if kind == "tick":
             log.jump(log.now_us)
         elif kind == "good":
-            log.append(log.view(log.now_us, f"s{number}"), log.payment_failed(log.now_us))
+            log.append(log.view(log.now_us, f"s{number}"), log.refused(log.now_us))
         else:
             log.append(log.view(log.now_us, f"s{number}"), log.loss(LOSSES[kind], 0))
     return log.records

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable
 from typing import Any
 
+from metrics_service.state.batch import OF_FACTS_LANE
 from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS, LANE_TELEMETRY
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -22,6 +25,17 @@ Fact = event_pb2.BookingFact
 Flow = event_pb2.FlowStep
 
 
+def lane_of(event: event_pb2.Event) -> int:
+    """The lane that an event belongs to."""
+    return LANE_FACTS if event.WhichOneof("body") in OF_FACTS_LANE else LANE_TELEMETRY
+
+
+def by_lane(events: Iterable[event_pb2.Event]) -> list[tuple[int, list[event_pb2.Event]]]:
+    """Split events into runs of one lane, in their order; one empty run where there are none."""
+    runs = [(lane, list(run)) for lane, run in itertools.groupby(events, lane_of)]
+    return runs or [(LANE_TELEMETRY, [])]
+
+
 class Log:
     """Applies records to a state and keeps them. `now_us` is the receive time of the next record,
     `instance` and `epoch` are those of its producer.
@@ -30,15 +44,22 @@ class Log:
     def __init__(self, now_us: int = NOW, seed: int = 0) -> None:
         self.state = State()
         self.records: list[LogRecord] = []
+        # Why batches were quarantined.
+        self.reasons: list[str] = []
         self.now_us = now_us
         self.instance = "booking-1"
         self.epoch = 0
         self._dice = random.Random(seed)
 
     def append(self, *events: event_pb2.Event, backfill: bool = False, **fields: Any) -> None:
-        """Append a batch, received now."""
-        payload = event_pb2.EventList(events=events).SerializeToString()
-        self.append_payload(payload, len(events), backfill=backfill, **fields)
+        """Append a batch, received now; where no lane is given, one for each run of events of one
+        lane.
+        """
+        runs = [(fields.pop("lane"), events)] if "lane" in fields else by_lane(events)
+        for lane, run in runs:
+            batch = event_pb2.EventList(events=run)
+            payload = batch.SerializeToString()
+            self.append_payload(payload, len(batch.events), backfill=backfill, lane=lane, **fields)
 
     def append_payload(
         self,
@@ -47,7 +68,7 @@ class Log:
         *,
         backfill: bool = False,
         producer_id: str = "p",
-        lane: int = 0,
+        lane: int = LANE_TELEMETRY,
     ) -> None:
         """Append a batch of these bytes."""
         self._apply(
@@ -299,7 +320,9 @@ class Log:
 
     def _apply(self, record: LogRecord) -> None:
         self.records.append(record)
-        self.state.apply(record)
+        reason = self.state.apply(record)
+        if reason:
+            self.reasons.append(reason)
 
 
 def revenue(log: Log, window_us: int | None = None) -> dict[str, metrics_pb2.Revenue]:

@@ -26,7 +26,7 @@ from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
 from servicekit.handlers import MAX_MESSAGE_BYTES
 from tests.metrics.state.full import full_state, worst_sketch
-from tests.metrics.state.log import DAY, HOUR, MINUTE, Fact, Flow, Log
+from tests.metrics.state.log import DAY, HOUR, MINUTE, Fact, Flow, Log, lane_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -90,6 +90,13 @@ def test_every_answer_of_the_fullest_state_is_below_a_megabyte(full: State) -> N
     assert sum(sizes) < MAX_MESSAGE_BYTES
 
 
+def record_of(state: State, events: list[event_pb2.Event]) -> LogRecord:
+    """A batch of events of one lane, as the next record."""
+    payload = event_pb2.EventList(events=events).SerializeToString()
+    at, now_us, lane = state.position + 1, state.as_of_us, lane_of(events[0])
+    return LogRecord(at, now_us, "batch", lane=lane, payload=payload)
+
+
 def cpu_s(work: Callable[[], object]) -> float:
     began_s = time.process_time()
     work()
@@ -150,8 +157,7 @@ def test_no_batch_of_now_costs_more_than_its_share_on_the_fullest_state(full: St
     for repeat in range(2):
         log = Log(full.as_of_us, seed=repeat + 1)
         for name, events in batches(log):
-            payload = event_pb2.EventList(events=events).SerializeToString()
-            record = LogRecord(full.position + 1, full.as_of_us, "batch", payload=payload)
+            record = record_of(full, events)
             spent_s = cpu_s(partial(full.apply, record))
             now_us = full.as_of_us + 10 * SECOND_US
             # Counts what waits.
@@ -196,8 +202,7 @@ def test_no_late_batch_and_no_read_after_it_costs_more_than_its_share(full: Stat
     for repeat in range(3):
         log = Log(full.as_of_us, seed=repeat + 10)
         for name, events in late_batches(log):
-            payload = event_pb2.EventList(events=events).SerializeToString()
-            record = LogRecord(full.position + 1, full.as_of_us, "batch", payload=payload)
+            record = record_of(full, events)
             spent_s.setdefault(name, []).append(cpu_s(partial(full.apply, record)))
         for name, answer in answers():
             spent_s.setdefault(name, []).append(cpu_s(partial(answer, full)))

@@ -88,7 +88,8 @@ def test_the_end_of_a_refill_of_another_lane_says_nothing(log: FactsLog) -> None
 def test_telemetry_does_not_lessen_what_is_lacking(log: FactsLog) -> None:
     log.facts(*refill(3), lane=tracking_pb2.LANE_TELEMETRY)
     log.facts(end(), lane=tracking_pb2.LANE_TELEMETRY)
-    assert lacking(log) == 3
+    quality = log.state.metrics().quality
+    assert (quality.facts_lacking, quality.quarantined_batches) == (3, 2)
 
 
 @pytest.mark.parametrize(
