@@ -6,6 +6,7 @@ An error that the operator can correct is one line on standard error, never a tr
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import sys
@@ -39,8 +40,11 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
     """Run `main(stop)` on a new event loop and return the exit status.
 
     SIGTERM and SIGINT set `stop`; `main` then drains and returns. A repeated signal changes
-    nothing, since draining is bounded. Status 0 for a normal end, that of the error for a
-    `StartError` (2 for settings, 1 for the rest).
+    nothing, since draining is bounded. SIGHUP does the same in a terminal, which was closed; it
+    does nothing elsewhere, since files that may change are read again without it.
+
+    The status is 0 for a normal end, and that of the error for a `StartError`: 2 for settings, 1
+    for the rest.
     """
 
     async def supervised() -> None:
@@ -48,6 +52,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        in_terminal = os.isatty(sys.stdin.fileno()) if sys.stdin is not None else False
+        loop.add_signal_handler(signal.SIGHUP, stop.set if in_terminal else _nothing)
         await main(stop)
 
     _raise_file_limit()
@@ -58,6 +64,10 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
     except StartError as error:
         return fail(error)
     return 0
+
+
+def _nothing() -> None:
+    """Go on."""
 
 
 def _raise_file_limit() -> None:
