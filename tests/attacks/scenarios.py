@@ -27,6 +27,10 @@ from tests.attacks.leaders import leader, metrics_frozen_shortly, metrics_replac
 from tests.attacks.liars import ENDS, FALSE_ACKS, FALSE_WELCOMES, REFUSALS, liar
 from tests.attacks.processes import World
 from tests.attacks.rows.requests import channel_to
+from tests.attacks.strangers.acts import STRANGERS
+from tests.attacks.strangers.forgers import forgers
+from tests.attacks.strangers.operators import operators
+from tests.attacks.strangers.stage import staged
 from tests.attacks.strike import ANSWER_S, Strike, Tally, code_of
 from tests.attacks.town import Town, in_days
 from tests.pair.real_pair import ROOT
@@ -51,6 +55,10 @@ def scenarios() -> list[Scenario]:
     """Every scenario, in the order in which they are run."""
     return [
         Scenario(1, "a kill of the metrics, whose log holds all that was sent", _killed_metrics),
+        Scenario(2, "acts of others, where callers have certificates", staged(*STRANGERS)),
+        Scenario(2, "acts of others, where callers have tokens", staged(*STRANGERS, tokens=True)),
+        Scenario(3, "forged facts and epochs, where callers have certificates", staged(forgers)),
+        Scenario(8, "TLS: our programs, rotation, bad files, SIGHUP", staged(operators)),
         Scenario(9, "a clock that is 400 days ahead for 3 s", stepped(400)),
         Scenario(9, "a clock that is 400 days behind for 3 s", stepped(-400)),
         Scenario(9, "a start while the clock is 400 days ahead", stepped(400, restarts=True)),
