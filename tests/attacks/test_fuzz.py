@@ -14,6 +14,9 @@ from typing import Final
 
 import pytest
 
+from booking_service.server import ACCESS as BOOKING
+from metrics_service.server import ACCESS as METRICS
+from servicekit.identity.access import PLATFORM
 from tests.attacks.fuzz.calls import Fuzz, methods
 from tests.attacks.fuzz.totals import drift, same_figures
 from tests.pair.real_pair import Pair, running, serves
@@ -34,6 +37,16 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120 if SIZE == "small" 
 def pair(booking_dsn: str, metrics_dsn: str, tmp_path: Path) -> Iterator[Pair]:
     with running(Pair(booking_dsn, metrics_dsn, tmp_path)) as pair:
         yield pair
+
+
+def test_every_rpc_that_callers_may_have_is_called() -> None:
+    listed = {
+        f"/{rpc}"
+        for access in (BOOKING, METRICS)
+        for rpc in access.table
+        if rpc not in PLATFORM and not rpc.startswith("http/")
+    }
+    assert {each.path for each in methods()} >= listed
 
 
 async def test_no_request_of_any_method_is_a_fault(pair: Pair, booking_dsn: str) -> None:

@@ -40,6 +40,8 @@ _CHOSEN: Final = {
     "CreatePackageRequest": "package_id",
     "CreateVendorRequest": "vendor_id",
 }
+# Some of what Track takes.
+_TRACKED: Final = ("package_viewed", "flow_step", "rpc_refused", "query_plan", "telemetry_loss")
 BAD_UTF8: Final = (b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"ok\xf0\x28", b"\x80" * 256)
 
 
@@ -68,6 +70,10 @@ def good(descriptor: Any, values: Values) -> Any:
         for name in (*_SELDOM_RIGHT, _CHOSEN.get(descriptor.name, "etag")):
             if name in names:
                 message.ClearField(name)
+    if descriptor.name == "TrackRequest":
+        message.service = "fuzz"
+        message.event.event_id = values.random.randbytes(16)
+        getattr(message.event, values.random.choice(_TRACKED)).SetInParent()
     if {"booking_id", "amount", "payment_id"} <= set(names):
         _pay(message, values)
     return message
