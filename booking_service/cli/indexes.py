@@ -1,4 +1,5 @@
-"""The fifteen indexes: reads their states, drops them, creates them, and repairs invalid ones.
+"""The fifteen indexes: reads their states, drops them, creates them, and repairs invalid ones; it
+repairs every other index too whose migration builds it while the service runs.
 
 The migration files are their only definitions. None enforces uniqueness, so that all can be dropped
 and created again under load.
@@ -25,7 +26,8 @@ BUILD_TIMEOUT_S: Final = 24 * 3600.0
 
 # Building an index has no time limit on the server.
 _SETTINGS: Final = {"statement_timeout": "0"}
-_FILE: Final = re.compile(r"9\d{3}_(idx_\w+)\.sql")
+# Such a build, when it is killed, leaves an index behind that is invalid.
+_BUILD: Final = re.compile(r"^CREATE INDEX CONCURRENTLY IF NOT EXISTS (\w+)", re.MULTILINE)
 _INDEXES: Final = QueryGroup("indexes")
 
 
@@ -43,16 +45,26 @@ class IndexState:
 
 
 def names() -> list[str]:
-    """Return the names of all expected indexes, in the order of their files."""
-    found = (_FILE.fullmatch(path.name) for path in sorted(FOLDER.glob("9*.sql")))
-    return [match[1] for match in found if match]
+    """Return the names of the fifteen, in the order of their files."""
+    return [name for name, path in files().items() if path.name >= FIRST_VERSION]
 
 
-async def states(database: Database) -> list[IndexState]:
-    """Return the state of every expected index. Raises what Database raises."""
+def files() -> dict[str, Path]:
+    """Return the migration of each index that is built while the service runs, in their order."""
+    return {
+        match[1]: path
+        for path in sorted(FOLDER.glob("*.sql"))
+        if (match := _BUILD.search(path.read_text("utf-8")))
+    }
+
+
+async def states(database: Database, *, every: bool = False) -> list[IndexState]:
+    """Return the state of each of the fifteen, or of `every` index of files(). Raises what Database
+    raises.
+    """
     connection = await database.connect("indexes")
     try:
-        return await _states(connection)
+        return await _states(connection, list(files()) if every else names())
     finally:
         connection.terminate()
 
@@ -64,20 +76,20 @@ async def repair(database: Database, *, also_missing: bool = False) -> list[str]
     An index that another session is building is left alone. Returns the names of those built.
     """
     connection = await database.connect("indexes", settings=_SETTINGS)
+    built = files()
     try:
         broken = [
             state.name
-            for state in await _states(connection)
+            for state in await _states(connection, list(built))
             if not state.valid and not state.building and (state.present or also_missing)
         ]
         for name in broken:
-            [path] = FOLDER.glob(f"9*_{name}.sql")
-            up, down = _sections(path)
+            up, down = _sections(built[name])
             # Separately, since neither may run inside a transaction.
             for statement in (down, up):
                 with translate_driver_errors():
                     await connection.execute(statement, timeout=BUILD_TIMEOUT_S)
-        if broken and all(state.valid for state in await _states(connection)):
+        if broken and all(state.valid for state in await _states(connection, names())):
             # Comments were dropped with the indexes.
             [path] = FOLDER.glob("9*_index_comments.sql")
             with translate_driver_errors():
@@ -101,9 +113,9 @@ async def put_up(database: Database) -> list[str]:
     return await repair(database, also_missing=True)
 
 
-async def _states(connection: OwnConnection) -> list[IndexState]:
+async def _states(connection: OwnConnection, wanted: list[str]) -> list[IndexState]:
     with translate_driver_errors():
-        rows = await connection.fetch(_INDEXES.states, names())
+        rows = await connection.fetch(_INDEXES.states, wanted)
     return [IndexState(**row) for row in rows]
 
 

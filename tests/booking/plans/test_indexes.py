@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -32,6 +33,15 @@ FIFTEEN = {
     "idx_user_profiles_user",
     "idx_bookings_revenue",
     "idx_packages_vendor",
+}
+# Those of later RPCs, which stay when the fifteen go.
+OTHERS = {
+    "refunds_state",
+    "refunds_vendor",
+    "refunds_due",
+    "vendors_created",
+    "bookings_vendor_created",
+    "bookings_package_confirmed",
 }
 ONE = "idx_bookings_user_date"
 
@@ -65,6 +75,18 @@ def psql(dsn: str, *statements: str) -> object:
 def test_there_are_fifteen_each_in_a_file_of_its_own() -> None:
     assert set(indexes.names()) == FIFTEEN
     assert len(indexes.names()) == 15
+
+
+def test_no_migration_builds_an_index_that_is_not_repaired() -> None:
+    building = {
+        path.name
+        for path in indexes.FOLDER.glob("*.sql")
+        if re.search(r"CREATE\s.*CONCURRENTLY", path.read_text(), re.IGNORECASE)
+    }
+    assert building == {path.name for path in indexes.files().values()}
+    assert set(indexes.files()) == FIFTEEN | OTHERS
+    for path in indexes.FOLDER.parent.glob("metrics/*.sql"):
+        assert "CONCURRENTLY" not in path.read_text().upper()
 
 
 @pytest.mark.parametrize("name", sorted(FIFTEEN))
@@ -153,6 +175,34 @@ def test_index_left_invalid_by_a_killed_build_is_rebuilt(dsn: str, command: str)
     assert "rebuilt" not in run("verify-indexes").output
 
 
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_a_migration_that_was_killed_leaves_no_invalid_index(dsn: str, name: str) -> None:
+    asyncio.run(_kill_a_build(dsn, name))
+    version = indexes.files()[name].name.partition("_")[0]
+    valid = f"SELECT indisvalid FROM pg_index WHERE indexrelid = '{name}'::regclass"
+    forget = f"DELETE FROM schema_migrations WHERE version = '{version}'"
+    assert psql(dsn, forget, valid) is False
+    result = run("migrate")
+    assert result.exit_code == 0
+    assert "1 migrations applied" in result.output
+    assert f"rebuilt {name}\n" in result.output
+    assert psql(dsn, valid) is True
+    assert psql(dsn, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 0
+
+
+def test_verify_shows_another_index_only_where_it_is_missing(dsn: str) -> None:
+    assert "vendors_created" not in run("verify-indexes").output
+    asyncio.run(_kill_a_build(dsn, "vendors_created"))
+    assert "rebuilt vendors_created\n" in run("verify-indexes").output
+    psql(dsn, "DROP INDEX vendors_created", "SELECT 1")
+    result = run("verify-indexes")
+    assert result.exit_code == 1
+    assert "vendors_created" in result.output
+    assert "15 of 15 indexes present, 15 valid" in result.output
+    assert run("indexes-up").output.startswith("rebuilt vendors_created\n")
+    assert run("verify-indexes").exit_code == 0
+
+
 def test_a_run_rebuilds_what_an_ended_run_left_invalid(dsn: str, metrics_dsn: str) -> None:
     asyncio.run(_kill_a_build(dsn))
     migrate_for_run({"BOOKING_DATABASE_URL": dsn, "METRICS_DATABASE_URL": metrics_dsn})
@@ -227,20 +277,24 @@ def test_failing_migration_is_one_line(
 
 
 class _Build:
-    """A concurrent build of ONE that has begun and cannot end, as an old transaction is open."""
+    """A concurrent build of an index that has begun and cannot end, since a transaction is open."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, name: str = ONE) -> None:
         self._dsn = dsn
+        self._name = name
 
     async def __aenter__(self) -> int:
         self._old = await asyncpg.connect(self._dsn)
         self._builder = await asyncpg.connect(self._dsn)
-        await self._builder.execute(f"DROP INDEX {ONE}")
+        index: Any = await self._builder.fetchrow(
+            "SELECT tablename, indexdef FROM pg_indexes WHERE indexname = $1", self._name
+        )
+        await self._builder.execute(f"DROP INDEX {self._name}")
         self._transaction = self._old.transaction()
         await self._transaction.start()
-        await self._old.execute("UPDATE bookings SET version = version")
+        await self._old.execute(f"LOCK TABLE {index['tablename']} IN ROW EXCLUSIVE MODE")
         pid = int(await self._builder.fetchval("SELECT pg_backend_pid()"))
-        statement = f"CREATE INDEX CONCURRENTLY {ONE} ON bookings (user_id, start_date DESC, state)"
+        statement = index["indexdef"].replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY")
         self._build = asyncio.create_task(self._builder.execute(statement))
         async with asyncio.timeout(30):
             while True:
@@ -257,8 +311,8 @@ class _Build:
         await self._builder.close()
 
 
-async def _kill_a_build(dsn: str) -> None:
-    async with _Build(dsn) as pid:
+async def _kill_a_build(dsn: str, name: str = ONE) -> None:
+    async with _Build(dsn, name) as pid:
         killer = await asyncpg.connect(dsn)
         await killer.execute("SELECT pg_terminate_backend($1, 5000)", pid)
         await killer.close()
