@@ -17,6 +17,7 @@ from metrics_service.state.fold import State
 from metrics_service.state.record import LogRecord
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
 from protos.metrics.v1 import metrics_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 from tests.booking.rpc.payment_calls import Kind, event_of
 from tests.booking.running_service import (
     NOON,
@@ -112,9 +113,14 @@ async def folded(service: RunningService) -> State:
     for position, row in enumerate(rows, 1):
         received_us = microseconds(service.clock.time)
         record = LogRecord(
-            position, received_us, "batch", payload=row["events"], count=row["count"]
+            position,
+            received_us,
+            "batch",
+            lane=LANE_FACTS,
+            payload=row["events"],
+            count=row["count"],
         )
-        state.apply(record)
+        assert state.apply(record) == ""
     return state
 
 

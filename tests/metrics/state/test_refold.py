@@ -12,6 +12,7 @@ from metrics_service.state.record import Kind, LogRecord
 from metrics_service.state.series.rings import HOUR_US, MINUTE_US, SECOND_US
 from protos.metrics.v1 import metrics_pb2
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS, LANE_TELEMETRY
 from tests.sizes import size
 
 NOW_US = 1_800_000_000 * SECOND_US
@@ -176,6 +177,7 @@ def logs(draw: st.DrawFn) -> list[LogRecord]:
                 kind,
                 instance=draw(st.sampled_from(["one", "two"])),
                 epoch=draw(st.integers(0, 2)),
+                lane=draw(st.sampled_from([LANE_FACTS] * 4 + [LANE_TELEMETRY])),
                 backfill=backfill,
                 payload=payload,
                 count=2,
@@ -248,7 +250,8 @@ def test_a_reader_changes_nothing_and_sees_consistent_figures(records: list[LogR
 @given(st.binary(max_size=200), st.booleans())
 def test_no_bytes_can_stop_the_fold(payload: bytes, backfill: bool) -> None:
     state = State()
-    state.apply(LogRecord(1, NOW_US, "batch", payload=payload, backfill=backfill, count=1))
+    record = LogRecord(1, NOW_US, "batch", lane=LANE_FACTS, payload=payload, backfill=backfill)
+    state.apply(record)
     assert state.position == 1
     quality = state.metrics().quality
     assert quality.quarantined_batches in (0, 1)
