@@ -6,7 +6,6 @@ An error that the operator can correct is one line on standard error, never a tr
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import signal
 import sys
@@ -52,7 +51,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        in_terminal = os.isatty(sys.stdin.fileno()) if sys.stdin is not None else False
+        in_terminal = sys.stdin is not None and sys.stdin.isatty()
         loop.add_signal_handler(signal.SIGHUP, stop.set if in_terminal else _nothing)
         await main(stop)
 

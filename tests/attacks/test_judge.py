@@ -9,7 +9,7 @@ from tests.attacks.scenarios import scenarios
 from tests.attacks.strike import Addresses, Strike, Tally
 from tests.attacks.table import attacks
 
-ROWS = {1, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}
+ROWS = set(range(1, 21))
 QUIET = Phase("", 0.0, 1.0)
 UNDER = Phase("a", 1.0, 2.0)
 
@@ -18,7 +18,7 @@ def samples(begin_s: float, took_s: float, *, ok: bool = True, number: int = 100
     return [Sample(begin_s + at / number, took_s, ok, "S") for at in range(number)]
 
 
-def test_every_row_that_needs_no_identity_is_tried_in_several_variants() -> None:
+def test_every_row_is_tried_in_several_variants() -> None:
     tried = [each.row for each in attacks()]
     assert {*tried, *(each.row for each in scenarios())} == ROWS
     assert min(tried.count(row) for row in tried) >= 3
