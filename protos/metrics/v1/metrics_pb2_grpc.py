@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from protos.metrics.v1 import journey_pb2 as protos_dot_metrics_dot_v1_dot_journey__pb2
 from protos.metrics.v1 import metrics_pb2 as protos_dot_metrics_dot_v1_dot_metrics__pb2
+from protos.metrics.v1 import series_pb2 as protos_dot_metrics_dot_v1_dot_series__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -78,6 +80,21 @@ class MetricsServiceStub:
                 '/metrics.v1.MetricsService/StreamMetrics',
                 request_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsRequest.SerializeToString,
                 response_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsResponse.FromString,
+                _registered_method=True)
+        self.GetSeries = channel.unary_unary(
+                '/metrics.v1.MetricsService/GetSeries',
+                request_serializer=protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesRequest.SerializeToString,
+                response_deserializer=protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesResponse.FromString,
+                _registered_method=True)
+        self.GetJourney = channel.unary_unary(
+                '/metrics.v1.MetricsService/GetJourney',
+                request_serializer=protos_dot_metrics_dot_v1_dot_journey__pb2.GetJourneyRequest.SerializeToString,
+                response_deserializer=protos_dot_metrics_dot_v1_dot_journey__pb2.Journey.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/metrics.v1.MetricsService/ListSessions',
+                request_serializer=protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsResponse.FromString,
                 _registered_method=True)
 
 
@@ -155,6 +172,28 @@ class MetricsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSeries(self, request, context):
+        """Figures over time, from memory and from the history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJourney(self, request, context):
+        """The events of one session in order, as long as the log is kept. NOT_FOUND:
+        SESSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """The sessions behind a step of the funnel: as many as GetFunnel counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetricsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -192,6 +231,21 @@ def add_MetricsServiceServicer_to_server(servicer, server):
                     servicer.StreamMetrics,
                     request_deserializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsRequest.FromString,
                     response_serializer=protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsResponse.SerializeToString,
+            ),
+            'GetSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSeries,
+                    request_deserializer=protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesRequest.FromString,
+                    response_serializer=protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesResponse.SerializeToString,
+            ),
+            'GetJourney': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJourney,
+                    request_deserializer=protos_dot_metrics_dot_v1_dot_journey__pb2.GetJourneyRequest.FromString,
+                    response_serializer=protos_dot_metrics_dot_v1_dot_journey__pb2.Journey.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsRequest.FromString,
+                    response_serializer=protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -393,6 +447,87 @@ class MetricsService:
             '/metrics.v1.MetricsService/StreamMetrics',
             protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsRequest.SerializeToString,
             protos_dot_metrics_dot_v1_dot_metrics__pb2.StreamMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/metrics.v1.MetricsService/GetSeries',
+            protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesRequest.SerializeToString,
+            protos_dot_metrics_dot_v1_dot_series__pb2.GetSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJourney(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/metrics.v1.MetricsService/GetJourney',
+            protos_dot_metrics_dot_v1_dot_journey__pb2.GetJourneyRequest.SerializeToString,
+            protos_dot_metrics_dot_v1_dot_journey__pb2.Journey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/metrics.v1.MetricsService/ListSessions',
+            protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsRequest.SerializeToString,
+            protos_dot_metrics_dot_v1_dot_journey__pb2.ListSessionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,7 +7,9 @@ minor units of its currency, rates are fractions of 1.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from protos.metrics.v1 import journey_pb2 as _journey_pb2
 from protos.metrics.v1 import metrics_pb2 as _metrics_pb2
+from protos.metrics.v1 import series_pb2 as _series_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -73,6 +75,14 @@ class MetricsServiceStub:
     them. All streams together take at most a fifth of the process's time, so
     that an interval may become longer.
     """
+    GetSeries: _grpc.UnaryUnaryMultiCallable[_series_pb2.GetSeriesRequest, _series_pb2.GetSeriesResponse]
+    """Figures over time, from memory and from the history."""
+    GetJourney: _grpc.UnaryUnaryMultiCallable[_journey_pb2.GetJourneyRequest, _journey_pb2.Journey]
+    """The events of one session in order, as long as the log is kept. NOT_FOUND:
+    SESSION_NOT_FOUND.
+    """
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_journey_pb2.ListSessionsRequest, _journey_pb2.ListSessionsResponse]
+    """The sessions behind a step of the funnel: as many as GetFunnel counts."""
 
 @_typing.type_check_only
 class MetricsServiceAsyncStub(MetricsServiceStub):
@@ -117,6 +127,14 @@ class MetricsServiceAsyncStub(MetricsServiceStub):
     them. All streams together take at most a fifth of the process's time, so
     that an interval may become longer.
     """
+    GetSeries: _aio.UnaryUnaryMultiCallable[_series_pb2.GetSeriesRequest, _series_pb2.GetSeriesResponse]  # type: ignore[assignment]
+    """Figures over time, from memory and from the history."""
+    GetJourney: _aio.UnaryUnaryMultiCallable[_journey_pb2.GetJourneyRequest, _journey_pb2.Journey]  # type: ignore[assignment]
+    """The events of one session in order, as long as the log is kept. NOT_FOUND:
+    SESSION_NOT_FOUND.
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_journey_pb2.ListSessionsRequest, _journey_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """The sessions behind a step of the funnel: as many as GetFunnel counts."""
 
 class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Every answer is a fold over the log of events up to `as_of`; two answers with
@@ -200,5 +218,31 @@ class MetricsServiceServicer(metaclass=_abc_1.ABCMeta):
         them. All streams together take at most a fifth of the process's time, so
         that an interval may become longer.
         """
+
+    @_abc_1.abstractmethod
+    def GetSeries(
+        self,
+        request: _series_pb2.GetSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_series_pb2.GetSeriesResponse, _abc.Awaitable[_series_pb2.GetSeriesResponse]]:
+        """Figures over time, from memory and from the history."""
+
+    @_abc_1.abstractmethod
+    def GetJourney(
+        self,
+        request: _journey_pb2.GetJourneyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_pb2.Journey, _abc.Awaitable[_journey_pb2.Journey]]:
+        """The events of one session in order, as long as the log is kept. NOT_FOUND:
+        SESSION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _journey_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_journey_pb2.ListSessionsResponse, _abc.Awaitable[_journey_pb2.ListSessionsResponse]]:
+        """The sessions behind a step of the funnel: as many as GetFunnel counts."""
 
 def add_MetricsServiceServicer_to_server(servicer: MetricsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
