@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.metrics.v1 import alert_pb2 as protos_dot_metrics_dot_v1_dot_alert__pb2
 from protos.metrics.v1 import metrics_pb2 as protos_dot_metrics_dot_v1_dot_metrics__pb2
 from protos.tracking.v1 import event_pb2 as protos_dot_tracking_dot_v1_dot_event__pb2
 from protos.tracking.v1 import tracking_pb2 as protos_dot_tracking_dot_v1_dot_tracking__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/metrics/v1/checkpoint.proto\x12\nmetrics.v1\x1a\x1fprotos/metrics/v1/metrics.proto\x1a\x1eprotos/tracking/v1/event.proto\x1a!protos/tracking/v1/tracking.proto\"\xd8\x01\n\x0e\x43heckpointHead\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x12\n\nrunning_us\x18\x05 \x01(\x03\x12:\n\x08\x63ounters\x18\x06 \x03(\x0b\x32(.metrics.v1.CheckpointHead.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x9e\x01\n\nFunnelCell\x12\x0f\n\x07reached\x18\x01 \x03(\x03\x12\x11\n\tunmatched\x18\x02 \x03(\x03\x12\x11\n\tabandoned\x18\x03 \x01(\x03\x12*\n\rfrom_first_us\x18\x04 \x03(\x0b\x32\x13.tracking.v1.Sketch\x12-\n\x10\x66rom_previous_us\x18\x05 \x03(\x0b\x32\x13.tracking.v1.Sketch\"\x93\x01\n\x0c\x46unnelActors\x12\x0b\n\x03key\x18\x01 \x03(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\r\x12\r\n\x05\x65vent\x18\x03 \x03(\x10\x12\x0e\n\x06\x64ue_us\x18\x04 \x03(\x12\x12\x12\n\nexpires_us\x18\x05 \x03(\x12\x12$\n\x04\x62\x61se\x18\x06 \x03(\x0b\x32\x16.metrics.v1.FunnelBase\x12\r\n\x05\x61head\x18\x07 \x03(\r\"\x93\x01\n\nFunnelBase\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.metrics.v1.FunnelChain\x12%\n\x04\x62\x65st\x18\x03 \x01(\x0b\x32\x17.metrics.v1.FunnelChain\x12\x11\n\tabandoned\x18\x04 \x01(\x08\x12\x14\n\x0cnewest_event\x18\x05 \x01(\x12\"\x1e\n\x0b\x46unnelChain\x12\x0f\n\x07time_us\x18\x01 \x03(\x12\"0\n\x04Seen\x12\x0b\n\x03key\x18\x01 \x03(\x0c\x12\x0c\n\x04text\x18\x02 \x03(\t\x12\r\n\x05\x66lags\x18\x03 \x03(\r\"\xc8\x02\n\x0c\x42usinessCell\x12\x0f\n\x07started\x18\x01 \x01(\x03\x12\x11\n\tcompleted\x18\x02 \x01(\x03\x12\x11\n\tconfirmed\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x11\n\tabandoned\x18\x05 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x03\x12\x16\n\x0e\x66orm_abandoned\x18\x07 \x01(\x03\x12(\n\x07revenue\x18\x08 \x03(\x0b\x32\x17.metrics.v1.RevenueCell\x12)\n\x08packages\x18\t \x03(\x0b\x32\x17.metrics.v1.PackageCell\x12/\n\x0eother_packages\x18\n \x01(\x0b\x32\x17.metrics.v1.PackageCell\x12,\n\x0f\x62ooking_time_us\x18\x0b \x01(\x0b\x32\x13.tracking.v1.Sketch\"_\n\x0bRevenueCell\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x11\n\tconfirmed\x18\x02 \x01(\x03\x12\x13\n\x0bgross_minor\x18\x03 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x04 \x01(\x03\"G\n\x0bPackageCell\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12\x11\n\tconfirmed\x18\x02 \x01(\x03\x12\x11\n\tcancelled\x18\x03 \x01(\x03\"|\n\tErrorCell\x12&\n\x06groups\x18\x01 \x03(\x0b\x32\x16.metrics.v1.ErrorGroup\x12\r\n\x05other\x18\x02 \x01(\x03\x12$\n\x05kinds\x18\x03 \x03(\x0b\x32\x15.metrics.v1.ErrorKind\x12\x12\n\nwrite_rpcs\x18\x04 \x01(\x03\"(\n\tErrorKind\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x90\x01\n\nErrorGroup\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0f\x63ounts_as_error\x18\x03 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0b\n\x03rpc\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12\x10\n\x08\x66irst_us\x18\x07 \x01(\x12\x12\x0f\n\x07last_us\x18\x08 \x01(\x12\"\x1d\n\nErrorTimes\x12\x0f\n\x07time_us\x18\x01 \x03(\x12\"\x91\x01\n\nQueryCells\x12$\n\x05total\x18\x01 \x01(\x0b\x32\x15.metrics.v1.QueryCell\x12\'\n\x08internal\x18\x02 \x01(\x0b\x32\x15.metrics.v1.QueryCell\x12%\n\x06groups\x18\x03 \x03(\x0b\x32\x15.metrics.v1.QueryCell\x12\r\n\x05level\x18\x04 \x01(\x05\"\xbc\x02\n\tQueryCell\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x11\n\tcancelled\x18\x05 \x01(\x03\x12\x0e\n\x06misuse\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x12\n\nover_500ms\x18\x08 \x01(\x03\x12\x17\n\x0f\x61t_least_1000ms\x18\t \x01(\x03\x12\x13\n\x0bover_1000ms\x18\n \x01(\x03\x12\x17\n\x0f\x61t_least_2000ms\x18\x0b \x01(\x03\x12\x13\n\x0bover_2000ms\x18\x0c \x01(\x03\x12\'\n\nexecute_us\x18\r \x01(\x0b\x32\x13.tracking.v1.Sketch\x12)\n\x0cpool_wait_us\x18\x0e \x01(\x0b\x32\x13.tracking.v1.Sketch\"R\n\x0cKnownQueries\x12\x31\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1c.tracking.v1.QueryDefinition\x12\x0f\n\x07tracked\x18\x02 \x03(\x06\"9\n\rRecentTimings\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.metrics.v1.RecentBatch\"Q\n\x0bRecentBatch\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07timings\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x10\n\x08start_us\x18\x04 \x03(\x10\"m\n\x0bSlowQueries\x12&\n\x07queries\x18\x01 \x03(\x0b\x32\x15.metrics.v1.KeptQuery\x12%\n\x05plans\x18\x02 \x03(\x0b\x32\x16.tracking.v1.QueryPlan\x12\x0f\n\x07\x65victed\x18\x03 \x01(\x03\"g\n\tKeptQuery\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.metrics.v1.SlowQuery\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\ncapture_id\x18\x03 \x01(\x04\x12\x11\n\tlooked_us\x18\x04 \x01(\x12\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/metrics/v1/checkpoint.proto\x12\nmetrics.v1\x1a\x1dprotos/metrics/v1/alert.proto\x1a\x1fprotos/metrics/v1/metrics.proto\x1a\x1eprotos/tracking/v1/event.proto\x1a!protos/tracking/v1/tracking.proto\"\xd8\x01\n\x0e\x43heckpointHead\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x10\n\x08position\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x10\n\x08\x61s_of_us\x18\x04 \x01(\x03\x12\x12\n\nrunning_us\x18\x05 \x01(\x03\x12:\n\x08\x63ounters\x18\x06 \x03(\x0b\x32(.metrics.v1.CheckpointHead.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x9e\x01\n\nFunnelCell\x12\x0f\n\x07reached\x18\x01 \x03(\x03\x12\x11\n\tunmatched\x18\x02 \x03(\x03\x12\x11\n\tabandoned\x18\x03 \x01(\x03\x12*\n\rfrom_first_us\x18\x04 \x03(\x0b\x32\x13.tracking.v1.Sketch\x12-\n\x10\x66rom_previous_us\x18\x05 \x03(\x0b\x32\x13.tracking.v1.Sketch\"\x93\x01\n\x0c\x46unnelActors\x12\x0b\n\x03key\x18\x01 \x03(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\r\x12\r\n\x05\x65vent\x18\x03 \x03(\x10\x12\x0e\n\x06\x64ue_us\x18\x04 \x03(\x12\x12\x12\n\nexpires_us\x18\x05 \x03(\x12\x12$\n\x04\x62\x61se\x18\x06 \x03(\x0b\x32\x16.metrics.v1.FunnelBase\x12\r\n\x05\x61head\x18\x07 \x03(\r\"\x93\x01\n\nFunnelBase\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\r\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.metrics.v1.FunnelChain\x12%\n\x04\x62\x65st\x18\x03 \x01(\x0b\x32\x17.metrics.v1.FunnelChain\x12\x11\n\tabandoned\x18\x04 \x01(\x08\x12\x14\n\x0cnewest_event\x18\x05 \x01(\x12\"\x1e\n\x0b\x46unnelChain\x12\x0f\n\x07time_us\x18\x01 \x03(\x12\"0\n\x04Seen\x12\x0b\n\x03key\x18\x01 \x03(\x0c\x12\x0c\n\x04text\x18\x02 \x03(\t\x12\r\n\x05\x66lags\x18\x03 \x03(\r\"\xc8\x02\n\x0c\x42usinessCell\x12\x0f\n\x07started\x18\x01 \x01(\x03\x12\x11\n\tcompleted\x18\x02 \x01(\x03\x12\x11\n\tconfirmed\x18\x03 \x01(\x03\x12\x11\n\tcancelled\x18\x04 \x01(\x03\x12\x11\n\tabandoned\x18\x05 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x03\x12\x16\n\x0e\x66orm_abandoned\x18\x07 \x01(\x03\x12(\n\x07revenue\x18\x08 \x03(\x0b\x32\x17.metrics.v1.RevenueCell\x12)\n\x08packages\x18\t \x03(\x0b\x32\x17.metrics.v1.PackageCell\x12/\n\x0eother_packages\x18\n \x01(\x0b\x32\x17.metrics.v1.PackageCell\x12,\n\x0f\x62ooking_time_us\x18\x0b \x01(\x0b\x32\x13.tracking.v1.Sketch\"_\n\x0bRevenueCell\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x11\n\tconfirmed\x18\x02 \x01(\x03\x12\x13\n\x0bgross_minor\x18\x03 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x04 \x01(\x03\"G\n\x0bPackageCell\x12\x12\n\npackage_id\x18\x01 \x01(\t\x12\x11\n\tconfirmed\x18\x02 \x01(\x03\x12\x11\n\tcancelled\x18\x03 \x01(\x03\"|\n\tErrorCell\x12&\n\x06groups\x18\x01 \x03(\x0b\x32\x16.metrics.v1.ErrorGroup\x12\r\n\x05other\x18\x02 \x01(\x03\x12$\n\x05kinds\x18\x03 \x03(\x0b\x32\x15.metrics.v1.ErrorKind\x12\x12\n\nwrite_rpcs\x18\x04 \x01(\x03\"(\n\tErrorKind\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x90\x01\n\nErrorGroup\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x17\n\x0f\x63ounts_as_error\x18\x03 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12\x0b\n\x03rpc\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12\x10\n\x08\x66irst_us\x18\x07 \x01(\x12\x12\x0f\n\x07last_us\x18\x08 \x01(\x12\"\x1d\n\nErrorTimes\x12\x0f\n\x07time_us\x18\x01 \x03(\x12\"\x91\x01\n\nQueryCells\x12$\n\x05total\x18\x01 \x01(\x0b\x32\x15.metrics.v1.QueryCell\x12\'\n\x08internal\x18\x02 \x01(\x0b\x32\x15.metrics.v1.QueryCell\x12%\n\x06groups\x18\x03 \x03(\x0b\x32\x15.metrics.v1.QueryCell\x12\r\n\x05level\x18\x04 \x01(\x05\"\xbc\x02\n\tQueryCell\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x11\n\tcancelled\x18\x05 \x01(\x03\x12\x0e\n\x06misuse\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x12\n\nover_500ms\x18\x08 \x01(\x03\x12\x17\n\x0f\x61t_least_1000ms\x18\t \x01(\x03\x12\x13\n\x0bover_1000ms\x18\n \x01(\x03\x12\x17\n\x0f\x61t_least_2000ms\x18\x0b \x01(\x03\x12\x13\n\x0bover_2000ms\x18\x0c \x01(\x03\x12\'\n\nexecute_us\x18\r \x01(\x0b\x32\x13.tracking.v1.Sketch\x12)\n\x0cpool_wait_us\x18\x0e \x01(\x0b\x32\x13.tracking.v1.Sketch\"R\n\x0cKnownQueries\x12\x31\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1c.tracking.v1.QueryDefinition\x12\x0f\n\x07tracked\x18\x02 \x03(\x06\"9\n\rRecentTimings\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.metrics.v1.RecentBatch\"Q\n\x0bRecentBatch\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x0f\n\x07timings\x18\x02 \x01(\x0c\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x10\n\x08start_us\x18\x04 \x03(\x10\"m\n\x0bSlowQueries\x12&\n\x07queries\x18\x01 \x03(\x0b\x32\x15.metrics.v1.KeptQuery\x12%\n\x05plans\x18\x02 \x03(\x0b\x32\x16.tracking.v1.QueryPlan\x12\x0f\n\x07\x65victed\x18\x03 \x01(\x03\"g\n\tKeptQuery\x12$\n\x05query\x18\x01 \x01(\x0b\x32\x15.metrics.v1.SlowQuery\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x12\n\ncapture_id\x18\x03 \x01(\x04\x12\x11\n\tlooked_us\x18\x04 \x01(\x12\"\x7f\n\x0c\x41lertMachine\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.metrics.v1.AlertEntry\x12\x11\n\tincidents\x18\x02 \x01(\x03\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x03\x12\"\n\x04\x64\x61ta\x18\x04 \x03(\x0b\x32\x14.metrics.v1.RuleData\"U\n\nAlertEntry\x12 \n\x05\x61lert\x18\x01 \x01(\x0b\x32\x11.metrics.v1.Alert\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x15\n\rgood_since_us\x18\x03 \x01(\x03\"_\n\x08RuleData\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12+\n\x08severity\x18\x02 \x01(\x0e\x32\x19.metrics.v1.AlertSeverity\x12\x18\n\x10missing_since_us\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,46 +37,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._loaded_options = None
   _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._serialized_options = b'8\001'
-  _globals['_CHECKPOINTHEAD']._serialized_start=151
-  _globals['_CHECKPOINTHEAD']._serialized_end=367
-  _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._serialized_start=320
-  _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._serialized_end=367
-  _globals['_FUNNELCELL']._serialized_start=370
-  _globals['_FUNNELCELL']._serialized_end=528
-  _globals['_FUNNELACTORS']._serialized_start=531
-  _globals['_FUNNELACTORS']._serialized_end=678
-  _globals['_FUNNELBASE']._serialized_start=681
-  _globals['_FUNNELBASE']._serialized_end=828
-  _globals['_FUNNELCHAIN']._serialized_start=830
-  _globals['_FUNNELCHAIN']._serialized_end=860
-  _globals['_SEEN']._serialized_start=862
-  _globals['_SEEN']._serialized_end=910
-  _globals['_BUSINESSCELL']._serialized_start=913
-  _globals['_BUSINESSCELL']._serialized_end=1241
-  _globals['_REVENUECELL']._serialized_start=1243
-  _globals['_REVENUECELL']._serialized_end=1338
-  _globals['_PACKAGECELL']._serialized_start=1340
-  _globals['_PACKAGECELL']._serialized_end=1411
-  _globals['_ERRORCELL']._serialized_start=1413
-  _globals['_ERRORCELL']._serialized_end=1537
-  _globals['_ERRORKIND']._serialized_start=1539
-  _globals['_ERRORKIND']._serialized_end=1579
-  _globals['_ERRORGROUP']._serialized_start=1582
-  _globals['_ERRORGROUP']._serialized_end=1726
-  _globals['_ERRORTIMES']._serialized_start=1728
-  _globals['_ERRORTIMES']._serialized_end=1757
-  _globals['_QUERYCELLS']._serialized_start=1760
-  _globals['_QUERYCELLS']._serialized_end=1905
-  _globals['_QUERYCELL']._serialized_start=1908
-  _globals['_QUERYCELL']._serialized_end=2224
-  _globals['_KNOWNQUERIES']._serialized_start=2226
-  _globals['_KNOWNQUERIES']._serialized_end=2308
-  _globals['_RECENTTIMINGS']._serialized_start=2310
-  _globals['_RECENTTIMINGS']._serialized_end=2367
-  _globals['_RECENTBATCH']._serialized_start=2369
-  _globals['_RECENTBATCH']._serialized_end=2450
-  _globals['_SLOWQUERIES']._serialized_start=2452
-  _globals['_SLOWQUERIES']._serialized_end=2561
-  _globals['_KEPTQUERY']._serialized_start=2563
-  _globals['_KEPTQUERY']._serialized_end=2666
+  _globals['_CHECKPOINTHEAD']._serialized_start=182
+  _globals['_CHECKPOINTHEAD']._serialized_end=398
+  _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._serialized_start=351
+  _globals['_CHECKPOINTHEAD_COUNTERSENTRY']._serialized_end=398
+  _globals['_FUNNELCELL']._serialized_start=401
+  _globals['_FUNNELCELL']._serialized_end=559
+  _globals['_FUNNELACTORS']._serialized_start=562
+  _globals['_FUNNELACTORS']._serialized_end=709
+  _globals['_FUNNELBASE']._serialized_start=712
+  _globals['_FUNNELBASE']._serialized_end=859
+  _globals['_FUNNELCHAIN']._serialized_start=861
+  _globals['_FUNNELCHAIN']._serialized_end=891
+  _globals['_SEEN']._serialized_start=893
+  _globals['_SEEN']._serialized_end=941
+  _globals['_BUSINESSCELL']._serialized_start=944
+  _globals['_BUSINESSCELL']._serialized_end=1272
+  _globals['_REVENUECELL']._serialized_start=1274
+  _globals['_REVENUECELL']._serialized_end=1369
+  _globals['_PACKAGECELL']._serialized_start=1371
+  _globals['_PACKAGECELL']._serialized_end=1442
+  _globals['_ERRORCELL']._serialized_start=1444
+  _globals['_ERRORCELL']._serialized_end=1568
+  _globals['_ERRORKIND']._serialized_start=1570
+  _globals['_ERRORKIND']._serialized_end=1610
+  _globals['_ERRORGROUP']._serialized_start=1613
+  _globals['_ERRORGROUP']._serialized_end=1757
+  _globals['_ERRORTIMES']._serialized_start=1759
+  _globals['_ERRORTIMES']._serialized_end=1788
+  _globals['_QUERYCELLS']._serialized_start=1791
+  _globals['_QUERYCELLS']._serialized_end=1936
+  _globals['_QUERYCELL']._serialized_start=1939
+  _globals['_QUERYCELL']._serialized_end=2255
+  _globals['_KNOWNQUERIES']._serialized_start=2257
+  _globals['_KNOWNQUERIES']._serialized_end=2339
+  _globals['_RECENTTIMINGS']._serialized_start=2341
+  _globals['_RECENTTIMINGS']._serialized_end=2398
+  _globals['_RECENTBATCH']._serialized_start=2400
+  _globals['_RECENTBATCH']._serialized_end=2481
+  _globals['_SLOWQUERIES']._serialized_start=2483
+  _globals['_SLOWQUERIES']._serialized_end=2592
+  _globals['_KEPTQUERY']._serialized_start=2594
+  _globals['_KEPTQUERY']._serialized_end=2697
+  _globals['_ALERTMACHINE']._serialized_start=2699
+  _globals['_ALERTMACHINE']._serialized_end=2826
+  _globals['_ALERTENTRY']._serialized_start=2828
+  _globals['_ALERTENTRY']._serialized_end=2913
+  _globals['_RULEDATA']._serialized_start=2915
+  _globals['_RULEDATA']._serialized_end=3010
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from protos.metrics.v1 import alert_pb2 as _alert_pb2
 from protos.metrics.v1 import metrics_pb2 as _metrics_pb2
 from protos.tracking.v1 import event_pb2 as _event_pb2
 from protos.tracking.v1 import tracking_pb2 as _tracking_pb2
@@ -741,3 +742,97 @@ class KeptQuery(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeptQuery: _TypeAlias = KeptQuery  # noqa: Y015
+
+@_typing.final
+class AlertMachine(_message.Message):
+    """The alerts of a moment, as the leader stores them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    INCIDENTS_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    incidents: _builtins.int
+    """The incidents so far, which are part of the ids."""
+    dropped: _builtins.int
+    """Alerts that did not fit."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertEntry]:
+        """Those that are not over, in the order of rule and labels. At most 200."""
+
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleData]:
+        """The rules that are told when their data is missing."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___AlertEntry] | None = ...,
+        incidents: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        data: _abc.Iterable[Global___RuleData] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dropped", b"dropped", "entries", b"entries", "incidents", b"incidents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertMachine: _TypeAlias = AlertMachine  # noqa: Y015
+
+@_typing.final
+class AlertEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALERT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    GOOD_SINCE_US_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    """Of the rule that it was judged by."""
+    good_since_us: _builtins.int
+    """When its condition ceased to hold; 0 while it holds."""
+    @_builtins.property
+    def alert(self) -> _alert_pb2.Alert: ...
+    def __init__(
+        self,
+        *,
+        alert: _alert_pb2.Alert | None = ...,
+        digest: _builtins.str = ...,
+        good_since_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "digest", b"digest", "good_since_us", b"good_since_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertEntry: _TypeAlias = AlertEntry  # noqa: Y015
+
+@_typing.final
+class RuleData(_message.Message):
+    """A rule that has had data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    MISSING_SINCE_US_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    severity: _alert_pb2.AlertSeverity.ValueType
+    missing_since_us: _builtins.int
+    """Since when it has had none; 0 while it has."""
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        severity: _alert_pb2.AlertSeverity.ValueType = ...,
+        missing_since_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_since_us", b"missing_since_us", "rule", b"rule", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleData: _TypeAlias = RuleData  # noqa: Y015
