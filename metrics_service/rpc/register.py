@@ -40,7 +40,8 @@ def add_servicers(
         tracking.TrackingService(ingest), server
     )
     add_metrics(
-        metrics.MetricsService(state, snapshots, stall_s=stall_s, repeat_s=repeat_s), server
+        metrics.MetricsService(state, snapshots, stall_s=stall_s, repeat_s=repeat_s),  # type: ignore[abstract]
+        server,
     )
     add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
 

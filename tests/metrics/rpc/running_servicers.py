@@ -111,7 +111,9 @@ async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterat
     """MetricsService and HealthService; stall_s and repeat_s are theirs."""
     figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
     snapshots = metrics.snapshots(lambda: figures, lambda: verdict)
-    service = metrics.MetricsService(lambda: figures, snapshots, stall_s=stall_s, repeat_s=repeat_s)
+    service = metrics.MetricsService(  # type: ignore[abstract]
+        lambda: figures, snapshots, stall_s=stall_s, repeat_s=repeat_s
+    )
     running = Servicers(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
     settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})
     server = GrpcServer(settings, domain="metrics.farehold")
