@@ -98,7 +98,9 @@ class ListDeploymentsResponse(_message.Message):
 
     DEPLOYMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]: ...
+    def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]:
+        """At most 100."""
+
     def __init__(
         self,
         *,

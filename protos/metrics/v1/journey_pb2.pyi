@@ -172,7 +172,9 @@ class SessionSummary(_message.Message):
     @_builtins.property
     def last_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def booking_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def booking_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 16, the first."""
+
     def __init__(
         self,
         *,
@@ -257,7 +259,7 @@ class ListSessionsResponse(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionSummary]:
-        """Newest entry first. At most the page's size."""
+        """Newest entry first. At most 100."""
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class GetSeriesRequest(_message.Message):
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names as ListSeriesMetrics would give them; an unknown one is
-        INVALID_ARGUMENT and the answer names the choices. 1 to 16.
+        INVALID_ARGUMENT and the answer names the choices. At least 1, at most 16.
         """
 
     @_builtins.property
