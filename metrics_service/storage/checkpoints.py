@@ -4,25 +4,19 @@ so that neither an outdated process nor a crash can separate them.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import asyncpg
 
-from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError
+from metrics_service.storage.session import Session
 from metrics_service.storage.sql import QueryGroup
-
-SAVE_TIMEOUT_S: Final = 30.0
 
 Section = tuple[str, int, bytes]
 """(section, bucket, serialised state)."""
 
 _CHECKPOINT: Final = QueryGroup("checkpoint")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +28,14 @@ class Checkpoint:
     rows: list[Section]
 
 
-class CheckpointStore:
+class CheckpointStore(Session):
     """Checkpoints, and the second connection, on which they and the log are read."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._connection: asyncpg.Connection[Any] | None = None
-        self._lock = asyncio.Lock()
+        super().__init__(dsn)
         self._generation = 0
         # The writer epoch of a save whose outcome is unknown: the answer to its commit was lost.
         self._uncertain_epoch: int | None = None
-
-    async def using(self, query: Callable[[asyncpg.Connection[Any]], Coroutine[Any, Any, T]]) -> T:
-        """Run a query on the connection, one at a time. LogUnavailableError when that fails."""
-        async with self._lock:
-            try:
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn)
-                async with asyncio.timeout(SAVE_TIMEOUT_S):
-                    return await query(self._connection)
-            except TROUBLE as trouble:
-                self._drop()
-                raise LogUnavailableError(str(trouble)) from trouble
-            except BaseException:
-                self._drop()
-                raise
 
     async def load(self) -> Checkpoint:
         """Load the newest checkpoint; position 0 before the first."""
@@ -110,10 +87,6 @@ class CheckpointStore:
             raise CheckpointConflictError("another process has written a checkpoint since")
         self._generation = generation
 
-    async def close(self) -> None:
-        async with self._lock:
-            self._drop()
-
     async def _load(self, connection: asyncpg.Connection[Any]) -> Checkpoint:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             header = await connection.fetchrow(_CHECKPOINT.get)
@@ -135,8 +108,3 @@ class CheckpointStore:
         if generation is not None:
             self._generation = generation
         self._uncertain_epoch = None
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None

@@ -27,6 +27,7 @@ _NEEDED: Final = [
     "fact_received_on",
     "access_events",
     "single_event",
+    "silence",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.metrics.v1 import metrics_pb2 as protos_dot_metrics_dot_v1_dot_metrics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/metrics/v1/alert.proto\x12\nmetrics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/metrics/v1/metrics.proto\"\xa0\x05\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12+\n\x08severity\x18\x03 \x01(\x0e\x32\x19.metrics.v1.AlertSeverity\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.metrics.v1.AlertState\x12-\n\x06labels\x18\x05 \x03(\x0b\x32\x1d.metrics.v1.Alert.LabelsEntry\x12\x0f\n\x07summary\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x01\x12\x0c\n\x04unit\x18\t \x01(\t\x12\x1f\n\x05ratio\x18\n \x01(\x0b\x32\x10.metrics.v1.Rate\x12)\n\x06window\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tfire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cresolve_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06\x63\x61uses\x18\x0f \x03(\x0b\x32\x16.metrics.v1.AlertCause\x12\x13\n\x0bsilenced_by\x18\x10 \x01(\t\x12\x14\n\x0cinhibited_by\x18\x11 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x12 \x01(\t\x12\'\n\x07history\x18\x13 \x03(\x0b\x32\x16.metrics.v1.AlertEvent\x12\x12\n\nend_reason\x18\x14 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_value\"5\n\nAlertCause\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\x9e\x01\n\nAlertEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.metrics.v1.AlertState\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x06 \x01(\t\"T\n\x11ListAlertsRequest\x12\x18\n\x10include_resolved\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"{\n\x12ListAlertsResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06\x61lerts\x18\x02 \x03(\x0b\x32\x11.metrics.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x1d\n\x0fGetAlertRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\x13StreamAlertsRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_after\"\x88\x01\n\x14StreamAlertsResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.metrics.v1.AlertEventH\x00\x12\x12\n\x08gap_from\x18\x02 \x01(\x03H\x00\x12+\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04\x62ody\"\x81\x01\n\x0cSilenceMatch\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x34\n\x06labels\x18\x02 \x03(\x0b\x32$.metrics.v1.SilenceMatch.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd2\x01\n\x07Silence\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x05match\x18\x02 \x01(\x0b\x32\x18.metrics.v1.SilenceMatch\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x12\n\ncreated_by\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\"\x91\x01\n\x14\x43reateSilenceRequest\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.metrics.v1.SilenceMatch\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\",\n\x13ListSilencesRequest\x12\x15\n\rinclude_ended\x18\x01 \x01(\x08\"=\n\x14ListSilencesResponse\x12%\n\x08silences\x18\x01 \x03(\x0b\x32\x13.metrics.v1.Silence\"\"\n\x14\x45xpireSilenceRequest\x12\n\n\x02id\x18\x01 \x01(\t\" \n\x10LintRulesRequest\x12\x0c\n\x04toml\x18\x01 \x01(\t\"P\n\x11LintRulesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12)\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x17.metrics.v1.LintFinding\"\xa0\x01\n\x0bLintFinding\x12,\n\x05level\x18\x01 \x01(\x0e\x32\x1d.metrics.v1.LintFinding.Level\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"6\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\t\n\x05\x45RROR\x10\x01\x12\x0b\n\x07WARNING\x10\x02\"!\n\x0fSendTestRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"5\n\x10SendTestResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03*\xc3\x01\n\nAlertState\x12\x1b\n\x17\x41LERT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41LERT_STATE_INACTIVE\x10\x01\x12\x17\n\x13\x41LERT_STATE_PENDING\x10\x02\x12\x16\n\x12\x41LERT_STATE_FIRING\x10\x03\x12\x1a\n\x16\x41LERT_STATE_RECOVERING\x10\x04\x12\x18\n\x14\x41LERT_STATE_RESOLVED\x10\x05\x12\x17\n\x13\x41LERT_STATE_NO_DATA\x10\x06\x32\xe0\x04\n\x0c\x41lertService\x12K\n\nListAlerts\x12\x1d.metrics.v1.ListAlertsRequest\x1a\x1e.metrics.v1.ListAlertsResponse\x12:\n\x08GetAlert\x12\x1b.metrics.v1.GetAlertRequest\x1a\x11.metrics.v1.Alert\x12S\n\x0cStreamAlerts\x12\x1f.metrics.v1.StreamAlertsRequest\x1a .metrics.v1.StreamAlertsResponse0\x01\x12\x46\n\rCreateSilence\x12 .metrics.v1.CreateSilenceRequest\x1a\x13.metrics.v1.Silence\x12Q\n\x0cListSilences\x12\x1f.metrics.v1.ListSilencesRequest\x1a .metrics.v1.ListSilencesResponse\x12\x46\n\rExpireSilence\x12 .metrics.v1.ExpireSilenceRequest\x1a\x13.metrics.v1.Silence\x12H\n\tLintRules\x12\x1c.metrics.v1.LintRulesRequest\x1a\x1d.metrics.v1.LintRulesResponse\x12\x45\n\x08SendTest\x12\x1b.metrics.v1.SendTestRequest\x1a\x1c.metrics.v1.SendTestResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/metrics/v1/alert.proto\x12\nmetrics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fprotos/metrics/v1/metrics.proto\"\xa0\x05\n\x05\x41lert\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04rule\x18\x02 \x01(\t\x12+\n\x08severity\x18\x03 \x01(\x0e\x32\x19.metrics.v1.AlertSeverity\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.metrics.v1.AlertState\x12-\n\x06labels\x18\x05 \x03(\x0b\x32\x1d.metrics.v1.Alert.LabelsEntry\x12\x0f\n\x07summary\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tthreshold\x18\x08 \x01(\x01\x12\x0c\n\x04unit\x18\t \x01(\t\x12\x1f\n\x05ratio\x18\n \x01(\x0b\x32\x10.metrics.v1.Rate\x12)\n\x06window\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tfire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cresolve_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06\x63\x61uses\x18\x0f \x03(\x0b\x32\x16.metrics.v1.AlertCause\x12\x13\n\x0bsilenced_by\x18\x10 \x01(\t\x12\x14\n\x0cinhibited_by\x18\x11 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x12 \x01(\t\x12\'\n\x07history\x18\x13 \x03(\x0b\x32\x16.metrics.v1.AlertEvent\x12\x12\n\nend_reason\x18\x14 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_value\"5\n\nAlertCause\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xae\x01\n\nAlertEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12%\n\x05state\x18\x04 \x01(\x0e\x32\x16.metrics.v1.AlertState\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07summary\x18\x06 \x01(\t\x12\x0e\n\x06\x63hange\x18\x07 \x01(\t\"T\n\x11ListAlertsRequest\x12\x18\n\x10include_resolved\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"{\n\x12ListAlertsResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x06\x61lerts\x18\x02 \x03(\x0b\x32\x11.metrics.v1.Alert\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x1d\n\x0fGetAlertRequest\x12\n\n\x02id\x18\x01 \x01(\t\"3\n\x13StreamAlertsRequest\x12\x12\n\x05\x61\x66ter\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_after\"\x88\x01\n\x14StreamAlertsResponse\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x16.metrics.v1.AlertEventH\x00\x12\x12\n\x08gap_from\x18\x02 \x01(\x03H\x00\x12+\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x06\n\x04\x62ody\"\x81\x01\n\x0cSilenceMatch\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x34\n\x06labels\x18\x02 \x03(\x0b\x32$.metrics.v1.SilenceMatch.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd2\x01\n\x07Silence\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x05match\x18\x02 \x01(\x0b\x32\x18.metrics.v1.SilenceMatch\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x12\n\ncreated_by\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\"\x91\x01\n\x14\x43reateSilenceRequest\x12\'\n\x05match\x18\x01 \x01(\x0b\x32\x18.metrics.v1.SilenceMatch\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\",\n\x13ListSilencesRequest\x12\x15\n\rinclude_ended\x18\x01 \x01(\x08\"=\n\x14ListSilencesResponse\x12%\n\x08silences\x18\x01 \x03(\x0b\x32\x13.metrics.v1.Silence\"\"\n\x14\x45xpireSilenceRequest\x12\n\n\x02id\x18\x01 \x01(\t\" \n\x10LintRulesRequest\x12\x0c\n\x04toml\x18\x01 \x01(\t\"P\n\x11LintRulesResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12)\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x17.metrics.v1.LintFinding\"\xa0\x01\n\x0bLintFinding\x12,\n\x05level\x18\x01 \x01(\x0e\x32\x1d.metrics.v1.LintFinding.Level\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"6\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\t\n\x05\x45RROR\x10\x01\x12\x0b\n\x07WARNING\x10\x02\"!\n\x0fSendTestRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"5\n\x10SendTestResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t*\x81\x01\n\rAlertSeverity\x12\x1e\n\x1a\x41LERT_SEVERITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41LERT_SEVERITY_INFO\x10\x01\x12\x1a\n\x16\x41LERT_SEVERITY_WARNING\x10\x02\x12\x1b\n\x17\x41LERT_SEVERITY_CRITICAL\x10\x03*\xc3\x01\n\nAlertState\x12\x1b\n\x17\x41LERT_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41LERT_STATE_INACTIVE\x10\x01\x12\x17\n\x13\x41LERT_STATE_PENDING\x10\x02\x12\x16\n\x12\x41LERT_STATE_FIRING\x10\x03\x12\x1a\n\x16\x41LERT_STATE_RECOVERING\x10\x04\x12\x18\n\x14\x41LERT_STATE_RESOLVED\x10\x05\x12\x17\n\x13\x41LERT_STATE_NO_DATA\x10\x06\x32\xe0\x04\n\x0c\x41lertService\x12K\n\nListAlerts\x12\x1d.metrics.v1.ListAlertsRequest\x1a\x1e.metrics.v1.ListAlertsResponse\x12:\n\x08GetAlert\x12\x1b.metrics.v1.GetAlertRequest\x1a\x11.metrics.v1.Alert\x12S\n\x0cStreamAlerts\x12\x1f.metrics.v1.StreamAlertsRequest\x1a .metrics.v1.StreamAlertsResponse0\x01\x12\x46\n\rCreateSilence\x12 .metrics.v1.CreateSilenceRequest\x1a\x13.metrics.v1.Silence\x12Q\n\x0cListSilences\x12\x1f.metrics.v1.ListSilencesRequest\x1a .metrics.v1.ListSilencesResponse\x12\x46\n\rExpireSilence\x12 .metrics.v1.ExpireSilenceRequest\x1a\x13.metrics.v1.Silence\x12H\n\tLintRules\x12\x1c.metrics.v1.LintRulesRequest\x1a\x1d.metrics.v1.LintRulesResponse\x12\x45\n\x08SendTest\x12\x1b.metrics.v1.SendTestRequest\x1a\x1c.metrics.v1.SendTestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_SILENCEMATCH_LABELSENTRY']._loaded_options = None
   _globals['_SILENCEMATCH_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ALERTSEVERITY']._serialized_start=2476
-  _globals['_ALERTSEVERITY']._serialized_end=2605
-  _globals['_ALERTSTATE']._serialized_start=2608
-  _globals['_ALERTSTATE']._serialized_end=2803
+  _globals['_ALERTSEVERITY']._serialized_start=2492
+  _globals['_ALERTSEVERITY']._serialized_end=2621
+  _globals['_ALERTSTATE']._serialized_start=2624
+  _globals['_ALERTSTATE']._serialized_end=2819
   _globals['_ALERT']._serialized_start=144
   _globals['_ALERT']._serialized_end=816
   _globals['_ALERT_LABELSENTRY']._serialized_start=761
@@ -49,43 +49,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERTCAUSE']._serialized_start=818
   _globals['_ALERTCAUSE']._serialized_end=871
   _globals['_ALERTEVENT']._serialized_start=874
-  _globals['_ALERTEVENT']._serialized_end=1032
-  _globals['_LISTALERTSREQUEST']._serialized_start=1034
-  _globals['_LISTALERTSREQUEST']._serialized_end=1118
-  _globals['_LISTALERTSRESPONSE']._serialized_start=1120
-  _globals['_LISTALERTSRESPONSE']._serialized_end=1243
-  _globals['_GETALERTREQUEST']._serialized_start=1245
-  _globals['_GETALERTREQUEST']._serialized_end=1274
-  _globals['_STREAMALERTSREQUEST']._serialized_start=1276
-  _globals['_STREAMALERTSREQUEST']._serialized_end=1327
-  _globals['_STREAMALERTSRESPONSE']._serialized_start=1330
-  _globals['_STREAMALERTSRESPONSE']._serialized_end=1466
-  _globals['_SILENCEMATCH']._serialized_start=1469
-  _globals['_SILENCEMATCH']._serialized_end=1598
+  _globals['_ALERTEVENT']._serialized_end=1048
+  _globals['_LISTALERTSREQUEST']._serialized_start=1050
+  _globals['_LISTALERTSREQUEST']._serialized_end=1134
+  _globals['_LISTALERTSRESPONSE']._serialized_start=1136
+  _globals['_LISTALERTSRESPONSE']._serialized_end=1259
+  _globals['_GETALERTREQUEST']._serialized_start=1261
+  _globals['_GETALERTREQUEST']._serialized_end=1290
+  _globals['_STREAMALERTSREQUEST']._serialized_start=1292
+  _globals['_STREAMALERTSREQUEST']._serialized_end=1343
+  _globals['_STREAMALERTSRESPONSE']._serialized_start=1346
+  _globals['_STREAMALERTSRESPONSE']._serialized_end=1482
+  _globals['_SILENCEMATCH']._serialized_start=1485
+  _globals['_SILENCEMATCH']._serialized_end=1614
   _globals['_SILENCEMATCH_LABELSENTRY']._serialized_start=761
   _globals['_SILENCEMATCH_LABELSENTRY']._serialized_end=806
-  _globals['_SILENCE']._serialized_start=1601
-  _globals['_SILENCE']._serialized_end=1811
-  _globals['_CREATESILENCEREQUEST']._serialized_start=1814
-  _globals['_CREATESILENCEREQUEST']._serialized_end=1959
-  _globals['_LISTSILENCESREQUEST']._serialized_start=1961
-  _globals['_LISTSILENCESREQUEST']._serialized_end=2005
-  _globals['_LISTSILENCESRESPONSE']._serialized_start=2007
-  _globals['_LISTSILENCESRESPONSE']._serialized_end=2068
-  _globals['_EXPIRESILENCEREQUEST']._serialized_start=2070
-  _globals['_EXPIRESILENCEREQUEST']._serialized_end=2104
-  _globals['_LINTRULESREQUEST']._serialized_start=2106
-  _globals['_LINTRULESREQUEST']._serialized_end=2138
-  _globals['_LINTRULESRESPONSE']._serialized_start=2140
-  _globals['_LINTRULESRESPONSE']._serialized_end=2220
-  _globals['_LINTFINDING']._serialized_start=2223
-  _globals['_LINTFINDING']._serialized_end=2383
-  _globals['_LINTFINDING_LEVEL']._serialized_start=2329
-  _globals['_LINTFINDING_LEVEL']._serialized_end=2383
-  _globals['_SENDTESTREQUEST']._serialized_start=2385
-  _globals['_SENDTESTREQUEST']._serialized_end=2418
-  _globals['_SENDTESTRESPONSE']._serialized_start=2420
-  _globals['_SENDTESTRESPONSE']._serialized_end=2473
-  _globals['_ALERTSERVICE']._serialized_start=2806
-  _globals['_ALERTSERVICE']._serialized_end=3414
+  _globals['_SILENCE']._serialized_start=1617
+  _globals['_SILENCE']._serialized_end=1827
+  _globals['_CREATESILENCEREQUEST']._serialized_start=1830
+  _globals['_CREATESILENCEREQUEST']._serialized_end=1975
+  _globals['_LISTSILENCESREQUEST']._serialized_start=1977
+  _globals['_LISTSILENCESREQUEST']._serialized_end=2021
+  _globals['_LISTSILENCESRESPONSE']._serialized_start=2023
+  _globals['_LISTSILENCESRESPONSE']._serialized_end=2084
+  _globals['_EXPIRESILENCEREQUEST']._serialized_start=2086
+  _globals['_EXPIRESILENCEREQUEST']._serialized_end=2120
+  _globals['_LINTRULESREQUEST']._serialized_start=2122
+  _globals['_LINTRULESREQUEST']._serialized_end=2154
+  _globals['_LINTRULESRESPONSE']._serialized_start=2156
+  _globals['_LINTRULESRESPONSE']._serialized_end=2236
+  _globals['_LINTFINDING']._serialized_start=2239
+  _globals['_LINTFINDING']._serialized_end=2399
+  _globals['_LINTFINDING_LEVEL']._serialized_start=2345
+  _globals['_LINTFINDING_LEVEL']._serialized_end=2399
+  _globals['_SENDTESTREQUEST']._serialized_start=2401
+  _globals['_SENDTESTREQUEST']._serialized_end=2434
+  _globals['_SENDTESTRESPONSE']._serialized_start=2436
+  _globals['_SENDTESTRESPONSE']._serialized_end=2489
+  _globals['_ALERTSERVICE']._serialized_start=2822
+  _globals['_ALERTSERVICE']._serialized_end=3430
 # @@protoc_insertion_point(module_scope)

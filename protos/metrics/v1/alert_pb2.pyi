@@ -244,12 +244,18 @@ class AlertEvent(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Grows with each change of any alert."""
     alert_id: _builtins.str
     rule: _builtins.str
     state: Global___AlertState.ValueType
     summary: _builtins.str
+    change: _builtins.str
+    """What happened: "pending", "cancelled" (pending, and no longer so), "fired",
+    "recovering", "fired_again" (it was recovering), "resolved", "no_data",
+    "inhibited" or "released" (by an alert of another rule).
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The time of the log at which it changed."""
@@ -263,10 +269,11 @@ class AlertEvent(_message.Message):
         state: Global___AlertState.ValueType = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         summary: _builtins.str = ...,
+        change: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "number", b"number", "rule", b"rule", "state", b"state", "summary", b"summary", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "change", b"change", "number", b"number", "rule", b"rule", "state", b"state", "summary", b"summary", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,7 +362,9 @@ class StreamAlertsRequest(_message.Message):
 
     AFTER_FIELD_NUMBER: _builtins.int
     after: _builtins.int
-    """Only changes with a greater number. Absent: from now on."""
+    """Only changes with a greater number; at most that of the newest one. Absent:
+    from now on.
+    """
     def __init__(
         self,
         *,
@@ -384,7 +393,7 @@ class StreamAlertsResponse(_message.Message):
     def event(self) -> Global___AlertEvent: ...
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
-        """Nothing has changed; sent every 15 s."""
+        """Nothing has changed until then; sent every 15 s."""
 
     def __init__(
         self,

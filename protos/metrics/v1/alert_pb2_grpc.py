@@ -100,15 +100,18 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamAlerts(self, request, context):
-        """Each change of an alert, once and in order, from after `after` on; at first
-        those that are kept. A change that is no longer kept is a gap.
+        """Each change of an alert that is stored, once and in order. The newest 2,000
+        are kept for readers that come back; one that is no longer kept is a gap. A
+        reader that takes nothing for 30 s is ended. Of a standby: STARTING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSilence(self, request, context):
-        """Holds back notifications of alerts until a time. At most 1,000 are active.
+        """Holds back notifications of alerts until a time. At most 1,000 are active,
+        else SILENCE_LIMIT. A request_id that came with other content before is
+        refused as REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

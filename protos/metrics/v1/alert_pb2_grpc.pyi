@@ -41,11 +41,15 @@ class AlertServiceStub:
     GetAlert: _grpc.UnaryUnaryMultiCallable[_alert_pb2.GetAlertRequest, _alert_pb2.Alert]
     """One alert with its history. NOT_FOUND: ALERT_NOT_FOUND."""
     StreamAlerts: _grpc.UnaryStreamMultiCallable[_alert_pb2.StreamAlertsRequest, _alert_pb2.StreamAlertsResponse]
-    """Each change of an alert, once and in order, from after `after` on; at first
-    those that are kept. A change that is no longer kept is a gap.
+    """Each change of an alert that is stored, once and in order. The newest 2,000
+    are kept for readers that come back; one that is no longer kept is a gap. A
+    reader that takes nothing for 30 s is ended. Of a standby: STARTING.
     """
     CreateSilence: _grpc.UnaryUnaryMultiCallable[_alert_pb2.CreateSilenceRequest, _alert_pb2.Silence]
-    """Holds back notifications of alerts until a time. At most 1,000 are active."""
+    """Holds back notifications of alerts until a time. At most 1,000 are active,
+    else SILENCE_LIMIT. A request_id that came with other content before is
+    refused as REQUEST_ID_REUSED.
+    """
     ListSilences: _grpc.UnaryUnaryMultiCallable[_alert_pb2.ListSilencesRequest, _alert_pb2.ListSilencesResponse]
     """The silences, active ones first."""
     ExpireSilence: _grpc.UnaryUnaryMultiCallable[_alert_pb2.ExpireSilenceRequest, _alert_pb2.Silence]
@@ -70,11 +74,15 @@ class AlertServiceAsyncStub(AlertServiceStub):
     GetAlert: _aio.UnaryUnaryMultiCallable[_alert_pb2.GetAlertRequest, _alert_pb2.Alert]  # type: ignore[assignment]
     """One alert with its history. NOT_FOUND: ALERT_NOT_FOUND."""
     StreamAlerts: _aio.UnaryStreamMultiCallable[_alert_pb2.StreamAlertsRequest, _alert_pb2.StreamAlertsResponse]  # type: ignore[assignment]
-    """Each change of an alert, once and in order, from after `after` on; at first
-    those that are kept. A change that is no longer kept is a gap.
+    """Each change of an alert that is stored, once and in order. The newest 2,000
+    are kept for readers that come back; one that is no longer kept is a gap. A
+    reader that takes nothing for 30 s is ended. Of a standby: STARTING.
     """
     CreateSilence: _aio.UnaryUnaryMultiCallable[_alert_pb2.CreateSilenceRequest, _alert_pb2.Silence]  # type: ignore[assignment]
-    """Holds back notifications of alerts until a time. At most 1,000 are active."""
+    """Holds back notifications of alerts until a time. At most 1,000 are active,
+    else SILENCE_LIMIT. A request_id that came with other content before is
+    refused as REQUEST_ID_REUSED.
+    """
     ListSilences: _aio.UnaryUnaryMultiCallable[_alert_pb2.ListSilencesRequest, _alert_pb2.ListSilencesResponse]  # type: ignore[assignment]
     """The silences, active ones first."""
     ExpireSilence: _aio.UnaryUnaryMultiCallable[_alert_pb2.ExpireSilenceRequest, _alert_pb2.Silence]  # type: ignore[assignment]
@@ -114,8 +122,9 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_pb2.StreamAlertsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_alert_pb2.StreamAlertsResponse], _abc.AsyncIterator[_alert_pb2.StreamAlertsResponse]]:
-        """Each change of an alert, once and in order, from after `after` on; at first
-        those that are kept. A change that is no longer kept is a gap.
+        """Each change of an alert that is stored, once and in order. The newest 2,000
+        are kept for readers that come back; one that is no longer kept is a gap. A
+        reader that takes nothing for 30 s is ended. Of a standby: STARTING.
         """
 
     @_abc_1.abstractmethod
@@ -124,7 +133,10 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_pb2.CreateSilenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_pb2.Silence, _abc.Awaitable[_alert_pb2.Silence]]:
-        """Holds back notifications of alerts until a time. At most 1,000 are active."""
+        """Holds back notifications of alerts until a time. At most 1,000 are active,
+        else SILENCE_LIMIT. A request_id that came with other content before is
+        refused as REQUEST_ID_REUSED.
+        """
 
     @_abc_1.abstractmethod
     def ListSilences(
