@@ -1,0 +1,1 @@
+"""Figures over time: what is charted, and what is kept for years beside the state."""
