@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from servicekit import database_url
 from servicekit.settings import ServerSettings
 
 MAX_SERVICE_BYTES: Final = 128
+SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 
 
 class MetricsSettings(ServerSettings):
@@ -32,6 +35,26 @@ class MetricsSettings(ServerSettings):
         "",
         repr=False,
         description="Sentry project that receives alerts and faults; empty sends nothing.",
+    )
+    sentry_monitor: str = Field(
+        "",
+        description="Slug of the Sentry monitor that is told each minute that alerts are judged; "
+        "empty tells none.",
+    )
+    webhook_url: str = Field(
+        "",
+        repr=False,
+        description="http or https address that notifications are posted to, in Alertmanager's "
+        "format; empty sends none.",
+    )
+    webhook_token_file: Path | None = Field(
+        None,
+        description="File with the bearer token of the webhook; it is read for each notification.",
+    )
+    external_url: str = Field(
+        "",
+        description="Address of this service's HTTP as people reach it, for links in "
+        "notifications; empty takes host and port.",
     )
     heartbeat_ms: int = Field(
         1000,
@@ -138,10 +161,57 @@ class MetricsSettings(ServerSettings):
             raise ValueError("must be empty or an address such as https://key@host/1")
         return value
 
+    @field_validator("sentry_monitor")
+    @classmethod
+    def _check_sentry_monitor(cls, value: str) -> str:
+        if value and not SLUG.fullmatch(value):
+            raise ValueError("must be a slug, such as farehold-alerts")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, value: str) -> str:
+        if value and not _is_http(value):
+            raise ValueError("must be empty or an address such as https://host/path")
+        return value
+
+    @field_validator("external_url")
+    @classmethod
+    def _check_external_url(cls, value: str) -> str:
+        if value and (not _is_http(value) or set("?@") & set(value)):
+            raise ValueError("must be empty or an address such as https://metrics.example.org")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> Self:
+        if self.sentry_monitor and not self.sentry_dsn:
+            raise ValueError("METRICS_SENTRY_MONITOR needs METRICS_SENTRY_DSN")
+        if self.webhook_token_file is not None:
+            if not self.webhook_url:
+                raise ValueError("METRICS_WEBHOOK_TOKEN_FILE needs METRICS_WEBHOOK_URL")
+            if "@" in urlsplit(self.webhook_url).netloc:
+                raise ValueError(
+                    "METRICS_WEBHOOK_URL must name no user where METRICS_WEBHOOK_TOKEN_FILE is set"
+                )
+        return self
+
     @model_validator(mode="after")
     def _check_http_exposure(self) -> Self:
         self.check_exposure("HTTP_HOST", self.http_host)
         return self
+
+
+def _is_http(address: str) -> bool:
+    if re.search(r"[\x00-\x20\x7f\s#\\\ud800-\udfff]", address):
+        return False
+    try:
+        parts = urlsplit(address)
+        if parts.hostname is None:
+            return False
+        parts.hostname.encode("idna")
+        return parts.scheme in ("http", "https") and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_dsn(address: str) -> bool:

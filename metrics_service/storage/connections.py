@@ -28,6 +28,7 @@ _NEEDED: Final = [
     "access_events",
     "single_event",
     "silence",
+    "alert_notification",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

@@ -26,6 +26,7 @@ class Endpoint:
     keys: list[str] = field(default_factory=list)
     raw: list[bytes] = field(default_factory=list)
     events: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
+    check_ins: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
 
     @property
     def dsn(self) -> str:
@@ -52,6 +53,8 @@ def listening() -> Iterator[Endpoint]:
             state.raw.append(body)
             for event in events_of(body):
                 state.events.put(event)
+            for check_in in items_of(body, "check_in"):
+                state.check_ins.put(check_in)
             self.send_response(state.status)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -74,14 +77,19 @@ def listening() -> Iterator[Endpoint]:
 
 
 def events_of(body: bytes) -> list[dict[str, Any]]:
-    """The event items of an envelope: a header line, then for each item a header and a payload."""
+    """The event items of an envelope."""
+    return items_of(body, "event")
+
+
+def items_of(body: bytes, kind: str) -> list[dict[str, Any]]:
+    """Those of a kind: a header line, then for each item a header and a payload."""
     header, rest = body.split(b"\n", 1)
     assert "event_id" in json.loads(header)
-    events = []
+    found = []
     while rest.strip():
         line, rest = rest.split(b"\n", 1)
         item = json.loads(line)
         payload, rest = rest[: item["length"]], rest[item["length"] :].removeprefix(b"\n")
-        if item["type"] == "event":
-            events.append(json.loads(payload))
-    return events
+        if item["type"] == kind:
+            found.append(json.loads(payload))
+    return found
