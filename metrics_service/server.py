@@ -26,9 +26,10 @@ from metrics_service.health.registry import HealthRegistry
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
-from metrics_service.rpc.metrics import readable, snapshots
+from metrics_service.rpc.metrics import make_sums, readable, snapshots
 from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
 from metrics_service.state.fold import State
+from metrics_service.state.series.rings import Window
 from metrics_service.storage import access_events
 from metrics_service.storage.errors import (
     CheckpointConflictError,
@@ -204,10 +205,11 @@ class MetricsServer:
         if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):
             self.engine.suspect()
 
-    def _snapshot(self) -> MetricsSnapshot:
+    async def _snapshot(self, window: Window) -> MetricsSnapshot:
         if self._starting:
             raise UnreadableError("the figures are read back")
-        return self.engine.current_state().metrics(None)
+        await make_sums(self.engine.current_state(), window)
+        return self.engine.current_state().metrics(*window)
 
     def _prepared_state(self) -> State:
         if not self.engine.prepared.is_set():

@@ -162,6 +162,22 @@ class Sketch:
         if other._max > self._max:
             self._max = other._max
 
+    def less(self, other: Sketch) -> Sketch:
+        """Return the values without those of `other`, all of which were added here too. `min` and
+        `max` are those of the remaining buckets, within 1%.
+        """
+        left = Sketch()
+        left._buckets = self._buckets.copy()
+        for number, count in other._buckets.items():
+            left._buckets[number] = left._buckets.get(number, 0) - count
+        left._buckets = {number: count for number, count in left._buckets.items() if count > 0}
+        left.count = sum(left._buckets.values())
+        if left.count:
+            left.sum = self.sum - other.sum
+            left._min = max(_representative(min(left._buckets)), self._min)
+            left._max = min(_representative(max(left._buckets)), self._max)
+        return left
+
     @property
     def buckets(self) -> int:
         """How many buckets hold a value; the memory of the sketch grows with it."""

@@ -12,7 +12,7 @@ from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc import validate
 from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
-from metrics_service.state.series.rings import HOUR_US, duration_us
+from metrics_service.state.series.rings import HOUR_US, Window, duration_us
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.background import TimeSlice
@@ -42,26 +42,35 @@ _FIELDS: Final = {
 
 
 class Answers(Protocol):
-    """What is read of the state. Windows are in microseconds; None is everything ever folded."""
+    """What is read of the state: a window in microseconds, or None for everything ever folded, and
+    how long ago it ended.
+    """
 
     @property
     def revision(self) -> int: ...
 
-    def make(self, window_us: int) -> Iterator[None]: ...
+    def make(self, window_us: int, ended_us: int) -> Iterator[None]: ...
 
-    def metrics(self, window_us: int | None) -> metrics_pb2.MetricsSnapshot: ...
+    def metrics(self, window_us: int | None, ended_us: int) -> metrics_pb2.MetricsSnapshot: ...
 
-    def section(self, name: str, window_us: int | None) -> Message: ...
+    def section(self, name: str, window_us: int | None, ended_us: int) -> Message: ...
 
-    def stamp(self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None) -> object: ...
+    def stamp(
+        self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None, ended_us: int
+    ) -> object: ...
 
-    def funnel(self, window_us: int | None) -> metrics_pb2.Funnel: ...
+    def funnel(
+        self,
+        window_us: int | None,
+        ended_us: int,
+        state: metrics_pb2.GetFunnelRequest.State.ValueType,
+    ) -> metrics_pb2.Funnel: ...
 
     def query_stats(
         self, request: metrics_pb2.GetQueryStatsRequest
     ) -> metrics_pb2.GetQueryStatsResponse: ...
 
-    def errors(self, window_us: int | None) -> metrics_pb2.ErrorMetrics: ...
+    def errors(self, window_us: int | None, ended_us: int) -> metrics_pb2.ErrorMetrics: ...
 
     def recent_queries(
         self, request: metrics_pb2.ListRecentQueriesRequest
@@ -85,11 +94,9 @@ def readable(state: Callable[[], S]) -> Callable[[], S]:
 
 
 class Question(NamedTuple):
-    """What a reader of StreamMetrics asks: a window in microseconds, or None for everything ever
-    folded, and the sections it wants.
-    """
+    """What a reader of StreamMetrics asks: a window, and the sections it wants."""
 
-    window_us: int | None
+    window: Window
     sections: frozenset[Section]
 
 
@@ -103,9 +110,9 @@ def snapshots(
         encoded again only for another revision.
         """
         parts = _Parts(state, health)
-        for window_us in {question.window_us for question in questions}:
+        for window in {question.window for question in questions}:
             parts.begin()
-            asked = [each for each in questions if each.window_us == window_us]
+            asked = [each for each in questions if each.window == window]
             yield {each: parts.join(each) for each in asked}
 
     return Fanout(encode)
@@ -120,7 +127,7 @@ class _Parts:
         self._state = state
         self._health = health
         self._revision = -1
-        self._parts: dict[tuple[Section, int | None], bytes] = {}
+        self._parts: dict[tuple[Section, Window], bytes] = {}
 
     def begin(self) -> None:
         """Forget the parts of another revision than the present one."""
@@ -130,31 +137,36 @@ class _Parts:
 
     def join(self, question: Question) -> bytes:
         """Return the answer to a question, as a StreamMetricsResponse."""
-        window_us, sections = question
-        wanted = [(metrics_pb2.SECTION_UNSPECIFIED, window_us)]
+        window, sections = question
+        wanted = [(metrics_pb2.SECTION_UNSPECIFIED, window)]
         wanted += [
-            (section, None if section in _WITHOUT_WINDOW else window_us)
+            (section, Window() if section in _WITHOUT_WINDOW else window)
             for section in sorted(sections)
         ]
         return b"".join(self._part(*each) for each in wanted)
 
-    def _part(self, section: Section, window_us: int | None) -> bytes:
-        part = self._parts.get((section, window_us))
+    def _part(self, section: Section, window: Window) -> bytes:
+        part = self._parts.get((section, window))
         if part is None:
-            part = self._encode(section, window_us)
-            self._parts[section, window_us] = part
+            part = self._parts[section, window] = self._encode(section, window)
         return part
 
-    def _encode(self, section: Section, window_us: int | None) -> bytes:
+    def _encode(self, section: Section, window: Window) -> bytes:
         response = metrics_pb2.StreamMetricsResponse()
         if section == metrics_pb2.SECTION_HEALTH:
             response.health.CopyFrom(self._health())
         elif section == metrics_pb2.SECTION_UNSPECIFIED:
-            self._state().stamp(response.snapshot, window_us)
+            self._state().stamp(response.snapshot, *window)
         else:
             name = _FIELDS[section]
-            getattr(response.snapshot, name).CopyFrom(self._state().section(name, window_us))
+            getattr(response.snapshot, name).CopyFrom(self._state().section(name, *window))
         return response.SerializeToString()
+
+
+async def make_sums(state: Answers, window: Window) -> None:
+    """Make the sums that a read of a window needs: right after a start that takes long."""
+    if window.window_us is not None:
+        await TimeSlice().run(state.make(window.window_us, window.ended_us))
 
 
 class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
@@ -176,31 +188,32 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     async def GetMetrics(
         self, request: metrics_pb2.GetMetricsRequest, context: object
     ) -> metrics_pb2.MetricsSnapshot:
-        window_us = validate.window(request)
-        await self._make(window_us)
-        return self._state().metrics(window_us)
+        window = validate.window(request)
+        await make_sums(self._state(), window)
+        return self._state().metrics(*window)
 
     async def GetFunnel(
         self, request: metrics_pb2.GetFunnelRequest, context: object
     ) -> metrics_pb2.Funnel:
-        window_us = validate.window(request)
-        await self._make(window_us)
-        return self._state().funnel(window_us)
+        window = validate.funnel(request)
+        await make_sums(self._state(), window)
+        return self._state().funnel(*window, request.state or request.LIVE)
 
     async def GetQueryStats(
         self, request: metrics_pb2.GetQueryStatsRequest, context: object
     ) -> metrics_pb2.GetQueryStatsResponse:
         checked = validate.query_stats(request)
         if checked.HasField("window") or checked.group_by == checked.FINGERPRINT:
-            await self._make(duration_us(checked.window) or HOUR_US)
+            window_us = duration_us(checked.window) or HOUR_US
+            await make_sums(self._state(), Window(window_us, duration_us(checked.ended)))
         return self._state().query_stats(checked)
 
     async def GetErrorBreakdown(
         self, request: metrics_pb2.GetErrorBreakdownRequest, context: object
     ) -> metrics_pb2.ErrorMetrics:
-        window_us = validate.window(request)
-        await self._make(window_us)
-        return self._state().errors(window_us)
+        window = validate.window(request)
+        await make_sums(self._state(), window)
+        return self._state().errors(*window)
 
     async def ListRecentQueries(
         self, request: metrics_pb2.ListRecentQueriesRequest, context: object
@@ -217,18 +230,13 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.StreamMetricsRequest, context: Context
     ) -> None:
         """Send a snapshot, then the newest one whenever the state has changed."""
-        window_us, interval_s, sections = validate.stream(request)
-        windows = {question.window_us for question in self._fanout.questions}
-        if window_us not in windows and len(windows) >= MAX_WINDOWS:
+        window, interval_s, sections = validate.stream(request)
+        windows = {question.window for question in self._fanout.questions}
+        if window not in windows and len(windows) >= MAX_WINDOWS:
             raise ApiError(
                 TOO_MANY_READERS, "too many different windows are streamed", retry_after_s=5.0
             )
-        await self._make(window_us)
+        await make_sums(self._state(), window)
         pace = Pace(interval_s, self._repeat_s)
-        question = Question(window_us, sections)
+        question = Question(window, sections)
         await stream_to(self._fanout, question, pace, context, stall_s=self._stall_s)
-
-    async def _make(self, window_us: int | None) -> None:
-        """Have the sums made that a read of a window needs: right after a start that takes long."""
-        if window_us is not None:
-            await TimeSlice().run(self._state().make(window_us))

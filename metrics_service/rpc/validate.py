@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.health.paging import MAX_PAGE_SIZE, Page, key_of
@@ -13,6 +14,7 @@ from metrics_service.state.series.rings import (
     RESOLUTIONS,
     SECOND_US,
     Resolution,
+    Window,
     WindowError,
     ring_of,
 )
@@ -35,12 +37,21 @@ WindowRequest = (
 )
 
 
-def window(request: WindowRequest) -> int | None:
-    """Return the window in microseconds, None for everything ever folded. Raises ApiError."""
+def window(request: WindowRequest) -> Window:
+    """Return the window. Raises ApiError."""
     bad: list[Violation] = []
-    window_us = _window(request, bad)
+    window = _window(request, bad)
     _refuse(bad)
-    return window_us
+    return window
+
+
+def funnel(request: metrics_pb2.GetFunnelRequest) -> Window:
+    """Check the request, and return its window. Raises ApiError."""
+    bad: list[Violation] = []
+    window = _window(request, bad)
+    _check_enum("state", request.state, metrics_pb2.GetFunnelRequest.State.DESCRIPTOR, bad)
+    _refuse(bad)
+    return window
 
 
 def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQueryStatsRequest:
@@ -48,11 +59,9 @@ def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQue
     kinds = metrics_pb2.GetQueryStatsRequest
     bad: list[Violation] = []
     by_fingerprint = request.group_by == kinds.FINGERPRINT
-    window_us = _window(request, bad, FINGERPRINT_RESOLUTIONS if by_fingerprint else RESOLUTIONS)
-    if request.group_by not in kinds.GroupBy.values():
-        bad.append(Violation("group_by", f"must be a GroupBy, not {request.group_by}"))
-    if request.order_by not in kinds.OrderBy.values():
-        bad.append(Violation("order_by", f"must be an OrderBy, not {request.order_by}"))
+    window = _window(request, bad, FINGERPRINT_RESOLUTIONS if by_fingerprint else RESOLUTIONS)
+    _check_enum("group_by", request.group_by, kinds.GroupBy.DESCRIPTOR, bad)
+    _check_enum("order_by", request.order_by, kinds.OrderBy.DESCRIPTOR, bad)
     limit = _limit(request.limit, bad)
     _refuse(bad)
     filled = kinds(
@@ -60,8 +69,9 @@ def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQue
         group_by=request.group_by or kinds.OPERATION,
         order_by=request.order_by or kinds.TOTAL_TIME,
     )
-    if window_us is not None:
+    if window.window_us is not None:
         filled.window.CopyFrom(request.window)
+        filled.ended.CopyFrom(request.ended)
     return filled
 
 
@@ -91,18 +101,18 @@ def slow_queries(
 
 def stream(
     request: metrics_pb2.StreamMetricsRequest,
-) -> tuple[int | None, float, frozenset[metrics_pb2.Section.ValueType]]:
-    """Return the window in microseconds, or None, the interval in seconds, and the sections that
-    are wanted. Raises ApiError.
+) -> tuple[Window, float, frozenset[metrics_pb2.Section.ValueType]]:
+    """Return the window, the interval in seconds, and the sections that are wanted. Raises
+    ApiError.
     """
     bad: list[Violation] = []
-    window_us = _window(request, bad)
+    window = _window(request, bad)
     interval_us = _interval(request, STREAM_INTERVAL_US, "100 ms", bad)
     sections = frozenset(request.sections if len(request.sections) <= len(SECTIONS) else ())
     if len(sections) != len(request.sections) or not sections <= SECTIONS:
         bad.append(Violation("sections", f"must be at most {len(SECTIONS)} Sections, each once"))
     _refuse(bad)
-    return window_us, interval_us / SECOND_US, sections or SECTIONS
+    return window, interval_us / SECOND_US, sections or SECTIONS
 
 
 def watch(request: health_pb2.WatchDatabaseHealthRequest) -> float:
@@ -129,18 +139,36 @@ def _window(
     request: WindowRequest | metrics_pb2.GetQueryStatsRequest | metrics_pb2.StreamMetricsRequest,
     bad: list[Violation],
     kept: tuple[Resolution, ...] = RESOLUTIONS,
-) -> int | None:
+) -> Window:
+    """Return the window of a request; a violation names the window, unless it is kept but for when
+    it ended.
+    """
+    ended_us = _exact_us(request.ended)
+    if ended_us is None or ended_us < 0:
+        bad.append(Violation("ended", "must be a duration in whole microseconds, 0 or more"))
+        ended_us = 0
     if not request.HasField("window"):
-        return None
+        if ended_us:
+            bad.append(Violation("ended", "needs a window"))
+        return Window()
     window_us = _exact_us(request.window)
+    field = "window"
     try:
         if window_us is None:
             raise WindowError("must be a duration in whole microseconds")
-        ring_of(window_us, kept)
+        ring_of(window_us, 0, kept)
+        field = "ended"
+        ring_of(window_us, ended_us, kept)
     except WindowError as error:
-        bad.append(Violation("window", str(error)))
-        return None
-    return window_us
+        bad.append(Violation(field, str(error)))
+        return Window()
+    return Window(window_us, ended_us)
+
+
+def _check_enum(field: str, value: int, enum: EnumDescriptor, bad: list[Violation]) -> None:
+    if value not in enum.values_by_number:
+        names = ", ".join(each.name for each in enum.values if each.number)
+        bad.append(Violation(field, f"must be one of {names}, not {value}"))
 
 
 def _interval(

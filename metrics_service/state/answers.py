@@ -4,13 +4,17 @@ in one sum.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from itertools import pairwise
+from typing import Final, NamedTuple, Self, TypeAlias
 
-from metrics_service.state.business import BusinessCell
+from metrics_service.state.business import ATTEMPTS, Attempts, BusinessCell
 from metrics_service.state.currency import exponent
 from metrics_service.state.errors import MAX_GROUPS
 from metrics_service.state.figures import distribution, divide_half_even, rate
+from metrics_service.state.funnel.cell import FunnelCell, FunnelCounts
+from metrics_service.state.funnel.funnel import MATURES_US
 from metrics_service.state.sections import naming
+from metrics_service.state.series.rings import RESOLUTIONS
 from metrics_service.state.tables import Tables
 from protos.metrics.v1 import metrics_pb2
 
@@ -20,6 +24,8 @@ MAX_SHOWN_RPCS: Final = 100
 SECTIONS: Final = ("funnel", "business", "performance", "errors", "quality")
 """The fields of a snapshot that are figures."""
 
+_Request: TypeAlias = metrics_pb2.GetFunnelRequest
+State: TypeAlias = metrics_pb2.GetFunnelRequest.State.ValueType
 Section: TypeAlias = (
     metrics_pb2.Funnel
     | metrics_pb2.BusinessMetrics
@@ -29,26 +35,38 @@ Section: TypeAlias = (
 )
 
 
-def section(tables: Tables, name: str, window_us: int | None, now_us: int) -> Section:
+def section(
+    tables: Tables, name: str, window_us: int | None, ended_us: int, now_us: int
+) -> Section:
     """Return one of SECTIONS. Raises WindowError for a window that is not kept."""
     if name == "errors":
-        return errors(tables, window_us, now_us)
+        return errors(tables, window_us, ended_us, now_us)
     if name == "quality":
         return quality(tables)
-    attempts = tables.business.rings.window(window_us)
+    if name == "funnel":
+        return funnel(tables, window_us, ended_us, now_us)
+    attempts = tables.business.rings.window(window_us, ended_us)
     if name == "business":
         return business(attempts)
-    if name == "performance":
-        return performance(tables, window_us, attempts)
-    return funnel(tables, window_us, attempts)
+    return performance(tables, window_us, ended_us, attempts)
 
 
 @naming("funnel")
-def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> metrics_pb2.Funnel:
-    """Return the funnel of a window, with the `attempts` of the same window."""
+def funnel(
+    tables: Tables, window_us: int | None, ended_us: int, now_us: int, state: State = _Request.LIVE
+) -> metrics_pb2.Funnel:
+    """Return the funnel of a window and the attempts in it, or of its matured slots."""
     fold = tables.funnel
-    cell = fold.window(window_us)
+    attempts: Attempts
+    matured = Matured.of(tables, window_us, ended_us, now_us)
+    if state == _Request.MATURED:
+        cell = _matured_cell(tables, window_us, ended_us, now_us)
+        attempts = matured.attempts
+    else:
+        cell = fold.window(window_us, ended_us)
+        attempts = tables.business.rings.window(window_us, ended_us)
     answer = metrics_pb2.Funnel(
+        state=state,
         entered=cell.entered,
         converted=cell.converted,
         abandoned=cell.abandoned,
@@ -71,6 +89,56 @@ def funnel(tables: Tables, window_us: int | None, attempts: BusinessCell) -> met
             step.dropped = reached[number - 1] - reached[number]
             step.time_from_first.CopyFrom(distribution(cell.from_first_us[number - 1]))
             step.time_from_previous.CopyFrom(distribution(cell.from_previous_us[number - 1]))
+    if matured.actors.entered or matured.attempts.started:
+        answer.matured.CopyFrom(_matured(matured))
+    return answer
+
+
+class Matured(NamedTuple):
+    """The figures of the matured slots of a window, and their end."""
+
+    actors: FunnelCounts
+    attempts: Attempts
+    until_us: int
+
+    @classmethod
+    def of(cls, tables: Tables, window_us: int | None, ended_us: int, now_us: int) -> Self:
+        """Return those of a window. Of all times they are all but those of the newest slots."""
+        before_us = now_us - MATURES_US
+        fold, business = tables.funnel, tables.business.rings
+        if window_us is None:
+            actors, attempts = fold.counts.new(), Attempts()
+            actors.merge(fold.rings.total)
+            attempts.merge(business.total)
+            actors.merge(fold.rings.since(fold.counts, before_us), -1)
+            attempts.merge(business.since(ATTEMPTS, before_us), -1)
+            step_us = RESOLUTIONS[0].step_us
+            return cls(actors, attempts, before_us // step_us * step_us)
+        return cls(
+            fold.rings.counts(fold.counts, window_us, ended_us, before_us),
+            business.counts(ATTEMPTS, window_us, ended_us, before_us),
+            business.bounds(window_us, ended_us, before_us)[1],
+        )
+
+
+def _matured_cell(tables: Tables, window_us: int | None, ended_us: int, now_us: int) -> FunnelCell:
+    fold, before_us = tables.funnel.rings, now_us - MATURES_US
+    if window_us is not None:
+        return fold.window(window_us, ended_us, before_us)
+    return fold.total.less(fold.since(fold.whole, before_us))
+
+
+def _matured(matured: Matured) -> metrics_pb2.MaturedRates:
+    actors, attempts = matured.actors, matured.attempts
+    answer = metrics_pb2.MaturedRates(
+        entered=actors.entered,
+        converted=actors.converted,
+        abandoned=actors.abandoned,
+        from_previous=[rate(after, before) for before, after in pairwise(actors.reached)],
+        overall=rate(actors.converted, actors.entered),
+        form_abandonment=rate(attempts.form_abandoned, attempts.started),
+    )
+    answer.until.FromMicroseconds(matured.until_us)
     return answer
 
 
@@ -94,14 +162,14 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
 
 @naming("performance")
 def performance(
-    tables: Tables, window_us: int | None, attempts: BusinessCell
+    tables: Tables, window_us: int | None, ended_us: int, attempts: BusinessCell
 ) -> metrics_pb2.PerformanceMetrics:
     """Return the times of bookings and queries of a window, and the queries that its RPCs ran."""
-    rpcs = tables.rpcs.rings.window(window_us)
+    rpcs = tables.rpcs.rings.window(window_us, ended_us)
     return metrics_pb2.PerformanceMetrics(
         booking_time=distribution(attempts.booking_time_us),
         form_abandonment=rate(attempts.form_abandoned, attempts.started),
-        queries=tables.queries.total(window_us).stats(),
+        queries=tables.queries.total(window_us, ended_us).stats(),
         rpcs=[
             metrics_pb2.RpcQueries(
                 rpc=rpc, calls=calls, queries=total, mean=total / calls, max=most
@@ -112,9 +180,11 @@ def performance(
 
 
 @naming("errors")
-def errors(tables: Tables, window_us: int | None, now_us: int) -> metrics_pb2.ErrorMetrics:
+def errors(
+    tables: Tables, window_us: int | None, ended_us: int, now_us: int
+) -> metrics_pb2.ErrorMetrics:
     """Return the errors of a window, most frequent first, and the count of the last 5 minutes."""
-    cell = tables.errors.rings.window(window_us)
+    cell = tables.errors.rings.window(window_us, ended_us)
     ranked = sorted(cell.groups.items(), key=lambda item: (-item[1][0], item[0]))
     answer = metrics_pb2.ErrorMetrics(
         booking_errors=cell.kinds.get("booking", 0),

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.sums import clamped
+from metrics_service.state.series.kind import Kind
 from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
@@ -31,29 +32,18 @@ _MOVED_SUMS: Final = {
 }
 
 
-class BusinessCell:
-    """The business figures of one slot.
-
-    started, form_abandoned: by when the hold began. confirmed, revenue: by when the booking was
-    first confirmed, whenever the money moved. booking_time_us: Start to Complete. The others: by
-    when they happened.
-    revenue: [confirmed, gross, refunded] by currency; packages: [confirmed, cancelled] by id.
-    """
+class Attempts:
+    """The bookings of a slot, as BusinessCell has them."""
 
     __slots__ = (
         "abandoned",
-        "booking_time_us",
         "cancelled",
         "completed",
         "confirmed",
         "expired",
         "form_abandoned",
-        "other_packages",
-        "packages",
-        "revenue",
         "started",
     )
-    max_packages: ClassVar = MAX_PACKAGES
 
     def __init__(self) -> None:
         self.started = 0
@@ -63,6 +53,49 @@ class BusinessCell:
         self.abandoned = 0
         self.expired = 0
         self.form_abandoned = 0
+
+    def merge(self, other: Attempts, sign: int = 1) -> None:
+        self.started += sign * other.started
+        self.completed += sign * other.completed
+        self.confirmed += sign * other.confirmed
+        self.cancelled += sign * other.cancelled
+        self.abandoned += sign * other.abandoned
+        self.expired += sign * other.expired
+        self.form_abandoned += sign * other.form_abandoned
+
+    def read(self, message: checkpoint_pb2.BusinessCell) -> Self:
+        """Take the numbers of a message."""
+        self.started = message.started
+        self.completed = message.completed
+        self.confirmed = message.confirmed
+        self.cancelled = message.cancelled
+        self.abandoned = message.abandoned
+        self.expired = message.expired
+        self.form_abandoned = message.form_abandoned
+        return self
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        return cls().read(checkpoint_pb2.BusinessCell.FromString(data))
+
+
+ATTEMPTS: Final = Kind(Attempts, Attempts.decode)
+
+
+class BusinessCell(Attempts):
+    """The business figures of one slot.
+
+    started, form_abandoned: by when the hold began. confirmed, revenue: by when the booking was
+    first confirmed, whenever the money moved. booking_time_us: Start to Complete. The others: by
+    when they happened.
+    revenue: [confirmed, gross, refunded] by currency; packages: [confirmed, cancelled] by id.
+    """
+
+    __slots__ = ("booking_time_us", "other_packages", "packages", "revenue")
+    max_packages: ClassVar = MAX_PACKAGES
+
+    def __init__(self) -> None:
+        super().__init__()
         self.revenue: dict[str, list[int]] = {}
         self.packages: dict[str, list[int]] = {}
         self.other_packages = [0, 0]
@@ -86,20 +119,14 @@ class BusinessCell:
             sums = self.revenue[currency] = [0, 0, 0]
         return sums
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Self) -> None:  # type: ignore[override]  # Adds up with its like only.
         self._add(other, MAX_MERGED_PACKAGES)
 
     def take(self, late: Self) -> None:
         self._add(late, self.max_packages)
 
     def _add(self, other: Self, most: int) -> None:
-        self.started += other.started
-        self.completed += other.completed
-        self.confirmed += other.confirmed
-        self.cancelled += other.cancelled
-        self.abandoned += other.abandoned
-        self.expired += other.expired
-        self.form_abandoned += other.form_abandoned
+        super().merge(other)
         for currency, theirs in other.revenue.items():
             _add(self.revenue.setdefault(currency, [0, 0, 0]), theirs)
         for package_id, (confirmed, cancelled) in other.packages.items():
@@ -144,14 +171,7 @@ class BusinessCell:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         message = checkpoint_pb2.BusinessCell.FromString(data)
-        cell = cls()
-        cell.started = message.started
-        cell.completed = message.completed
-        cell.confirmed = message.confirmed
-        cell.cancelled = message.cancelled
-        cell.abandoned = message.abandoned
-        cell.expired = message.expired
-        cell.form_abandoned = message.form_abandoned
+        cell = cls().read(message)
         cell.revenue = {
             sums.currency: [sums.confirmed, sums.gross_minor, sums.refunded_minor]
             for sums in message.revenue

@@ -9,20 +9,18 @@ from typing import Final, Self, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
-from metrics_service.measure.sketch import Sketch
 from metrics_service.state import answers
 from metrics_service.state.answers import Section
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
 from metrics_service.state.event_fold import EventFold
-from metrics_service.state.queries.critical import CriticalQuery
-from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.queries.limit import MAX_LIMIT
 from metrics_service.state.queries.stats import fingerprint_window_us
+from metrics_service.state.query_reads import QueryReads
 from metrics_service.state.record import LogRecord
 from metrics_service.state.sections import naming
 from metrics_service.state.series.rings import RESOLUTIONS, SECOND_US, duration_us
-from metrics_service.state.tables import Tables
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
+from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 
 # Of the rows of dump() and the meaning of the figures; the log is folded again for another version.
 VERSION: Final = 6
@@ -49,7 +47,7 @@ class CheckpointError(ValueError):
     """The rows cannot be loaded by this version of the code."""
 
 
-class State:
+class State(QueryReads):
     """All metrics up to the record at `position`.
 
     The only clock is that of the log: `as_of_us` is the latest receive time so far; a backfilled
@@ -62,13 +60,10 @@ class State:
     """
 
     def __init__(self) -> None:
-        self.position = 0
-        self.revision = 0
-        self.as_of_us = 0
+        super().__init__()
         self._running_us = 0
-        self._tables = Tables()
         self._events = EventFold(self._tables)
-        self._sections: dict[tuple[str, int | None], Section] = {}
+        self._sections: dict[tuple[str, int | None, int], Section] = {}
 
     def apply(self, record: LogRecord) -> str:
         """Fold one record; a record at or before `position` has no effect.
@@ -128,42 +123,51 @@ class State:
         """
         yield from self._tables.prepare()
 
-    def make(self, window_us: int) -> Iterator[None]:
+    def make(self, window_us: int, ended_us: int = 0) -> Iterator[None]:
         """Compute what prepare() has not prepared yet for a read of this window, in small steps."""
-        yield from self._tables.make(window_us)
+        yield from self._tables.make(window_us, ended_us)
 
     def settle(self) -> Iterator[None]:
         """Do the same, between two records, if too many late figures wait for it."""
         if self._tables.late_figures > MAX_LATE_FIGURES:
             yield from self.prepare()
 
-    def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
-        """Return all figures of the window that ends at `as_of_us`."""
-        snapshot = metrics_pb2.MetricsSnapshot()
+    def metrics(self, window_us: int | None = None, ended_us: int = 0) -> MetricsSnapshot:
+        """Return all figures of the window that ended `ended_us` before `as_of_us`."""
+        snapshot = MetricsSnapshot()
         for name in answers.SECTIONS:
-            getattr(snapshot, name).CopyFrom(self.section(name, window_us))
-        return self.stamp(snapshot, window_us)
+            getattr(snapshot, name).CopyFrom(self.section(name, window_us, ended_us))
+        return self.stamp(snapshot, window_us, ended_us)
 
-    def section(self, name: str, window_us: int | None = None) -> Section:
+    def section(self, name: str, window_us: int | None = None, ended_us: int = 0) -> Section:
         """Return one of the fields of a snapshot that answers.SECTIONS names. It is computed once
         for all readers of a state.
         """
-        section = self._sections.get((name, window_us))
+        key = name, window_us, ended_us
+        section = self._sections.get(key)
         if section is None:
-            section = answers.section(self._tables, name, window_us, self.as_of_us)
+            section = answers.section(self._tables, name, window_us, ended_us, self.as_of_us)
             if isinstance(section, metrics_pb2.Funnel | metrics_pb2.ErrorMetrics):
-                self.stamp(section, window_us)
+                self.stamp(section, window_us, ended_us)
             if len(self._sections) < _MAX_CACHED_SECTIONS:
-                self._sections[name, window_us] = section
+                self._sections[key] = section
         return section
 
-    def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
+    def funnel(
+        self,
+        window_us: int | None = None,
+        ended_us: int = 0,
+        state: answers.State = metrics_pb2.GetFunnelRequest.LIVE,
+    ) -> metrics_pb2.Funnel:
         """Return the funnel View -> Start -> Complete -> Confirm, and the booking attempts."""
-        return cast("metrics_pb2.Funnel", self.section("funnel", window_us))
+        if state == metrics_pb2.GetFunnelRequest.MATURED:
+            funnel = answers.funnel(self._tables, window_us, ended_us, self.as_of_us, state)
+            return self.stamp(funnel, window_us, ended_us)
+        return cast("metrics_pb2.Funnel", self.section("funnel", window_us, ended_us))
 
-    def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
+    def errors(self, window_us: int | None = None, ended_us: int = 0) -> metrics_pb2.ErrorMetrics:
         """Return errors by reason, and their rate."""
-        return cast("metrics_pb2.ErrorMetrics", self.section("errors", window_us))
+        return cast("metrics_pb2.ErrorMetrics", self.section("errors", window_us, ended_us))
 
     def query_stats(
         self, request: metrics_pb2.GetQueryStatsRequest
@@ -174,49 +178,11 @@ class State:
         the answer names the window it covers.
         """
         window_us = duration_us(request.window) if request.HasField("window") else None
+        ended_us = duration_us(request.ended)
         if request.group_by == metrics_pb2.GetQueryStatsRequest.FINGERPRINT:
             window_us = fingerprint_window_us(window_us)
-        return self.stamp(self._tables.queries.stats(request, window_us), window_us)
-
-    def recent_queries(
-        self, request: metrics_pb2.ListRecentQueriesRequest
-    ) -> metrics_pb2.ListRecentQueriesResponse:
-        """Return the newest queries, newest first."""
-        tables = self._tables
-        answer = metrics_pb2.ListRecentQueriesResponse(
-            queries=tables.recent.newest(request, tables.queries.fingerprints),
-            revision=self.revision,
-        )
-        answer.as_of.FromMicroseconds(self.as_of_us)
-        return answer
-
-    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
-        """Return execute times in microseconds by operation, of the window that ended `ended_us`
-        ago, a whole number of its ring's steps. The sketches are shared.
-        """
-        return self._tables.queries.execute_times(window_us, ended_us)
-
-    def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
-        """Return the queries above the critical threshold with a number above `after`, oldest
-        first, each with its definition. Queries folded before a restart are not included.
-        """
-        tables = self._tables
-        fingerprints = tables.queries.fingerprints
-        return [
-            (slow, fingerprints.resolve(slow.fingerprint)) for slow in tables.critical.after(after)
-        ]
-
-    def slow_queries(
-        self, request: metrics_pb2.ListSlowQueriesRequest
-    ) -> metrics_pb2.ListSlowQueriesResponse:
-        """Return the long queries that still run, longest first, then the slowest ever ended."""
-        tables = self._tables
-        answer = metrics_pb2.ListSlowQueriesResponse(
-            queries=tables.slowest.slowest(request, tables.queries.fingerprints),
-            revision=self.revision,
-        )
-        answer.as_of.FromMicroseconds(self.as_of_us)
-        return answer
+        stats = self._tables.queries.stats(request, window_us, ended_us)
+        return self.stamp(stats, window_us, ended_us)
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows (section, bucket, bytes) of a checkpoint. The same state gives the same rows,
@@ -290,10 +256,12 @@ class State:
             self._running_us += max(0, min(passed_us, max_us))
             self._tables.advance(self.as_of_us, self._running_us)
 
-    def stamp(self, answer: Answer, window_us: int | None) -> Answer:
+    def stamp(self, answer: Answer, window_us: int | None, ended_us: int = 0) -> Answer:
         """Set of which state and window an answer is."""
         answer.as_of.FromMicroseconds(self.as_of_us)
         answer.revision = self.revision
         if window_us is not None:
             answer.window.FromMicroseconds(window_us)
+        if ended_us:
+            answer.ended.FromMicroseconds(ended_us)
         return answer

@@ -57,6 +57,12 @@ class Tables:
         self.facts_resent = 0
         self.seen_events = RecentKeys("seen_events", MAX_SEEN_EVENTS)
         self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
+        self._rings = (
+            self.funnel.rings,
+            self.business.rings,
+            self.errors.rings,
+            self.rpcs.rings,
+        )
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
             self.business.rings,
@@ -78,25 +84,22 @@ class Tables:
         self.queries.advance(now_us)
         self.slowest.advance(now_us)
 
-    def make(self, window_us: int) -> Iterator[None]:
+    def make(self, window_us: int, ended_us: int = 0) -> Iterator[None]:
         """See Rings.make."""
-        yield from self.funnel.make(window_us)
-        for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
-            yield from rings.make(window_us)
-        yield from self.queries.make(window_us)
+        for rings in self._rings:
+            yield from rings.make(window_us, ended_us)
+        yield from self.queries.make(window_us, ended_us)
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
-        yield from self.funnel.prepare()
-        for rings in (self.business.rings, self.errors.rings, self.rpcs.rings):
+        for rings in self._rings:
             yield from rings.prepare()
         yield from self.queries.prepare()
 
     @property
     def late_figures(self) -> int:
         """See Rings.late_figures."""
-        rings = (self.business.rings, self.errors.rings, self.rpcs.rings)
-        return sum(each.late_figures for each in (self.funnel, self.queries, *rings))
+        return sum(each.late_figures for each in (self.queries, *self._rings))
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables, by table."""

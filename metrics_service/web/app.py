@@ -4,7 +4,7 @@ and none exposes the text of an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.paging import Page, key_of
+from metrics_service.state.series.rings import Window
 from metrics_service.web.encode import Json, to_json
 from metrics_service.web.guard import Guard
+from metrics_service.web.window import BadWindowError, window_of
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.identity.gate import Gate
@@ -30,7 +32,7 @@ UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
 
 def create_app(
-    snapshot: Callable[[], MetricsSnapshot],
+    snapshot: Callable[[Window], Awaitable[MetricsSnapshot]],
     health: Callable[[Page], DatabaseHealth],
     *,
     on_fault: Callable[[], None] = lambda: None,
@@ -41,8 +43,9 @@ def create_app(
 
     GET /api/health/database: 200 when healthy or degraded, 503 otherwise, with the first 100
     instances; ?page_token= with an answer's next_page_token has those that follow, 400 for another.
-    GET /api/metrics/bookings: {revision, as_of, metrics, funnel, errors}, all of one snapshot; 503
-    when the snapshot raises UnreadableError.
+    GET /api/metrics/bookings: {revision, as_of, window_s, ended_s, metrics, funnel, errors}, all of
+    one snapshot, of all times or of ?window=&ended=; 400 names the windows that are kept; 503 when
+    the snapshot raises UnreadableError.
     """
 
     async def database(request: Request) -> Response:
@@ -54,9 +57,15 @@ def create_app(
         status = HTTPStatus.OK if verdict.status in UP else HTTPStatus.SERVICE_UNAVAILABLE
         return _json(to_json(verdict), status)
 
-    async def bookings(_: Request) -> Response:
+    async def bookings(request: Request) -> Response:
         try:
-            return _json(_booking_metrics(snapshot()))
+            window = window_of(request.query_params)
+        except BadWindowError as bad:
+            status = HTTPStatus.BAD_REQUEST
+            body: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
+            return _json({**body, "parameter": bad.parameter, "description": str(bad)}, status)
+        try:
+            return _json(_booking_metrics(await snapshot(window)))
         except UnreadableError:
             raise
         except Exception:
@@ -85,6 +94,8 @@ def _booking_metrics(snapshot: MetricsSnapshot) -> Json:
     return {
         "revision": answer["revision"],
         "as_of": answer["as_of"],
+        "window_s": answer["window_s"],
+        "ended_s": answer["ended_s"],
         "metrics": metrics,
         "funnel": answer["funnel"],
         "errors": answer["errors"],

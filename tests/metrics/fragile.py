@@ -30,10 +30,12 @@ class Fragile(State):
                 raise OverflowError("planted in the rows")
             yield row
 
-    def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
+    def metrics(
+        self, window_us: int | None = None, ended_us: int = 0
+    ) -> metrics_pb2.MetricsSnapshot:
         if self._dropped() >= BREAKS_ANSWERS:
             raise OverflowError("planted in the answers")
-        return super().metrics(window_us)
+        return super().metrics(window_us, ended_us)
 
     def _dropped(self) -> int:
         return self._tables.quality.dropped_events

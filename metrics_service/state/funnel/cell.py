@@ -6,33 +6,27 @@ from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.state.series.kind import Kind
 from protos.metrics.v1 import checkpoint_pb2
 
 Times: TypeAlias = list[tuple[int, int, int]]
 LateChain: TypeAlias = tuple[Times, int, bool]
 
 
-class FunnelCell:
-    """The actors whose best chain began in one slot, by step.
+class FunnelCounts:
+    """The actors of a slot, as FunnelCell has them."""
 
-    reached: actors that reached the step. from_first_us, from_previous_us: the times they took to
-    reach it, from the second step on. abandoned: actors that gave up. unmatched: events of this
-    slot that extended no chain.
-    """
+    __slots__ = ("abandoned", "reached", "unmatched")
 
-    __slots__ = ("abandoned", "from_first_us", "from_previous_us", "reached", "unmatched")
+    def __init__(self, reached: Sequence[int], unmatched: Sequence[int], abandoned: int) -> None:
+        self.reached = list(reached)
+        self.unmatched = list(unmatched)
+        self.abandoned = abandoned
 
     @property
     def chains(self) -> Sequence[LateChain]:
         """What add_chain is to be called with, where that is left to the cell of a sum."""
         return ()
-
-    def __init__(self, steps: int) -> None:
-        self.reached = [0] * steps
-        self.unmatched = [0] * steps
-        self.abandoned = 0
-        self.from_first_us = [Sketch() for _ in range(steps - 1)]
-        self.from_previous_us = [Sketch() for _ in range(steps - 1)]
 
     @property
     def entered(self) -> int:
@@ -49,6 +43,43 @@ class FunnelCell:
         """Actors whose chain may still grow; always 0 in a funnel of one step."""
         return self.entered - self.converted - self.abandoned
 
+    def merge(self, other: FunnelCounts, sign: int = 1) -> None:
+        self.abandoned += sign * other.abandoned
+        for step, count in enumerate(other.reached):
+            self.reached[step] += sign * count
+            self.unmatched[step] += sign * other.unmatched[step]
+        for times, each, entered in other.chains:
+            self.reached[0] += sign * each * entered
+            for step, *_ in times:
+                self.reached[step] += sign * each
+
+    @classmethod
+    def decode_counts(cls, data: bytes) -> FunnelCounts:
+        message = checkpoint_pb2.FunnelCell.FromString(data)
+        return FunnelCounts(message.reached, message.unmatched, message.abandoned)
+
+
+def counts_of(steps: int) -> Kind[FunnelCounts]:
+    """Return how the actors of a funnel of so many steps are added up."""
+    none = [0] * steps
+    return Kind(lambda: FunnelCounts(none, none, 0), FunnelCounts.decode_counts)
+
+
+class FunnelCell(FunnelCounts):
+    """The actors whose best chain began in one slot, by step.
+
+    reached: actors that reached the step. from_first_us, from_previous_us: the times they took to
+    reach it, from the second step on. abandoned: actors that gave up. unmatched: events of this
+    slot that extended no chain.
+    """
+
+    __slots__ = ("from_first_us", "from_previous_us")
+
+    def __init__(self, steps: int) -> None:
+        super().__init__([0] * steps, [0] * steps, 0)
+        self.from_first_us = [Sketch() for _ in range(steps - 1)]
+        self.from_previous_us = [Sketch() for _ in range(steps - 1)]
+
     def add_chain(self, times: Times, sign: int, *, entered: bool) -> None:
         """Count steps of a chain, each as (step, time from the first, time from the previous), and
         the first step if `entered`; sign -1 subtracts them.
@@ -64,7 +95,7 @@ class FunnelCell:
                 self.from_first_us[step - 1].remove(first_us)
                 self.from_previous_us[step - 1].remove(previous_us)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: Self) -> None:  # type: ignore[override]  # Adds up with its like only.
         self.abandoned += other.abandoned
         for step, count in enumerate(other.reached):
             self.reached[step] += count
@@ -77,6 +108,17 @@ class FunnelCell:
             self.add_chain(times, sign, entered=entered)
 
     take = merge
+
+    def less(self, part: FunnelCell) -> FunnelCell:
+        """Return the figures without those of a part of the slots."""
+        left = FunnelCell(len(self.reached))
+        FunnelCounts.merge(left, self)
+        FunnelCounts.merge(left, part, -1)
+        both = zip(self.from_first_us, part.from_first_us, strict=True)
+        left.from_first_us = [mine.less(theirs) for mine, theirs in both]
+        both = zip(self.from_previous_us, part.from_previous_us, strict=True)
+        left.from_previous_us = [mine.less(theirs) for mine, theirs in both]
+        return left
 
     def encode(self) -> bytes:
         """Serialize as checkpoint_pb2.FunnelCell."""

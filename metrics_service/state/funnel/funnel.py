@@ -12,7 +12,7 @@ from typing import Final
 
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
-from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell
+from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell, counts_of
 from metrics_service.state.funnel.chain import Chain, Outcome
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
@@ -20,6 +20,8 @@ STEPS: Final = ("view", "start", "complete", "confirm")
 WINDOW_US: Final = 30 * MINUTE_US
 # How long an actor is kept for late events after its window has closed.
 MAX_LATENESS_US: Final = 10 * MINUTE_US
+MATURES_US: Final = WINDOW_US + MAX_LATENESS_US
+"""How long after its end a slot has matured: the actors in it had their whole time."""
 # Events of an actor among which a late one can still be sorted.
 MAX_EVENTS: Final = 16
 MAX_ACTORS: Final = 250_000
@@ -55,11 +57,12 @@ class FunnelFold:
             raise ValueError(f"a funnel has 1 to {chain.MAX_STEPS} steps, not {len(steps)}")
         self.steps = tuple(steps)
         self.window_us = window_us
+        self.counts = counts_of(len(steps))
         self.late = 0
         self.evicted = 0
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
-        self._rings = Rings(
+        self.rings = Rings(
             _TABLE,
             lambda: FunnelCell(len(steps)),
             FunnelCell.decode,
@@ -91,28 +94,15 @@ class FunnelFold:
         """
         before_us, self._as_of_us = self._as_of_us, as_of_us
         self._running_us = running_us
-        self._rings.advance(as_of_us)
+        self.rings.advance(as_of_us)
         while self._open and self._open[0][0] < as_of_us:
             self._close(*heappop(self._open), before_us)
         while self._leaving and self._leaving[0][0] <= running_us:
             self._leave(*heappop(self._leaving))
 
-    def make(self, window_us: int) -> Iterator[None]:
-        """See Rings.make."""
-        yield from self._rings.make(window_us)
-
-    def prepare(self) -> Iterator[None]:
-        """See Rings.prepare."""
-        yield from self._rings.prepare()
-
-    @property
-    def late_figures(self) -> int:
-        """See Rings.late_figures."""
-        return self._rings.late_figures
-
-    def window(self, window_us: int | None) -> FunnelCell:
+    def window(self, window_us: int | None, ended_us: int = 0) -> FunnelCell:
         """Return the figures of a window (see Rings.window); callers must not change them."""
-        return self._rings.window(window_us)
+        return self.rings.window(window_us, ended_us)
 
     def __len__(self) -> int:
         """Return the number of actors held."""
@@ -120,14 +110,14 @@ class FunnelFold:
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows of a checkpoint, without `late` and `evicted`."""
-        yield from self._rings.dump()
+        yield from self.rings.dump()
         for number, data in write_actors(self._actors):
             yield _ACTORS, number, data
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row of dump(); call loaded() after the last."""
         if section != _ACTORS:
-            self._rings.load(section, bucket, data)
+            self.rings.load(section, bucket, data)
             return
         for key, actor in read_actors(data):
             self._actors[key] = actor
@@ -199,7 +189,7 @@ class FunnelFold:
         )
 
     def _cells(self, actor: Actor, time_us: int) -> tuple[FunnelCell, ...]:
-        return (self._rings.total,) if actor.ahead else self._rings.at(time_us)
+        return (self.rings.total,) if actor.ahead else self.rings.at(time_us)
 
     def _add(self, actor: Actor, best: Chain, from_step: int, sign: int) -> None:
         times = [

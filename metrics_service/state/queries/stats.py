@@ -116,11 +116,11 @@ class QueryFold:
         for rings in self._rings:
             rings.advance(now_us)
 
-    def make(self, window_us: int) -> Iterator[None]:
+    def make(self, window_us: int, ended_us: int = 0) -> Iterator[None]:
         """See Rings.make."""
-        yield from self._total_rings.make(window_us)
-        yield from self._operation_rings.make(window_us)
-        if (kept_us := fingerprint_window_us(window_us)) <= HOUR_US:
+        yield from self._total_rings.make(window_us, ended_us)
+        yield from self._operation_rings.make(window_us, ended_us)
+        if not ended_us and (kept_us := fingerprint_window_us(window_us)) <= HOUR_US:
             yield from self._fingerprint_rings.make(kept_us)
 
     def prepare(self) -> Iterator[None]:
@@ -133,37 +133,37 @@ class QueryFold:
         """See Rings.late_figures."""
         return sum(rings.late_figures for rings in self._rings)
 
-    def total(self, window_us: int | None) -> QueryCell:
+    def total(self, window_us: int | None, ended_us: int = 0) -> QueryCell:
         """Return all queries of a window but internal ones; callers must not change them."""
         self._settle()
-        return self._total_rings.window(window_us).total
+        return self._total_rings.window(window_us, ended_us).total
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Return execute times in microseconds by operation, of a window `ended_us` ago."""
         self._settle()
-        groups = self._operation_rings.window(window_us, ended_us).groups
-        return {operation: cell.execute_us for operation, cell in groups.items()}
+        cells = self._operation_rings.window(window_us, ended_us)
+        return {operation: cell.execute_us for operation, cell in cells.groups.items()}
 
-    def stats(self, request: _Request, window_us: int | None) -> metrics_pb2.GetQueryStatsResponse:
+    def stats(
+        self, request: _Request, window_us: int | None, ended_us: int = 0
+    ) -> metrics_pb2.GetQueryStatsResponse:
         """Return the groups of a window, in the request's order. By fingerprint the window must be
         one of fingerprint_window_us(). Raises WindowError for a window that is not kept.
         """
         self._settle()
-        totals = self._total_rings.window(window_us)
-        groups: list[tuple[Query, QueryCell]]
+        totals = self._total_rings.window(window_us, ended_us)
         if request.group_by == _Request.FINGERPRINT:
-            groups = self._by_fingerprint(window_us)
+            groups: list[tuple[Query, QueryCell]] = self._by_fingerprint(window_us, ended_us)
         else:
-            cells = self._operation_rings.window(window_us).groups
+            cells = self._operation_rings.window(window_us, ended_us).groups
             groups = [(Query(operation, "", ""), cell) for operation, cell in cells.items()]
         worth = _WORTH[request.order_by]
         groups.sort(key=lambda group: (-worth(group[1]), group[0]))
-        limit = bounded_limit(request.limit)
-        answer = metrics_pb2.GetQueryStatsResponse(
-            total=totals.total.stats(), internal=totals.internal.stats()
+        return metrics_pb2.GetQueryStatsResponse(
+            total=totals.total.stats(),
+            internal=totals.internal.stats(),
+            groups=fitting((_stats(*group) for group in groups), bounded_limit(request.limit)),
         )
-        answer.groups.extend(fitting((_stats(*group) for group in groups), limit))
-        return answer
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables."""
@@ -240,16 +240,18 @@ class QueryFold:
         self.evicted_operations += queries
         return OTHER
 
-    def _by_fingerprint(self, window_us: int | None) -> list[tuple[Query, QueryCell]]:
+    def _by_fingerprint(
+        self, window_us: int | None, ended_us: int
+    ) -> list[tuple[Query, QueryCell]]:
         tracked = self.fingerprints.tracked()
         other = QueryCell()
         groups = []
-        for fingerprint, cell in self._fingerprint_rings.window(window_us).groups.items():
-            query = tracked.get(fingerprint)
-            if query is None:
-                other.merge(cell)
-            else:
+        cells = self._fingerprint_rings.window(window_us, ended_us)
+        for fingerprint, cell in cells.groups.items():
+            if query := tracked.get(fingerprint):
                 groups.append((query, cell))
+            else:
+                other.merge(cell)
         if other.total:
             groups.append((Query(OTHER, "", ""), other))
         return groups

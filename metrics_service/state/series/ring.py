@@ -24,7 +24,15 @@ class Cell(Protocol):
         """Serialize; the same figures give the same bytes."""
 
 
+class Merges(Protocol):
+    """What adds up."""
+
+    def merge(self, other: Self) -> None:
+        """Add the figures of `other`, which is not changed."""
+
+
 C = TypeVar("C", bound=Cell)
+M = TypeVar("M", bound=Merges)
 
 
 class Ring(Generic[C]):
@@ -268,7 +276,7 @@ class Ring(Generic[C]):
                 yield slot, self.closed[slot]
 
 
-def merged(parts: Iterable[bytes], new: Callable[[], C], decode: Callable[[bytes], C]) -> C:
+def merged(parts: Iterable[bytes], new: Callable[[], M], decode: Callable[[bytes], M]) -> M:
     """Return the sum of encoded cells."""
     cells = map(decode, parts)
     found = next(cells, None) or new()

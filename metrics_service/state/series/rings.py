@@ -5,10 +5,11 @@ many slots it keeps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Generic, NamedTuple
+from typing import Any, Final, Generic, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
+from metrics_service.state.series.kind import K, Kind
 from metrics_service.state.series.ring import C, Ring, merged
 
 SECOND_US: Final = 1_000_000
@@ -16,7 +17,7 @@ MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 60 * MINUTE_US
 
 _MAX_FOUND_CELLS: Final = 4096
-_MAX_SUMS: Final = 8
+_MAX_SUMS: Final = 16
 
 
 class Resolution(NamedTuple):
@@ -37,6 +38,13 @@ RESOLUTIONS: Final = (
     Resolution("1m", MINUTE_US, 1440),
     Resolution("1h", HOUR_US, 720),
 )
+
+
+class Window(NamedTuple):
+    """The window that ended `ended_us` ago; None is everything ever folded."""
+
+    window_us: int | None = None
+    ended_us: int = 0
 
 
 class WindowError(ValueError):
@@ -79,12 +87,13 @@ class Rings(Generic[C]):
         self._new_late = new_late or new
         self._decode = decode
         self._rings = [Ring(*resolution, new, decode, self._new_late) for resolution in resolutions]
+        self.whole = Kind(new, decode)
         self._step_us = resolutions[0].step_us
         self._now_us = 0
         self._found: dict[int, tuple[tuple[C, ...], bool]] = {}
         self.late_figures = 0
         # By window, least recently used first.
-        self._sums: dict[tuple[int, int], tuple[list[bytes], C]] = {}
+        self._sums: dict[tuple[Any, ...], tuple[list[bytes], Any]] = {}
 
     def at(self, time_us: int) -> tuple[C, ...]:
         """Return the cells to write a figure of `time_us` to; that of all times is the last."""
@@ -115,37 +124,80 @@ class Rings(Generic[C]):
             if now_us < before_us:
                 ring.forget_after(now_us)
 
-    def window(self, window_us: int | None, ended_us: int = 0) -> C:
-        """Return the sum of the window that ended `ended_us` ago; all times for None. Callers must
-        not change it.
+    def window(self, window_us: int | None, ended_us: int = 0, before_us: int | None = None) -> C:
+        """Return the sum of the window that ended `ended_us` ago, or of its slots that ended by
+        `before_us`; all times for None. Callers must not change it.
 
         A window of n steps consists of the slot of now and the n - 1 slots before it; ended_us is a
         whole number of steps too. Raises WindowError for a window that no ring keeps.
         """
         if window_us is None:
             return self.total
-        cover = self._cover_of(window_us, ended_us)
+        return self._added(self.whole, *self._spans(window_us, ended_us, before_us))
+
+    def counts(
+        self, kind: Kind[K], window_us: int, ended_us: int = 0, before_us: int | None = None
+    ) -> K:
+        """Return the figures of a window that are of a kind: a part of each cell, which costs less
+        than window().
+        """
+        return self._added(kind, *self._spans(window_us, ended_us, before_us))
+
+    def bounds(
+        self, window_us: int, ended_us: int = 0, before_us: int | None = None
+    ) -> tuple[int, int]:
+        """Return begin and end of the slots that window() adds up; equal where there are none."""
+        step_us = self.resolutions[ring_of(window_us, ended_us, self.resolutions)].step_us
+        high_us = (self._now_us // step_us + 1) * step_us - ended_us
+        low_us = high_us - window_us
+        if before_us is not None:
+            high_us = max(low_us, min(high_us, before_us // step_us * step_us))
+        return low_us, high_us
+
+    def since(self, kind: Kind[K], time_us: int) -> K:
+        """Return the figures of a kind of the slots that end after a time of the last hour, those
+        ahead of now included.
+        """
+        _, step_us, slots = self.resolutions[0]
+        low_us, now_us = time_us // step_us * step_us, self._now_us // step_us * step_us
+        spans = [(self._rings[0], low_us, now_us + slots * step_us)]
+        return self._added(kind, (0, 0, True), spans)
+
+    def _spans(
+        self, window_us: int, ended_us: int, before_us: int | None
+    ) -> tuple[tuple[int, int, bool], list[tuple[Ring[C], int, int]]]:
+        """Return what names a window, and its parts."""
+        level = ring_of(window_us, ended_us, self.resolutions)
+        bounds = self.bounds(window_us, ended_us, before_us)
+        return (window_us, ended_us, before_us is not None), list(self._cover(level, *bounds))
+
+    def _added(
+        self, kind: Kind[K], name: tuple[int, int, bool], cover: list[tuple[Ring[C], int, int]]
+    ) -> K:
+        """Return the sum of spans; that of their closed slots is kept by this name."""
         parts = [part for ring, *span in cover for part in ring.parts(*span)]
-        closed = self._sum(
-            (window_us, ended_us), [each for each in parts if isinstance(each, bytes)]
-        )
+        closed = self._sum(kind, name, [each for each in parts if isinstance(each, bytes)])
         opened = [each for each in parts if not isinstance(each, bytes)]
         late = [cell for ring, *span in cover for cell in ring.late(*span)]
-        if late:
+        if kind is not self.whole:
+            opened += late
+        elif late:
             # Added up first, which is cheaper than to add each to what is large.
             opened.append(self._new_late())
             for cell in late:
                 opened[-1].merge(cell)
         if not opened:
             return closed
-        found = self._new()
-        for cell in (closed, *opened):
+        found = kind.new()
+        found.merge(closed)
+        for cell in opened:
             found.merge(cell)
         return found
 
-    def make(self, window_us: int) -> Iterator[None]:
+    def make(self, window_us: int, ended_us: int = 0) -> Iterator[None]:
         """Compute what is missing for a read of a window, one block per step."""
-        for ring, *span in self._cover_of(window_us):
+        level = ring_of(window_us, ended_us, self.resolutions)
+        for ring, *span in self._cover(level, *self.bounds(window_us, ended_us)):
             yield from ring.make(*span)
 
     def prepare(self) -> Iterator[None]:
@@ -178,23 +230,17 @@ class Rings(Generic[C]):
             return
         {f"{table}.{ring.name}": ring for ring in self._rings}[section].closed[slot] = data
 
-    def _sum(self, window: tuple[int, int], closed: list[bytes]) -> C:
+    def _sum(self, kind: Kind[K], name: tuple[int, int, bool], closed: list[bytes]) -> K:
         """Return the sum of closed slots and blocks. The last sum of each window is kept: two
         reads in succession mostly need the same one.
         """
-        known, found = self._sums.pop(window, (None, None))
+        known, found = self._sums.pop((kind, *name), (None, None))
         if found is None or known != closed:
-            found = merged(closed, self._new, self._decode)
-        self._sums[window] = closed, found
+            found = merged(closed, kind.new, kind.decode)
+        self._sums[kind, *name] = closed, found
         if len(self._sums) > _MAX_SUMS:
             del self._sums[next(iter(self._sums))]
         return found
-
-    def _cover_of(self, window_us: int, ended_us: int = 0) -> list[tuple[Ring[C], int, int]]:
-        level = ring_of(window_us + ended_us, self.resolutions)
-        step_us = self.resolutions[level].step_us
-        high_us = (self._now_us // step_us + 1) * step_us - ended_us
-        return list(self._cover(level, high_us - window_us, high_us))
 
     def _cover(self, level: int, low_us: int, high_us: int) -> Iterator[tuple[Ring[C], int, int]]:
         """Yield (ring, low_us, high_us) of the parts of a span, which are those of coarser rings
@@ -212,17 +258,27 @@ class Rings(Generic[C]):
         yield self._rings[level], low_us, high_us
 
 
-def ring_of(window_us: int, resolutions: tuple[Resolution, ...] = RESOLUTIONS) -> int:
-    """Return the index of the finest ring that keeps a window. Raises WindowError if none does."""
-    for level, resolution in enumerate(resolutions):
-        if 0 < window_us <= resolution.span_us and window_us % resolution.step_us == 0:
+def ring_of(
+    window_us: int, ended_us: int = 0, resolutions: tuple[Resolution, ...] = RESOLUTIONS
+) -> int:
+    """Return the index of the finest ring that keeps a window which ended `ended_us` ago. Raises
+    WindowError if none does.
+    """
+    for level, (_, step_us, slots) in enumerate(resolutions):
+        fits = 0 < window_us <= window_us + ended_us <= step_us * slots
+        if fits and window_us % step_us == ended_us % step_us == 0:
             return level
     kept = ", ".join(
         f"multiples of {resolution.step_us // SECOND_US} s"
         f" up to {resolution.span_us // SECOND_US} s"
         for resolution in resolutions
     )
-    raise WindowError(f"a window of {window_us / SECOND_US:g} s is not kept; kept are {kept}")
+    if not ended_us:
+        raise WindowError(f"a window of {window_us / SECOND_US:g} s is not kept; kept are {kept}")
+    raise WindowError(
+        f"a window of {window_us / SECOND_US:g} s that ended {ended_us / SECOND_US:g} s ago is not"
+        f" kept; kept are, both and together, {kept}"
+    )
 
 
 def duration_us(duration: Duration) -> int:

@@ -55,16 +55,22 @@ class GetMetricsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WINDOW_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long ago the window ended. Absent: not at all."""
+
     def __init__(
         self,
         *,
         window: _duration_pb2.Duration | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,6 +88,7 @@ class MetricsSnapshot(_message.Message):
     PERFORMANCE_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Grows with each change of the state."""
     @_builtins.property
@@ -102,6 +109,10 @@ class MetricsSnapshot(_message.Message):
     def errors(self) -> Global___ErrorMetrics: ...
     @_builtins.property
     def quality(self) -> Global___QualityMetrics: ...
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long before as_of the window ended; absent for a window that ends there."""
+
     def __init__(
         self,
         *,
@@ -113,10 +124,11 @@ class MetricsSnapshot(_message.Message):
         performance: Global___PerformanceMetrics | None = ...,
         errors: Global___ErrorMetrics | None = ...,
         quality: Global___QualityMetrics | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "business", b"business", "errors", b"errors", "funnel", b"funnel", "performance", b"performance", "quality", b"quality", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "business", b"business", "ended", b"ended", "errors", b"errors", "funnel", b"funnel", "performance", b"performance", "quality", b"quality", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "business", b"business", "errors", b"errors", "funnel", b"funnel", "performance", b"performance", "quality", b"quality", "revision", b"revision", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "business", b"business", "ended", b"ended", "errors", b"errors", "funnel", b"funnel", "performance", b"performance", "quality", b"quality", "revision", b"revision", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,17 +138,47 @@ Global___MetricsSnapshot: _TypeAlias = MetricsSnapshot  # noqa: Y015
 class GetFunnelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetFunnelRequest._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: GetFunnelRequest._State.ValueType  # 0
+        """The same as LIVE."""
+        LIVE: GetFunnelRequest._State.ValueType  # 1
+        """Every slot of the window; those of the newest have not had time to convert."""
+        MATURED: GetFunnelRequest._State.ValueType  # 2
+        """Its slots that ended at least conversion window and lateness before as_of."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: GetFunnelRequest.State.ValueType  # 0
+    """The same as LIVE."""
+    LIVE: GetFunnelRequest.State.ValueType  # 1
+    """Every slot of the window; those of the newest have not had time to convert."""
+    MATURED: GetFunnelRequest.State.ValueType  # 2
+    """Its slots that ended at least conversion window and lateness before as_of."""
+
     WINDOW_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    state: Global___GetFunnelRequest.State.ValueType
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long ago the window ended. Absent: not at all."""
+
     def __init__(
         self,
         *,
         window: _duration_pb2.Duration | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
+        state: Global___GetFunnelRequest.State.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "state", b"state", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +311,9 @@ class Funnel(_message.Message):
     BOOKINGS_CANCELLED_FIELD_NUMBER: _builtins.int
     BOOKINGS_ABANDONED_FIELD_NUMBER: _builtins.int
     BOOKINGS_EXPIRED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MATURED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     entered: _builtins.int
     """entered = converted + abandoned + open."""
@@ -283,6 +328,7 @@ class Funnel(_message.Message):
     bookings_cancelled: _builtins.int
     bookings_abandoned: _builtins.int
     bookings_expired: _builtins.int
+    state: Global___GetFunnelRequest.State.ValueType
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -298,6 +344,16 @@ class Funnel(_message.Message):
     @_builtins.property
     def overall(self) -> Global___Rate:
         """converted / entered."""
+
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long before as_of the window ended; absent for a window that ends there."""
+
+    @_builtins.property
+    def matured(self) -> Global___MaturedRates:
+        """Rates that no longer change but for late events; absent where the window has
+        no actor and no booking that has matured.
+        """
 
     def __init__(
         self,
@@ -318,14 +374,71 @@ class Funnel(_message.Message):
         bookings_cancelled: _builtins.int = ...,
         bookings_abandoned: _builtins.int = ...,
         bookings_expired: _builtins.int = ...,
+        ended: _duration_pb2.Duration | None = ...,
+        state: Global___GetFunnelRequest.State.ValueType = ...,
+        matured: Global___MaturedRates | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conversion_window", b"conversion_window", "overall", b"overall", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conversion_window", b"conversion_window", "ended", b"ended", "matured", b"matured", "overall", b"overall", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "as_of", b"as_of", "bookings_abandoned", b"bookings_abandoned", "bookings_cancelled", b"bookings_cancelled", "bookings_completed", b"bookings_completed", "bookings_confirmed", b"bookings_confirmed", "bookings_expired", b"bookings_expired", "bookings_started", b"bookings_started", "conversion_window", b"conversion_window", "converted", b"converted", "entered", b"entered", "open", b"open", "overall", b"overall", "revision", b"revision", "steps", b"steps", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "as_of", b"as_of", "bookings_abandoned", b"bookings_abandoned", "bookings_cancelled", b"bookings_cancelled", "bookings_completed", b"bookings_completed", "bookings_confirmed", b"bookings_confirmed", "bookings_expired", b"bookings_expired", "bookings_started", b"bookings_started", "conversion_window", b"conversion_window", "converted", b"converted", "ended", b"ended", "entered", b"entered", "matured", b"matured", "open", b"open", "overall", b"overall", "revision", b"revision", "state", b"state", "steps", b"steps", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Funnel: _TypeAlias = Funnel  # noqa: Y015
+
+@_typing.final
+class MaturedRates(_message.Message):
+    """The rates of the slots that ended at least conversion window and lateness, which
+    is 10 min, before as_of: every actor in them had its whole time. The actors that
+    have settled early are not such a choice, as those that convert settle first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ENTERED_FIELD_NUMBER: _builtins.int
+    CONVERTED_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
+    FROM_PREVIOUS_FIELD_NUMBER: _builtins.int
+    OVERALL_FIELD_NUMBER: _builtins.int
+    FORM_ABANDONMENT_FIELD_NUMBER: _builtins.int
+    entered: _builtins.int
+    converted: _builtins.int
+    abandoned: _builtins.int
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """The end of the newest of these slots."""
+
+    @_builtins.property
+    def from_previous(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rate]:
+        """By step, from the second on. At most 3."""
+
+    @_builtins.property
+    def overall(self) -> Global___Rate:
+        """converted / entered."""
+
+    @_builtins.property
+    def form_abandonment(self) -> Global___Rate:
+        """Bookings started in these slots: abandoned or expired / started."""
+
+    def __init__(
+        self,
+        *,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        entered: _builtins.int = ...,
+        converted: _builtins.int = ...,
+        abandoned: _builtins.int = ...,
+        from_previous: _abc.Iterable[Global___Rate] | None = ...,
+        overall: Global___Rate | None = ...,
+        form_abandonment: Global___Rate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form_abandonment", b"form_abandonment", "overall", b"overall", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "converted", b"converted", "entered", b"entered", "form_abandonment", b"form_abandonment", "from_previous", b"from_previous", "overall", b"overall", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaturedRates: _TypeAlias = MaturedRates  # noqa: Y015
 
 @_typing.final
 class Distribution(_message.Message):
@@ -608,6 +721,7 @@ class ErrorMetrics(_message.Message):
     LAST_5_MINUTES_FIELD_NUMBER: _builtins.int
     BREAKDOWN_FIELD_NUMBER: _builtins.int
     OTHER_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     booking_errors: _builtins.int
     """Refusals that count as errors."""
@@ -615,7 +729,7 @@ class ErrorMetrics(_message.Message):
     availability_errors: _builtins.int
     internal_errors: _builtins.int
     last_5_minutes: _builtins.int
-    """Counted errors of the newest five minutes, exact."""
+    """Counted errors of the newest five minutes, exact, whatever the window."""
     other: _builtins.int
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
@@ -628,6 +742,10 @@ class ErrorMetrics(_message.Message):
     @_builtins.property
     def breakdown(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErrorCount]:
         """Ordered by count, at most 200; the rest is in other."""
+
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long before as_of the window ended; absent for a window that ends there."""
 
     def __init__(
         self,
@@ -643,10 +761,11 @@ class ErrorMetrics(_message.Message):
         last_5_minutes: _builtins.int = ...,
         breakdown: _abc.Iterable[Global___ErrorCount] | None = ...,
         other: _builtins.int = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "error_rate", b"error_rate", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "ended", b"ended", "error_rate", b"error_rate", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "availability_errors", b"availability_errors", "booking_errors", b"booking_errors", "breakdown", b"breakdown", "error_rate", b"error_rate", "internal_errors", b"internal_errors", "last_5_minutes", b"last_5_minutes", "other", b"other", "payment_failures", b"payment_failures", "revision", b"revision", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "availability_errors", b"availability_errors", "booking_errors", b"booking_errors", "breakdown", b"breakdown", "ended", b"ended", "error_rate", b"error_rate", "internal_errors", b"internal_errors", "last_5_minutes", b"last_5_minutes", "other", b"other", "payment_failures", b"payment_failures", "revision", b"revision", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -805,16 +924,22 @@ class GetErrorBreakdownRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WINDOW_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long ago the window ended. Absent: not at all."""
+
     def __init__(
         self,
         *,
         window: _duration_pb2.Duration | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -868,12 +993,19 @@ class GetQueryStatsRequest(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     group_by: Global___GetQueryStatsRequest.GroupBy.ValueType
     order_by: Global___GetQueryStatsRequest.OrderBy.ValueType
     limit: _builtins.int
     """0 means 50, above 500 means 500."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long ago the window ended. Absent: not at all. By fingerprint, window and
+        ended are at most 1 h together.
+        """
+
     def __init__(
         self,
         *,
@@ -881,10 +1013,11 @@ class GetQueryStatsRequest(_message.Message):
         group_by: Global___GetQueryStatsRequest.GroupBy.ValueType = ...,
         order_by: Global___GetQueryStatsRequest.OrderBy.ValueType = ...,
         limit: _builtins.int = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "limit", b"limit", "order_by", b"order_by", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "group_by", b"group_by", "limit", b"limit", "order_by", b"order_by", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -900,6 +1033,7 @@ class GetQueryStatsResponse(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
@@ -917,6 +1051,10 @@ class GetQueryStatsResponse(_message.Message):
     def internal(self) -> Global___QueryStats:
         """Internal queries, counted apart."""
 
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long before as_of the window ended; absent for a window that ends there."""
+
     def __init__(
         self,
         *,
@@ -926,10 +1064,11 @@ class GetQueryStatsResponse(_message.Message):
         total: Global___QueryStats | None = ...,
         groups: _abc.Iterable[Global___QueryStats] | None = ...,
         internal: Global___QueryStats | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "internal", b"internal", "total", b"total", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "ended", b"ended", "internal", b"internal", "total", b"total", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "groups", b"groups", "internal", b"internal", "revision", b"revision", "total", b"total", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "ended", b"ended", "groups", b"groups", "internal", b"internal", "revision", b"revision", "total", b"total", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1307,6 +1446,7 @@ class StreamMetricsRequest(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -1316,8 +1456,12 @@ class StreamMetricsRequest(_message.Message):
     @_builtins.property
     def sections(self) -> _containers.RepeatedScalarFieldContainer[Global___Section.ValueType]:
         """Which parts the answers have; none means all. At most 6, each once.
-        `as_of`, `revision` and `window` are always there.
+        `as_of`, `revision`, `window` and `ended` are always there.
         """
+
+    @_builtins.property
+    def ended(self) -> _duration_pb2.Duration:
+        """How long ago the window ended. Absent: not at all."""
 
     def __init__(
         self,
@@ -1325,10 +1469,11 @@ class StreamMetricsRequest(_message.Message):
         window: _duration_pb2.Duration | None = ...,
         interval: _duration_pb2.Duration | None = ...,
         sections: _abc.Iterable[Global___Section.ValueType] | None = ...,
+        ended: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "interval", b"interval", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "sections", b"sections", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "interval", b"interval", "sections", b"sections", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,10 +34,12 @@ class MetricsServiceStub:
     without a batch that broke the figures, answers are of that checkpoint, or
     UNAVAILABLE with the reason RECOVERING where there is none.
 
-    A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
-    all time. A window that is not a whole number of its steps, or longer than 30
-    days, is INVALID_ARGUMENT.
+    A `window` in a request ends at `as_of`, or `ended` before it. Kept, of window
+    and ended together: up to 1 h in steps of 10 s, up to 24 h in steps of 1 min, up
+    to 30 days in steps of 1 h. No window: all time. What is not a whole number of
+    its steps, or more than 30 days, is INVALID_ARGUMENT, and so is `ended` without
+    a window. The step of now belongs to a window that ends now; one that ended
+    has whole steps only.
     """
 
     def __init__(self, channel):
@@ -105,10 +107,12 @@ class MetricsServiceServicer:
     without a batch that broke the figures, answers are of that checkpoint, or
     UNAVAILABLE with the reason RECOVERING where there is none.
 
-    A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
-    all time. A window that is not a whole number of its steps, or longer than 30
-    days, is INVALID_ARGUMENT.
+    A `window` in a request ends at `as_of`, or `ended` before it. Kept, of window
+    and ended together: up to 1 h in steps of 10 s, up to 24 h in steps of 1 min, up
+    to 30 days in steps of 1 h. No window: all time. What is not a whole number of
+    its steps, or more than 30 days, is INVALID_ARGUMENT, and so is `ended` without
+    a window. The step of now belongs to a window that ends now; one that ended
+    has whole steps only.
     """
 
     def GetMetrics(self, request, context):
@@ -262,10 +266,12 @@ class MetricsService:
     without a batch that broke the figures, answers are of that checkpoint, or
     UNAVAILABLE with the reason RECOVERING where there is none.
 
-    A `window` in a request ends at `as_of`. Kept windows: up to 1 h in steps of
-    10 s, up to 24 h in steps of 1 min, up to 30 days in steps of 1 h. Absent:
-    all time. A window that is not a whole number of its steps, or longer than 30
-    days, is INVALID_ARGUMENT.
+    A `window` in a request ends at `as_of`, or `ended` before it. Kept, of window
+    and ended together: up to 1 h in steps of 10 s, up to 24 h in steps of 1 min, up
+    to 30 days in steps of 1 h. No window: all time. What is not a whole number of
+    its steps, or more than 30 days, is INVALID_ARGUMENT, and so is `ended` without
+    a window. The step of now belongs to a window that ends now; one that ended
+    has whole steps only.
     """
 
     @staticmethod

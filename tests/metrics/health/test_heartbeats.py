@@ -17,10 +17,10 @@ from metrics_service.client.health.window import MAX_FIGURE
 from metrics_service.health.signals import MAX_COUNT
 from metrics_service.measure.sketch import Sketch
 from metrics_service.web.app import create_app
-from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from protos.tracking.v1.tracking_pb2 import OperationCounts, Signals
 from servicekit.identity.gate import EVERYBODY
 from tests.metrics.health.registry_world import HEALTHY, World, reachable
+from tests.metrics.web.no_figures import no_figures
 
 Path = tuple[str, ...]
 
@@ -82,7 +82,7 @@ def numbers_of(answer: Any) -> Iterator[float]:
 
 async def answer_of(world: World) -> Any:
     """The body of GET /api/health/database, which must not be 500."""
-    app = create_app(MetricsSnapshot, world.registry.verdict, gate=EVERYBODY)
+    app = create_app(no_figures, world.registry.verdict, gate=EVERYBODY)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         response = await client.get("/api/health/database")

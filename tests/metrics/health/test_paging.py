@@ -21,11 +21,11 @@ from protos.metrics.v1.health_pb2 import (
     GetDatabaseHealthRequest,
     WatchDatabaseHealthRequest,
 )
-from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.identity.gate import EVERYBODY
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
 from tests.metrics.health.registry_world import World, reachable
+from tests.metrics.web.no_figures import no_figures
 from tests.sizes import size
 
 # As they may come in a protobuf message.
@@ -135,7 +135,7 @@ async def test_over_grpc(world: World) -> None:
 
 async def test_over_http(world: World) -> None:
     full(world)
-    app = create_app(MetricsSnapshot, world.registry.verdict, gate=EVERYBODY)
+    app = create_app(no_figures, world.registry.verdict, gate=EVERYBODY)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         first = (await client.get("/api/health/database")).json()

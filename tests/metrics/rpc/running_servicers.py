@@ -25,10 +25,12 @@ class Figures:
     padding: int = 0
     asked: list[object] = field(default_factory=list)
 
-    def make(self, _: int) -> Iterator[None]:
+    def make(self, _: int, __: int) -> Iterator[None]:
         yield from ()
 
-    def metrics(self, window_us: int | None = None) -> metrics_pb2.MetricsSnapshot:
+    def metrics(
+        self, window_us: int | None = None, ended_us: int = 0
+    ) -> metrics_pb2.MetricsSnapshot:
         self.asked.append(window_us)
         return self._whole()
 
@@ -41,19 +43,23 @@ class Figures:
             snapshot.business.packages.add(package_id="x" * self.padding)
         return snapshot
 
-    def section(self, name: str, window_us: int | None = None) -> Message:
+    def section(self, name: str, window_us: int | None = None, ended_us: int = 0) -> Message:
         self.asked.append((name, window_us))
         section: Message = getattr(self._whole(), name)
         return section
 
-    def stamp(self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None) -> None:
+    def stamp(
+        self, answer: metrics_pb2.MetricsSnapshot, window_us: int | None, ended_us: int
+    ) -> None:
         answer.revision = self.revision
 
-    def funnel(self, window_us: int | None = None) -> metrics_pb2.Funnel:
+    def funnel(
+        self, window_us: int | None = None, ended_us: int = 0, state: int = 0
+    ) -> metrics_pb2.Funnel:
         self.asked.append(window_us)
         return metrics_pb2.Funnel(revision=self.revision)
 
-    def errors(self, window_us: int | None = None) -> metrics_pb2.ErrorMetrics:
+    def errors(self, window_us: int | None = None, ended_us: int = 0) -> metrics_pb2.ErrorMetrics:
         self.asked.append(window_us)
         return metrics_pb2.ErrorMetrics(revision=self.revision)
 

@@ -102,6 +102,29 @@ async def test_a_window_that_is_not_kept_is_refused_by_every_method(window: Dura
 
 
 @pytest.mark.parametrize(
+    ("window", "ended"),
+    [(HOUR, 5), (HOUR, 10), (HOUR, -60), (HOUR, 31 * DAY), (30 * DAY, HOUR), (None, HOUR)],
+    ids=str,
+)
+async def test_an_end_that_is_not_kept_is_refused_by_every_method(
+    window: int | None, ended: int
+) -> None:
+    span = seconds(window) if window else None
+    requests: list[Message] = [
+        m.GetMetricsRequest(window=span, ended=seconds(ended)),
+        m.GetFunnelRequest(window=span, ended=seconds(ended)),
+        m.GetErrorBreakdownRequest(window=span, ended=seconds(ended)),
+        m.GetQueryStatsRequest(window=span, ended=seconds(ended)),
+        m.StreamMetricsRequest(window=span, ended=seconds(ended)),
+    ]
+    async with serve() as running:
+        for request in requests:
+            named = await refusal(running, request)
+            assert list(named) == ["ended"]
+        assert running.figures.asked == []
+
+
+@pytest.mark.parametrize(
     "kept", [10, 290, HOUR, HOUR + MINUTE, DAY, DAY + HOUR, 30 * DAY], ids=lambda s: f"{s}s"
 )
 async def test_a_kept_window_is_answered(kept: int) -> None:
@@ -134,6 +157,7 @@ async def test_a_kept_window_is_answered(kept: int) -> None:
             ),
             {"window"},
         ),
+        (m.GetFunnelRequest(state=9), {"state"}),  # type: ignore[arg-type]  # bad on purpose
         (m.ListRecentQueriesRequest(limit=-2_000_000_000), {"limit"}),
         (m.ListSlowQueriesRequest(limit=-1, operation="a.b"), {"limit"}),
         (m.StreamMetricsRequest(interval=seconds(0)), {"interval"}),

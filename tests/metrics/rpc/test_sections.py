@@ -19,6 +19,7 @@ from metrics_service.fanout import Fanout, Pace
 from metrics_service.rpc.metrics import MAX_WINDOWS, Question, snapshots
 from metrics_service.rpc.validate import SECTIONS
 from metrics_service.state.answers import SECTIONS as FIGURES
+from metrics_service.state.series.rings import Window
 from protos.metrics.v1 import metrics_pb2
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import Section, StreamMetricsRequest, StreamMetricsResponse
@@ -41,7 +42,7 @@ def questions(count: int) -> list[Question]:
     choices = itertools.cycle(reversed(CHOICES))
     asked: dict[Question, None] = {}
     while len(asked) < count:
-        asked[Question(next(windows), next(choices))] = None
+        asked[Question(Window(next(windows)), next(choices))] = None
     return list(asked)
 
 
@@ -96,7 +97,7 @@ async def test_a_hundred_different_questions_encode_each_section_once() -> None:
     assert len(set(asked)) == 100
     names = {Section.Value(f"SECTION_{name.upper()}"): name for name in FIGURES}
     wanted = {
-        (names[section], None if names[section] == "quality" else question.window_us)
+        (names[section], None if names[section] == "quality" else question.window.window_us)
         for question in asked
         for section in question.sections & names.keys()
     }
@@ -110,7 +111,7 @@ async def test_a_hundred_different_questions_encode_each_section_once() -> None:
 async def test_a_hundred_readers_cost_little_more_than_one_of_each_window() -> None:
     state = busy_log().state
     fanout = snapshots(lambda: state, DatabaseHealth)
-    all_sections = [Question(window_us, SECTIONS) for window_us in WINDOWS]
+    all_sections = [Question(Window(window_us), SECTIONS) for window_us in WINDOWS]
 
     def tick_s(asked: list[Question]) -> float:
         """The least CPU time of a tick of several, for a state that has just changed."""
@@ -138,7 +139,10 @@ async def test_an_answer_put_together_equals_that_of_get_metrics() -> None:
     frames = await next_frames(fanout, asked)
     fanout.close()
     for question, frame in zip(asked, frames, strict=True):
-        answer, whole = StreamMetricsResponse.FromString(frame), state.metrics(question.window_us)
+        answer, whole = (
+            StreamMetricsResponse.FromString(frame),
+            state.metrics(question.window.window_us),
+        )
         for name in FIGURES:
             wanted = Section.Value(f"SECTION_{name.upper()}") in question.sections
             assert answer.snapshot.HasField(name) == wanted

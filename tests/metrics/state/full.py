@@ -75,7 +75,7 @@ def _prepare(state: State) -> None:
     tables = state._tables
     rings: Rings[Any]
     for rings in (
-        *(tables.funnel._rings, tables.business.rings, tables.errors.rings, tables.rpcs.rings),
+        *(tables.funnel.rings, tables.business.rings, tables.errors.rings, tables.rpcs.rings),
         *tables.queries._rings,
     ):
         known: dict[tuple[int, int], bytes] = {}

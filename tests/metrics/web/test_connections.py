@@ -15,9 +15,9 @@ from metrics_service.web.app import create_app
 from metrics_service.web.connections import MAX_CONNECTIONS
 from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
-from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.identity.gate import EVERYBODY
 from tests.metrics.running_service import BOUND_S
+from tests.metrics.web.no_figures import no_figures
 
 REQUEST = b"GET /api/health/database HTTP/1.1\r\nHost: farehold\r\n\r\n"
 HOUR_S = 3_600.0
@@ -65,7 +65,7 @@ class Site:
 
     def __init__(self) -> None:
         self.health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
-        app = create_app(MetricsSnapshot, lambda _: self.health, gate=EVERYBODY)
+        app = create_app(no_figures, lambda _: self.health, gate=EVERYBODY)
         self._server = HttpServer(app, host="127.0.0.1", port=0)
         self._port = 0
         self._clients: list[Client] = []

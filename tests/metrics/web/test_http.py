@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from metrics_service.eventlog.recovery import UnreadableError
+from metrics_service.state.series.rings import SECOND_US, Window
 from metrics_service.web.app import create_app
 from metrics_service.web.encode import to_json
 from metrics_service.web.server import HttpServer
@@ -30,6 +31,11 @@ class Answers:
     health: DatabaseHealth = field(default_factory=DatabaseHealth)
     snapshot: Callable[[], MetricsSnapshot] = MetricsSnapshot
     faults: int = 0
+    windows: list[Window] = field(default_factory=list)
+
+    async def of_window(self, window: Window) -> MetricsSnapshot:
+        self.windows.append(window)
+        return self.snapshot()
 
     def on_fault(self) -> None:
         self.faults += 1
@@ -38,7 +44,7 @@ class Answers:
 @contextlib.asynccontextmanager
 async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(
-        lambda: answers.snapshot(),
+        answers.of_window,
         lambda _: answers.health,
         on_fault=answers.on_fault,
         gate=EVERYBODY,
@@ -91,7 +97,15 @@ async def test_metrics_are_numbers_of_one_revision() -> None:
         answer = await client.get("/api/metrics/bookings")
     body = answer.json()
     assert answer.status_code == 200
-    assert list(body) == ["revision", "as_of", "metrics", "funnel", "errors"]
+    assert list(body) == [
+        "revision",
+        "as_of",
+        "window_s",
+        "ended_s",
+        "metrics",
+        "funnel",
+        "errors",
+    ]
     assert body["revision"] == 2**53 - 1
     assert body["as_of"] == "2023-11-14T22:13:20.123456Z"
     assert body["funnel"]["entered"] == 9_999
@@ -151,15 +165,56 @@ async def test_figures_that_are_repaired_are_to_be_had_later() -> None:
     assert answers.faults == 0
 
 
+@pytest.mark.parametrize(
+    ("query", "window"),
+    [
+        ("", Window()),
+        ("?window=3600", Window(3_600 * SECOND_US)),
+        ("?window=15m&ended=15m", Window(900 * SECOND_US, 900 * SECOND_US)),
+        ("?window=24h&ended=7d", Window(86_400 * SECOND_US, 7 * 86_400 * SECOND_US)),
+        ("?window=10s&ended=0", Window(10 * SECOND_US)),
+    ],
+)
+async def test_the_window_of_a_query_is_answered(query: str, window: Window) -> None:
+    answers = Answers()
+    async with serving(answers) as client:
+        assert (await client.get(f"/api/metrics/bookings{query}")).status_code == 200
+    assert answers.windows == [window]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "choices"),
+    [
+        ("?window=7", "window", "kept"),
+        ("?window=1h&ended=31d", "ended", "kept"),
+        ("?window=1h&ended=5s", "ended", "kept"),
+        ("?ended=1h", "ended", "needs a window"),
+        ("?window=", "window", "15m"),
+        ("?window=-1h", "window", "15m"),
+        ("?window=1.5h", "window", "15m"),
+        ("?window=1h&ended=soon", "ended", "15m"),
+        (f"?window={'9' * 400}", "window", "15m"),
+    ],
+)
+async def test_a_bad_window_names_its_parameter(query: str, parameter: str, choices: str) -> None:
+    answers = Answers()
+    async with serving(answers) as client:
+        answer = await client.get(f"/api/metrics/bookings{query}")
+    assert answer.status_code == 400
+    assert answer.json()["parameter"] == parameter
+    assert choices in answer.json()["description"]
+    assert answers.windows == []
+
+
 async def test_a_taken_port_is_one_line() -> None:
     first = HttpServer(
-        create_app(MetricsSnapshot, lambda _: DatabaseHealth(), gate=EVERYBODY),
+        create_app(Answers().of_window, lambda _: DatabaseHealth(), gate=EVERYBODY),
         host="127.0.0.1",
         port=0,
     )
     port = await first.start()
     second = HttpServer(
-        create_app(MetricsSnapshot, lambda _: DatabaseHealth(), gate=EVERYBODY),
+        create_app(Answers().of_window, lambda _: DatabaseHealth(), gate=EVERYBODY),
         host="127.0.0.1",
         port=port,
     )

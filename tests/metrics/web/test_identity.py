@@ -18,12 +18,12 @@ from metrics_service.web import server as web
 from metrics_service.web.app import create_app
 from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth
-from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.channels import ClientFiles
 from servicekit.identity.gate import gate
 from servicekit.metadata import caller_header
 from servicekit.tls import server_tls
 from tests.metrics.running_service import BOUND_S
+from tests.metrics.web.no_figures import no_figures
 from tests.servicekit.identity.certificates import Folder, hashed
 
 HEALTH = "/api/health/database"
@@ -57,7 +57,7 @@ async def serving(folder: Folder, *, certificates: bool) -> AsyncIterator[int]:
     environ = folder.environ("METRICS_", certificates=certificates)
     settings = MetricsSettings.load({"METRICS_DATABASE_URL": "postgresql://x@y/z", **environ})
     health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
-    app = create_app(MetricsSnapshot, lambda _: health, gate=gate(settings, ACCESS, caller_header))
+    app = create_app(no_figures, lambda _: health, gate=gate(settings, ACCESS, caller_header))
     server = HttpServer(app, host="127.0.0.1", port=0, tls=server_tls(settings))
     port = await server.start()
     try:

@@ -241,7 +241,7 @@ def test_a_kept_sum_never_hides_later_figures() -> None:
         if rng.random() < 0.3:
             list(itertools.islice(made.prepare(), rng.randint(1, 50)))
         for window_us, ended_us in ((HOUR, 0), (DAY, 0), (DAY - HOUR, HOUR), (7 * DAY, 0)):
-            step_us = RESOLUTIONS[ring_of(window_us + ended_us)].step_us
+            step_us = RESOLUTIONS[ring_of(window_us, ended_us)].step_us
             high_us = (now_us // step_us + 1) * step_us - ended_us
             expected = sum(
                 value for time_us, value in figures if high_us - window_us <= time_us < high_us

@@ -1,0 +1,59 @@
+"""What is read of queries, beside the sections of a snapshot."""
+
+from __future__ import annotations
+
+from metrics_service.measure.sketch import Sketch
+from metrics_service.state.queries.critical import CriticalQuery
+from metrics_service.state.queries.fingerprints import Query
+from metrics_service.state.tables import Tables
+from protos.metrics.v1 import metrics_pb2
+
+
+class QueryReads:
+    """The tables of a state at one revision, and the answers about queries."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.revision = 0
+        self.as_of_us = 0
+        self._tables = Tables()
+
+    def recent_queries(
+        self, request: metrics_pb2.ListRecentQueriesRequest
+    ) -> metrics_pb2.ListRecentQueriesResponse:
+        """Return the newest queries, newest first."""
+        tables = self._tables
+        answer = metrics_pb2.ListRecentQueriesResponse(
+            queries=tables.recent.newest(request, tables.queries.fingerprints),
+            revision=self.revision,
+        )
+        answer.as_of.FromMicroseconds(self.as_of_us)
+        return answer
+
+    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
+        """Return execute times in microseconds by operation, of the window that ended `ended_us`
+        ago, a whole number of its ring's steps. The sketches are shared.
+        """
+        return self._tables.queries.execute_times(window_us, ended_us)
+
+    def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
+        """Return the queries above the critical threshold with a number above `after`, oldest
+        first, each with its definition. Queries folded before a restart are not included.
+        """
+        tables = self._tables
+        fingerprints = tables.queries.fingerprints
+        return [
+            (slow, fingerprints.resolve(slow.fingerprint)) for slow in tables.critical.after(after)
+        ]
+
+    def slow_queries(
+        self, request: metrics_pb2.ListSlowQueriesRequest
+    ) -> metrics_pb2.ListSlowQueriesResponse:
+        """Return the long queries that still run, longest first, then the slowest ever ended."""
+        tables = self._tables
+        answer = metrics_pb2.ListSlowQueriesResponse(
+            queries=tables.slowest.slowest(request, tables.queries.fingerprints),
+            revision=self.revision,
+        )
+        answer.as_of.FromMicroseconds(self.as_of_us)
+        return answer

@@ -1,0 +1,23 @@
+"""What is added up of cells, where it is less than whole cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+
+class Summed(Protocol):
+    """A part of a cell that adds up on its own."""
+
+    def merge(self, other: Any) -> None:
+        """Add the figures of another one, or of a whole cell."""
+
+
+K = TypeVar("K", bound=Summed)
+
+
+class Kind(NamedTuple, Generic[K]):
+    """What is added up of cells: how to begin, and how to read it of an encoded cell."""
+
+    new: Callable[[], K]
+    decode: Callable[[bytes], K]
