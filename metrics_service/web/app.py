@@ -28,6 +28,7 @@ from servicekit.identity.gate import Gate
 log = structlog.get_logger()
 
 HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+MAX_ENCODED: Final = 16
 UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
 
@@ -62,16 +63,18 @@ def create_app(
             window = window_of(request.query_params)
         except BadWindowError as bad:
             status = HTTPStatus.BAD_REQUEST
-            body: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
-            return _json({**body, "parameter": bad.parameter, "description": str(bad)}, status)
+            told: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
+            return _json({**told, "parameter": bad.parameter, "description": str(bad)}, status)
         try:
-            return _json(_booking_metrics(await snapshot(window)))
+            body = encoded(window, await snapshot(window))
+            return Response(body, headers=HEADERS, media_type="application/json")
         except UnreadableError:
             raise
         except Exception:
             on_fault()
             raise
 
+    encoded = _Encoded()
     guard = Guard(gate)
     return Starlette(
         routes=[
@@ -84,6 +87,27 @@ def create_app(
             Exception: _failed,
         },
     )
+
+
+class _Encoded:
+    """The answers of the newest revision, each encoded once for all that ask. At most
+    MAX_ENCODED windows are kept.
+    """
+
+    def __init__(self) -> None:
+        self._revision = -1
+        self._bodies: dict[Window, bytes] = {}
+
+    def __call__(self, window: Window, snapshot: MetricsSnapshot) -> bytes:
+        if snapshot.revision != self._revision:
+            self._revision = snapshot.revision
+            self._bodies.clear()
+        body = self._bodies.get(window)
+        if body is None:
+            body = bytes(_json(_booking_metrics(snapshot)).body)
+            if len(self._bodies) < MAX_ENCODED:
+                self._bodies[window] = body
+        return body
 
 
 def _booking_metrics(snapshot: MetricsSnapshot) -> Json:

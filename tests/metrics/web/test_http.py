@@ -14,8 +14,9 @@ import pytest
 
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.state.series.rings import SECOND_US, Window
-from metrics_service.web.app import create_app
-from metrics_service.web.encode import to_json
+from metrics_service.web import app as app_module
+from metrics_service.web.app import MAX_ENCODED, create_app
+from metrics_service.web.encode import Json, to_json
 from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from protos.metrics.v1.metrics_pb2 import Funnel, MetricsSnapshot, Rate, Revenue
@@ -119,6 +120,27 @@ async def test_metrics_are_numbers_of_one_revision() -> None:
     assert body["metrics"]["business"]["revenue"][0]["net_minor"] == 123_456_789
     assert body["metrics"]["quality"]["evicted"] == {"sessions": 7}
     assert body["errors"]["last_5_minutes"] == 3
+
+
+async def test_an_answer_is_encoded_once_for_all_that_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+
+    def counted(message: MetricsSnapshot) -> dict[str, Json]:
+        encoded.append(message.revision)
+        return to_json(message)
+
+    monkeypatch.setattr(app_module, "to_json", counted)
+    revisions = iter([1] * 20 + [2] * 20)
+    answers = Answers(snapshot=lambda: MetricsSnapshot(revision=next(revisions)))
+    async with serving(answers) as client:
+        for path in ("/api/metrics/bookings", "/api/metrics/bookings?window=1h") * 10:
+            assert (await client.get(path)).json()["revision"] == 1
+        assert encoded == [1, 1]
+        for number in range(MAX_ENCODED + 1):
+            path = f"/api/metrics/bookings?window={10 * (number + 1)}s"
+            assert (await client.get(path)).json()["revision"] == 2
+    # Beyond the bound of windows an answer is made anew, and the memory is not.
+    assert encoded[2:] == [2] * (MAX_ENCODED + 1)
 
 
 @pytest.mark.parametrize(
