@@ -92,6 +92,9 @@ class Groups:
         self._timing = timing
         self._groups: dict[str, _Group] = {}
         self._over: dict[str, None] = {}
+        self._count = 0
+        # The rule of each alert that is over, in the order in which they ended.
+        self._ended: dict[str, str] = {}
 
     def offer(self, alert: alert_pb2.Alert, now_s: float) -> None:
         """Take an alert as it is now."""
@@ -105,6 +108,7 @@ class Groups:
                 self.left_out += 1
                 return
             known = group.alerts[alert.id] = _Known(alert, now_s)
+            self._count += 1
         elif known.ended_s is not None:
             return
         elif active:
@@ -112,7 +116,9 @@ class Groups:
             if not known.held_by or self._held(alert):
                 return
         known.alert = alert
-        known.ended_s = None if active else now_s
+        if not active:
+            known.ended_s = now_s
+            self._ended[alert.id] = alert.rule
         group.next_s = min(group.next_s, self._earliest_s(group, now_s))
 
     def restore(self, alert: alert_pb2.Alert, sent: Mapping[str, Sent], now_s: float) -> None:
@@ -170,6 +176,8 @@ class Groups:
         """Forget all alerts: another process tells of them."""
         self._groups.clear()
         self._over.clear()
+        self._ended.clear()
+        self._count = 0
 
     def _earliest_s(self, group: _Group, now_s: float) -> float:
         return max(now_s + self._timing.wait_s, self._after_last_s(group))
@@ -241,25 +249,21 @@ class Groups:
 
     def _forget(self, group: _Group, alert_id: str) -> None:
         del group.alerts[alert_id]
+        self._ended.pop(alert_id, None)
+        self._count -= 1
         self._over[alert_id] = None
         if len(self._over) > MAX_OVER:
             del self._over[next(iter(self._over))]
 
     def _make_room(self) -> bool:
         """Return whether another alert fits, if need be by leaving out the one over longest."""
-        if sum(len(group.alerts) for group in self._groups.values()) < MAX_ALERTS:
+        if self._count < MAX_ALERTS:
             return True
-        ended = [
-            (known.ended_s, alert_id, group)
-            for group in self._groups.values()
-            for alert_id, known in group.alerts.items()
-            if known.ended_s is not None
-        ]
-        if not ended:
+        if not self._ended:
             return False
-        _, alert_id, group = min(ended, key=lambda each: each[:2])
+        alert_id, rule = next(iter(self._ended.items()))
         self.left_out += 1
-        self._forget(group, alert_id)
+        self._forget(self._groups[rule], alert_id)
         return True
 
 

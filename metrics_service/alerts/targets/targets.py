@@ -98,6 +98,7 @@ class Targets:
         }
         self._unsaved: deque[SentNotice] = deque(maxlen=MAX_UNSAVED)
         self._unrecorded = False
+        self._tested: set[str] = set()
         self._clean_s = monotonic_s() + CLEAN_S
         self._ticking = BackgroundTask("notifications")
         self._recording = BackgroundTask("ledger of notifications")
@@ -184,7 +185,7 @@ class Targets:
     async def test(self, name: str) -> tuple[bool, str]:
         """Send a test notice at once; return whether the target took it, and what it answered.
 
-        Raises UnknownTargetError.
+        One test of a target runs at a time. Raises UnknownTargetError.
         """
         sender = self._senders.get(name)
         if sender is None:
@@ -192,6 +193,17 @@ class Targets:
                 return False, f"{self._unset[name]} is not set"
             names = ", ".join(sorted([*self._senders, *self._unset]))
             raise UnknownTargetError(f"must be one of {names}")
+        if name in self._tested:
+            return False, "another test is under way"
+        self._tested.add(name)
+        try:
+            return True, await sender.target.send(self._test_notice())
+        except NotAcceptedError as error:
+            return False, str(error)
+        finally:
+            self._tested.remove(name)
+
+    def _test_notice(self) -> Notification:
         alert = Alert(
             id=uuid4().hex,
             rule="test",
@@ -200,11 +212,7 @@ class Targets:
         )
         for time_of in (alert.start_time, alert.fire_time):
             time_of.FromMicroseconds(self._now_us())
-        notice = Notice(alert, "test", 0, alert.id)
-        try:
-            return True, await sender.target.send(Notification(alert.rule, (notice,)))
-        except NotAcceptedError as error:
-            return False, str(error)
+        return Notification(alert.rule, (Notice(alert, "test", 0, alert.id),))
 
     def tick(self) -> None:
         """Queue what is due now."""

@@ -273,3 +273,20 @@ def test_alerts_are_bounded_and_what_is_over_goes_first(
     world.until(100)
     assert [said for _, said in world.said()] == [[("fired", "a"), ("fired", "c")]]
     assert world.groups.left_out == 2
+
+
+def test_a_target_that_has_not_answered_yet_is_told_nothing_more_until_it_has() -> None:
+    groups = Groups(["webhook"], lambda _: "")
+    groups.offer(firing(A), 0.0)
+    groups.offer(firing(B), 0.0)
+    ((_, first),) = groups.due(30.0)
+    groups.offer(resolved(firing(A)), 100.0)
+    assert groups.due(330.0) == []
+    for notice in first.notices:
+        groups.took("webhook", notice, 340.0)
+    groups.settle("webhook", first.rule, 340.0)
+    ((_, second),) = groups.due(630.0)
+    assert [(each.change, each.ordinal) for each in second.notices] == [
+        ("resolved", 1),
+        ("unchanged", 0),
+    ]

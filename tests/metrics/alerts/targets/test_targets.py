@@ -237,6 +237,12 @@ async def test_a_test_goes_at_once_and_leaves_nothing(receiver: Receiver) -> Non
     assert await world.targets.test("webhook") == (True, "HTTP 200")
     body = receiver.next().json
     assert body["alerts"][0]["annotations"]["change"] == "test"
+    receiver.always = HANG
+    first = asyncio.create_task(world.targets.test("webhook"))
+    await asyncio.to_thread(receiver.next)
+    assert await world.targets.test("webhook") == (False, "another test is under way")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
     receiver.always = 500
     assert await world.targets.test("webhook") == (False, "HTTP 500")
     assert await world.targets.test("sentry") == (False, "METRICS_SENTRY_DSN is not set")
