@@ -137,7 +137,7 @@ class Groups:
             last_s = max(each.sent_s for each in sent.values())
             group.last_s = last_s if group.last_s is None else max(group.last_s, last_s)
         group.next_s = self._earliest_s(group, now_s)
-        if known.ended_s is not None and not known.sent:
+        if known.ended_s is not None and not self._unsettled(known):
             self._forget(group, alert.id)
 
     def due(self, now_s: float) -> list[tuple[str, Notification]]:
@@ -227,6 +227,9 @@ class Groups:
             return "released" if known.releases else "fired"
         return "released" if sent.releases < known.releases else None
 
+    def _unsettled(self, known: _Known) -> bool:
+        return any(self._change(known, target) for target in self._targets)
+
     def _late(self, known: _Known) -> bool:
         """Whether it lasted longer than the wait, but was offered for less, as after a gap."""
         wait_s = self._timing.wait_s
@@ -241,7 +244,7 @@ class Groups:
         for alert_id, known in list(group.alerts.items()):
             if known.ended_s is None or group.waiting:
                 continue
-            unsettled = any(self._change(known, target) for target in self._targets)
+            unsettled = self._unsettled(known)
             given_up = now_s - known.ended_s >= self._timing.repeat_s
             if not unsettled or given_up:
                 self.left_out += unsettled

@@ -111,7 +111,7 @@ def notice_id(target: str, alert_id: str, ordinal: int, *, over: bool) -> str:
 
 _WORDS: Final[dict[Change, str]] = {
     "fired": "",
-    "released": "No longer held back: ",
+    "released": "Silence or inhibition ended: ",
     "repeated": "Still firing: ",
     "unchanged": "Still firing: ",
     "resolved": "Resolved: ",

@@ -127,11 +127,9 @@ class Sender:
             while self._queue:
                 notification, until_s = self._queue.popleft()
                 self._sending = True
-                parts = self.target.parts(notification)
-                for done, part in enumerate(parts):
+                for part in self.target.parts(notification):
                     if not await self._deliver(part, until_s):
-                        self._drop(len(parts) - done, self._last_error)
-                        break
+                        self._drop(1, self._last_error)
                 self._sending = False
                 self._settled(self.target.name, notification.rule)
             self._idle.set()

@@ -253,8 +253,11 @@ def test_what_all_have_been_told_is_not_said_again_by_another_process(world: Wor
     over = {name: Sent(2, -100.0, over=True) for name in ("sentry", "webhook")}
     world.groups.restore(resolved(firing(A)), over, 0.0)
     world.groups.restore(resolved(firing(B)), {}, 0.0)
+    for number in range(groups_module.MAX_ALERTS + 1):
+        world.groups.restore(resolved(firing(f"{number:032}")), over, 0.0)
     world.until(2000)
     assert world.told == []
+    assert world.groups.left_out == 0
 
 
 def test_the_leader_forgets_when_another_leads(world: World) -> None:

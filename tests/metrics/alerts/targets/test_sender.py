@@ -145,23 +145,26 @@ async def test_what_does_not_fit_is_dropped_and_counted() -> None:
     assert world.took == ["a", "b", "c"]
 
 
-async def test_of_parts_those_that_were_taken_count() -> None:
-    class InParts(Flaky):
+async def test_a_part_that_is_refused_takes_no_other_with_it() -> None:
+    class InParts(Plain):
         def parts(self, notification: Notification) -> list[Notification]:
             return notification.apart()
 
-    target = InParts()
-    world = World(target)
-    changes: list[Change] = ["fired", "unchanged", "resolved"]
+        async def send(self, part: Notification) -> str:
+            if part.notices[0].alert.rule == "c":
+                raise NotAcceptedError("HTTP 413", again=False)
+            return await super().send(part)
+
+    world = World(InParts())
+    changes: list[Change] = ["fired", "unchanged", "fired", "resolved"]
     notices = tuple(
         Notice(firing(rule=rule), change, 0, "0" * 32)
-        for rule, change in zip("abc", changes, strict=True)
+        for rule, change in zip("abcd", changes, strict=True)
     )
     world.sender.offer(Notification("group", notices))
-    target.errors = []
     async with world.running():
         await world.until(lambda: world.settled == ["group"])
-    assert (world.took, world.counts()) == (["a", "c"], (2, 0, 0))
+    assert (world.took, world.counts()) == (["a", "d"], (2, 1, 1))
 
 
 async def test_the_end_waits_for_what_is_on_its_way_but_not_for_ever() -> None:
