@@ -17,7 +17,16 @@ BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
 DATA = ("*.py", "*.sql", "*.html", "*.css", "*.js", "*.proto", "py.typed")
 # The faces of the client, as README names them, and what comes with a server only.
 CLIENT = ("metrics_service.client", "metrics_service.client.host", "protos.tracking.v1.event_pb2")
-SERVER_ONLY = ("grpc_health", "pydantic", "rich", "starlette", "typer", "uvicorn", "uvloop")
+SERVER_ONLY = (
+    "grpc_health",
+    "httpx",
+    "pydantic",
+    "rich",
+    "starlette",
+    "typer",
+    "uvicorn",
+    "uvloop",
+)
 
 pytestmark = [pytest.mark.full, pytest.mark.processes, pytest.mark.timeout(300)]
 
