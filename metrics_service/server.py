@@ -110,6 +110,7 @@ class MetricsServer:
             self.grpc.grpc,
             self.ingest,
             state,
+            self.event_log.sessions,
             self.snapshots,
             self.verdict,
             self.verdicts,

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -25,9 +26,11 @@ from metrics_service.eventlog.producers import (
 from metrics_service.eventlog.single_events import SingleEvent, SingleRequest
 from metrics_service.eventlog.writer import Writer
 from metrics_service.state.record import LogRecord
-from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section
+from metrics_service.storage import session_rows
+from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section, Write
 from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
+from metrics_service.storage.session_reader import SessionReader
 from metrics_service.storage.sql import QueryGroup
 from servicekit.background import BackgroundTask
 from servicekit.budget import Budget
@@ -86,6 +89,7 @@ class EventLog:
         self._days = Budget("days of the event log", "dropped")
         self._producers = Producers(unclean_after_s, max_producers)
         self._checkpoints = CheckpointStore(dsn)
+        self.sessions = SessionReader(dsn)
         self._maintenance = BackgroundTask("event log maintenance")
         self._writer = Writer(
             dsn,
@@ -106,6 +110,7 @@ class EventLog:
         await self._maintenance.stop()
         await self._writer.stop()
         await self._checkpoints.close()
+        await self.sessions.close()
 
     @property
     def leading(self) -> bool:
@@ -225,6 +230,7 @@ class EventLog:
         removed: list[tuple[str, int]],
         *,
         replace: bool,
+        also: Sequence[Write] = (),
     ) -> None:
         """Change the checkpoint by compare-and-set, as in CheckpointStore.save."""
         await self._checkpoints.save(
@@ -234,6 +240,7 @@ class EventLog:
             removed,
             replace=replace,
             writer_epoch=self._writer.epoch,
+            also=also,
         )
 
     async def _maintain(self) -> None:
@@ -244,7 +251,10 @@ class EventLog:
                 now_s = self._monotonic_s()
                 if self._maintained_s is None or now_s - self._maintained_s >= MAINTENANCE_S:
                     self._maintained_s = now_s
-                    await self._checkpoints.using(self._keep_partitions)
+                    first = await self._checkpoints.using(self._keep_partitions)
+                    # Each step for itself, so that a checkpoint waits for one at most.
+                    while await self._checkpoints.using(partial(session_rows.forget, first=first)):
+                        pass
             except LogUnavailableError as trouble:
                 log.warning("log_maintenance_failed", reason=line_of(trouble))
             await asyncio.sleep(MEASURE_S)
@@ -261,9 +271,9 @@ class EventLog:
             self._days.exceeded(len(days), limit)
         self._producers.full = limit if left > self._max_bytes else ""
 
-    async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _keep_partitions(self, connection: asyncpg.Connection[Any]) -> date:
         """Create the partitions of the coming days; drop partitions, ended producers and ids of
-        facts older than their retention.
+        facts older than their retention. Returns the first day that is kept.
         """
         now = self._writer.received_now()
         for day in partitions.days_from(now, partitions.DAYS_AHEAD):
@@ -276,6 +286,7 @@ class EventLog:
         self._producers.forget(ProducerKey(row["lane"], row["id"]) for row in forgotten)
         await single_events.forget_ids(connection, min(cutoff, oldest))
         await self._forget_facts(connection, now)
+        return min(cutoff, oldest).date()
 
     async def _forget_facts(self, connection: asyncpg.Connection[Any], now: datetime) -> None:
         newest = rows.EPOCH + timedelta(microseconds=self._writer.fact_time_us)

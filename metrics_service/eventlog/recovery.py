@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -136,7 +137,7 @@ class Recovery:
             position = page[-1].position
         try:
             rows = []
-            for row in state.dump():
+            for row in chain(state.dump(), state.journeys.unsaved()):
                 rows.append(row)
                 if turn.over:
                     await turn.renew()
@@ -155,7 +156,7 @@ class Recovery:
             if record.position == bad.position:
                 state.quarantine(record)
                 self._quarantine.name(record, str(bad))
-        self.rows = list(state.dump())
+        self.rows = [*state.dump(), *state.journeys.unsaved()]
         return state
 
 

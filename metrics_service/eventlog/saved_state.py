@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.fold import State
+from metrics_service.state.journeys.journeys import Journeys
+from metrics_service.storage import session_rows
 from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import LogUnavailableError, line_of
 from servicekit.background import TimeSlice
@@ -21,12 +24,13 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class Change:
     """What makes the stored rows those of a state: the digest of each of its rows, the rows that
-    are not stored, and the keys of the stored ones that it does not have.
+    are not stored, and the keys of the stored ones that it does not have; and its sessions.
     """
 
     digests: dict[tuple[str, int], bytes]
     rows: list[Section]
     removed: list[tuple[str, int]]
+    sessions: Journeys
 
 
 class SavedState:
@@ -59,7 +63,8 @@ class SavedState:
             if turn.over:
                 await turn.renew()
         await turn.run(state.encode_answers())
-        return Change(digests, changed, [key for key in self._digests if key not in digests])
+        removed = [key for key in self._digests if key not in digests]
+        return Change(digests, changed, removed, state.journeys)
 
     async def write(self, change: Change, position: int, version: int) -> bool:
         """Store a change; returns whether it is stored. Raises CheckpointConflictError."""
@@ -67,12 +72,18 @@ class SavedState:
         replace, self._replace = self._replace, True
         try:
             await self._log.save_checkpoint(
-                position, version, change.rows, change.removed, replace=replace
+                position,
+                version,
+                change.rows,
+                change.removed,
+                replace=replace,
+                also=[partial(session_rows.write, changes=change.sessions.changes)],
             )
         except LogUnavailableError as trouble:
             log.warning("checkpoint_failed", reason=line_of(trouble))
             return False
         self._digests, self._replace, self.position = change.digests, False, position
+        change.sessions.saved()
         return True
 
 

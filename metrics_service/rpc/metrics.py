@@ -10,10 +10,11 @@ from google.protobuf.message import Message
 
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.fanout import Fanout, Pace
-from metrics_service.rpc import validate
+from metrics_service.rpc import session_requests, validate
+from metrics_service.rpc.session_requests import SessionQuestion
 from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
 from metrics_service.state.series.rings import HOUR_US, Window, duration_us
-from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import journey_pb2, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.background import TimeSlice
 from servicekit.errors import ApiError, ErrorSpec
@@ -79,6 +80,14 @@ class Answers(Protocol):
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest
     ) -> metrics_pb2.ListSlowQueriesResponse: ...
+
+
+class SessionAnswers(Protocol):
+    """What is read of the table of sessions. Raises ApiError."""
+
+    async def list(self, question: SessionQuestion) -> journey_pb2.ListSessionsResponse: ...
+
+    async def journey(self, session_id: str, booking_id: str) -> journey_pb2.Journey: ...
 
 
 def readable(state: Callable[[], S]) -> Callable[[], S]:
@@ -175,12 +184,14 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     def __init__(
         self,
         state: Callable[[], Answers],
+        sessions: SessionAnswers,
         fanout: Fanout[Question],
         *,
         stall_s: float = STALL_S,
         repeat_s: float = REPEAT_S,
     ) -> None:
         self._state = state
+        self._sessions = sessions
         self._fanout = fanout
         self._stall_s = stall_s
         self._repeat_s = repeat_s
@@ -224,6 +235,16 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: metrics_pb2.ListSlowQueriesRequest, context: object
     ) -> metrics_pb2.ListSlowQueriesResponse:
         return self._state().slow_queries(validate.slow_queries(request))
+
+    async def ListSessions(
+        self, request: journey_pb2.ListSessionsRequest, context: object
+    ) -> journey_pb2.ListSessionsResponse:
+        return await self._sessions.list(session_requests.sessions(request))
+
+    async def GetJourney(
+        self, request: journey_pb2.GetJourneyRequest, context: object
+    ) -> journey_pb2.Journey:
+        return await self._sessions.journey(*session_requests.journey(request))
 
     # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def StreamMetrics(  # type: ignore[override]

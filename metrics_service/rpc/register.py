@@ -14,6 +14,8 @@ from metrics_service.fanout import Fanout
 from metrics_service.health.paging import Page
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health, metrics, tracking
+from metrics_service.rpc.sessions import Sessions
+from metrics_service.storage.session_reader import SessionReader
 from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.tracking.v1 import tracking_pb2_grpc
@@ -28,6 +30,7 @@ def add_servicers(
     server: grpc.aio.Server,
     ingest: Ingest,
     state: Callable[[], metrics.Answers],
+    sessions: SessionReader,
     snapshots: Fanout[metrics.Question],
     verdict: Callable[[Page], DatabaseHealth],
     verdicts: Fanout[None],
@@ -40,7 +43,9 @@ def add_servicers(
         tracking.TrackingService(ingest), server
     )
     add_metrics(
-        metrics.MetricsService(state, snapshots, stall_s=stall_s, repeat_s=repeat_s),  # type: ignore[abstract]
+        metrics.MetricsService(
+            state, Sessions(sessions), snapshots, stall_s=stall_s, repeat_s=repeat_s
+        ),  # type: ignore[abstract]
         server,
     )
     add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)

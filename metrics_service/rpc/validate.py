@@ -18,7 +18,7 @@ from metrics_service.state.series.rings import (
     WindowError,
     ring_of,
 )
-from protos.metrics.v1 import health_pb2, metrics_pb2
+from protos.metrics.v1 import health_pb2, journey_pb2, metrics_pb2
 from servicekit.errors import Violation, invalid
 
 MAX_DURATION_S: Final = 315_576_000_000
@@ -34,13 +34,14 @@ WindowRequest = (
     metrics_pb2.GetMetricsRequest
     | metrics_pb2.GetFunnelRequest
     | metrics_pb2.GetErrorBreakdownRequest
+    | journey_pb2.ListSessionsRequest
 )
 
 
 def window(request: WindowRequest) -> Window:
     """Return the window. Raises ApiError."""
     bad: list[Violation] = []
-    window = _window(request, bad)
+    window = checked_window(request, bad)
     _refuse(bad)
     return window
 
@@ -48,8 +49,8 @@ def window(request: WindowRequest) -> Window:
 def funnel(request: metrics_pb2.GetFunnelRequest) -> Window:
     """Check the request, and return its window. Raises ApiError."""
     bad: list[Violation] = []
-    window = _window(request, bad)
-    _check_enum("state", request.state, metrics_pb2.GetFunnelRequest.State.DESCRIPTOR, bad)
+    window = checked_window(request, bad)
+    check_enum("state", request.state, metrics_pb2.GetFunnelRequest.State.DESCRIPTOR, bad)
     _refuse(bad)
     return window
 
@@ -59,9 +60,11 @@ def query_stats(request: metrics_pb2.GetQueryStatsRequest) -> metrics_pb2.GetQue
     kinds = metrics_pb2.GetQueryStatsRequest
     bad: list[Violation] = []
     by_fingerprint = request.group_by == kinds.FINGERPRINT
-    window = _window(request, bad, FINGERPRINT_RESOLUTIONS if by_fingerprint else RESOLUTIONS)
-    _check_enum("group_by", request.group_by, kinds.GroupBy.DESCRIPTOR, bad)
-    _check_enum("order_by", request.order_by, kinds.OrderBy.DESCRIPTOR, bad)
+    window = checked_window(
+        request, bad, FINGERPRINT_RESOLUTIONS if by_fingerprint else RESOLUTIONS
+    )
+    check_enum("group_by", request.group_by, kinds.GroupBy.DESCRIPTOR, bad)
+    check_enum("order_by", request.order_by, kinds.OrderBy.DESCRIPTOR, bad)
     limit = _limit(request.limit, bad)
     _refuse(bad)
     filled = kinds(
@@ -106,7 +109,7 @@ def stream(
     ApiError.
     """
     bad: list[Violation] = []
-    window = _window(request, bad)
+    window = checked_window(request, bad)
     interval_us = _interval(request, STREAM_INTERVAL_US, "100 ms", bad)
     sections = frozenset(request.sections if len(request.sections) <= len(SECTIONS) else ())
     if len(sections) != len(request.sections) or not sections <= SECTIONS:
@@ -135,7 +138,7 @@ def page(request: health_pb2.GetDatabaseHealthRequest) -> Page:
     return Page(min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE), after)
 
 
-def _window(
+def checked_window(
     request: WindowRequest | metrics_pb2.GetQueryStatsRequest | metrics_pb2.StreamMetricsRequest,
     bad: list[Violation],
     kept: tuple[Resolution, ...] = RESOLUTIONS,
@@ -165,7 +168,7 @@ def _window(
     return Window(window_us, ended_us)
 
 
-def _check_enum(field: str, value: int, enum: EnumDescriptor, bad: list[Violation]) -> None:
+def check_enum(field: str, value: int, enum: EnumDescriptor, bad: list[Violation]) -> None:
     if value not in enum.values_by_number:
         names = ", ".join(each.name for each in enum.values if each.number)
         bad.append(Violation(field, f"must be one of {names}, not {value}"))

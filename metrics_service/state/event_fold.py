@@ -5,7 +5,7 @@ telemetry at a plausible time. What belongs on the lane of facts is on no other,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from metrics_service.measure.sums import clamped
 from metrics_service.state.batch import EVENT_ID_BYTES, FACTS, OF_FACTS_LANE, Item
@@ -15,6 +15,7 @@ from metrics_service.state.errors import (
     front_end_key,
     refusal_key,
 )
+from metrics_service.state.journeys import journeys
 from metrics_service.state.queries.columns import MAX_DURATION_US, Columns
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
@@ -45,6 +46,10 @@ _FLOW_STEPS: Final = {
 }
 
 
+_Step: TypeAlias = event_pb2.BookingFact | event_pb2.PaymentFact | event_pb2.FlowStep
+_Viewed: TypeAlias = _Step | event_pb2.PackageViewed
+
+
 class EventFold:
     """Writes events to `tables`; nothing else does."""
 
@@ -66,6 +71,7 @@ class EventFold:
         """Count the events of a batch, but for its repeats and events whose id was seen before."""
         quality = self._tables.quality
         mark = self._tables.seen_events.mark
+        self._tables.journeys.changes.received_us = record.received_at_us
         repeats = frozenset(record.repeats)
         resent, known = self._tables.facts_resent, quality.duplicates
         # Before this index are facts of the audit trail, which may be ones that were lacking.
@@ -125,23 +131,35 @@ class EventFold:
                 duration_us = fact.complete_time_us - fact.hold_time_us
                 self._booking_time(booking_id, time_us, duration_us)
             if self._first(booking_id, 1 << step):
-                self._tables.funnel.step(self._actor(event, fact.user_id), step, time_us)
-        elif transition in (_Fact.ABANDONED, _Fact.EXPIRED):
-            self._tables.funnel.abandon(self._actor(event, fact.user_id), time_us)
+                self._step(event, fact, step, time_us, booking_id)
+        elif transition == _Fact.ABANDONED:
+            self._abandon(event, fact, journeys.ABANDON, time_us)
+        elif transition == _Fact.EXPIRED:
+            self._abandon(event, fact, journeys.EXPIRE, time_us)
+        elif transition == _Fact.CANCELLED:
+            self._happened(event, fact, journeys.CANCEL, time_us)
         elif transition == _Fact.FAILED:
             self._tables.errors.add(BOOKING_FAILED, time_us)
+            self._happened(event, fact, journeys.ERROR, time_us, BOOKING_FAILED.reason)
 
     def _payment(self, event: event_pb2.Event, time_us: int) -> None:
         fact = event.payment
         self._tables.business.count_payment(fact)
         if fact.kind == event_pb2.PaymentFact.FAILED:
             self._tables.errors.add(PAYMENT_FAILED, time_us)
+            self._happened(event, fact, journeys.PAYMENT_FAILED, time_us, PAYMENT_FAILED.reason)
 
     def _package_viewed(self, event: event_pb2.Event, time_us: int) -> None:
-        self._tables.funnel.step(self._actor(event, event.package_viewed.user_id), _VIEW, time_us)
+        self._step(event, event.package_viewed, _VIEW, time_us)
 
     def _rpc_refused(self, event: event_pb2.Event, time_us: int) -> None:
-        self._tables.errors.add(refusal_key(event.rpc_refused), time_us)
+        error = refusal_key(event.rpc_refused)
+        self._tables.errors.add(error, time_us)
+        if event.session_id:
+            actor, package_id = self._actor(event, ""), _id(event.rpc_refused.package_id)
+            self._tables.journeys.add(
+                actor, journeys.ERROR, time_us, package_id, reason=error.reason
+            )
 
     def _rpc_tally(self, event: event_pb2.Event, time_us: int) -> None:
         self._tables.errors.tally(event.rpc_tally, time_us)
@@ -152,17 +170,19 @@ class EventFold:
         flow = event.flow_step
         kind = flow.step
         if kind == _Flow.ERROR:
-            self._tables.errors.add(front_end_key(flow), time_us)
+            error = front_end_key(flow)
+            self._tables.errors.add(error, time_us)
+            self._happened(event, flow, journeys.ERROR, time_us, error.reason)
         elif kind == _Flow.ABANDON:
-            self._tables.funnel.abandon(self._actor(event, flow.user_id), time_us)
+            self._abandon(event, flow, journeys.ABANDON, time_us)
         elif (step := _FLOW_STEPS.get(kind)) is not None:
-            booking_id = truncate(flow.booking_id, MAX_ID_BYTES)
+            booking_id = _id(flow.booking_id)
             if kind == _Flow.COMPLETE and flow.duration_us > 0:
                 started = self._tables.seen_bookings.flags(booking_id) & 1 << _START
                 if not booking_id or not started:
                     self._booking_time(booking_id, time_us, flow.duration_us)
             if self._first(booking_id, 1 << step):
-                self._tables.funnel.step(self._actor(event, flow.user_id), step, time_us)
+                self._step(event, flow, step, time_us, booking_id)
 
     def _query_definitions(self, event: event_pb2.Event, _time_us: int) -> None:
         for definition in event.query_definitions.definitions:
@@ -227,6 +247,29 @@ class EventFold:
         """Return whether `flag` is new for the booking; True without a booking id."""
         return not booking_id or self._tables.seen_bookings.mark(booking_id, flag)
 
+    def _step(
+        self, event: event_pb2.Event, body: _Viewed, step: int, time_us: int, booking_id: str = ""
+    ) -> None:
+        tables, actor = self._tables, self._actor(event, body.user_id)
+        outcome = tables.funnel.step(actor, step, time_us)
+        ids = _id(body.package_id), booking_id
+        tables.journeys.step(actor, step, time_us, *ids, outcome)
+
+    def _abandon(self, event: event_pb2.Event, body: _Step, name: int, time_us: int) -> None:
+        tables, actor = self._tables, self._actor(event, body.user_id)
+        outcome = tables.funnel.abandon(actor, time_us)
+        ids = _id(body.package_id), _id(body.booking_id)
+        tables.journeys.step(actor, name, time_us, *ids, outcome)
+
+    def _happened(
+        self, event: event_pb2.Event, body: _Step, name: int, time_us: int, reason: str = ""
+    ) -> None:
+        """Add to a journey what the funnel does not see; nothing without a session or user."""
+        if event.session_id or body.user_id:
+            actor = self._actor(event, body.user_id)
+            ids = _id(body.package_id), _id(body.booking_id)
+            self._tables.journeys.add(actor, name, time_us, *ids, reason)
+
     def _actor(self, event: event_pb2.Event, user_id: str) -> str:
         """Return the session, else the user, else a new name; the first byte says which."""
         actor = event.session_id or (f"\x00{user_id}" if user_id else "")
@@ -236,3 +279,7 @@ class EventFold:
             return actor
         self._tables.anonymous_actors += 1
         return f"\x01{self._tables.anonymous_actors}"
+
+
+def _id(text: str) -> str:
+    return truncate(text, MAX_ID_BYTES) if len(text) > MAX_ID_BYTES // 4 else text

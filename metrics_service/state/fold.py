@@ -62,6 +62,7 @@ class State(QueryReads):
     def __init__(self) -> None:
         super().__init__()
         self._running_us = 0
+        self.journeys = self._tables.journeys
         self._events = EventFold(self._tables)
         self._sections: dict[tuple[str, int | None, int], Section] = {}
 
@@ -203,8 +204,8 @@ class State(QueryReads):
 
     @classmethod
     def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
-        """Return the state whose dump() gave `rows`, in any order. Raises CheckpointError for rows
-        of another VERSION and for rows that cannot be read.
+        """Return the state whose dump() and journeys.unsaved() gave `rows`, in any order. Raises
+        CheckpointError for rows of another VERSION and for rows that cannot be read.
         """
         ordered = sorted(rows, key=lambda row: (row[0] != _HEAD, row[0], row[1]))
         if not ordered or ordered[0][0] != _HEAD:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from metrics_service.state.business import BusinessFold
 from metrics_service.state.errors import ErrorFold
 from metrics_service.state.funnel.funnel import FunnelFold
+from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.quality import COUNTERS, Quality
 from metrics_service.state.queries.critical import CriticalQueries
 from metrics_service.state.queries.recent import RecentQueries
@@ -46,6 +47,7 @@ class Tables:
     def __init__(self) -> None:
         self.quality = Quality()
         self.funnel = FunnelFold()
+        self.journeys = Journeys(self.funnel)
         self.business = BusinessFold()
         self.errors = ErrorFold()
         self.rpcs = RpcFold()
@@ -65,6 +67,7 @@ class Tables:
         )
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
+            self.journeys,
             self.business.rings,
             self.errors,
             self.rpcs.rings,
@@ -105,6 +108,7 @@ class Tables:
         """Return what did not fit into the tables, by table."""
         return {
             "actors": self.funnel.evicted,
+            "sessions": self.journeys.evicted,
             **self.business.evicted(),
             **self.errors.evicted(),
             **self.rpcs.evicted(),
@@ -120,6 +124,8 @@ class Tables:
             "facts_resent": self.facts_resent,
             "late": self.funnel.late,
             "evicted_actors": self.funnel.evicted,
+            "visits": self.journeys.last_number,
+            "evicted_sessions": self.journeys.evicted,
             "evicted_currencies": self.business.evicted_currencies,
             "evicted_error_times": self.errors.evicted_times,
             "evicted_operations": self.queries.evicted_operations,
@@ -152,6 +158,8 @@ class Tables:
         self.facts_resent = counters["facts_resent"]
         self.funnel.late = counters["late"]
         self.funnel.evicted = counters["evicted_actors"]
+        self.journeys.evicted = counters["evicted_sessions"]
+        self.journeys.loaded(counters["visits"])
         self.business.evicted_currencies = counters["evicted_currencies"]
         self.errors.evicted_times = counters["evicted_error_times"]
         self.queries.evicted_operations = counters["evicted_operations"]

@@ -4,8 +4,9 @@ so that neither an outdated process nor a crash can separate them.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -15,6 +16,9 @@ from metrics_service.storage.sql import QueryGroup
 
 Section = tuple[str, int, bytes]
 """(section, bucket, serialised state)."""
+
+Write: TypeAlias = "Callable[[asyncpg.Connection[Any]], Awaitable[None]]"
+"""Changes further tables inside the transaction of a checkpoint."""
 
 _CHECKPOINT: Final = QueryGroup("checkpoint")
 
@@ -50,8 +54,10 @@ class CheckpointStore(Session):
         *,
         replace: bool,
         writer_epoch: int,
+        also: Sequence[Write] = (),
     ) -> None:
-        """Write the changed rows and delete the removed ones, or all rows first with replace.
+        """Write the changed rows and delete the removed ones, or all rows first with replace; and
+        `also` what changes with them.
 
         CheckpointConflictError when another process has saved a checkpoint since or has become the
         writer. After LogUnavailableError it is unknown which rows are stored: the next save must
@@ -76,6 +82,8 @@ class CheckpointStore(Session):
                     await connection.execute(
                         _CHECKPOINT.put_buckets, *map(list, zip(*changed, strict=True))
                     )
+                for each in also:
+                    await each(connection)
                 return generation
 
         try:

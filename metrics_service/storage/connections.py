@@ -29,6 +29,7 @@ _NEEDED: Final = [
     "single_event",
     "silence",
     "alert_notification",
+    "session",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

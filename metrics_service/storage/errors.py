@@ -15,6 +15,10 @@ class CheckpointConflictError(Exception):
     """Another process has written a checkpoint since: this one is no longer the writer."""
 
 
+class BusyError(Exception):
+    """Too many reads wait for each other."""
+
+
 def line_of(trouble: BaseException) -> str:
     """Return the first line of an error's text, or the name of its class."""
     text = str(trouble).strip()

@@ -19,6 +19,8 @@ from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc.tracking import TrackingService
+from metrics_service.state.funnel.funnel import FunnelFold
+from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
 
@@ -43,6 +45,7 @@ class RememberingState:
     def __init__(self) -> None:
         self.position = 0
         self.records: list[LogRecord] = []
+        self.journeys = Journeys(FunnelFold())
 
     def apply(self, record: LogRecord) -> None:
         self.position = record.position
@@ -86,7 +89,10 @@ class RememberingState:
     @classmethod
     def load(cls, rows: Iterable[tuple[str, int, bytes]]) -> Self:
         state = cls()
+        state.journeys.saved()
         for name, position, payload in sorted(rows, key=lambda row: row[1]):
+            if name.startswith("journeys."):
+                continue
             kind, producer_id, epoch, seq = name.split("/")
             assert kind in {"batch", "tick", "unclean_end"}
             state.apply(

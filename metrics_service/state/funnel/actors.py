@@ -23,10 +23,10 @@ class Actor:
     events: packed, sorted. base: the outcome of the events before them, None without any.
     newest_folded: the newest event in base. due_us: when its window is checked next.
     expires_us: when it is dropped, by the fold's running time. ahead: it counts in the figures of
-    all times only.
+    all times only. visit: see state/journeys; 0 before its first event there.
     """
 
-    __slots__ = ("ahead", "base", "due_us", "events", "expires_us", "newest_folded")
+    __slots__ = ("ahead", "base", "due_us", "events", "expires_us", "newest_folded", "visit")
 
     def __init__(self, events: array[int]) -> None:
         self.events = events
@@ -35,6 +35,7 @@ class Actor:
         self.due_us: int | None = None
         self.expires_us: int | None = None
         self.ahead = False
+        self.visit = 0
 
 
 def write_actors(actors: Mapping[str, Actor]) -> Iterator[tuple[int, bytes]]:
@@ -54,12 +55,20 @@ def read_actors(data: bytes) -> Iterator[tuple[str, Actor]]:
     bases = {base.actor: base for base in message.base}
     ahead = set(message.ahead)
     events = iter(message.event)
-    columns = zip(message.key, message.events, message.due_us, message.expires_us, strict=True)
-    for number, (key, count, due_us, expires_us) in enumerate(columns):
+    columns = zip(
+        message.key,
+        message.events,
+        message.due_us,
+        message.expires_us,
+        message.visit,
+        strict=True,
+    )
+    for number, (key, count, due_us, expires_us, visit) in enumerate(columns):
         actor = Actor(array("q", islice(events, count)))
         actor.due_us = None if due_us == _NEVER_US else due_us
         actor.expires_us = None if expires_us == _NEVER_US else expires_us
         actor.ahead = number in ahead
+        actor.visit = visit
         if (base := bases.get(number)) is not None:
             actor.newest_folded = base.newest_event
             actor.base = Outcome(
@@ -84,6 +93,7 @@ def _write_row(keys: list[str], actors: list[Actor]) -> bytes:
             if actor.base is not None
         ],
         ahead=[number for number, actor in enumerate(actors) if actor.ahead],
+        visit=[actor.visit for actor in actors],
     ).SerializeToString()
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
@@ -68,6 +68,7 @@ class FunnelFold:
             FunnelCell.decode,
             new_late=lambda: LateFunnelCell(len(steps)),
         )
+        self.on_evicted: Callable[[str, Actor, Outcome], None] = lambda *_: None
         self._actors: dict[str, Actor] = {}
         # Heaps of (end of the window, actor) for open actors and (time to leave, actor) for closed
         # ones. An entry that no longer matches its actor is ignored.
@@ -76,15 +77,23 @@ class FunnelFold:
         self._as_of_us = 0
         self._running_us = 0
 
-    def step(self, actor: str, step: int, time_us: int) -> None:
-        """Add the event that the actor took a step, 0 for the first."""
+    def step(self, actor: str, step: int, time_us: int) -> Outcome | None:
+        """Add the event that the actor took a step, 0 for the first. Returns what follows for the
+        actor; None if the event came too late to change it.
+        """
         if not 0 <= step < len(self.steps):
             raise ValueError(f"step {step} of a funnel of {len(self.steps)}")
-        self._take(actor, chain.pack(time_us, step))
+        return self._take(actor, chain.pack(time_us, step))
 
-    def abandon(self, actor: str, time_us: int) -> None:
-        """Add the event that the actor gave up; a later valid step in the window revokes it."""
-        self._take(actor, chain.pack(time_us, chain.ABANDON))
+    def abandon(self, actor: str, time_us: int) -> Outcome | None:
+        """Add the event that the actor gave up; a later valid step in the window revokes it.
+        Returns the same as step().
+        """
+        return self._take(actor, chain.pack(time_us, chain.ABANDON))
+
+    def actor(self, key: str) -> Actor | None:
+        """Return an actor that is held."""
+        return self._actors.get(key)
 
     def advance(self, as_of_us: int, running_us: int) -> None:
         """Advance both clocks: windows close by `as_of_us`, actors leave by `running_us`.
@@ -130,7 +139,7 @@ class FunnelFold:
             if actor.expires_us is not None:
                 heappush(self._leaving, (actor.expires_us, key))
 
-    def _take(self, key: str, event: int) -> None:
+    def _take(self, key: str, event: int) -> Outcome | None:
         actor = self._actors.get(key)
         if actor is None:
             if len(self._actors) >= self._max_actors:
@@ -142,7 +151,7 @@ class FunnelFold:
             base = actor.base or self._nothing
             if actor.base is not None and event < actor.newest_folded:
                 self.late += 1
-                return
+                return None
             events = actor.events
             before = chain.run(base, events, self.window_us)
             if event >= events[-1]:
@@ -162,6 +171,7 @@ class FunnelFold:
             before = self._nothing
         self._count(actor, before, after)
         self._schedule(key, actor, after.best)
+        return after
 
     def _count(self, actor: Actor, before: Outcome, after: Outcome) -> None:
         """Correct the slots by the difference of two outcomes of the actor."""
@@ -259,5 +269,6 @@ class FunnelFold:
             outcome = chain.run(actor.base or self._nothing, actor.events, self.window_us)
             if len(outcome.best) < len(self.steps) and not self._gone(outcome):
                 self._add_abandoned(actor, outcome.best, 1)
+                self.on_evicted(key, actor, outcome)
             del self._actors[key]
         self.evicted += 1

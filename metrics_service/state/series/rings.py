@@ -147,10 +147,9 @@ class Rings(Generic[C]):
         self, window_us: int, ended_us: int = 0, before_us: int | None = None
     ) -> tuple[int, int]:
         """Return begin and end of the slots that window() adds up; equal where there are none."""
-        step_us = self.resolutions[ring_of(window_us, ended_us, self.resolutions)].step_us
-        high_us = (self._now_us // step_us + 1) * step_us - ended_us
-        low_us = high_us - window_us
+        low_us, high_us = span_of(self._now_us, window_us, ended_us, self.resolutions)
         if before_us is not None:
+            step_us = self.resolutions[ring_of(window_us, ended_us, self.resolutions)].step_us
             high_us = max(low_us, min(high_us, before_us // step_us * step_us))
         return low_us, high_us
 
@@ -279,6 +278,18 @@ def ring_of(
         f"a window of {window_us / SECOND_US:g} s that ended {ended_us / SECOND_US:g} s ago is not"
         f" kept; kept are, both and together, {kept}"
     )
+
+
+def span_of(
+    now_us: int,
+    window_us: int,
+    ended_us: int,
+    resolutions: tuple[Resolution, ...] = RESOLUTIONS,
+) -> tuple[int, int]:
+    """Return begin and end of a window. Raises WindowError."""
+    step_us = resolutions[ring_of(window_us, ended_us, resolutions)].step_us
+    high_us = (now_us // step_us + 1) * step_us - ended_us
+    return high_us - window_us, high_us
 
 
 def duration_us(duration: Duration) -> int:

@@ -138,6 +138,7 @@ class FunnelActors(_message.Message):
     EXPIRES_US_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     AHEAD_FIELD_NUMBER: _builtins.int
+    VISIT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -158,6 +159,10 @@ class FunnelActors(_message.Message):
     def ahead(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Positions of those that count in the figures of all times only."""
 
+    @_builtins.property
+    def visit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of each: number of its visit, and events; see state/journeys/visit.py."""
+
     def __init__(
         self,
         *,
@@ -168,10 +173,11 @@ class FunnelActors(_message.Message):
         expires_us: _abc.Iterable[_builtins.int] | None = ...,
         base: _abc.Iterable[Global___FunnelBase] | None = ...,
         ahead: _abc.Iterable[_builtins.int] | None = ...,
+        visit: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base", b"base", "due_us", b"due_us", "event", b"event", "events", b"events", "expires_us", b"expires_us", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base", b"base", "due_us", b"due_us", "event", b"event", "events", b"events", "expires_us", b"expires_us", "key", b"key", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,6 +242,122 @@ class FunnelChain(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FunnelChain: _TypeAlias = FunnelChain  # noqa: Y015
+
+@_typing.final
+class LooseVisits(_message.Message):
+    """Visits without an actor in the funnel, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VISIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def visit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        key: _abc.Iterable[_builtins.str] | None = ...,
+        visit: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "visit", b"visit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LooseVisits: _TypeAlias = LooseVisits  # noqa: Y015
+
+@_typing.final
+class SessionChanges(_message.Message):
+    """What the table of sessions does not have; see state/journeys/changes.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANEW_FIELD_NUMBER: _builtins.int
+    SAVED_NUMBER_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    RECEIVED_US_FIELD_NUMBER: _builtins.int
+    anew: _builtins.bool
+    saved_number: _builtins.int
+    received_us: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionChange]: ...
+    def __init__(
+        self,
+        *,
+        anew: _builtins.bool = ...,
+        saved_number: _builtins.int = ...,
+        sessions: _abc.Iterable[Global___SessionChange] | None = ...,
+        received_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anew", b"anew", "received_us", b"received_us", "saved_number", b"saved_number", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionChanges: _TypeAlias = SessionChanges  # noqa: Y015
+
+@_typing.final
+class SessionChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    IS_NEW_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    START_US_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    BOOKING_IDS_FIELD_NUMBER: _builtins.int
+    LAST_US_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    key: _builtins.str
+    is_new: _builtins.bool
+    first: _builtins.int
+    part: _builtins.bytes
+    events: _builtins.int
+    start_us: _builtins.int
+    steps: _builtins.int
+    """Absent where the chain did not change."""
+    abandoned: _builtins.bool
+    package_id: _builtins.str
+    last_us: _builtins.int
+    ahead: _builtins.bool
+    @_builtins.property
+    def booking_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        key: _builtins.str = ...,
+        is_new: _builtins.bool = ...,
+        first: _builtins.int = ...,
+        part: _builtins.bytes = ...,
+        events: _builtins.int = ...,
+        start_us: _builtins.int = ...,
+        steps: _builtins.int | None = ...,
+        abandoned: _builtins.bool = ...,
+        package_id: _builtins.str = ...,
+        booking_ids: _abc.Iterable[_builtins.str] | None = ...,
+        last_us: _builtins.int = ...,
+        ahead: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_steps", b"_steps", "steps", b"steps"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_steps", b"_steps", "abandoned", b"abandoned", "ahead", b"ahead", "booking_ids", b"booking_ids", "events", b"events", "first", b"first", "is_new", b"is_new", "key", b"key", "last_us", b"last_us", "number", b"number", "package_id", b"package_id", "part", b"part", "start_us", b"start_us", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
+    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
+
+Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
 
 @_typing.final
 class Seen(_message.Message):

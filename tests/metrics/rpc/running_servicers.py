@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 
 from metrics_service.fanout import Fanout
 from metrics_service.rpc import health, metrics, register
-from protos.metrics.v1 import health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from metrics_service.rpc.session_requests import SessionQuestion
+from protos.metrics.v1 import health_pb2_grpc, journey_pb2, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.server import GrpcServer
 from servicekit.settings import ServerSettings
@@ -82,6 +83,16 @@ class Figures:
         return metrics_pb2.ListSlowQueriesResponse(revision=self.revision)
 
 
+class NoSessions:
+    """Answers every question for sessions with nothing."""
+
+    async def list(self, question: SessionQuestion) -> journey_pb2.ListSessionsResponse:
+        return journey_pb2.ListSessionsResponse(total=question.page_size)
+
+    async def journey(self, session_id: str, booking_id: str) -> journey_pb2.Journey:
+        return journey_pb2.Journey()
+
+
 @dataclass
 class Servicers:
     """A running server over a state and a verdict that the test sets."""
@@ -113,12 +124,17 @@ class Servicers:
 
 
 @contextlib.asynccontextmanager
-async def serve(*, stall_s: float = 30.0, repeat_s: float = 15.0) -> AsyncIterator[Servicers]:
+async def serve(
+    *,
+    stall_s: float = 30.0,
+    repeat_s: float = 15.0,
+    sessions: metrics.SessionAnswers | None = None,
+) -> AsyncIterator[Servicers]:
     """MetricsService and HealthService; stall_s and repeat_s are theirs."""
     figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
     snapshots = metrics.snapshots(lambda: figures, lambda: verdict)
     service = metrics.MetricsService(  # type: ignore[abstract]
-        lambda: figures, snapshots, stall_s=stall_s, repeat_s=repeat_s
+        lambda: figures, sessions or NoSessions(), snapshots, stall_s=stall_s, repeat_s=repeat_s
     )
     running = Servicers(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
     settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})

@@ -13,6 +13,7 @@ from grpc_status.rpc_status import from_call
 
 from protos.metrics.v1 import metrics_pb2 as m
 from protos.metrics.v1.health_pb2 import GetDatabaseHealthRequest, WatchDatabaseHealthRequest
+from protos.metrics.v1.journey_pb2 import GetJourneyRequest, ListSessionsRequest
 from tests.metrics.rpc.running_servicers import Servicers, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -56,6 +57,10 @@ async def ask(running: Servicers, request: Message) -> Message:
                 return await metrics.ListRecentQueries(request)
             case m.ListSlowQueriesRequest():
                 return await metrics.ListSlowQueries(request)
+            case GetJourneyRequest():
+                return await metrics.GetJourney(request)
+            case ListSessionsRequest():
+                return await metrics.ListSessions(request)
             case m.StreamMetricsRequest():
                 return await anext(aiter(metrics.StreamMetrics(request)))
             case GetDatabaseHealthRequest():

@@ -91,6 +91,7 @@ def test_the_names_of_sections_are_those_that_databases_hold() -> None:
         "fingerprints": {"10s", "1m"},
         "funnel": {*rings, "actors"},
         "head": {""},
+        "journeys": {"loose"},
         "queries": {*rings, "known"},
         "query_totals": rings,
         "recent_queries": {""},

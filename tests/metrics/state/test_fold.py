@@ -95,6 +95,7 @@ def test_time_goes_back_with_the_log_and_forgets_what_lies_ahead() -> None:
 def test_evictions_are_named_by_table() -> None:
     assert set(State().metrics().quality.evicted) == {
         "actors",
+        "sessions",
         "packages",
         "currencies",
         "errors",

@@ -1,0 +1,1 @@
+"""What each session did, on its way to the table of sessions."""
