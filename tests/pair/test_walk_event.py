@@ -34,6 +34,7 @@ MAX_FILES_WITH_CALLS = 39
 FAR = timedelta(36_500)
 HOUR_S = 3_600.0
 SESSION = "visit"
+VIEWED_US: list[int] = []
 
 
 def sections() -> list[Walk]:
@@ -63,20 +64,22 @@ class Tracer:
 @pytest.fixture
 def _only_the_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep everything else from being sent, sealed or written: no polls, no ticks, no look at what
-    takes long, and one receive time for all records, so that no slot of time ends.
+    takes long, and, from the view on, one receive time for all records, so that no slot of time
+    ends.
     """
-    now_us = wall_us()
+    VIEWED_US.clear()
     monkeypatch.setattr(relay_module, "POLL_S", HOUR_S)
     monkeypatch.setattr(lane_sender, "STALLED_S", HOUR_S)
     defaults = EventLog.__init__.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "tick_s", HOUR_S)
-    monkeypatch.setitem(defaults, "now_us", lambda: now_us)
+    monkeypatch.setitem(defaults, "now_us", lambda: VIEWED_US[0] if VIEWED_US else wall_us())
 
 
 async def view(metrics: Service, package_id: str) -> None:
     """The view before the booking, so that its start extends a chain of the funnel."""
     facts = Facts(tracking_pb2.LANE_TELEMETRY)
+    VIEWED_US.append(wall_us())
     stream = StreamClient(metrics.target, service="test", instance="front-end")
     stream.add_lane(facts)
     await stream.start()
