@@ -137,7 +137,7 @@ class SessionReader:
             session = StoredSession(
                 **{**best, "events": totals["events"], "last_us": totals["last_us"]}
             )
-            data = b"".join(part for visit in visits for part in visit["parts"])
+            data = "".join(part for visit in visits for part in visit["parts"])
             events = sorted(decode(data))[:MAX_KEPT_EVENTS]
             return head, StoredJourney(session, events)
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from metrics_service.state.journeys.changes import SessionChange, SessionChanges
+from metrics_service.state.journeys.visit import printable
 from metrics_service.storage.sql import QueryGroup
 
 MAX_ROWS: Final = 250
@@ -111,4 +112,4 @@ def _columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _text(text: str) -> str:
-    return text.replace(_NUL, "") if _NUL in text else text
+    return text if text.isprintable() else printable(text)

@@ -9,7 +9,7 @@ CREATE TABLE session (
     package_id text NOT NULL,
     last_us bigint NOT NULL,
     events integer NOT NULL,
-    parts bytea [] NOT NULL,
+    parts text [] NOT NULL,
     firsts integer [] NOT NULL,
     received_on date NOT NULL,
     CONSTRAINT session_pkey PRIMARY KEY (number)
@@ -26,7 +26,7 @@ COMMENT ON COLUMN session.abandoned IS 'By the actor itself, after its last step
 COMMENT ON COLUMN session.ahead IS 'Counts in the figures of all times only: it was dated ahead.';
 COMMENT ON COLUMN session.events IS 'How many there were; the first 500 are in the parts.';
 COMMENT ON COLUMN session.parts IS
-'The events, as metrics_service/state/journeys/visit.py encodes them: one part for each checkpoint with events.';
+'The events, one a line: time, index of its name, package, booking, reason. A part for each checkpoint with events.';
 COMMENT ON COLUMN session.firsts IS 'The index of the first event of each part.';
 COMMENT ON COLUMN session.received_on IS 'When the newest event was received.';
 CREATE INDEX session_entry ON session (entry_us, number)

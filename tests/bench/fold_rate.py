@@ -94,6 +94,8 @@ def _bytes_per_session(dice: random.Random) -> float:
     before, _ = tracemalloc.get_traced_memory()
     for number, record in enumerate(records, start=1):
         state.apply(replace(record, position=number))
+    # As a checkpoint leaves it.
+    state.journeys.saved()
     # The keys that recognise duplicates are bounded, and do not grow with the sessions.
     for seen in (state._tables.seen_events, state._tables.seen_bookings):
         seen._newer, seen._older = {}, {}

@@ -22,7 +22,7 @@ from booking_service.demo.plan import days_of
 from booking_service.demo.replay import Progress
 from booking_service.demo.screen import Following, Screen
 from booking_service.demo.session import Order, replay_file
-from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import journey_pb2, metrics_pb2, metrics_pb2_grpc
 from tests.pair.real_pair import Pair, first_rows, input_file, running
 from tests.sizes import SIZE
 
@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(120 if SIZE == "small" 
 
 @pytest.fixture
 def pair(booking_dsn: str, metrics_dsn: str, tmp_path: Path) -> Iterator[Pair]:
-    with running(Pair(booking_dsn, metrics_dsn, tmp_path)) as pair:
+    settings = {"METRICS_CHECKPOINT_INTERVAL_S": "1"}
+    with running(Pair(booking_dsn, metrics_dsn, tmp_path, settings)) as pair:
         yield pair
 
 
@@ -93,6 +94,30 @@ async def replay(
     return await replay_file(Order(path, tight=tight), booking, metrics, TODAY, screen)
 
 
+async def sessions_agree(metrics: Client) -> list[int]:
+    """Wait until the lists of sessions are as long as the steps of the funnel; returns these."""
+    stub = metrics_pb2_grpc.MetricsServiceStub(metrics.channel)
+    request = journey_pb2.ListSessionsRequest(page_size=100)
+    async with asyncio.timeout(60):
+        while True:
+            funnel = await metrics.call(stub.GetFunnel, metrics_pb2.GetFunnelRequest())
+            listed = []
+            for step in funnel.steps:
+                request.step, request.page_token = step.name, ""
+                names: list[str] = []
+                while True:
+                    page = await metrics.call(stub.ListSessions, request)
+                    names += [session.session_id for session in page.sessions]
+                    request.page_token = page.next_page_token
+                    if not page.next_page_token:
+                        break
+                # While the log goes on, a session may be on two pages.
+                listed.append(len(names) if len(set(names)) == len(names) else -1)
+            if listed == [step.actors for step in funnel.steps]:
+                return listed
+            await asyncio.sleep(0.2)
+
+
 def sold_out(screen: Recording) -> int:
     """How many rows of the file found no room, as the screen says."""
     found = re.search(r"SOLD_OUT: ([\d,]+) bookings of the file", screen.text.getvalue())
@@ -136,6 +161,7 @@ async def test_funnel_holds_every_visitor(pair: Pair, tmp_path: Path) -> None:
                 if funnel.entered >= visitors:
                     break
                 await asyncio.sleep(0.1)
+        assert (await sessions_agree(metrics))[0] == visitors
     assert funnel.entered == visitors
     assert funnel.entered == funnel.converted + funnel.abandoned + funnel.open
     assert funnel.converted == expected.totals(path).confirmed
@@ -201,6 +227,7 @@ async def test_killed_services_lose_and_double_nothing(pair: Pair, tmp_path: Pat
         assert not work.done()
         assert await work, screen.text.getvalue()
         assert booking.retries > 0
+        assert (await sessions_agree(metrics))[3] > 0
         assert (await report.get_figures(metrics)) == report.figures_of_file(
             read_file(path), expected.totals(path)
         )

@@ -15,9 +15,10 @@ class SessionChange:
     """The changes of one visit since the table had it.
 
     key: the actor. is_new: the table has no row of it. part: its events from the one with index
-    `first` on, of visit.encode(); may be empty. events: how many it had in all. start_us, steps: of
-    its best chain; steps is None where the chain did not change. abandoned, ahead: as in Outcome
-    and Actor. package_id: of its furthest step; empty where that did not change.
+    `first` on, as visit.encode() gives them; may be empty. events: how many it had in all.
+    start_us, steps: of its best chain; steps is None where the chain did not change. abandoned,
+    ahead: as in Outcome and Actor. package_id: of its furthest step; empty where that did not
+    change.
     """
 
     __slots__ = (
@@ -41,7 +42,7 @@ class SessionChange:
         self.key = key
         self.is_new = is_new
         self.first = first
-        self.part = b""
+        self.part = ""
         self.events = 0
         self.start_us = 0
         self.steps: int | None = None

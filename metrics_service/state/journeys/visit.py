@@ -1,11 +1,10 @@
 """A visit, one actor's time in the funnel, as an integer: its number and how many events it had.
-And its events, as compact bytes.
+And its events, as lines of text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final, NamedTuple
 
 NO_VISIT: Final = 0
@@ -16,9 +15,6 @@ EVENTS: Final = (1 << 20) - 1
 """Mask of the number of events; beyond it none is counted."""
 
 NUMBER_SHIFT: Final = 20
-
-# Time in microseconds, name, bytes of the package, of the booking and of the reason.
-_HEAD: Final = Struct("<qBHHB")
 
 
 class Event(NamedTuple):
@@ -31,21 +27,20 @@ class Event(NamedTuple):
     reason: str
 
 
-def encode(time_us: int, name: int, package_id: str, booking_id: str, reason: str) -> bytes:
-    """Return an event as bytes; ids have at most 256 bytes, a reason 200."""
-    package, booking, code = package_id.encode(), booking_id.encode(), reason.encode()
-    head = _HEAD.pack(time_us, name, len(package), len(booking), len(code))
-    return head + package + booking + code
+def encode(time_us: int, name: int, package_id: str, booking_id: str, reason: str) -> str:
+    """Return an event as a line. Characters of its texts that cannot be printed are left out."""
+    if not (package_id.isprintable() and booking_id.isprintable() and reason.isprintable()):
+        package_id, booking_id, reason = map(printable, (package_id, booking_id, reason))
+    return f"{time_us}\t{name}\t{package_id}\t{booking_id}\t{reason}\n"
 
 
-def decode(data: bytes) -> Iterator[Event]:
+def decode(lines: str) -> Iterator[Event]:
     """Yield the events that encode() gave, one after the other."""
-    at = 0
-    while at < len(data):
-        time_us, name, *sizes = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        texts = []
-        for size in sizes:
-            texts.append(data[at : at + size].decode())
-            at += size
-        yield Event(time_us, name, *texts)
+    for line in lines.splitlines():
+        time_us, name, *texts = line.split("\t")
+        yield Event(int(time_us), int(name), *texts)
+
+
+def printable(text: str) -> str:
+    """Return a text without the characters that cannot be printed, such as tabs and NUL."""
+    return "".join(filter(str.isprintable, text))

@@ -23,11 +23,11 @@ INSERT INTO session (
 )
 SELECT
     number, name, entry_us, steps, abandoned, ahead, package_id, last_us, events,
-    CASE WHEN part = '' THEN ARRAY[]::bytea[] ELSE ARRAY[part] END,
+    CASE WHEN part = '' THEN ARRAY[]::text[] ELSE ARRAY[part] END,
     CASE WHEN part = '' THEN ARRAY[]::integer[] ELSE ARRAY[0] END, $11
 FROM unnest(
     $1::bigint[], $2::text[], $3::bigint[], $4::smallint[], $5::boolean[], $6::boolean[],
-    $7::text[], $8::bigint[], $9::integer[], $10::bytea[]
+    $7::text[], $8::bigint[], $9::integer[], $10::text[]
 ) AS new (
     number, name, entry_us, steps, abandoned, ahead, package_id, last_us, events, part
 );
@@ -45,13 +45,13 @@ SET entry_us = CASE WHEN new.steps IS NULL THEN old.entry_us ELSE new.entry_us E
     last_us = greatest(old.last_us, new.last_us),
     events = new.events,
     parts = old.parts[1:width_bucket(new.first - 1, old.firsts)]
-        || CASE WHEN new.part = '' THEN ARRAY[]::bytea[] ELSE ARRAY[new.part] END,
+        || CASE WHEN new.part = '' THEN ARRAY[]::text[] ELSE ARRAY[new.part] END,
     firsts = old.firsts[1:width_bucket(new.first - 1, old.firsts)]
         || CASE WHEN new.part = '' THEN ARRAY[]::integer[] ELSE ARRAY[new.first] END,
     received_on = $11
 FROM unnest(
     $1::bigint[], $2::integer[], $3::bigint[], $4::smallint[], $5::boolean[], $6::boolean[],
-    $7::text[], $8::bigint[], $9::integer[], $10::bytea[]
+    $7::text[], $8::bigint[], $9::integer[], $10::text[]
 ) AS new (
     number, first, entry_us, steps, abandoned, ahead, package_id, last_us, events, part
 )

@@ -321,7 +321,7 @@ class SessionChange(_message.Message):
     key: _builtins.str
     is_new: _builtins.bool
     first: _builtins.int
-    part: _builtins.bytes
+    part: _builtins.str
     events: _builtins.int
     start_us: _builtins.int
     steps: _builtins.int
@@ -339,7 +339,7 @@ class SessionChange(_message.Message):
         key: _builtins.str = ...,
         is_new: _builtins.bool = ...,
         first: _builtins.int = ...,
-        part: _builtins.bytes = ...,
+        part: _builtins.str = ...,
         events: _builtins.int = ...,
         start_us: _builtins.int = ...,
         steps: _builtins.int | None = ...,

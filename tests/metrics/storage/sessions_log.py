@@ -100,4 +100,4 @@ async def stored(dsn: str) -> list[dict[str, Any]]:
         rows = [dict(row) for row in await connection.fetch(ROWS)]
     finally:
         await connection.close()
-    return [row | {"parts": b"".join(row["parts"])} for row in rows]
+    return [row | {"parts": "".join(row["parts"])} for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import pytest
 
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.series.rings import RESOLUTIONS
-from metrics_service.storage import session_rows
+from metrics_service.storage import session_reader, session_rows
 from metrics_service.storage.errors import BusyError, LogUnavailableError
 from metrics_service.storage.session_reader import MAX_WAITING, Filter, SessionReader
 from metrics_service.storage.session_rows import name_of
@@ -208,6 +209,25 @@ async def test_a_reader_says_when_the_database_is_lost_and_comes_back(
     away = SessionReader("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(LogUnavailableError):
         await away.journey(name="s")
+
+
+async def test_a_read_that_takes_too_long_ends_and_holds_nobody_up(
+    table: Table, metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_reader, "READ_TIMEOUT_S", 0.3)
+    reader = SessionReader(metrics_dsn)
+    blocker = await asyncpg.connect(metrics_dsn)
+    async with blocker.transaction():
+        await blocker.execute("LOCK TABLE session IN ACCESS EXCLUSIVE MODE")
+        reading = asyncio.create_task(reader.journey(name="s"))
+        # The log and the checkpoint are on other connections.
+        await table.store.load()
+        with pytest.raises(LogUnavailableError, match="not read within"):
+            await reading
+    await blocker.close()
+    monkeypatch.undo()
+    assert (await reader.journey(name="s"))[1] is None
+    await reader.close()
 
 
 async def test_reads_wait_for_each_other_within_a_bound(metrics_dsn: str) -> None:

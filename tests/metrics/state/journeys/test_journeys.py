@@ -105,7 +105,7 @@ def test_events_beyond_the_most_are_counted() -> None:
     log.state.journeys.saved()
     log.append(log.view(NOW + SECOND))
     (change,) = changes(log.state)
-    assert (change.first, change.part, change.events) == (500, b"", MAX_KEPT_EVENTS + 4)
+    assert (change.first, change.part, change.events) == (500, "", MAX_KEPT_EVENTS + 4)
 
 
 def test_the_next_part_begins_where_the_saved_one_ended() -> None:
@@ -159,11 +159,16 @@ def test_changes_and_loose_visits_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert log.state.journeys.last_number == 4
 
 
-@pytest.mark.parametrize("text", ["", "p", "\x00", "\u20ac" * 85])
+@pytest.mark.parametrize("text", ["", "p", "a b", "\u20ac" * 85])
 def test_an_event_is_read_back_as_it_was(text: str) -> None:
     assert len(text.encode()) <= MAX_ID_BYTES
     events = [(NOW, 3, text, text, text[:60]), (0, 8, "", "", "R" * 200), (-1, 0, "p", "b", "")]
-    assert list(decode(b"".join(encode(*event) for event in events))) == events
+    assert list(decode("".join(encode(*event) for event in events))) == events
+
+
+def test_what_cannot_be_printed_is_left_out() -> None:
+    (event,) = decode(encode(NOW, 0, "a\tb\n", "\x00c\u2028d", "\r"))
+    assert event == (NOW, 0, "ab", "cd", "")
 
 
 def test_a_view_that_begins_a_new_chain_leaves_the_longest_one() -> None:
