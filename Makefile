@@ -221,6 +221,10 @@ bench-resets: $(DEV) ## Microseconds of CPU for calls that are begun and reset, 
 bench-sketch: $(DEV) ## Microseconds per sample of a percentile sketch
 	@$(PY) -m tests.bench.sketch $(ARGS)
 
+.PHONY: simulate-alerts
+simulate-alerts: $(DEV) ## False alarms a week of the shipped rules, and minutes until they find what is worse
+	@$(PY) -m tests.bench.alerts $(ARGS)
+
 .PHONY: bench-start
 bench-start: $(DEV) ## Seconds until metrics_service listens and serves, by what it has to fold again
 	@$(PY) -m tests.bench.start $(ARGS)
@@ -254,10 +258,11 @@ format: $(DEV) ## Fix imports and format with ruff
 	@$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(DEV) ## Write docs/settings.md from the settings classes
+docs: $(DEV) ## Write docs/settings.md from the settings classes, docs/alerts.md from the shipped rules
 	@$(PY) -m servicekit.settings_reference booking_service=booking_service.config:BookingSettings \
 		metrics_service=metrics_service.config:MetricsSettings \
 		Clients=servicekit.client_settings:ClientSettings > docs/settings.md
+	@$(PY) -m metrics_service.alerts.rules.page > docs/alerts.md
 
 .PHONY: lock
 lock: $(DEV) ## Resolve both lock files again

@@ -80,6 +80,19 @@ class Sketch:
         """The exact mean; None without values."""
         return self.sum / self.count if self.count else None
 
+    @property
+    def variance(self) -> float | None:
+        """The variance of a sample, within 2% where the values differ by more than 1%; None with
+        fewer than two values.
+        """
+        if self.count < 2:
+            return None
+        mean = self.sum / self.count
+        squares = sum(
+            count * (_representative(number) - mean) ** 2 for number, count in self._buckets.items()
+        )
+        return squares / (self.count - 1)
+
     def add(self, value: float, count: int = 1) -> None:
         """Add `value`, `count` times. Raises ValueError for NaN and infinity."""
         number = _bucket_number(value)

@@ -19,7 +19,12 @@ MAX_GROUPS: Final = 200
 MAX_MERGED_GROUPS: Final = 10 * MAX_GROUPS
 """Of a sum of slots, each with groups of its own."""
 RECENT_US: Final = 5 * MINUTE_US
+PEAK_US: Final = MINUTE_US
+"""How long ago the end of five minutes may be that count as a peak: errors arrive late."""
+MAX_PEAK_ENDS: Final = 100
 MAX_RECENT: Final = 100_000
+# The times that a peak may need.
+_KEPT_US: Final = RECENT_US + PEAK_US
 # Reasons that a front end reports as errors but that are the service's normal work.
 EXPECTED_REASONS: Final = frozenset({"SOLD_OUT", "ALREADY_HELD"})
 
@@ -179,7 +184,7 @@ class ErrorFold:
     def add(self, key: ErrorKey, time_us: int) -> None:
         for cell in self.rings.at(time_us):
             cell.add(key, time_us)
-        if key.counts_as_error and time_us > self._now_us - RECENT_US:
+        if key.counts_as_error and time_us > self._now_us - _KEPT_US:
             insort(self._times_us, time_us)
             if len(self._times_us) > self._max_recent:
                 # Times ahead of now make room first: they must not displace those that count now.
@@ -193,21 +198,31 @@ class ErrorFold:
             cell.write_rpcs = clamped(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
-        """Advance the clock; times older than five minutes are dropped. Where it goes back, those
-        after it are.
+        """Advance the clock; times that no peak needs are dropped. Where it goes back, those after
+        it are.
         """
         if now_us < self._now_us:
             del self._times_us[bisect_right(self._times_us, now_us) :]
         self._now_us = now_us
         self.rings.advance(now_us)
-        if self._times_us and self._times_us[0] <= now_us - RECENT_US:
-            del self._times_us[: bisect_right(self._times_us, now_us - RECENT_US)]
+        if self._times_us and self._times_us[0] <= now_us - _KEPT_US:
+            del self._times_us[: bisect_right(self._times_us, now_us - _KEPT_US)]
 
     def last_five_minutes(self, now_us: int) -> int:
         """Return the counted errors of (now - 5 min, now]; one that is exactly 300 s old is out."""
         return bisect_right(self._times_us, now_us) - bisect_right(
             self._times_us, now_us - RECENT_US
         )
+
+    def peak_of_five_minutes(self, now_us: int) -> int:
+        """Return the greatest number of counted errors of five minutes that ended with one of the
+        newest errors of the last minute. So the 11th error in 299.999 s is found, whenever within
+        that minute this is asked, and however late it arrived.
+        """
+        end = bisect_right(self._times_us, now_us)
+        first = max(bisect_right(self._times_us, now_us - PEAK_US), end - MAX_PEAK_ENDS)
+        ends_us = self._times_us[first:end]
+        return max(map(self.last_five_minutes, ends_us), default=self.last_five_minutes(now_us))
 
     def evicted(self) -> dict[str, int]:
         """Return the errors that did not fit into the groups, and into the newest times."""

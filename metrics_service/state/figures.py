@@ -16,19 +16,25 @@ _US_PER_MS: Final = 1000
 
 
 def rate(numerator: int, denominator: int) -> metrics_pb2.Rate:
-    """Return a share with Wilson's 95% score interval (E. B. Wilson, JASA 22, 1927)."""
+    """Return a share with the bounds of its interval."""
     answer = metrics_pb2.Rate(numerator=numerator, denominator=denominator)
-    if denominator <= 0:
-        return answer
-    answer.value = numerator / denominator
-    share = min(max(answer.value, 0.0), 1.0)
+    if denominator > 0:
+        answer.value = numerator / denominator
+        answer.low, answer.high = wilson(numerator, denominator)
+    return answer
+
+
+def wilson(numerator: int, denominator: int) -> tuple[float, float]:
+    """Return the bounds of Wilson's 95% score interval (E. B. Wilson, JASA 22, 1927); the
+    denominator is above 0.
+    """
+    share = min(max(numerator / denominator, 0.0), 1.0)
     spread = _Z * _Z / denominator
     centre = share + spread / 2
     half = math.sqrt(spread * (share * (1 - share) + spread / 4))
     # Rounding must not push a bound past the share itself.
-    answer.low = min(max((centre - half) / (1 + spread), 0.0), share)
-    answer.high = max(min((centre + half) / (1 + spread), 1.0), share)
-    return answer
+    low = min(max((centre - half) / (1 + spread), 0.0), share)
+    return low, max(min((centre + half) / (1 + spread), 1.0), share)
 
 
 def distribution(durations_us: Sketch) -> metrics_pb2.Distribution:

@@ -6,6 +6,7 @@ from metrics_service.measure.sketch import Sketch
 from metrics_service.state.queries.critical import CriticalQuery
 from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.tables import Tables
+from metrics_service.state.watched import Watched
 from protos.metrics.v1 import metrics_pb2
 
 
@@ -40,11 +41,12 @@ class QueryReads:
         """Return the queries above the critical threshold with a number above `after`, oldest
         first, each with its definition. Queries folded before a restart are not included.
         """
-        tables = self._tables
-        fingerprints = tables.queries.fingerprints
-        return [
-            (slow, fingerprints.resolve(slow.fingerprint)) for slow in tables.critical.after(after)
-        ]
+        return self.watched.critical_queries(after)
+
+    @property
+    def watched(self) -> Watched:
+        """What rules watch, until the next record is folded."""
+        return Watched(self._tables, self.as_of_us)
 
     def slow_queries(
         self, request: metrics_pb2.ListSlowQueriesRequest

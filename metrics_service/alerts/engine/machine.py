@@ -65,7 +65,7 @@ class Machine:
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self.rules: Sequence[Rule] = tuple(rules)
+        self.rules = tuple(rules)
         self.dropped = 0
         self._entries: dict[Key, Entry] = {}
         self._incidents = 0
@@ -73,6 +73,15 @@ class Machine:
         self._missing_us: dict[tuple[str, str], int] = {}
         self._changes: list[tuple[Entry, Change]] = []
         self._dropped_now = 0
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._digests = {rule.key: rule.digest for rule in self._rules}
 
     def alerts(self) -> list[alert_pb2.Alert]:
         """Return the alerts that are not over, firing ones first, each state newest first. They are
@@ -97,22 +106,27 @@ class Machine:
         }
 
     def step(
-        self, measurements: Iterable[Measurement], now_us: int, why: Why = no_causes
+        self,
+        measurements: Iterable[Measurement],
+        now_us: int,
+        why: Why = no_causes,
+        *,
+        whole: bool = True,
     ) -> list[AlertEvent]:
         """Judge by what was measured now, a time of the log, and return what has changed, in order.
 
-        Rules without a measurement stay as they are. `why` is asked once for each alert that fires.
+        Measurements are of `rules`; those without one stay as they are. `why` is asked once for
+        each alert that fires. whole: every rule that may have many alerts was measured, so that
+        none was dropped if none is.
         """
         self._changes, self._dropped_now = [], 0
         self._end_changed_rules(now_us)
         own: Rule | None = None
         for rule in self.rules:
             own = rule if rule.metric == ALERTS_DROPPED else own
-        known = set(self.rules)
         for measurement in measurements:
-            if measurement.rule in known:
-                self._judge(measurement, now_us, why)
-        if own is not None:
+            self._judge(measurement, now_us, why)
+        if own is not None and (whole or self._dropped_now):
             self._judge(Measurement(own, (self._overflow(),)), now_us, why)
         self.dropped += self._dropped_now
         changed = {id(entry) for entry, _ in self._changes}
@@ -121,8 +135,8 @@ class Machine:
                 self._changes.append((entry, change))
         return [AlertEvent(_copy(entry.alert), change, now_us) for entry, change in self._changes]
 
-    def dump(self) -> bytes:
-        """Serialize as checkpoint_pb2.AlertMachine; the same alerts give the same bytes."""
+    def to_proto(self) -> checkpoint_pb2.AlertMachine:
+        """Convert to the message that is stored; the same alerts give the same message."""
         return checkpoint_pb2.AlertMachine(
             entries=[
                 checkpoint_pb2.AlertEntry(
@@ -138,14 +152,11 @@ class Machine:
                 )
                 for (name, severity), since_us in sorted(self._missing_us.items())
             ],
-        ).SerializeToString(deterministic=True)
+        )
 
     @classmethod
-    def load(cls, rules: Iterable[Rule], data: bytes) -> Self:
-        """Return the machine that dumped `data`, with rules that may have changed since. Raises
-        ValueError for data that cannot be read.
-        """
-        message = checkpoint_pb2.AlertMachine.FromString(data)
+    def from_proto(cls, rules: Iterable[Rule], message: checkpoint_pb2.AlertMachine) -> Self:
+        """Return the machine that was stored, with rules that may have changed since."""
         names = {number: name for name, number in SEVERITIES.items()}
         machine = cls(rules)
         for stored in message.entries:
@@ -266,13 +277,12 @@ class Machine:
         self._changes.append((entry, change))
 
     def _end_changed_rules(self, now_us: int) -> None:
-        digests = {rule.key: rule.digest for rule in self.rules}
         for key in sorted(self._entries):
             entry = self._entries[key]
-            if digests.get((key.rule, key.severity)) != entry.digest:
+            if self._digests.get((key.rule, key.severity)) != entry.digest:
                 pending = entry.alert.state == alert_pb2.ALERT_STATE_PENDING
                 self._close(key, "cancelled" if pending else "resolved", now_us, RULE_CHANGED)
-        for gone in self._missing_us.keys() - digests.keys():
+        for gone in self._missing_us.keys() - self._digests.keys():
             del self._missing_us[gone]
 
 

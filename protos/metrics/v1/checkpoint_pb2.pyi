@@ -866,9 +866,64 @@ class KeptQuery(_message.Message):
 Global___KeptQuery: _TypeAlias = KeptQuery  # noqa: Y015
 
 @_typing.final
-class AlertMachine(_message.Message):
+class AlertWatch(_message.Message):
     """The alerts of a moment, as the leader stores them."""
 
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MACHINE_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    MINUTE_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    second: _builtins.int
+    """The second and the minute of the log at which rules were measured last."""
+    minute: _builtins.int
+    @_builtins.property
+    def machine(self) -> Global___AlertMachine: ...
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedCompositeFieldContainer[Global___DroppedMark]:
+        """Telemetry dropped until then, once a minute of the last hour, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        machine: Global___AlertMachine | None = ...,
+        second: _builtins.int = ...,
+        minute: _builtins.int = ...,
+        dropped: _abc.Iterable[Global___DroppedMark] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["machine", b"machine"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "machine", b"machine", "minute", b"minute", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertWatch: _TypeAlias = AlertWatch  # noqa: Y015
+
+@_typing.final
+class DroppedMark(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_US_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    at_us: _builtins.int
+    dropped: _builtins.int
+    def __init__(
+        self,
+        *,
+        at_us: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "dropped", b"dropped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DroppedMark: _TypeAlias = DroppedMark  # noqa: Y015
+
+@_typing.final
+class AlertMachine(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int

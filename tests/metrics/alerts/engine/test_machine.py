@@ -23,6 +23,10 @@ KEPT = replace(LOW, name="kept", for_us=0, keep_firing_for_us=5 * MINUTE_US)
 OVERFLOW = replace(AT_ONCE, name="alerts_overflow", metric=ALERTS_DROPPED)
 
 
+def stored(machine: Machine, rule: Rule) -> Machine:
+    return Machine.from_proto([rule], machine.to_proto())
+
+
 def test_a_condition_that_lasts_fires_once_and_is_resolved_once() -> None:
     steps = Steps(LOW)
     assert steps.take(LOW, BAD, BAD, BAD, BAD, BAD) == ["low pending"]
@@ -108,7 +112,7 @@ def test_a_changed_rule_ends_its_alerts_and_an_equal_one_does_not() -> None:
     steps.machine.rules = (replace(AT_ONCE, action="Look elsewhere."),)
     assert steps.step() == []
     for rules in ((replace(AT_ONCE, line=0.2),), ()):
-        other = Steps(machine=Machine.load([AT_ONCE], steps.machine.dump()), minute=steps.minute)
+        other = Steps(machine=stored(steps.machine, AT_ONCE), minute=steps.minute)
         other.machine.rules = rules
         (event,) = other.step()
         assert (word(event), event.alert.end_reason) == ("at_once resolved", "rule changed")
@@ -118,7 +122,7 @@ def test_a_rule_that_changed_while_nothing_ran_ends_its_alerts_too() -> None:
     steps = Steps(AT_ONCE)
     steps.take(AT_ONCE, BAD)
     changed = replace(AT_ONCE, line=0.2)
-    again = Steps(machine=Machine.load([changed], steps.machine.dump()), minute=steps.minute)
+    again = Steps(machine=stored(steps.machine, changed), minute=steps.minute)
     assert again.take(changed, BAD) == ["at_once resolved", "at_once fired"]
 
 
@@ -130,11 +134,11 @@ def test_what_was_dumped_goes_on_as_if_nothing_had_happened() -> None:
     assert expected[-2:] == ["low no_data", "low resolved"]
     words = []
     for verdict in verdicts:
-        parts.machine = Machine.load([rule], parts.machine.dump())
+        parts.machine = stored(parts.machine, rule)
         words += parts.take(rule, verdict)
-        assert Machine.load([rule], parts.machine.dump()).alerts() == parts.machine.alerts()
+        assert stored(parts.machine, rule).alerts() == parts.machine.alerts()
     assert words == expected
-    assert parts.machine.dump() == whole.machine.dump()
+    assert parts.machine.to_proto() == whole.machine.to_proto()
 
 
 def test_what_does_not_fit_is_counted_and_is_an_alert() -> None:

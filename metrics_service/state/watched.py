@@ -1,0 +1,74 @@
+"""What rules watch: the figures of windows of a state at one moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metrics_service.measure.sketch import Sketch
+from metrics_service.state.funnel.funnel import MATURES_US
+from metrics_service.state.queries.cell import QueryTotals
+from metrics_service.state.queries.critical import CriticalQuery
+from metrics_service.state.queries.fingerprints import Query
+from metrics_service.state.series.rings import RESOLUTIONS, Rings, WindowError
+from metrics_service.state.tables import Tables
+
+
+class Watched:
+    """The figures of one revision, for as long as nothing else is folded. Cells are shared: callers
+    must not change them. A window that is not kept raises WindowError.
+    """
+
+    def __init__(self, tables: Tables, as_of_us: int) -> None:
+        self.as_of_us = as_of_us
+        self._tables = tables
+
+    def cell(self, table: str, window_us: int, ended_us: int = 0) -> Any:
+        """Return the sum of a window that ended `ended_us` ago, a whole number of its ring's steps:
+        of "business", "errors", "query_totals", or of the actors of "funnel".
+        """
+        tables = self._tables
+        if table == "query_totals":
+            totals = QueryTotals()
+            totals.total = tables.queries.total(window_us, ended_us)
+            return totals
+        if table == "funnel":
+            return tables.funnel.rings.counts(tables.funnel.counts, window_us, ended_us)
+        rings: dict[str, Rings[Any]] = {
+            "business": tables.business.rings,
+            "errors": tables.errors.rings,
+        }
+        return rings[table].window(window_us, ended_us)
+
+    def matured(self, table: str, window_us: int) -> Any:
+        """Return the newest window of this length, none of whose slots can change any more but for
+        what is later than late.
+        """
+        for resolution in RESOLUTIONS:
+            step_us = resolution.step_us
+            # The step of now is not over.
+            ended_us = (-(-MATURES_US // step_us) + 1) * step_us
+            if not window_us % step_us and window_us + ended_us <= resolution.span_us:
+                return self.cell(table, window_us, ended_us)
+        raise WindowError("no ring keeps the window for as long as it takes to mature")
+
+    @property
+    def dropped(self) -> int:
+        """How many events and timings producers have dropped so far."""
+        quality = self._tables.quality
+        return quality.dropped_events + quality.dropped_timings
+
+    @property
+    def errors_in_five_minutes(self) -> int:
+        """The greatest number of counted errors within five minutes (see ErrorFold)."""
+        return self._tables.errors.peak_of_five_minutes(self.as_of_us)
+
+    def critical_queries(self, after: int = 0) -> list[tuple[CriticalQuery, Query]]:
+        """Return the newest queries above the critical threshold with a number above `after`,
+        oldest first, with their definitions.
+        """
+        critical, fingerprints = self._tables.critical, self._tables.queries.fingerprints
+        return [(slow, fingerprints.resolve(slow.fingerprint)) for slow in critical.after(after)]
+
+    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
+        """See QueryFold.execute_times."""
+        return self._tables.queries.execute_times(window_us, ended_us)

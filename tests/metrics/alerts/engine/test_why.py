@@ -1,0 +1,67 @@
+"""What an alert names as its causes, in the order of weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from protos.metrics.v1 import alert_pb2
+from tests.metrics.alerts.engine.replay import Replay, Sessions
+from tests.metrics.state.log import Fact
+
+GOOD = Sessions()
+
+
+def alert_of(replay: Replay, rule: str) -> alert_pb2.Alert:
+    (alert,) = [each for each in replay.watch.machine.alerts() if each.rule == rule]
+    return alert
+
+
+def causes(replay: Replay, rule: str) -> list[tuple[str, str]]:
+    return [(cause.kind, cause.key) for cause in alert_of(replay, rule).causes]
+
+
+def test_the_step_the_package_the_errors_and_the_queries_are_named() -> None:
+    replay = Replay()
+    replay.pass_minutes(110, GOOD)
+    for _ in range(22):
+        replay.append(
+            replay.payment_failed(replay.now_us),
+            replay.define(1, "payments.add"),
+            replay.queries([2_500_000]),
+        )
+        replay.pass_minutes(5, replace(GOOD, confirmed=2))
+    assert causes(replay, "overall_conversion") == [
+        ("step", "confirm"),
+        ("package", "p"),
+        ("error", "PAYMENT_FAILED"),
+        ("query", "payments.add"),
+    ]
+    texts = [cause.text for cause in alert_of(replay, "overall_conversion").causes]
+    assert "good from 90%" in texts[0]
+    assert "errors with the reason PAYMENT_FAILED in 1 h" in texts[2]
+    assert texts[3] == "payments.add took up to 2,500 ms"
+
+
+def test_doubts_about_the_data_come_first() -> None:
+    """A start that is no longer reported reads as low conversion."""
+    replay = Replay()
+    replay.pass_minutes(110, GOOD)
+    for number in range(22):
+        lost = []
+        for each in range(8):
+            name = f"lost {number} {each}"
+            lost.append(replay.view(replay.now_us, name))
+            lost.append(replay.fact(Fact.COMPLETED, replay.now_us + 1, name, booking=name))
+        replay.append(*lost, replay.loss(events=3, timings=0))
+        replay.pass_minutes(5, replace(GOOD, started=4, completed=4, confirmed=4))
+    found = causes(replay, "view_to_start")
+    assert found[:2] == [("quality", "dropped"), ("quality", "unmatched complete")]
+    assert ("step", "start") in found
+    assert all(kind != "quality" for kind, _ in found[2:])
+
+
+def test_an_issue_of_health_names_its_reasons() -> None:
+    replay = Replay()
+    replay.unwell("p99_ms", "booking-1")
+    (cause,) = alert_of(replay, "database_unhealthy").causes
+    assert (cause.kind, cause.key, cause.text) == ("reason", "p99_ms", "booking-1: it is so")
