@@ -267,7 +267,6 @@ class Engine:
         log.error("fold_interrupted", position=until, reason=reason_of(failure), exc_info=failure)
         self._whole = False
         state = await self._repair.state_at(until, State, VERSION)
-        state.keep_notices(self.state)
         self.state, self._whole = state, True
         self._events_since = self._checkpoint_events
         log.warning("fold_recovered", position=until)

@@ -92,10 +92,6 @@ class State(QueryReads):
         if record.kind == "batch":
             self._count_quarantined(min(max(record.count, 0), len(record.payload)))
 
-    def keep_notices(self, former: Self) -> None:
-        """Go on with the critical queries of a state that this one replaces."""
-        self._tables.critical = former._tables.critical
-
     def encode_answers(self) -> Iterator[None]:
         """Write an answer of every kind, one per step; an answer that cannot be written raises.
         What the answers need is prepared first, so that each step is short.

@@ -39,7 +39,7 @@ class QueryReads:
 
     def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
         """Return the queries above the critical threshold with a number above `after`, oldest
-        first, each with its definition. Queries folded before a restart are not included.
+        first, each with its definition.
         """
         return self.watched.critical_queries(after)
 

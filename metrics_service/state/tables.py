@@ -39,10 +39,7 @@ class Checkpointed(Protocol):
 
 
 class Tables:
-    """What the events are counted in. EventFold writes, State reads.
-
-    `critical` is in no checkpoint: it serves notices, which are not repeated after a restart.
-    """
+    """What the events are counted in. EventFold writes, State reads."""
 
     def __init__(self) -> None:
         self.quality = Quality()
@@ -74,6 +71,7 @@ class Tables:
             self.queries,
             self.recent,
             self.slowest,
+            self.critical,
             self.seen_events,
             self.seen_bookings,
         )

@@ -54,9 +54,6 @@ class RememberingState:
     def quarantine(self, record: LogRecord) -> None:
         self.position = record.position
 
-    def keep_notices(self, former: Self) -> None:
-        """Nothing is noticed."""
-
     def prepare(self) -> Iterator[None]:
         yield from ()
 

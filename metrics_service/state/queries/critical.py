@@ -1,10 +1,11 @@
-"""The newest queries above the critical threshold, numbered in order of arrival, for notices: a
-reader that remembers the last number gets each query once. Not part of a checkpoint.
+"""The newest queries above the critical threshold, numbered in order of arrival: a reader that
+remembers the last number gets each query once.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from metrics_service.measure.thresholds import CRITICAL_US
@@ -17,10 +18,12 @@ from metrics_service.state.queries.columns import (
     OK,
     Columns,
 )
+from protos.metrics.v1 import checkpoint_pb2
 from protos.tracking.v1 import event_pb2
 
 MAX_KEPT: Final = 1_000
 
+_TABLE: Final = "critical_queries"
 _COUNTED: Final = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
 
 
@@ -37,6 +40,8 @@ class CriticalQuery(NamedTuple):
 
 class CriticalQueries:
     """Queries above CRITICAL_US that ended ok, failed or in error, and are not internal."""
+
+    tables = (_TABLE,)
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._newest: deque[CriticalQuery] = deque(maxlen=max_kept)
@@ -65,6 +70,30 @@ class CriticalQueries:
                     execute_us[index],
                     traces.get(index, b"")[:16],
                     instance,
+                )
+            )
+
+    def dump(self) -> Iterator[tuple[str, int, bytes]]:
+        """Yield one row of a checkpoint."""
+        message = checkpoint_pb2.CriticalQueries(number=self._number)
+        for query in self._newest:
+            message.queries.add(**query._asdict())
+        yield _TABLE, 0, message.SerializeToString()
+
+    def load(self, _section: str, _bucket: int, data: bytes) -> None:
+        """Take back the row of dump()."""
+        message = checkpoint_pb2.CriticalQueries.FromString(data)
+        self._number = message.number
+        self._newest.clear()
+        for query in message.queries:
+            self._newest.append(
+                CriticalQuery(
+                    query.number,
+                    query.fingerprint,
+                    query.start_us,
+                    query.execute_us,
+                    query.trace_id,
+                    query.instance,
                 )
             )
 

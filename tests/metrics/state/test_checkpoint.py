@@ -87,6 +87,7 @@ def test_the_names_of_sections_are_those_that_databases_hold() -> None:
     rings = {"total", "10s", "1m", "1h"}
     expected = {
         "business": rings,
+        "critical_queries": {""},
         "errors": {*rings, "times"},
         "fingerprints": {"10s", "1m"},
         "funnel": {*rings, "actors"},

@@ -108,7 +108,7 @@ class Replay(Log):
 
 
 def again(replay: Replay, restarts: int = 0) -> list[AlertEvent]:
-    """Fold the log of a replay again, with restarts of the rules spread over it."""
+    """Fold the log of a replay again, with restarts from checkpoints spread over it."""
     state, watch = State(), Watch(SHIPPED)
     events = []
     every = len(replay.records) // (restarts + 1) + 1
@@ -116,5 +116,5 @@ def again(replay: Replay, restarts: int = 0) -> list[AlertEvent]:
         state.apply(record)
         events += watch.tick(state.watched, replay.verdicts[number - 1])
         if not number % every:
-            watch = Watch.load(SHIPPED, watch.dump())
+            state, watch = State.load(list(state.dump())), Watch.load(SHIPPED, watch.dump())
     return events
