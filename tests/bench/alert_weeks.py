@@ -193,14 +193,12 @@ def alarms(weeks: int, an_hour: float, seed: int) -> list[str]:
     return told
 
 
-def delay(rule: str, an_hour: float, seed: int, most: int = MINUTES_A_WEEK) -> int | None:
-    """Minutes until a rule fires whose true rate becomes half its line, or twice a line that it is
-    not to exceed; None if it does not within `most`.
-    """
+def delay(rates: Rates, rule: str, an_hour: float, seed: int, most: int) -> int | None:
+    """Minutes until a rule fires at these true rates; None if it does not within that most."""
     chance, business, watch = random.Random(seed), Business(), Watch(load(None))
     business.add(Rates(), an_hour, MINUTES_A_DAY, chance)
     business.minute = MINUTES_A_DAY
-    business.add(worse(rule), an_hour, most, chance)
+    business.add(rates, an_hour, most, chance)
     for minute in range(most):
         business.minute += 1
         for event in watch.tick(business, HEALTHY):
@@ -209,31 +207,30 @@ def delay(rule: str, an_hour: float, seed: int, most: int = MINUTES_A_WEEK) -> i
     return None
 
 
-def worse(rule: str) -> Rates:
-    """The rates at half the line of a rule, or at twice that which it is not to exceed."""
+def halved() -> dict[str, Rates]:
+    """By rule: rates at half its line, or at twice that which it is not to exceed."""
     rates = Rates()
+    overall = 0.1 / 2 / (rates.start_to_complete * rates.complete_to_confirm)
     return {
         "view_to_start": replace(rates, view_to_start=0.15 / 2),
         "start_to_complete": replace(rates, start_to_complete=0.5 / 2),
         "complete_to_confirm": replace(rates, complete_to_confirm=0.75 / 2),
-        "overall_conversion": replace(
-            rates, view_to_start=0.1 / 2 / (rates.start_to_complete * rates.complete_to_confirm)
-        ),
+        "overall_conversion": replace(rates, view_to_start=overall),
         "form_abandonment": replace(rates, form_abandonment=0.4 * 2),
         "avg_booking_time": replace(rates, booking_s=300 * 2),
         "error_ratio": replace(rates, error_rate=0.01 * 2),
-    }[rule]
+    }
 
 
-WORSE: Final = (
-    "view_to_start",
-    "start_to_complete",
-    "complete_to_confirm",
-    "overall_conversion",
-    "form_abandonment",
-    "avg_booking_time",
-    "error_ratio",
-)
+def stopped() -> dict[str, Rates]:
+    """By rule: rates of which one is nothing at all."""
+    rates = Rates()
+    return {
+        "view_to_start": replace(rates, view_to_start=0.0),
+        "start_to_complete": replace(rates, start_to_complete=0.0),
+        "complete_to_confirm": replace(rates, complete_to_confirm=0.0),
+        "overall_conversion": replace(rates, complete_to_confirm=0.0),
+    }
 
 
 def _word(event: AlertEvent) -> str:

@@ -32,7 +32,7 @@ def test_the_shipped_rules_are_explained() -> None:
         ("below = 0.15", "below = 0.3", "view_to_start", "fires within its good range"),
         ("below = 0.15", "below = 0.24", "view_to_start", "goes on within its good range"),
         ("above = 0.4", "above = 0.2", "form_abandonment", "fires within its good range"),
-        ("none_of = 15", "none_of = 3", "start_to_complete", "in 2.7% of cases"),
+        ("none_of = 12", "none_of = 3", "start_to_complete", "in 2.7% of cases"),
         (
             'metric = "database_unhealthy"\nabove = 0',
             'metric = "database_unhealthy"\nabove = 0\ninhibited_by = ["slow_query"]',
