@@ -1,4 +1,4 @@
-"""python -m metrics_service serve | check-config | correct-time | watch | health | metrics"""
+"""The command line: python -m metrics_service serve, check-config, deploy and others (--help)."""
 
 from __future__ import annotations
 

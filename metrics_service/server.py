@@ -31,6 +31,7 @@ from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
 from metrics_service.state.fold import State
 from metrics_service.state.series.rings import Window
 from metrics_service.storage import access_events
+from metrics_service.storage.deployments import Deployments
 from metrics_service.storage.errors import (
     CheckpointConflictError,
     LogNotReadyError,
@@ -103,9 +104,7 @@ class MetricsServer:
         )
         self._ticker = BackgroundTask("health ticker")
         self._ports: tuple[int, int] | None = None
-        self._starting = True
-        self._begun = False
-        self._stopped = False
+        self._starting, self._begun, self._stopped = True, False, False
         add_servicers(
             self.grpc.grpc,
             self.ingest,
@@ -114,6 +113,7 @@ class MetricsServer:
             self.snapshots,
             self.verdict,
             self.verdicts,
+            Deployments(settings.database_url),
             stall_s=settings.stream_stall_s,
             repeat_s=settings.stream_repeat_s,
         )
@@ -144,9 +144,7 @@ class MetricsServer:
         return port, http_port
 
     async def listen(self) -> tuple[int, int]:
-        """Answer health, with the progress of the start, and refuse the rest as STARTING; returns
-        the ports of gRPC and HTTP. Raises StartError.
-        """
+        """Answer health, and the rest with STARTING; returns both ports. Raises StartError."""
         if self._ports is None:
             settings = self._settings
             # A taken port is reported before either listens.

@@ -16,6 +16,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 import typer
 from rich.console import Console
 
+from metrics_service.cli.deploy import deploy
 from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
 from metrics_service.config import MetricsSettings
@@ -33,6 +34,7 @@ from servicekit.start import fail, run
 TIMEOUT_S: Final = 5.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(deploy, name="deploy")
 
 Host = Annotated[str, typer.Option(help="Host that the service runs on.")]
 Port = Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)]

@@ -6,34 +6,46 @@ Streams are registered without a serialiser: their frames are encoded once for a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 
 from metrics_service.fanout import Fanout
 from metrics_service.health.paging import Page
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc import health, metrics, tracking
+from metrics_service.rpc import deployments, health, metrics, tracking
 from metrics_service.rpc.sessions import Sessions
+from metrics_service.storage.deployments import Deployments
 from metrics_service.storage.session_reader import SessionReader
-from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import (
+    deployment_pb2_grpc,
+    health_pb2,
+    health_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
+)
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.tracking.v1 import tracking_pb2_grpc
 
 LARGE_MESSAGES: Final = (f"{tracking.SERVICE}/Stream",)
 """The RPCs whose messages may have 1 MiB; those of the others have 256 KiB."""
 
-SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, health.SERVICE)
+SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, deployments.SERVICE, health.SERVICE)
+
+
+class Readable(metrics.Answers, deployments.Hourly, Protocol):
+    """The state, as all servicers read it."""
 
 
 def add_servicers(
     server: grpc.aio.Server,
     ingest: Ingest,
-    state: Callable[[], metrics.Answers],
+    state: Callable[[], Readable],
     sessions: SessionReader,
     snapshots: Fanout[metrics.Question],
     verdict: Callable[[Page], DatabaseHealth],
     verdicts: Fanout[None],
+    kept: Deployments,
     *,
     stall_s: float,
     repeat_s: float,
@@ -48,6 +60,7 @@ def add_servicers(
         ),  # type: ignore[abstract]
         server,
     )
+    add_deployments(deployments.DeploymentService(kept, state), server)
     add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
 
 
@@ -59,6 +72,10 @@ def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> No
         response_serializer=None,
     )
     server.add_registered_method_handlers(metrics.SERVICE, {"StreamMetrics": stream})
+
+
+def add_deployments(servicer: deployments.DeploymentService, server: grpc.aio.Server) -> None:
+    deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(servicer, server)
 
 
 def add_health(servicer: health.HealthService, server: grpc.aio.Server) -> None:

@@ -11,6 +11,7 @@ from metrics_service.health.paging import MAX_PAGE_SIZE, Page, key_of
 from metrics_service.state.queries.limit import MAX_OPERATION_BYTES, bounded_limit
 from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
 from metrics_service.state.series.rings import (
+    HOUR_US,
     RESOLUTIONS,
     SECOND_US,
     Resolution,
@@ -18,7 +19,7 @@ from metrics_service.state.series.rings import (
     WindowError,
     ring_of,
 )
-from protos.metrics.v1 import health_pb2, journey_pb2, metrics_pb2
+from protos.metrics.v1 import deployment_pb2, health_pb2, journey_pb2, metrics_pb2
 from servicekit.errors import Violation, invalid
 
 MAX_DURATION_S: Final = 315_576_000_000
@@ -27,6 +28,12 @@ MAX_DURATION_S: Final = 315_576_000_000
 STREAM_INTERVAL_US: Final = (SECOND_US // 10, SECOND_US, 60 * SECOND_US)
 WATCH_INTERVAL_US: Final = (SECOND_US, 15 * SECOND_US, 60 * SECOND_US)
 """Minimum, default, maximum."""
+
+MAX_ID_BYTES: Final = 256
+MAX_VERSION_BYTES: Final = 64
+MAX_DEPLOYMENT_AGE_US: Final = 400 * 24 * HOUR_US
+MAX_CLOCK_SKEW_US: Final = 60 * SECOND_US
+"""How far a caller's clock may be ahead."""
 
 SECTIONS: Final = frozenset(metrics_pb2.Section.values()) - {metrics_pb2.SECTION_UNSPECIFIED}
 
@@ -136,6 +143,32 @@ def page(request: health_pb2.GetDatabaseHealthRequest) -> Page:
         bad.append(Violation("page_token", "must be the next_page_token of an answer"))
     _refuse(bad)
     return Page(min(request.page_size or MAX_PAGE_SIZE, MAX_PAGE_SIZE), after)
+
+
+def deployment(request: deployment_pb2.MarkDeploymentRequest, now_us: int) -> int:
+    """Return the time of a deployment in microseconds. Raises ApiError."""
+    bad: list[Violation] = []
+    version = request.version
+    if not 0 < len(version.encode()) <= MAX_VERSION_BYTES or not version.isprintable():
+        bad.append(
+            Violation("version", f"must be 1 to {MAX_VERSION_BYTES} bytes of visible characters")
+        )
+    time_us = now_us
+    if request.HasField("time"):
+        seconds, nanos = request.time.seconds, request.time.nanos
+        time_us = seconds * SECOND_US + nanos // 1000
+        if not 0 <= nanos <= 999_999_999 or nanos % 1000:
+            bad.append(Violation("time", "must be a time in whole microseconds"))
+        elif not now_us - MAX_DEPLOYMENT_AGE_US <= time_us <= now_us + MAX_CLOCK_SKEW_US:
+            bad.append(Violation("time", "must not be in the future, and at most 400 days ago"))
+    _refuse(bad)
+    return time_us
+
+
+def identifier(field: str, value: str) -> None:
+    """Check the length of an id; an unknown one is for the caller to refuse. Raises ApiError."""
+    if len(value) > MAX_ID_BYTES or len(value.encode()) > MAX_ID_BYTES:
+        raise invalid([Violation(field, f"must be at most {MAX_ID_BYTES} bytes")])
 
 
 def checked_window(

@@ -19,6 +19,7 @@ from metrics_service.state.query_reads import QueryReads
 from metrics_service.state.record import LogRecord
 from metrics_service.state.sections import naming
 from metrics_service.state.series.rings import RESOLUTIONS, SECOND_US, duration_us
+from metrics_service.state.tables import HourCells
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 
@@ -181,6 +182,10 @@ class State(QueryReads):
         stats = self._tables.queries.stats(request, window_us, ended_us)
         return self.stamp(stats, window_us, ended_us)
 
+    def hour(self, time_us: int) -> HourCells:
+        """Return the figures of the clock hour of a time; it is kept for 30 days."""
+        return self._tables.hour(time_us)
+
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows (section, bucket, bytes) of a checkpoint. The same state gives the same rows,
         and a slot of time that no longer changes gives the same row in each dump.
@@ -237,8 +242,7 @@ class State(QueryReads):
         self._tables.quality.quarantined_events += events
 
     def _advance_to(self, record: LogRecord, items: list[Item]) -> None:
-        if not record.backfill:
-            self._advance(record.received_at_us, _OUTAGE_US)
+        self._advance(record.received_at_us, _OUTAGE_US)
         elif (newest := newest_us(items)) is not None:
             now_us = max(min(newest, record.received_at_us), self.as_of_us)
             self._advance(now_us, now_us)

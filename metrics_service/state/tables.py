@@ -5,13 +5,15 @@ state dumped gives an equal state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from metrics_service.state.business import BusinessFold
-from metrics_service.state.errors import ErrorFold
+from metrics_service.state.errors import ErrorCell, ErrorFold
+from metrics_service.state.funnel.cell import FunnelCell
 from metrics_service.state.funnel.funnel import FunnelFold
 from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.quality import COUNTERS, Quality
+from metrics_service.state.queries.cell import QueryCell
 from metrics_service.state.queries.critical import CriticalQueries
 from metrics_service.state.queries.recent import RecentQueries
 from metrics_service.state.queries.slowest import SlowestQueries
@@ -36,6 +38,14 @@ class Checkpointed(Protocol):
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row."""
+
+
+class HourCells(NamedTuple):
+    """The figures of one clock hour; callers must not change them."""
+
+    queries: QueryCell
+    errors: ErrorCell
+    funnel: FunnelCell
 
 
 class Tables:
@@ -90,6 +100,14 @@ class Tables:
         for rings in self._rings:
             yield from rings.make(window_us, ended_us)
         yield from self.queries.make(window_us, ended_us)
+
+    def hour(self, time_us: int) -> HourCells:
+        """Return the clock hour of a time, without figures where it is not kept."""
+        return HourCells(
+            self.queries.hour(time_us),
+            self.errors.rings.hours.slot(time_us),
+            self.funnel.rings.hours.slot(time_us),
+        )
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""

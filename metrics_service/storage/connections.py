@@ -30,6 +30,7 @@ _NEEDED: Final = [
     "silence",
     "alert_notification",
     "session",
+    "deployment",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

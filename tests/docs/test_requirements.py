@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2
-from protos.metrics.v1 import health_pb2, metrics_pb2
+from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from protos.tracking.v1 import tracking_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +17,7 @@ SERVICES = {
     service.name: service
     for module in (
         *(booking_pb2, catalog_pb2, payment_pb2),
-        *(health_pb2, metrics_pb2, tracking_pb2),
+        *(alert_pb2, deployment_pb2, health_pb2, metrics_pb2, tracking_pb2),
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 }

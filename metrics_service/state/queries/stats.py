@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Final, NamedTuple, Self
 
 from metrics_service.measure.sketch import Sketch
@@ -137,6 +138,11 @@ class QueryFold:
         """Return all queries of a window but internal ones; callers must not change them."""
         self._settle()
         return self._total_rings.window(window_us, ended_us).total
+
+    def hour(self, time_us: int) -> QueryCell:
+        """Return all queries of a clock hour but internal ones; callers must not change them."""
+        self._settle()
+        return self._total_rings.hours.slot(time_us).total
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Return execute times in microseconds by operation, of a window `ended_us` ago."""
@@ -283,18 +289,10 @@ def _p95(cell: QueryCell) -> float:
     return cell.execute_us.quantile(0.95) or 0.0
 
 
-def _count(cell: QueryCell) -> float:
-    return cell.total
-
-
-def _failures(cell: QueryCell) -> float:
-    return cell.failed
-
-
 _WORTH: dict[int, Callable[[QueryCell], float]] = {
     _Request.ORDER_BY_UNSPECIFIED: _total_time,
     _Request.TOTAL_TIME: _total_time,
     _Request.P95: _p95,
-    _Request.COUNT: _count,
-    _Request.FAILURES: _failures,
+    _Request.COUNT: attrgetter("total"),
+    _Request.FAILURES: attrgetter("failed"),
 }

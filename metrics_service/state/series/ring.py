@@ -119,6 +119,11 @@ class Ring(Generic[C]):
         for size, number in self._cover(low_us, high_us):
             yield from self._parts(size, number)
 
+    def slot(self, time_us: int) -> C:
+        """Return the slot of a time, empty where nothing is kept; callers must not change it."""
+        slot = time_us // self._step_us
+        return self._open.get(slot) or self._with_late(slot, (self._apart, self._late))
+
     def make(self, low_us: int, high_us: int) -> Iterator[None]:
         """Compute the missing blocks among parts(), one per step."""
         for size, number in self._cover(low_us, high_us):

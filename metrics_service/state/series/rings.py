@@ -88,6 +88,7 @@ class Rings(Generic[C]):
         self._decode = decode
         self._rings = [Ring(*resolution, new, decode, self._new_late) for resolution in resolutions]
         self.whole = Kind(new, decode)
+        self.hours = self._rings[-1]
         self._step_us = resolutions[0].step_us
         self._now_us = 0
         self._found: dict[int, tuple[tuple[C, ...], bool]] = {}

@@ -31,7 +31,7 @@ class Deployment(_message.Message):
     id: _builtins.str
     """32 hex digits."""
     version: _builtins.str
-    """1 to 64 bytes."""
+    """1 to 64 bytes of visible characters."""
     marked_by: _builtins.str
     """The identity that marked it."""
     @_builtins.property
@@ -146,22 +146,30 @@ class DeploymentReport(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         VERDICT_UNSPECIFIED: DeploymentReport._Verdict.ValueType  # 0
         PASS: DeploymentReport._Verdict.ValueType  # 1
-        """Every item passes, and the 72 hours are over."""
+        """Every item passes, and the 72 hours are over. Conversions are final 40 min
+        after that.
+        """
         FAIL: DeploymentReport._Verdict.ValueType  # 2
         """An item is beyond its line."""
         TOO_LITTLE_DATA: DeploymentReport._Verdict.ValueType  # 3
-        """The time is over and an item has too few samples to judge."""
+        """The time is over, and an item has too few samples to judge, or its hours
+        are no longer kept.
+        """
         RUNNING: DeploymentReport._Verdict.ValueType  # 4
         """The 72 hours are not over, and no item has failed."""
 
     class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
     VERDICT_UNSPECIFIED: DeploymentReport.Verdict.ValueType  # 0
     PASS: DeploymentReport.Verdict.ValueType  # 1
-    """Every item passes, and the 72 hours are over."""
+    """Every item passes, and the 72 hours are over. Conversions are final 40 min
+    after that.
+    """
     FAIL: DeploymentReport.Verdict.ValueType  # 2
     """An item is beyond its line."""
     TOO_LITTLE_DATA: DeploymentReport.Verdict.ValueType  # 3
-    """The time is over and an item has too few samples to judge."""
+    """The time is over, and an item has too few samples to judge, or its hours
+    are no longer kept.
+    """
     RUNNING: DeploymentReport.Verdict.ValueType  # 4
     """The 72 hours are not over, and no item has failed."""
 
@@ -222,7 +230,9 @@ class DeploymentItem(_message.Message):
     target: _builtins.str
     """Such as "< 300 ms"."""
     observed: _builtins.float
-    """Absent without data. Of a ratio with Wilson's 95% bounds."""
+    """Absent without data. Of a ratio with Wilson's 95% bounds, by which it is
+    judged. Percentiles are within 1%. Of slow_queries the most in an hour.
+    """
     low: _builtins.float
     high: _builtins.float
     unit: _builtins.str
@@ -235,7 +245,9 @@ class DeploymentItem(_message.Message):
     """One sentence."""
     @_builtins.property
     def worst_hour(self) -> _timestamp_pb2.Timestamp:
-        """The hour that was worst, and its value."""
+        """The hour that was worst, and its value. Percentiles count from 100 queries
+        an hour on; ratios are compared by their bounds.
+        """
 
     def __init__(
         self,

@@ -63,8 +63,8 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetDeploymentReport(self, request, context):
-        """Judges the 72 hours after a deployment, item by item. NOT_FOUND:
-        DEPLOYMENT_NOT_FOUND.
+        """Judges the 72 hours after a deployment, item by item. They are clock hours,
+        and the first is that of the deployment. NOT_FOUND: DEPLOYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

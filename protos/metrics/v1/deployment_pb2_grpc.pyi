@@ -36,8 +36,8 @@ class DeploymentServiceStub:
     is the same deployment.
     """
     GetDeploymentReport: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentReportRequest, _deployment_pb2.DeploymentReport]
-    """Judges the 72 hours after a deployment, item by item. NOT_FOUND:
-    DEPLOYMENT_NOT_FOUND.
+    """Judges the 72 hours after a deployment, item by item. They are clock hours,
+    and the first is that of the deployment. NOT_FOUND: DEPLOYMENT_NOT_FOUND.
     """
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]
     """The newest deployments, newest first. At most 100."""
@@ -50,8 +50,8 @@ class DeploymentServiceAsyncStub(DeploymentServiceStub):
     is the same deployment.
     """
     GetDeploymentReport: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentReportRequest, _deployment_pb2.DeploymentReport]  # type: ignore[assignment]
-    """Judges the 72 hours after a deployment, item by item. NOT_FOUND:
-    DEPLOYMENT_NOT_FOUND.
+    """Judges the 72 hours after a deployment, item by item. They are clock hours,
+    and the first is that of the deployment. NOT_FOUND: DEPLOYMENT_NOT_FOUND.
     """
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployment_pb2.ListDeploymentsRequest, _deployment_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
     """The newest deployments, newest first. At most 100."""
@@ -73,8 +73,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.GetDeploymentReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.DeploymentReport, _abc.Awaitable[_deployment_pb2.DeploymentReport]]:
-        """Judges the 72 hours after a deployment, item by item. NOT_FOUND:
-        DEPLOYMENT_NOT_FOUND.
+        """Judges the 72 hours after a deployment, item by item. They are clock hours,
+        and the first is that of the deployment. NOT_FOUND: DEPLOYMENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

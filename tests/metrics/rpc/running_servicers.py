@@ -10,8 +10,10 @@ import grpc
 from google.protobuf.message import Message
 
 from metrics_service.fanout import Fanout
-from metrics_service.rpc import health, metrics, register
+from metrics_service.rpc import deployments, health, metrics, register
 from metrics_service.rpc.session_requests import SessionQuestion
+from metrics_service.state.tables import HourCells, Tables
+from metrics_service.storage.deployments import Deployment
 from protos.metrics.v1 import health_pb2_grpc, journey_pb2, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.server import GrpcServer
@@ -23,11 +25,15 @@ class Figures:
     """A state of a few figures: enough to see what is asked and what is sent."""
 
     revision: int = 1
+    as_of_us: int = 0
     padding: int = 0
     asked: list[object] = field(default_factory=list)
 
     def make(self, _: int, __: int) -> Iterator[None]:
         yield from ()
+
+    def hour(self, time_us: int) -> HourCells:
+        return Tables().hour(time_us)
 
     def metrics(
         self, window_us: int | None = None, ended_us: int = 0
@@ -93,6 +99,22 @@ class NoSessions:
         return journey_pb2.Journey()
 
 
+class Kept:
+    """Deployments: every id is that of one."""
+
+    async def mark(self, version: str, time_us: int, marked_by: str) -> Deployment:
+        return Deployment("0" * 32, version, time_us, marked_by)
+
+    async def find(self, id_: str) -> Deployment | None:
+        return Deployment(id_, "1", 0, "")
+
+    async def critical_alerts(self, since_us: int) -> list[tuple[str, int]] | None:
+        return []
+
+    async def newest(self, limit: int) -> list[Deployment]:
+        return [Deployment("0" * 32, "1", 0, "")] * limit
+
+
 @dataclass
 class Servicers:
     """A running server over a state and a verdict that the test sets."""
@@ -111,12 +133,18 @@ class Servicers:
         tuple[metrics_pb2_grpc.MetricsServiceAsyncStub, health_pb2_grpc.HealthServiceAsyncStub]
     ]:
         """Stubs over a channel of their own."""
-        alone = [("grpc.use_local_subchannel_pool", 1), *options]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=alone) as channel:
+        async with self.connection(*options) as channel:
             yield (
                 metrics_pb2_grpc.MetricsServiceStub(channel),
                 health_pb2_grpc.HealthServiceStub(channel),
             )
+
+    @contextlib.asynccontextmanager
+    async def connection(self, *options: tuple[str, int]) -> AsyncIterator[grpc.aio.Channel]:
+        """A channel of its own."""
+        alone = [("grpc.use_local_subchannel_pool", 1), *options]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=alone) as channel:
+            yield channel
 
     def change(self, revision: int) -> None:
         self.figures.revision = revision
@@ -143,7 +171,9 @@ async def serve(
     register.add_health(
         health.HealthService(lambda _: verdict, running.verdicts, stall_s=stall_s), server.grpc
     )
-    running.port = await server.start([metrics.SERVICE, health.SERVICE])
+    kept = deployments.DeploymentService(Kept(), lambda: figures)
+    register.add_deployments(kept, server.grpc)
+    running.port = await server.start([metrics.SERVICE, deployments.SERVICE, health.SERVICE])
     try:
         yield running
     finally:

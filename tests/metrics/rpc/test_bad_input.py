@@ -12,6 +12,12 @@ from google.rpc import error_details_pb2
 from grpc_status.rpc_status import from_call
 
 from protos.metrics.v1 import metrics_pb2 as m
+from protos.metrics.v1.deployment_pb2 import (
+    GetDeploymentReportRequest,
+    ListDeploymentsRequest,
+    MarkDeploymentRequest,
+)
+from protos.metrics.v1.deployment_pb2_grpc import DeploymentServiceStub
 from protos.metrics.v1.health_pb2 import GetDatabaseHealthRequest, WatchDatabaseHealthRequest
 from protos.metrics.v1.journey_pb2 import GetJourneyRequest, ListSessionsRequest
 from tests.metrics.rpc.running_servicers import Servicers, serve
@@ -43,6 +49,15 @@ BAD_WINDOWS = [
 
 async def ask(running: Servicers, request: Message) -> Message:
     """Send a request to the method that takes it; a stream gives its first message."""
+    async with running.connection() as channel:
+        deployments = DeploymentServiceStub(channel)
+        match request:
+            case MarkDeploymentRequest():
+                return await deployments.MarkDeployment(request)
+            case ListDeploymentsRequest():
+                return await deployments.ListDeployments(request)
+            case GetDeploymentReportRequest():
+                return await deployments.GetDeploymentReport(request)
     async with running.channel() as (metrics, health):
         match request:
             case m.GetMetricsRequest():

@@ -1,0 +1,1 @@
+"""The first 72 hours after a deployment, judged item by item."""
