@@ -86,6 +86,10 @@ metrics: $(RUN) ## Print GET /api/metrics/bookings
 replay: $(RUN) ## Replay another file of the same columns (FILE=, SPEED= days a second)
 	@$(PY) -m booking_service.demo replay $(if $(FILE),--file "$(FILE)") $(if $(SPEED),--speed $(SPEED)) $(ARGS)
 
+.PHONY: history
+history: $(RUN) ## Load a file at its own dates into a metrics database of its own, and serve it (FILE=)
+	@exec $(PY) -m booking_service.demo history $(if $(FILE),--file "$(FILE)") $(ARGS)
+
 .PHONY: clean-data
 clean-data: $(RUN) ## Remove all data under .data/
 	@$(PY) -m servicekit.devstack clean

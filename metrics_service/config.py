@@ -69,6 +69,11 @@ class MetricsSettings(ServerSettings):
     allow_backfill: bool = Field(
         False, description="Whether producers may load history, with the times they give."
     )
+    backfill_only: bool = Field(
+        False,
+        description="Whether only such producers are taken, and time is that of their events: for "
+        "a database of history alone, as that of `make history`.",
+    )
     checkpoint_interval_s: float = Field(
         30.0, ge=1, le=3600, description="Interval of the checkpoints of the folded state."
     )

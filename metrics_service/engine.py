@@ -280,7 +280,7 @@ class Engine:
         return (
             self._events_since >= self._checkpoint_events
             or self._folding_since_s >= CHECKPOINT_FOLDING_S
-            or self.state.journeys.due
+            or self._saved.outdated(self.state)
             or self._monotonic_s() - self._saved_s >= self._checkpoint_interval_s
         )
 

@@ -76,7 +76,8 @@ class MetricsServer:
             self.engine,
             self.health,
             heartbeat_s=settings.heartbeat_s,
-            allow_backfill=settings.allow_backfill,
+            allow_backfill=settings.allow_backfill or settings.backfill_only,
+            allow_live=not settings.backfill_only,
             # Producers have left before the connection is replaced.
             max_stream_s=settings.connection_age_s * 0.8,
         )
@@ -271,6 +272,7 @@ def _new_log(settings: MetricsSettings) -> EventLog:
         max_producers=settings.producers_max,
         max_bytes=round(settings.log_max_mb * 10**6),
         fact_ids_days=settings.fact_ids_days,
+        backfill_only=settings.backfill_only,
     )
 
 

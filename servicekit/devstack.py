@@ -26,6 +26,7 @@ __all__ = ["DATABASES", "PostgresServer", "databases", "remove", "sole_user"]
 
 # Each service has its own database; NAME_DATABASE_URL is its address.
 DATABASES: Final = ("booking", "metrics")
+URLS: Final = {f"{name.upper()}_DATABASE_URL": name for name in DATABASES}
 
 
 @contextmanager
@@ -58,9 +59,14 @@ def sole_user(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def databases(
-    folder: Path, environ: Mapping[str, str] | None = None, *, refused: StartError | None = None
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    refused: StartError | None = None,
+    names: Mapping[str, str] = URLS,
 ) -> Iterator[dict[str, str]]:
-    """Provide BOOKING_DATABASE_URL and METRICS_DATABASE_URL for child processes.
+    """Provide BOOKING_DATABASE_URL and METRICS_DATABASE_URL for child processes, or the variables
+    of `names`, each with the name of its database.
 
     A URL in `environ` (by default the process's) is passed on; DATABASE_URL also counts for
     booking. The others are databases of the embedded server under `folder`, which is used if it
@@ -69,11 +75,10 @@ def databases(
     may only use a server that runs. Raises `StartError`.
     """
     given = os.environ if environ is None else environ
-    urls = {f"{name.upper()}_DATABASE_URL": name for name in DATABASES}
-    found = {variable: given[variable] for variable in urls if given.get(variable)}
-    if given.get("DATABASE_URL"):
+    found = {variable: given[variable] for variable in names if given.get(variable)}
+    if given.get("DATABASE_URL") and "BOOKING_DATABASE_URL" in names:
         found.setdefault("BOOKING_DATABASE_URL", given["DATABASE_URL"])
-    missing = [variable for variable in urls if variable not in found]
+    missing = [variable for variable in names if variable not in found]
     with ExitStack() as stack:
         if missing:
             server = PostgresServer(folder / "postgres")
@@ -85,7 +90,7 @@ def databases(
                 server.start()
             present = server.databases()
             for variable in missing:
-                name = urls[variable]
+                name = names[variable]
                 if name not in present:
                     server.create_database(name)
                 found[variable] = server.dsn(name)

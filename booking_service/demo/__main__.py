@@ -1,4 +1,4 @@
-"""The demo's command line: `python -m booking_service.demo run | replay`."""
+"""The demo's command line: `python -m booking_service.demo run | replay | history`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from booking_service.demo.calls import Client
+from booking_service.demo.history import run_history
 from booking_service.demo.run import DEMO_ERRORS, Addresses, run
 from booking_service.demo.screen import Screen
 from booking_service.demo.session import Order, replay_file
@@ -43,6 +44,15 @@ def run_command(
 ) -> None:
     """Start the database and both services, replay a file, serve until Ctrl-C."""
     raise typer.Exit(run(Order(file, speed, tight), data, Screen()))
+
+
+@app.command("history")
+def history_command(
+    file: File = DEFAULT_FILE,
+    data: Annotated[Path, typer.Option(help="Where the database and logs go.")] = Path(".data"),
+) -> None:
+    """Load a file at its own dates into a metrics database of its own, serve it until Ctrl-C."""
+    raise typer.Exit(run_history(file, data, Screen()))
 
 
 @app.command("replay")

@@ -157,6 +157,11 @@ def _capacity_requests(
         yield request
 
 
+def location_of(offer: Offer) -> str:
+    """Return the place of an offer's hotel."""
+    return _LOCATIONS.get(offer.hotel, offer.hotel)
+
+
 def _package(hotel: HotelFile, offer: Offer, shift: timedelta) -> catalog_pb2.CreatePackageRequest:
     stays = [stay for stay in hotel.stays if stay.offer == offer]
     return catalog_pb2.CreatePackageRequest(
@@ -165,7 +170,7 @@ def _package(hotel: HotelFile, offer: Offer, shift: timedelta) -> catalog_pb2.Cr
             vendor_id=str(hotel.vendor_id(offer.hotel)),
             title=f"{offer.hotel}, room type {offer.room_type}",
             type=PACKAGE_TYPE,
-            location=_LOCATIONS.get(offer.hotel, offer.hotel),
+            location=location_of(offer),
             time_zone=TIME_ZONE,
             bookable_from=messages.day(hotel.first_booking + shift),
             bookable_until=messages.day(hotel.last_departure + shift),

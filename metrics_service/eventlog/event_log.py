@@ -79,6 +79,7 @@ class EventLog:
         max_producers: int = forgetting.MAX_PRODUCERS,
         max_bytes: int = MAX_BYTES,
         fact_ids_days: int = FACT_IDS_DAYS,
+        backfill_only: bool = False,
     ) -> None:
         self._dsn = dsn
         self._monotonic_s = monotonic_s
@@ -97,6 +98,7 @@ class EventLog:
             now_us=now_us,
             monotonic_s=monotonic_s,
             tick_s=tick_s,
+            backfill_only=backfill_only,
         )
 
     async def start(self) -> None:

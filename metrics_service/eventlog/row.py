@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from metrics_service.eventlog.producer import ProducerKey
 from metrics_service.state.record import Kind
@@ -25,4 +24,6 @@ class Row:
     repeats: tuple[int, ...] = ()
 
 
-TICK_ROW: Final = Row("tick", ProducerKey(0, ""), 0, 0, "", "", False, 0, b"")
+def tick_row(*, backfill: bool) -> Row:
+    """Return a tick; one of a log of history alone does not advance the time of the state."""
+    return Row("tick", ProducerKey(0, ""), 0, 0, "", "", backfill, 0, b"")

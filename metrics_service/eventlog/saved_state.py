@@ -7,18 +7,25 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.fold import State
 from metrics_service.state.journeys.journeys import Journeys
+from metrics_service.state.series.rings import HOUR_US
 from metrics_service.storage import session_rows
 from metrics_service.storage.checkpoints import Section
 from metrics_service.storage.errors import LogUnavailableError, line_of
 from servicekit.background import TimeSlice
 
 log = structlog.get_logger()
+
+MAX_SPAN_US: Final = 10 * 24 * HOUR_US
+"""A checkpoint is due after so much time of the log, which passes in a moment where history is
+loaded: what the rings drop is to be stored before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class SavedState:
 
     def __init__(self, event_log: EventLog) -> None:
         self.position = 0
+        self._as_of_us = 0
         self._log = event_log
         self._digests: dict[tuple[str, int], bytes] = {}
         # Whether it is unknown which rows are stored.
@@ -47,12 +55,20 @@ class SavedState:
         """Note that a state was read from these rows."""
         self._digests = {(name, bucket): _digest(data) for name, bucket, data in rows}
         self._replace = False
-        self.position = state.position
+        self.position, self._as_of_us = state.position, state.as_of_us
+
+    def outdated(self, state: State) -> bool:
+        """Return whether a checkpoint is due by what it is to store: sessions that wait, or
+        MAX_SPAN_US of the log since the last change, or since the first call.
+        """
+        self._as_of_us = self._as_of_us or state.as_of_us
+        return state.journeys.due or state.as_of_us - self._as_of_us >= MAX_SPAN_US
 
     async def change_to(self, state: State) -> Change:
         """Compare a state with what is stored. Raises where a row or an answer of it cannot be
         written. Nothing may be folded meanwhile.
         """
+        self._as_of_us = state.as_of_us
         digests: dict[tuple[str, int], bytes] = {}
         changed: list[Section] = []
         turn = TimeSlice()

@@ -17,7 +17,7 @@ import structlog
 
 from metrics_service.eventlog import partitions, rows, single_events
 from metrics_service.eventlog.producers import Appended, Plan, Producers, Request
-from metrics_service.eventlog.row import TICK_ROW
+from metrics_service.eventlog.row import tick_row
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.connections import TROUBLE, connect
 from metrics_service.storage.errors import LogUnavailableError, line_of
@@ -62,6 +62,7 @@ class Writer:
         now_us: Callable[[], int] | None,
         monotonic_s: Callable[[], float],
         tick_s: float,
+        backfill_only: bool = False,
     ) -> None:
         self.epoch, self.sink_id = 0, ""
         self.fact_time_us = self.facts_known_us = 0
@@ -75,14 +76,13 @@ class Writer:
         self.clock = partitions.LogClock(now_us, monotonic_s)
         self._monotonic_s = monotonic_s
         self._tick_s = tick_s
+        self._tick = tick_row(backfill=backfill_only)
         self._queue: deque[Request] = deque()
-        self._queued_bytes = 0
+        self._queued_bytes, self._stopping = 0, False
         self._wake = asyncio.Event()
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
-        self._received_at = rows.EPOCH
+        self._received_at, self._last_append_s = rows.EPOCH, 0.0
         self._days: set[datetime] = set()
-        self._last_append_s = 0.0
 
     def start(self) -> None:
         """Start to take the lead."""
@@ -194,7 +194,7 @@ class Writer:
             now_s = self._monotonic_s()
             plan = self._producers.plan(group, now_s)
             if not plan.rows and now_s - self._last_append_s >= self._tick_s:
-                plan.rows.append(TICK_ROW)
+                plan.rows.append(self._tick)
             first = self.last_position + 1
             if plan.writes:
                 async with asyncio.timeout(COMMIT_TIMEOUT_S):

@@ -77,3 +77,8 @@ class Terms:
     credit_bytes: int
     max_batch_bytes: int
     allow_backfill: bool
+    allow_live: bool = True
+
+    def takes(self, backfill: bool) -> bool:
+        """Whether a producer of history, or a live one, may send."""
+        return self.allow_backfill if backfill else self.allow_live

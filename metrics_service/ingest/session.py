@@ -155,7 +155,7 @@ class Session:
         producer_id, self._service, self._instance = identity
         self._health.on_hello(self._instance, self._service)
         backfill = hello.mode == tracking_pb2.Hello.BACKFILL
-        if hello.schema != SCHEMA or (backfill and not self._terms.allow_backfill):
+        if hello.schema != SCHEMA or not self._terms.takes(backfill):
             self._nack(hello.lane, 0, tracking_pb2.Nack.UNSUPPORTED)
             return
         lane = ServerLane(ProducerKey(hello.lane, producer_id), hello.epoch)

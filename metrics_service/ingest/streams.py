@@ -17,6 +17,7 @@ from metrics_service.eventlog.single_events import SingleEvent
 from metrics_service.ingest.frames import DRAIN
 from metrics_service.ingest.ports import Fold, Health, Log, Terms
 from metrics_service.ingest.session import MayOpen, Session, Write
+from metrics_service.storage.errors import LogUnavailableError
 from protos.tracking.v1 import tracking_pb2
 from servicekit.handlers import LineLimit
 from servicekit.pauses import PauseDetector
@@ -59,6 +60,7 @@ class Ingest:
         credit_bytes: int = CREDIT_BYTES,
         max_batch_bytes: int = MAX_BATCH_BYTES,
         allow_backfill: bool = False,
+        allow_live: bool = True,
         max_streams: int = MAX_STREAMS,
         max_stream_s: float = math.inf,
     ) -> None:
@@ -66,7 +68,11 @@ class Ingest:
         self._fold = fold
         self._health = health
         self._terms = Terms(
-            heartbeat_s, max(credit_bytes, max_batch_bytes), max_batch_bytes, allow_backfill
+            heartbeat_s,
+            max(credit_bytes, max_batch_bytes),
+            max_batch_bytes,
+            allow_backfill,
+            allow_live,
         )
         self._max_streams = max_streams
         self._max_stream_s = max_stream_s
@@ -131,6 +137,8 @@ class Ingest:
         """Append an event of no stream once by its id, and answer whether it is new, after the
         commit. LogUnavailableError.
         """
+        if not self._terms.allow_live:
+            raise LogUnavailableError("this log takes history alone")
         return self._log.append_single(event)
 
     async def drain(self, timeout_s: float) -> None:

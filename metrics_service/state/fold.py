@@ -80,7 +80,8 @@ class State(QueryReads):
         self._sections.clear()
         if record.kind == "batch":
             return self._apply_batch(record)
-        self._advance(record.received_at_us, _OUTAGE_US)
+        if not record.backfill:
+            self._advance(record.received_at_us, _OUTAGE_US)
         if record.kind == "unclean_end":
             self._events.unclean_end(record)
         return ""
@@ -242,7 +243,8 @@ class State(QueryReads):
         self._tables.quality.quarantined_events += events
 
     def _advance_to(self, record: LogRecord, items: list[Item]) -> None:
-        self._advance(record.received_at_us, _OUTAGE_US)
+        if not record.backfill:
+            self._advance(record.received_at_us, _OUTAGE_US)
         elif (newest := newest_us(items)) is not None:
             now_us = max(min(newest, record.received_at_us), self.as_of_us)
             self._advance(now_us, now_us)

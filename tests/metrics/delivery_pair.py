@@ -44,6 +44,7 @@ class RememberingState:
 
     def __init__(self) -> None:
         self.position = 0
+        self.as_of_us = 1
         self.records: list[LogRecord] = []
         self.journeys = Journeys(FunnelFold())
 

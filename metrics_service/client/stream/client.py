@@ -21,6 +21,7 @@ from metrics_service.client.stream.source import (
     LaneSource,
     NewEpoch,
     OutBatch,
+    Speaker,
 )
 from protos.tracking.v1 import tracking_pb2, tracking_pb2_grpc
 from servicekit.channels import PLAINTEXT, ClientFiles
@@ -57,7 +58,8 @@ class StreamClient:
 
     signals is called for each heartbeat and must not block. Nothing here raises to its caller:
     while the server is unreachable, sources keep their batches. `files` are those of TLS, read for
-    each connection.
+    each connection. With `backfill` the events count at the times they give, which a server must
+    allow.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class StreamClient:
         instance: str,
         signals: Callable[[], tracking_pb2.Signals] = tracking_pb2.Signals,
         files: ClientFiles = PLAINTEXT,
+        backfill: bool = False,
     ) -> None:
         self._target = target
-        self._service = service
-        self._instance = instance
+        self._speaker = Speaker(service, instance, backfill)
         self._signals = signals
         self._files = files
         self._sources: list[LaneSource] = []
@@ -144,8 +146,7 @@ class StreamClient:
             started_s = asyncio.get_running_loop().time()
             connection = self._connection = Connection(
                 tracking_pb2_grpc.TrackingServiceStub(channel).Stream(),
-                service=self._service,
-                instance=self._instance,
+                speaker=self._speaker,
                 signals=self._signals,
                 on_lane_end=self._lane_ended,
             )

@@ -20,7 +20,7 @@ from metrics_service.client.stream.rules import (
     check_nack,
     check_welcome,
 )
-from metrics_service.client.stream.source import LaneSource
+from metrics_service.client.stream.source import LaneSource, Speaker
 from metrics_service.measure.thresholds import MISSED_HEARTBEATS
 from protos.tracking.v1 import tracking_pb2
 from servicekit.pauses import shift_by_pause
@@ -50,8 +50,7 @@ class Connection:
         self,
         call: Call,
         *,
-        service: str,
-        instance: str,
+        speaker: Speaker,
         signals: Callable[[], tracking_pb2.Signals],
         on_lane_end: Callable[[LaneSource, LaneEnd], None],
     ) -> None:
@@ -63,8 +62,7 @@ class Connection:
         self.refused = False
         self.progressed = False
         self._call = call
-        self._service = service
-        self._instance = instance
+        self._speaker = speaker
         self._signals = signals
         self._on_lane_end = on_lane_end
         self._senders: dict[int, LaneSender] = {}
@@ -84,7 +82,7 @@ class Connection:
 
     def add(self, source: LaneSource) -> None:
         """Start a lane."""
-        sender = LaneSender(source, self._send, service=self._service, instance=self._instance)
+        sender = LaneSender(source, self._send, self._speaker)
         former = self._senders.get(source.lane)
         if former is not None:
             self.remove(former.source)
@@ -223,7 +221,7 @@ class Connection:
         check_welcome(welcome)
         if not self.welcomed:
             self.welcomed = True
-            log.info("stream_connected", instance=self._instance)
+            log.info("stream_connected", instance=self._speaker.instance)
         heartbeat_s = welcome.heartbeat_ms / 1_000
         if heartbeat_s != self._heartbeat_s:
             self._heartbeat_s = heartbeat_s

@@ -14,7 +14,13 @@ from typing import Any, Final
 import structlog
 
 from metrics_service.client.stream.rules import ProtocolError
-from metrics_service.client.stream.source import ForkError, LaneDrained, LaneSource, NewEpoch
+from metrics_service.client.stream.source import (
+    ForkError,
+    LaneDrained,
+    LaneSource,
+    NewEpoch,
+    Speaker,
+)
 from protos.tracking.v1 import tracking_pb2
 
 log = structlog.get_logger()
@@ -44,13 +50,12 @@ class LaneEnd(Enum):
 class LaneSender:
     """Sends the batches of a source into a stream, which passes it the answers of the server."""
 
-    def __init__(self, source: LaneSource, send: Send, *, service: str, instance: str) -> None:
+    def __init__(self, source: LaneSource, send: Send, speaker: Speaker) -> None:
         self.source = source
         self.idle = asyncio.Event()
         self.idle.set()
         self._send = send
-        self._service = service
-        self._instance = instance
+        self._speaker = speaker
         self._answer: asyncio.Future[tracking_pb2.Welcome | tracking_pb2.Nack] | None = None
         self._nacked: asyncio.Future[tracking_pb2.Nack] | None = None
         self._in_flight: deque[tuple[int, int]] = deque()
@@ -195,9 +200,9 @@ class LaneSender:
             producer_id=self.source.producer_id,
             epoch=self.source.epoch,
             schema=SCHEMA,
-            mode=tracking_pb2.Hello.LIVE,
-            service=self._service,
-            instance=self._instance,
+            mode=self._speaker.mode,
+            service=self._speaker.service,
+            instance=self._speaker.instance,
             succeeds=self.source.succeeds,
         )
 

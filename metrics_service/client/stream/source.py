@@ -21,6 +21,20 @@ class OutBatch:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who says Hello. With `backfill` the events count at the times they give."""
+
+    service: str
+    instance: str
+    backfill: bool = False
+
+    @property
+    def mode(self) -> tracking_pb2.Hello.Mode.ValueType:
+        """The mode of its Hello."""
+        return tracking_pb2.Hello.BACKFILL if self.backfill else tracking_pb2.Hello.LIVE
+
+
 class ForkError(Exception):
     """The lane must not go on, or the batches of two histories would be mixed: the server is
     another one, or one of the two databases was restored from an older copy.

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from metrics_service.client.stream.connection import Connection
+from metrics_service.client.stream.source import Speaker
 from protos.tracking.v1 import tracking_pb2
 from tests.metrics.delivery_pair import ListSource
 
@@ -15,8 +16,7 @@ async def test_a_lane_that_has_ended_with_its_connection_can_be_removed() -> Non
     call: Any = None
     connection = Connection(
         call,
-        service="test",
-        instance="i-1",
+        speaker=Speaker("test", "i-1"),
         signals=tracking_pb2.Signals,
         on_lane_end=lambda *_: None,
     )
