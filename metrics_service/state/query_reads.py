@@ -41,7 +41,11 @@ class QueryReads:
         """Return the queries above the critical threshold with a number above `after`, oldest
         first, each with its definition.
         """
-        return self.watched.critical_queries(after)
+        fingerprints = self._tables.queries.fingerprints
+        return [
+            (slow, fingerprints.resolve(slow.fingerprint))
+            for slow in self._tables.critical.after(after)
+        ]
 
     @property
     def watched(self) -> Watched:

@@ -62,12 +62,16 @@ class Watched:
         """The greatest number of counted errors within five minutes (see ErrorFold)."""
         return self._tables.errors.peak_of_five_minutes(self.as_of_us)
 
-    def critical_queries(self, after: int = 0) -> list[tuple[CriticalQuery, Query]]:
-        """Return the newest queries above the critical threshold with a number above `after`,
-        oldest first, with their definitions.
+    def critical_queries(self, ended_after_us: int) -> list[tuple[CriticalQuery, Query]]:
+        """Return the newest queries above the critical threshold that ended after a time, in the
+        order of their arrival, with their definitions.
         """
         critical, fingerprints = self._tables.critical, self._tables.queries.fingerprints
-        return [(slow, fingerprints.resolve(slow.fingerprint)) for slow in critical.after(after)]
+        return [
+            (slow, fingerprints.resolve(slow.fingerprint))
+            for slow in critical.after(0)
+            if slow.start_us + slow.execute_us > ended_after_us
+        ]
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """See QueryFold.execute_times."""

@@ -99,7 +99,7 @@ class Business:
     def errors_in_five_minutes(self) -> int:
         return int(self._sum(5, 0)[12])
 
-    def critical_queries(self, after: int = 0) -> list[tuple[CriticalQuery, Query]]:
+    def critical_queries(self, ended_after_us: int) -> list[tuple[CriticalQuery, Query]]:
         return []
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:

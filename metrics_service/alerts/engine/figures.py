@@ -81,12 +81,10 @@ def measure_errors(rule: Rule, figures: Figures) -> Measurement:
 
 def measure_slow_queries(rule: Rule, figures: Figures) -> Measurement:
     """Measure the slowest query of each fingerprint that ended within SLOW_US."""
-    oldest_us = figures.as_of_us - SLOW_US
     slowest: dict[tuple[str, str], float] = {}
-    for slow, query in figures.critical_queries():
-        if slow.start_us + slow.execute_us > oldest_us:
-            key = query.fingerprint, query.operation
-            slowest[key] = max(slowest.get(key, 0.0), slow.execute_us / _US_PER_MS)
+    for slow, query in figures.critical_queries(figures.as_of_us - SLOW_US):
+        key = query.fingerprint, query.operation
+        slowest[key] = max(slowest.get(key, 0.0), slow.execute_us / _US_PER_MS)
     samples = [
         judge_value(
             rule,

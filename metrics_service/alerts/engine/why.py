@@ -145,11 +145,9 @@ def _errors(figures: Figures, window_us: int) -> Iterator[AlertCause]:
 
 def _queries(figures: Figures, window_us: int) -> Iterator[AlertCause]:
     """Yield the operations with the slowest queries."""
-    oldest_us = figures.as_of_us - _kept(window_us)
     slowest: Counter[str] = Counter()
-    for slow, query in figures.critical_queries():
-        if slow.start_us >= oldest_us:
-            slowest[query.operation] = max(slowest[query.operation], slow.execute_us // 1000)
+    for slow, query in figures.critical_queries(figures.as_of_us - _kept(window_us)):
+        slowest[query.operation] = max(slowest[query.operation], slow.execute_us // 1000)
     for operation, took_ms in _most(slowest):
         yield _cause("query", operation, f"{operation} took up to {took_ms:,} ms")
 
