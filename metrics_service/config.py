@@ -41,6 +41,11 @@ class MetricsSettings(ServerSettings):
         description="Slug of the Sentry monitor that is told each minute that alerts are judged; "
         "empty tells none.",
     )
+    notify_info: bool = Field(
+        False,
+        description="Whether alerts of severity info, such as anomalies, go to Sentry and the "
+        "webhook too; else they are listed and logged.",
+    )
     webhook_url: str = Field(
         "",
         repr=False,

@@ -104,7 +104,7 @@ class Tables:
     def hour(self, time_us: int) -> HourCells:
         """Return the clock hour of a time, without figures where it is not kept."""
         return HourCells(
-            self.queries.hour(time_us),
+            self.queries.totals.hours.slot(time_us).total,
             self.errors.rings.hours.slot(time_us),
             self.funnel.rings.hours.slot(time_us),
         )

@@ -39,6 +39,24 @@ class Watched:
         }
         return rings[table].window(window_us, ended_us)
 
+    def hour(self, table: str, time_us: int) -> Any:
+        """Return the clock hour of a time, which is kept for 30 days; empty where nothing is."""
+        return self._rings(table).hours.slot(time_us)
+
+    def oldest_hour_us(self, table: str) -> int | None:
+        """Return the begin of the oldest hour that is kept; None without figures."""
+        return self._rings(table).hours.oldest_us
+
+    def _rings(self, table: str) -> Rings[Any]:
+        tables = self._tables
+        rings: dict[str, Rings[Any]] = {
+            "funnel": tables.funnel.rings,
+            "business": tables.business.rings,
+            "errors": tables.errors.rings,
+            "query_totals": tables.queries.totals,
+        }
+        return rings[table]
+
     def matured(self, table: str, window_us: int) -> Any:
         """Return the newest window of this length, none of whose slots can change any more but for
         what is later than late.

@@ -105,6 +105,13 @@ class Business:
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         return {}
 
+    def hour(self, table: str, time_us: int) -> Any:
+        raise NotImplementedError
+
+    def oldest_hour_us(self, table: str) -> int | None:
+        """None: there is no other week to compare with."""
+        return None
+
     def matured(self, table: str, window_us: int) -> Any:
         return self._cell(table, window_us // MINUTE_US, MATURES, 0)
 

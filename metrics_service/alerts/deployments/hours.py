@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.state.funnel.funnel import MAX_LATENESS_US, WINDOW_US
+from metrics_service.state.funnel.funnel import MATURES_US
 from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS
 from metrics_service.state.tables import HourCells
 
 HOURS: Final = 72
 SPAN_US: Final = HOURS * HOUR_US
 
-MATURE_US: Final = WINDOW_US + MAX_LATENESS_US
+MATURE_US: Final = MATURES_US
 """An hour's conversions are final this long after its end."""
 
 KEPT_HOURS: Final = RESOLUTIONS[-1].slots

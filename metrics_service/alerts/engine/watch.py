@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self
 
 from google.protobuf.message import DecodeError
 
+from metrics_service.alerts.engine.anomalies import measure_anomalies
 from metrics_service.alerts.engine.figures import (
     Cells,
     measure_errors,
@@ -129,6 +130,8 @@ class Watch:
         if rule.metric == "query_regression":
             active = self.machine.active(rule)
             return [self._regressions.measure(rule, figures, active)] if minutely else []
+        if rule.metric == "anomaly":
+            return [measure_anomalies(rule, figures)] if minutely else []
         if rule.metric == "critical_query":
             return [measure_slow_queries(rule, figures)]
         if rule.metric == "errors_in_5_minutes":

@@ -89,6 +89,8 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
             Metric("critical_query", "ms", "own", least=CRITICAL_US / 1000),
             # p95 of the last five minutes, as a multiple of that of the day before.
             Metric("query_regression", "ms", "own", line_unit="times"),
+            # Of the last hour from the same hour of the week, as a multiple of what is unusual.
+            Metric("anomaly", "times", "own"),
             Metric("database_unhealthy", "count", "exact", signals=True),
             *(Metric(name, "count", "exact", signals=True) for name in HEALTH_ISSUES),
             # Heartbeats that are missing, by instance, and records that are not folded yet.

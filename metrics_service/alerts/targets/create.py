@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from metrics_service.alerts.targets import log, sentry, webhook
 from metrics_service.alerts.targets.monitor import Monitor
@@ -11,7 +12,7 @@ from metrics_service.alerts.targets.posting import Poster
 from metrics_service.alerts.targets.targets import Targets, held_by
 from metrics_service.config import MetricsSettings
 from metrics_service.storage.notifications import NotificationLedger
-from protos.metrics.v1.alert_pb2 import Alert
+from protos.metrics.v1.alert_pb2 import ALERT_SEVERITY_INFO, Alert
 from servicekit.settings import SettingsError
 
 
@@ -40,7 +41,13 @@ def create_targets(settings: MetricsSettings, held: Callable[[Alert], str] = hel
         unset=unset,
         monitor=monitor,
         held=held,
+        told=partial(is_told, settings.notify_info),
     )
+
+
+def is_told(info_too: bool, target: str, alert: Alert) -> bool:
+    """Whether a target is told of an alert: of severity info only the log, unless that is set."""
+    return info_too or target == log.NAME or alert.severity != ALERT_SEVERITY_INFO
 
 
 def _webhook(settings: MetricsSettings) -> webhook.Webhook:

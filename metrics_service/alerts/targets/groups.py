@@ -83,13 +83,16 @@ class Groups:
         targets: Sequence[str],
         held: Callable[[alert_pb2.Alert], str],
         timing: Timing = TIMING,
+        told: Callable[[str, alert_pb2.Alert], bool] = lambda *_: True,
     ) -> None:
+        """Told: whether a target is told of an alert at all."""
         self.left_out = 0
         """Alerts that did not fit."""
 
         self._targets = tuple(targets)
         self._held = held
         self._timing = timing
+        self._told = told
         self._groups: dict[str, _Group] = {}
         self._over: dict[str, None] = {}
         self._count = 0
@@ -206,7 +209,7 @@ class Groups:
             change = self._change(known, target)
             if change is not None:
                 news.append(_notice(known, target, change))
-            elif known.ended_s is None and not known.held_by:
+            elif target in known.sent and known.ended_s is None and not known.held_by:
                 last_s = max(last_s, known.sent[target].sent_s)
                 others.append(known)
         if news:
@@ -217,6 +220,8 @@ class Groups:
 
     def _change(self, known: _Known, target: str) -> Change | None:
         sent = known.sent.get(target)
+        if not self._told(target, known.alert):
+            return None
         if known.ended_s is not None:
             if sent is not None:
                 return None if sent.over else "resolved"

@@ -72,6 +72,7 @@ class Targets:
         unset: dict[str, str] | None = None,
         monitor: Monitor | None = None,
         held: Callable[[Alert], str] = held_by,
+        told: Callable[[str, Alert], bool] = lambda *_: True,
         timing: Timing = TIMING,
         max_queued: int = MAX_QUEUED,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -84,7 +85,7 @@ class Targets:
         self._monitor = monitor
         self._monotonic_s = monotonic_s
         self._now_us = now_us
-        self._groups = Groups([target.name for target in targets], held, timing)
+        self._groups = Groups([target.name for target in targets], held, timing, told)
         self._senders = {
             target.name: Sender(
                 target,

@@ -139,10 +139,11 @@ class QueryFold:
         self._settle()
         return self._total_rings.window(window_us, ended_us).total
 
-    def hour(self, time_us: int) -> QueryCell:
-        """Return all queries of a clock hour but internal ones; callers must not change them."""
+    @property
+    def totals(self) -> Rings[QueryTotals]:
+        """All queries by time; callers must not change them."""
         self._settle()
-        return self._total_rings.hours.slot(time_us).total
+        return self._total_rings
 
     def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
         """Return execute times in microseconds by operation, of a window `ended_us` ago."""

@@ -124,6 +124,12 @@ class Ring(Generic[C]):
         slot = time_us // self._step_us
         return self._open.get(slot) or self._with_late(slot, (self._apart, self._late))
 
+    @property
+    def oldest_us(self) -> int | None:
+        """The begin of the oldest slot that has figures."""
+        slots = (*self._open, *self.closed, *self._apart, *self._late)
+        return min(slots) * self._step_us if slots else None
+
     def make(self, low_us: int, high_us: int) -> Iterator[None]:
         """Compute the missing blocks among parts(), one per step."""
         for size, number in self._cover(low_us, high_us):

@@ -116,6 +116,19 @@ def crowd(replay: Replay) -> None:
     replay.pass_minutes(1)
 
 
+def hourly(queries: int, hours: int) -> Callable[[Replay], None]:
+    """So many queries in each hour, which is judged in minute 4 of the next one."""
+
+    def act(replay: Replay) -> None:
+        for _ in range(hours):
+            replay.jump(replay.now_us // HOUR * HOUR + HOUR)
+            if queries:
+                replay.append(replay.queries([1_000] * queries))
+            replay.jump(replay.now_us + 4 * MINUTE)
+
+    return act
+
+
 SCENARIOS = {
     "high_error_rate": Scenario(many_errors, minutes(12), minutes(0)),
     "error_ratio": Scenario(
@@ -145,6 +158,7 @@ SCENARIOS = {
     "facts_forked": of_health("forked"),
     "facts_withheld": of_health("withheld"),
     "facts_fenced": of_health("fenced"),
+    "anomaly": Scenario(hourly(0, 3), hourly(30, 16 * 24), minutes(2)),
     "alerts_overflow": Scenario(crowd, minutes(12), minutes(0)),
 }
 

@@ -128,4 +128,4 @@ def test_a_file_is_refused_as_a_whole(tmp_path: Path) -> None:
 
 def test_the_shipped_rules_are_accepted() -> None:
     assert check(shipped()).accepted
-    assert len(load(None)) == 21
+    assert len(load(None)) == 22

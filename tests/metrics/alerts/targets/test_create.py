@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from metrics_service.alerts.targets.create import create_targets
+from metrics_service.alerts.targets.create import create_targets, is_told
 from metrics_service.config import MetricsSettings
+from protos.metrics.v1.alert_pb2 import (
+    ALERT_SEVERITY_INFO,
+    ALERT_SEVERITY_WARNING,
+    Alert,
+    AlertSeverity,
+)
 from servicekit.settings import SettingsError
 from tests.metrics.alerts.targets.receiver import listening
 
@@ -103,3 +109,19 @@ async def test_links_lead_to_this_service(variables: dict[str, str], address: st
     with listening() as receiver:
         await create_targets(settings(**{WEBHOOK: receiver.url}, **variables)).test("webhook")
         assert receiver.next().json["externalURL"] == address
+
+
+@pytest.mark.parametrize(
+    ("info_too", "target", "severity", "told"),
+    [
+        (False, "log", ALERT_SEVERITY_INFO, True),
+        (False, "sentry", ALERT_SEVERITY_INFO, False),
+        (False, "webhook", ALERT_SEVERITY_INFO, False),
+        (False, "sentry", ALERT_SEVERITY_WARNING, True),
+        (True, "sentry", ALERT_SEVERITY_INFO, True),
+    ],
+)
+def test_info_goes_to_the_log_alone_unless_it_is_wanted(
+    info_too: bool, target: str, severity: AlertSeverity.ValueType, told: bool
+) -> None:
+    assert is_told(info_too, target, Alert(severity=severity)) is told

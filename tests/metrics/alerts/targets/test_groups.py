@@ -293,3 +293,23 @@ def test_a_target_that_has_not_answered_yet_is_told_nothing_more_until_it_has() 
         ("resolved", 1),
         ("unchanged", 0),
     ]
+
+
+def test_a_target_that_is_not_told_of_an_alert_hears_nothing_of_it() -> None:
+    world = World()
+    world.groups = Groups(
+        ["sentry", "webhook"],
+        lambda _: "",
+        told=lambda target, alert: target == "webhook" or alert.id != A,
+    )
+    world.offer(firing(A), firing(B))
+    world.until(5 * 3600)
+    assert {each for _, told in world.said("sentry") for each in told} == {
+        ("fired", "b"),
+        ("repeated", "b"),
+    }
+    assert ("fired", "a") in world.said()[0][1]
+    world.offer(resolved(firing(A)), resolved(firing(B)))
+    world.until(6 * 3600)
+    assert world.said("sentry")[-1][1] == [("resolved", "b")]
+    assert world.said()[-1][1] == [("resolved", "a"), ("resolved", "b")]
