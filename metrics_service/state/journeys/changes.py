@@ -55,8 +55,8 @@ class SessionChange:
 
 class SessionChanges:
     """Changes by the number of their visit. anew: no row of the table is of this state.
-    saved_number: rows of visits above it are not of this state. received_us: when the newest event
-    was received.
+    saved_number: rows of visits above it are not of this state. received_us: when the newest batch
+    since was received.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class SessionChanges:
         self.by_number.clear()
         self.anew = False
         self.saved_number = last_number
+        self.received_us = 0
 
     def dump(self) -> Iterator[bytes]:
         """Yield rows, each a checkpoint_pb2.SessionChanges; at least one."""

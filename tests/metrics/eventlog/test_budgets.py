@@ -14,8 +14,10 @@ from metrics_service.eventlog import event_log, forgetting
 from metrics_service.eventlog.errors import FullError
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.producer import Producer, ProducerKey
+from metrics_service.storage import session_rows
 from metrics_service.storage.errors import LogNotReadyError
-from tests.metrics.delivery_pair import FACTS, TELEMETRY, until
+from servicekit.clock import wall_us
+from tests.metrics.delivery_pair import BOUND_S, FACTS, TELEMETRY, until
 from tests.metrics.eventlog.test_event_log import DAY_US, NOON_US, Clock, attach, everything, opened
 from tests.metrics.eventlog.test_repeats import COMPLETED, CONFIRMED, STARTED, batch
 
@@ -234,3 +236,26 @@ async def test_a_database_without_the_newest_migration_is_refused_at_start(
     await query(metrics_dsn, "DROP INDEX fact_received_on")
     with pytest.raises(LogNotReadyError, match="is not migrated: run `make migrate`"):
         await EventLog(metrics_dsn).start()
+
+
+# Sessions.
+
+
+async def test_sessions_are_forgotten_with_the_log(
+    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_rows, "MAX_DELETED_SESSIONS", 2)
+    await query(
+        metrics_dsn,
+        """
+        INSERT INTO session
+        SELECT n, 's', 1, 1, false, false, '', 1, 1, '{}', '{}', current_date - n * 10
+        FROM generate_series(0, 9) AS old (n)
+        """,
+    )
+    count = "SELECT count(*) FROM session"
+    async with opened(metrics_dsn, now_us=wall_us, retention_days=35):
+        async with asyncio.timeout(BOUND_S):
+            while await query(metrics_dsn, count) > 4:  # noqa: ASYNC110 - the log tells nobody
+                await asyncio.sleep(0.05)
+    assert await query(metrics_dsn, "SELECT max(current_date - received_on) FROM session") == 30

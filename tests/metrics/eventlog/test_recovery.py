@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Literal
 
 import structlog
@@ -48,19 +47,30 @@ def recovered(records: list[LogRecord], base: int, until: int) -> State:
     rows = list(state.dump()) if base else []
     recovery = Recovery(read, Fragile, Quarantine(lambda: 0.0), rows)
     found = asyncio.run(recovery.state_at(until))
-    assert list(Fragile.load(recovery.rows).dump()) == list(found.dump())
+    loaded = Fragile.load(recovery.rows)
+    assert list(loaded.dump()) == list(found.dump())
+    assert list(loaded.journeys.unsaved()) == list(found.journeys.unsaved())
     return found
 
 
-def expected(records: list[LogRecord], kinds: list[Kind], until: int) -> Iterator[object]:
+def everything(state: State) -> list[object]:
+    """What is stored of a state and read of it, also what the table of sessions does not have."""
+    return [*state.dump(), state.metrics(), *state.journeys.unsaved()]
+
+
+def expected(
+    records: list[LogRecord], kinds: list[Kind], until: int, base: int = 0
+) -> list[object]:
+    """Return that of the state at `until`, of which the sessions at `base` were saved."""
     state = State()
     for record, kind in list(zip(records, kinds, strict=True))[:until]:
+        if base and record.position == base + 1:
+            state.journeys.saved()
         if kind in LOSSES:
             state.quarantine(record)
         else:
             state.apply(record)
-    yield from state.dump()
-    yield state.metrics()
+    return everything(state)
 
 
 @settings(max_examples=size(60, 1_000), deadline=None)
@@ -76,8 +86,9 @@ def test_what_remains_is_the_fold_of_all_records_that_break_nothing(data: st.Dat
     records = log_of(kinds)
     until = data.draw(st.integers(1, len(kinds)))
     first = next((at for at, kind in enumerate(kinds[:until]) if kind in LOSSES), until)
-    state = recovered(records, data.draw(st.integers(0, min(first, until - 1))), until)
-    assert [*state.dump(), state.metrics()] == list(expected(records, kinds, until))
+    base = data.draw(st.integers(0, min(first, until - 1)))
+    state = recovered(records, base, until)
+    assert everything(state) == expected(records, kinds, until, base)
 
 
 def test_a_base_that_cannot_be_written_is_folded_anew() -> None:
@@ -91,7 +102,7 @@ def test_a_base_that_cannot_be_written_is_folded_anew() -> None:
 
     recovery = Recovery(read, Fragile, Quarantine(lambda: 0.0), list(broken.dump()))
     state = asyncio.run(recovery.state_at(3))
-    assert [*state.dump(), state.metrics()] == list(expected(records, ["good", "rows", "good"], 3))
+    assert everything(state) == expected(records, ["good", "rows", "good"], 3)
 
 
 def test_quarantined_batches_are_named_once_a_second_and_the_others_counted() -> None:
