@@ -31,6 +31,11 @@ class MetricsSettings(ServerSettings):
         validate_default=True,
         description="PostgreSQL database of the event log, postgresql://user@host:port/database.",
     )
+    alert_rules: Path | None = Field(
+        None,
+        description="TOML file with the rules of alerts, read at the start and on SIGHUP; "
+        "empty takes those that are shipped.",
+    )
     sentry_dsn: str = Field(
         "",
         repr=False,

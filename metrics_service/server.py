@@ -7,15 +7,16 @@ reports the loss.
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from typing import Any, Final
 
 import structlog
 from grpc import StatusCode
 
-from metrics_service.alerts.notify import HealthAlert, create_notifier, report_faults
-from metrics_service.alerts.regressions import RegressionAlert
-from metrics_service.alerts.slow_queries import SlowQueryAlert
+from metrics_service.alerts.faults import Faults
+from metrics_service.alerts.service import Alerts, Parts
+from metrics_service.alerts.targets.create import create_targets
 from metrics_service.client.host import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
@@ -27,8 +28,7 @@ from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
 from metrics_service.rpc.metrics import make_sums, readable, snapshots
-from metrics_service.rpc.register import LARGE_MESSAGES, SERVICES, add_servicers
-from metrics_service.state.fold import State
+from metrics_service.rpc.register import EARLY, LARGE_MESSAGES, SERVICES, add_servicers
 from metrics_service.state.series.rings import Window
 from metrics_service.storage import access_events
 from metrics_service.storage.deployments import Deployments
@@ -46,7 +46,7 @@ from servicekit.clock import wall_us
 from servicekit.identity import access
 from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
-from servicekit.start import StartError
+from servicekit.start import StartError, in_terminal
 from servicekit.tls import server_tls
 
 DOMAIN: Final = "metrics.farehold"
@@ -84,16 +84,14 @@ class MetricsServer:
         state = readable(self.engine.current_state)
         self.snapshots = snapshots(state, self.verdict)
         self.verdicts = health_rpc.verdicts(self.verdict)
-        self.notifier = create_notifier(settings.sentry_dsn)
-        self._alert = HealthAlert(self.notifier)
-        self._slow_queries = SlowQueryAlert(self.engine.current_state, self.notifier)
-        self._regressions = RegressionAlert(self._prepared_state, self.notifier)
+        self.faults = Faults(settings.sentry_dsn)
+        self.alerts = Alerts(settings, self._alert_parts())
         self.grpc = GrpcServer(
             settings,
             domain=DOMAIN,
             on_rpc=self._on_rpc,
             large_messages=LARGE_MESSAGES,
-            early=[health_rpc.SERVICE],
+            early=EARLY,
             access=ACCESS,
         )
         self._access = access_events.trail(settings.database_url, self.grpc.gate)
@@ -115,6 +113,7 @@ class MetricsServer:
             self.verdict,
             self.verdicts,
             Deployments(settings.database_url),
+            self.alerts,
             stall_s=settings.stream_stall_s,
             repeat_s=settings.stream_repeat_s,
         )
@@ -139,6 +138,7 @@ class MetricsServer:
         self._starting = False
         self.health.tick()
         self._ticker.start(self._tick())
+        self.alerts.start()
         self.grpc.serve(SERVICES)
         self.verdicts.notify()
         log.info("service_started", **where, callers=self.grpc.gate.mode.by)
@@ -172,9 +172,10 @@ class MetricsServer:
                 self.grpc.health.drain()
                 self.snapshots.close()
                 self.verdicts.close()
+                self.alerts.feed.close()
                 await self.ingest.drain(DRAIN_PRODUCERS_S)
                 await asyncio.gather(self.grpc.drain(), self._http.stop(), self._close_log())
-                await asyncio.to_thread(self.notifier.close, 0.5)
+                await asyncio.to_thread(self.faults.close, 0.5)
         except TimeoutError:
             log.warning("service_stop_cut_short", within_s=STOP_S)
         await self._ticker.stop()
@@ -183,7 +184,7 @@ class MetricsServer:
             log.info("service_stopped")
 
     async def _close_log(self) -> None:
-        await self.engine.stop()
+        await asyncio.gather(self.alerts.stop(), self.engine.stop())
         await self.event_log.stop()
 
     def _new_health(self) -> HealthRegistry:
@@ -201,6 +202,15 @@ class MetricsServer:
             watched=frozenset(settings.watched_services.split(",")),
         )
 
+    def _alert_parts(self) -> Parts:
+        settings = self._settings
+        return Parts(
+            self.event_log,
+            self.engine,
+            self.verdict,
+            targets=lambda held: create_targets(settings, held),
+        )
+
     def _on_rpc(self, end: RpcEnd) -> None:
         if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):
             self.engine.suspect()
@@ -210,11 +220,6 @@ class MetricsServer:
             raise UnreadableError("the figures are read back")
         await make_sums(self.engine.current_state(), window)
         return self.engine.current_state().metrics(*window)
-
-    def _prepared_state(self) -> State:
-        if not self.engine.prepared.is_set():
-            raise UnreadableError("the sums of long windows are still added up")
-        return self.engine.current_state()
 
     def _progress(self) -> DatabaseHealth:
         position, folded = self.engine.position, self.engine.folded
@@ -237,9 +242,7 @@ class MetricsServer:
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
-        if not self._stopped:
-            # Closing the log during a stop is not worth an alert.
-            self._alert.observe(verdict)
+        self.alerts.judge_soon()
         self.verdicts.notify()
         self.snapshots.notify()
 
@@ -247,7 +250,7 @@ class MetricsServer:
         return health_rpc.log_health(self.event_log, self.engine.position)
 
     async def _tick(self) -> None:
-        """Judge health and queries about every TICK_S, and at once when the lead of the log is lost
+        """Judge health about every TICK_S, and at once when the lead of the log is lost
         or taken.
         """
         while True:
@@ -255,14 +258,10 @@ class MetricsServer:
             leading = self.event_log.leading
             while time.monotonic() < until_s and self.event_log.leading is leading:  # noqa: ASYNC110
                 await asyncio.sleep(LEAD_CHECK_S)
-            for judge in (self.health.tick, self._slow_queries.observe, self._regressions.observe):
-                try:
-                    judge()
-                except UnreadableError:
-                    # Another tick judges the state that is repaired.
-                    continue
-                except Exception:
-                    log.exception("tick_failed", judge=judge.__qualname__)
+            try:
+                self.health.tick()
+            except Exception:
+                log.exception("tick_failed")
 
 
 def _new_log(settings: MetricsSettings) -> EventLog:
@@ -279,7 +278,9 @@ def _new_log(settings: MetricsSettings) -> EventLog:
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises StartError when it cannot start or the fold fails."""
     server = MetricsServer(settings)
-    report_faults(server.notifier)
+    server.faults.report()
+    if not in_terminal():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.alerts.reload)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     starting = asyncio.create_task(server.start(), name="start")
     try:

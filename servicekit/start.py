@@ -6,6 +6,7 @@ An error that the operator can correct is one line on standard error, never a tr
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import sys
@@ -40,7 +41,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
 
     SIGTERM and SIGINT set `stop`; `main` then drains and returns. A repeated signal changes
     nothing, since draining is bounded. SIGHUP does the same in a terminal, which was closed; it
-    does nothing elsewhere, since files that may change are read again without it.
+    does nothing elsewhere, unless `main` handles it: most files are read again without it.
 
     The status is 0 for a normal end, and that of the error for a `StartError`: 2 for settings, 1
     for the rest.
@@ -51,8 +52,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        in_terminal = sys.stdin is not None and sys.stdin.isatty()
-        loop.add_signal_handler(signal.SIGHUP, stop.set if in_terminal else _nothing)
+        loop.add_signal_handler(signal.SIGHUP, stop.set if in_terminal() else _nothing)
         await main(stop)
 
     _raise_file_limit()
@@ -63,6 +63,11 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
     except StartError as error:
         return fail(error)
     return 0
+
+
+def in_terminal() -> bool:
+    """Return whether a terminal started this process, so that SIGHUP means that it was closed."""
+    return os.isatty(sys.stdin.fileno()) if sys.stdin is not None else False
 
 
 def _nothing() -> None:

@@ -16,6 +16,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 import typer
 from rich.console import Console
 
+from metrics_service.alerts.service import read_rules
 from metrics_service.cli.deploy import deploy
 from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
@@ -100,6 +101,7 @@ def _settings() -> MetricsSettings:
     try:
         settings = MetricsSettings.load()
         check_files(settings)
+        read_rules(settings)
         return settings
     except SettingsError as error:
         raise typer.Exit(fail(error)) from None

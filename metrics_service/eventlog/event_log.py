@@ -149,6 +149,15 @@ class EventLog:
         return self._writer.clock.step_us
 
     @property
+    def writer_epoch(self) -> int:
+        """The epoch of this process as the writer, the newest one where it leads no more."""
+        return self._writer.epoch
+
+    def now_us(self) -> int:
+        """Return the time of the log now, while this process leads."""
+        return self._writer.clock.now_us()
+
+    @property
     def over_budget(self) -> list[str]:
         """What the bounds of the log have refused or dropped within the last minute."""
         budgets = (self._days, self._producers.refusals, self._producers.budget)

@@ -10,14 +10,17 @@ from typing import Any, Final, Protocol
 
 import grpc
 
+from metrics_service.alerts.service import Alerts
 from metrics_service.fanout import Fanout
 from metrics_service.health.paging import Page
 from metrics_service.ingest.streams import Ingest
-from metrics_service.rpc import deployments, health, metrics, tracking
+from metrics_service.rpc import alerts, deployments, health, metrics, tracking
 from metrics_service.rpc.sessions import Sessions
 from metrics_service.storage.deployments import Deployments
 from metrics_service.storage.session_reader import SessionReader
 from protos.metrics.v1 import (
+    alert_pb2,
+    alert_pb2_grpc,
     deployment_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
@@ -30,7 +33,16 @@ from protos.tracking.v1 import tracking_pb2_grpc
 LARGE_MESSAGES: Final = (f"{tracking.SERVICE}/Stream",)
 """The RPCs whose messages may have 1 MiB; those of the others have 256 KiB."""
 
-SERVICES: Final = (tracking.SERVICE, metrics.SERVICE, deployments.SERVICE, health.SERVICE)
+SERVICES: Final = (
+    tracking.SERVICE,
+    metrics.SERVICE,
+    alerts.SERVICE,
+    deployments.SERVICE,
+    health.SERVICE,
+)
+
+EARLY: Final = (health.SERVICE, alerts.SERVICE)
+"""Those that answer before the figures are restored, and on a standby."""
 
 
 class Readable(metrics.Answers, deployments.Hourly, Protocol):
@@ -46,6 +58,7 @@ def add_servicers(
     verdict: Callable[[Page], DatabaseHealth],
     verdicts: Fanout[None],
     kept: Deployments,
+    own_alerts: Alerts,
     *,
     stall_s: float,
     repeat_s: float,
@@ -62,6 +75,17 @@ def add_servicers(
     )
     add_deployments(deployments.DeploymentService(kept, state), server)
     add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
+    add_alerts(alerts.AlertService(own_alerts, stall_s=stall_s, repeat_s=repeat_s), server)
+
+
+def add_alerts(servicer: alerts.AlertService, server: grpc.aio.Server) -> None:
+    alert_pb2_grpc.add_AlertServiceServicer_to_server(servicer, server)
+    stream: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
+        servicer.StreamAlerts,
+        request_deserializer=alert_pb2.StreamAlertsRequest.FromString,
+        response_serializer=None,
+    )
+    server.add_registered_method_handlers(alerts.SERVICE, {"StreamAlerts": stream})
 
 
 def add_metrics(servicer: metrics.MetricsService, server: grpc.aio.Server) -> None:

@@ -61,7 +61,7 @@ async def stream_to(
         raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
     try:
         while True:
-            await _write(context, await reader.take(), stall_s)
+            await write_frame(context, await reader.take(), stall_s)
             await reader.pause(pace.gap_s)
     except ClosedError:
         raise ApiError(DRAINING, "the service is shutting down", retry_after_s=1.0) from None
@@ -69,7 +69,8 @@ async def stream_to(
         fanout.leave(question, pace, reader)
 
 
-async def _write(context: Context, frame: bytes, stall_s: float) -> None:
+async def write_frame(context: Context, frame: bytes, stall_s: float) -> None:
+    """Write one frame; a reader that takes nothing for stall_s is ended with SLOW_READER."""
     try:
         await pause_tolerant_timeout(stall_s, context.write(frame))
     except TimeoutError:

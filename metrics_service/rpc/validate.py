@@ -179,7 +179,7 @@ def checked_window(
     """Return the window of a request; a violation names the window, unless it is kept but for when
     it ended.
     """
-    ended_us = _exact_us(request.ended)
+    ended_us = exact_us(request.ended)
     if ended_us is None or ended_us < 0:
         bad.append(Violation("ended", "must be a duration in whole microseconds, 0 or more"))
         ended_us = 0
@@ -187,7 +187,7 @@ def checked_window(
         if ended_us:
             bad.append(Violation("ended", "needs a window"))
         return Window()
-    window_us = _exact_us(request.window)
+    window_us = exact_us(request.window)
     field = "window"
     try:
         if window_us is None:
@@ -216,7 +216,7 @@ def _interval(
     least_us, default_us, most_us = bounds
     if not request.HasField("interval"):
         return default_us
-    interval_us = _exact_us(request.interval)
+    interval_us = exact_us(request.interval)
     if interval_us is None or not least_us <= interval_us <= most_us:
         bad.append(Violation("interval", f"must be from {least} to 60 s, in whole microseconds"))
         return default_us
@@ -234,7 +234,7 @@ def _check_operation(operation: str, bad: list[Violation]) -> None:
         bad.append(Violation("operation", f"must be at most {MAX_OPERATION_BYTES} bytes"))
 
 
-def _exact_us(duration: Duration) -> int | None:
+def exact_us(duration: Duration) -> int | None:
     """Microseconds; None for a duration that is malformed or finer than that."""
     seconds, nanos = duration.seconds, duration.nanos
     if abs(seconds) > MAX_DURATION_S or abs(nanos) > 999_999_999 or nanos % 1000:

@@ -233,7 +233,7 @@ def _event_columns(events: Sequence[AlertEvent]) -> list[list[Any]]:
             each.change,
             _name(alert_pb2.AlertState.Name(each.state)),
             each.time.ToDatetime(UTC),
-            each.summary,
+            _storable(each.summary),
         )
         for each in events
     ]
@@ -247,8 +247,8 @@ def _alert_columns(alerts: Sequence[Alert], stamp: datetime) -> list[list[Any]]:
             each.rule,
             _name(alert_pb2.AlertSeverity.Name(each.severity)),
             _name(alert_pb2.AlertState.Name(each.state)),
-            json.dumps(dict(each.labels), sort_keys=True),
-            each.summary,
+            json.dumps({name: _storable(text) for name, text in sorted(each.labels.items())}),
+            _storable(each.summary),
             each.start_time.ToDatetime(UTC),
             _time(each, "fire_time"),
             _time(each, "resolve_time") or (stamp if each.state in OVER else None),
@@ -266,6 +266,11 @@ def _time(alert: Alert, field: str) -> datetime | None:
 
 def _name(constant: str) -> str:
     return constant.removeprefix("ALERT_STATE_").removeprefix("ALERT_SEVERITY_")
+
+
+def _storable(text: str) -> str:
+    """Return a text that PostgreSQL takes."""
+    return text.replace("\0", "\ufffd")
 
 
 def _microseconds(time: datetime) -> int:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from metrics_service.state.record import MAX_TIME_US
 from metrics_service.storage.alerts import KEPT_DAYS, AlertStore, Connection, instant
 from metrics_service.storage.sql import QueryGroup
 from protos.metrics.v1.alert_pb2 import Silence, SilenceMatch
 
 MAX_ACTIVE: Final = 1_000
-MAX_LISTED: Final = 1_000
 MAX_KEPT: Final = 10_000
 """Of those that have ended."""
 
 _SILENCES: Final = QueryGroup("silences")
+
+
+class Spot(NamedTuple):
+    """The place of a silence in the list: whether it is active, when it was made or else ended."""
+
+    active: bool
+    time_us: int
+    id: str
+
+
+FIRST: Final = Spot(True, MAX_TIME_US, "0" * 32)
 
 
 class SilenceLimitError(Exception):
@@ -73,9 +84,12 @@ class SilenceStore:
         rows = await self._store.reading(lambda each: each.fetch(_SILENCES.list_active, now))
         return [silence_of(row, instant(now_us)) for row in rows]
 
-    async def list(self, now_us: int) -> list[Silence]:
-        """Return active ones, newest first, then those that ended last; MAX_LISTED at most."""
-        arguments = (instant(now_us), MAX_LISTED)
+    async def list(
+        self, now_us: int, *, include_ended: bool, limit: int, after: Spot
+    ) -> list[Silence]:
+        """Return active ones, newest first, then those that ended last, after a spot."""
+        spot = (after.active, instant(after.time_us), UUID(after.id))
+        arguments = (instant(now_us), include_ended, limit, *spot)
         rows = await self._store.reading(lambda each: each.fetch(_SILENCES.list, *arguments))
         return [silence_of(row, instant(now_us)) for row in rows]
 

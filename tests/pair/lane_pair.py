@@ -13,7 +13,7 @@ import asyncpg
 from booking_service.delivery import fork
 from booking_service.delivery.fork import Lane
 from booking_service.storage.database import Database
-from protos.metrics.v1 import health_pb2, metrics_pb2
+from protos.metrics.v1 import alert_pb2, health_pb2, metrics_pb2
 from protos.tracking.v1.event_pb2 import BookingFact, Event, EventList
 from servicekit import binaries
 from servicekit.postgres import PostgresServer
@@ -47,6 +47,15 @@ async def execute(dsn: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def fired(metrics: Service) -> set[str]:
+    """The rules whose alerts fire."""
+    return {
+        alert.rule
+        for alert in metrics.server.alerts.present
+        if alert.state == alert_pb2.ALERT_STATE_FIRING
+    }
 
 
 async def lane(dsn: str, condition: Callable[[Lane], object] = lambda _: True) -> Lane:

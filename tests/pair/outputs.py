@@ -14,7 +14,14 @@ import asyncpg
 import grpc
 from google.protobuf.message import DecodeError
 
-from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import (
+    alert_pb2,
+    alert_pb2_grpc,
+    health_pb2,
+    health_pb2_grpc,
+    metrics_pb2,
+    metrics_pb2_grpc,
+)
 from protos.tracking.v1 import event_pb2
 from tests.pair.canaries import Canaries, found
 from tests.pair.real_pair import Pair
@@ -22,21 +29,31 @@ from tests.pair.real_pair import Pair
 BOUND_S = 30.0
 PAGES = ("/", "/api/health/database", "/api/metrics/bookings", "/metrics", "/nowhere")
 
+ALERTS = frozenset({"database_unhealthy", "slow_query"})
+
 Outputs = list[tuple[str, bytes]]
 """What was put out: where, and the bytes."""
 
 
 async def answers(pair: Pair, until: Canaries) -> Outputs:
-    """Return every answer of metrics_service, once it contains the operation planted last."""
+    """Return every answer of metrics_service, once it contains the operation planted last, and the
+    alerts of ALERTS fire.
+    """
     async with grpc.aio.insecure_channel(pair.metrics) as channel:
         metrics = metrics_pb2_grpc.MetricsServiceStub(channel)
         health = health_pb2_grpc.HealthServiceStub(channel)
+        alerts: Any = alert_pb2_grpc.AlertServiceStub(channel)
         recent = metrics_pb2.ListRecentQueriesRequest
         async with asyncio.timeout(BOUND_S):
             newest = b""
             while not found(until, [("", newest)]):
                 await asyncio.sleep(0.1)
                 newest = (await metrics.ListRecentQueries(recent())).SerializeToString()
+            fired: set[str] = set()
+            while not fired >= ALERTS:
+                await asyncio.sleep(0.1)
+                listed = await alerts.ListAlerts(alert_pb2.ListAlertsRequest())
+                fired = {alert.rule for alert in listed.alerts}
         calls: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
             ("GetMetrics", lambda: metrics.GetMetrics(metrics_pb2.GetMetricsRequest())),
             ("GetFunnel", lambda: metrics.GetFunnel(metrics_pb2.GetFunnelRequest())),
@@ -53,6 +70,10 @@ async def answers(pair: Pair, until: Canaries) -> Outputs:
             (
                 "GetDatabaseHealth",
                 lambda: health.GetDatabaseHealth(health_pb2.GetDatabaseHealthRequest()),
+            ),
+            (
+                "ListAlerts",
+                lambda: alerts.ListAlerts(alert_pb2.ListAlertsRequest(include_resolved=True)),
             ),
         ]
         collected: Outputs = []

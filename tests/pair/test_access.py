@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from booking_service.server import ACCESS as BOOKING
 from metrics_service.server import ACCESS as METRICS
 from protos.booking.v1 import booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2
-from protos.metrics.v1 import health_pb2, metrics_pb2
+from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from protos.tracking.v1 import tracking_pb2
 from servicekit.caller import ROLES
 from servicekit.identity.access import PLATFORM, Access
@@ -47,7 +47,12 @@ BOOKING_METHODS = methods_of(
         for module in (booking_pb2, catalog_pb2, payment_pb2, profile_pb2, review_pb2)
     )
 )
-METRICS_METHODS = methods_of(metrics_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, tracking_pb2.DESCRIPTOR)
+METRICS_METHODS = methods_of(
+    *(
+        module.DESCRIPTOR
+        for module in (alert_pb2, deployment_pb2, health_pb2, metrics_pb2, tracking_pb2)
+    )
+)
 SERVED = [(BOOKING, BOOKING_METHODS), (METRICS, METRICS_METHODS)]
 
 

@@ -10,7 +10,6 @@ import pytest
 from booking_service.delivery import fact_lane, fork
 from booking_service.delivery.fork import Gap, NoForkError
 from booking_service.storage.database import Database
-from metrics_service.alerts import notify
 from metrics_service.client.host import Status
 from metrics_service.client.stream import lane_sender
 from protos.metrics.v1 import metrics_pb2
@@ -24,6 +23,7 @@ from tests.pair.lane_pair import (
     criteria,
     delivered,
     execute,
+    fired,
     forked,
     lane,
     quality,
@@ -56,10 +56,8 @@ def gaps(figures: metrics_pb2.QualityMetrics) -> tuple[int, int, int]:
 
 
 async def test_a_restored_booking_database_is_reported_and_goes_on_when_it_is_accepted(
-    pair: LanePair, booking_dsn: str, monkeypatch: pytest.MonkeyPatch
+    pair: LanePair, booking_dsn: str
 ) -> None:
-    alerts: list[notify.Notice] = []
-    monkeypatch.setattr(notify.NullNotifier, "send", lambda _, notice: alerts.append(notice))
     async with pair.metrics() as metrics:
         async with pair.booking():
             await send(booking_dsn, "a b c")
@@ -75,7 +73,7 @@ async def test_a_restored_booking_database_is_reported_and_goes_on_when_it_is_ac
             assert health.status == DatabaseHealth.UNHEALTHY
             assert booking.server.health.status is not Status.UNHEALTHY
             await lane(backup, lambda _: booking.server.health.status is Status.DEGRADED)
-            await until(lambda: [(one.rule, one.level) for one in alerts] == [("forked", "error")])
+            await until(lambda: "facts_forked" in fired(metrics))
             assert (await quality(metrics)).facts == 8
             assert await accept(backup) == Gap(lacking=0, beyond=5, sent=3)
             after = await delivered(backup)

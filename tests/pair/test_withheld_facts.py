@@ -11,13 +11,12 @@ import pytest
 
 from booking_service.cli.refill import Refill
 from booking_service.storage.database import Database
-from metrics_service.alerts import notify
 from metrics_service.client.host import Status
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.postgres import PostgresServer
 from tests.booking.running_service import RunningService
 from tests.metrics.delivery_pair import until
-from tests.pair.lane_pair import LanePair, criteria, delivered, lane, quality
+from tests.pair.lane_pair import LanePair, criteria, delivered, fired, lane, quality
 
 FACTS = "SELECT count(*) FROM booking_events"
 
@@ -53,10 +52,8 @@ async def refill(dsn: str) -> None:
 
 @pytest.mark.processes
 async def test_metrics_that_were_away_for_long_have_all_facts_after_a_refill(
-    pair: LanePair, booking_dsn: str, metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+    pair: LanePair, booking_dsn: str, metrics_dsn: str
 ) -> None:
-    alerts: list[notify.Notice] = []
-    monkeypatch.setattr(notify.NullNotifier, "send", lambda _, notice: alerts.append(notice))
     async with pair.booking(booking_dsn, BOOKING_DELIVERY_MAX_MB="0.01") as booking:
         package = await booking.package(capacity=1000)
         await book(booking, package.id, 30)
@@ -76,7 +73,7 @@ async def test_metrics_that_were_away_for_long_have_all_facts_after_a_refill(
             left = (await lane(booking_dsn)).withheld
             stored = (await quality(metrics)).facts
             assert (left > 0, stored + left) == (True, facts)
-            await until(lambda: [one.rule for one in alerts] == ["withheld"])
+            await until(lambda: "facts_withheld" in fired(metrics))
             while withheld_of(health) != [left]:  # of a heartbeat before the last bookings
                 health = await criteria(metrics, "withheld")
             await refill(booking_dsn)

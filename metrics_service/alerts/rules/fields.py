@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -13,6 +12,7 @@ from metrics_service.state.series.rings import HOUR_US, MINUTE_US, SECOND_US, Wi
 
 MAX_TEXT: Final = 600
 MAX_WINDOWS: Final = 3
+MAX_NUMBER: Final = 2**53
 MAX_DURATION_US: Final = 30 * 24 * HOUR_US
 MAX_WINDOW_US: Final = 29 * 24 * HOUR_US
 """Rings keep 30 days, and matured windows ended up to two hours ago."""
@@ -171,7 +171,10 @@ def _max_alerts(table: Mapping[str, Any], metric: Metric) -> int:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that is kept as it is; neither NaN nor infinity is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= MAX_NUMBER
 
 
 def _number(table: Mapping[str, Any], key: str) -> float:

@@ -21,6 +21,9 @@ MAX_FINDINGS: Final = 100
 
 SHIPPED: Final = "rules.toml"
 
+MAX_KEY_PARTS: Final = 50
+
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
 _AT_LINE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -77,6 +80,8 @@ def check(data: bytes) -> Checked:
         return _refused(0, f"a rule file has at most {MAX_BYTES} bytes")
     try:
         text = data.decode()
+        if line := _line_of_long_key(text):
+            return _refused(line, f"a key has at most {MAX_KEY_PARTS} parts")
         content = tomllib.loads(text)
     except UnicodeDecodeError as problem:
         line = data[: problem.start].count(b"\n") + 1
@@ -85,7 +90,23 @@ def check(data: bytes) -> Checked:
         found = _AT_LINE.search(str(problem))
         line = int(found[1]) if found and found[1] else text.count("\n") + 1
         return _refused(line, f"not TOML: {_AT_LINE.sub('', str(problem))}")
+    except ValueError as problem:
+        return _refused(0, f"not TOML: {problem}")
+    except RecursionError:
+        return _refused(0, "it is nested too deeply")
     return _read(content, Lines(text))
+
+
+def _line_of_long_key(text: str) -> int:
+    """Return the number of the first line that may have a key of too many parts, or 0. To read a
+    key takes time as the square of its parts.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") >= MAX_KEY_PARTS:
+            code = _QUOTED.sub("", line).partition("#")[0]
+            if code.count(".") >= MAX_KEY_PARTS:
+                return number
+    return 0
 
 
 def _refused(line: int, message: str) -> Checked:

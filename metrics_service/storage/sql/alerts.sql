@@ -131,11 +131,17 @@ RETURNING {silence};
 SELECT {silence} FROM silence WHERE end_time > $1 ORDER BY create_time DESC, id;
 
 -- Active ones first, then those that ended last.
--- $1 now, $2 limit
+-- $1 now, $2 whether those that have ended are wanted, $3 limit,
+-- $4 whether the one before the page is active, $5 its time in the order, $6 its id
 -- name: silences.list
-SELECT {silence} FROM silence
-ORDER BY end_time > $1 DESC, CASE WHEN end_time > $1 THEN create_time ELSE end_time END DESC, id
-LIMIT $2;
+SELECT {silence} FROM (
+    SELECT {silence}, end_time > $1 AS active,
+        CASE WHEN end_time > $1 THEN create_time ELSE end_time END AS at
+    FROM silence WHERE $2 OR end_time > $1
+) AS each
+WHERE active < $4 OR (active = $4 AND (at < $5 OR (at = $5 AND id > $6)))
+ORDER BY active DESC, at DESC, id
+LIMIT $3;
 
 -- $1 first instant that is kept, $2 now, $3 most that are kept after their end
 -- name: silences.forget

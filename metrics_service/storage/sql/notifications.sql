@@ -1,8 +1,9 @@
 -- What targets have taken of alerts.
 -- name: notifications.create
 INSERT INTO alert_notification (alert_id, target, ordinal, change, sent_at)
-SELECT *
+SELECT alert_id, target, ordinal, change, sent_at
 FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[], $5::timestamptz[])
+    AS new (alert_id, target, ordinal, change, sent_at)
 ON CONFLICT DO NOTHING;
 
 -- name: notifications.list

@@ -118,7 +118,7 @@ class AlertServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSilences(self, request, context):
-        """The silences, active ones first.
+        """The silences, active ones first, then those that ended last.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class AlertServiceStub:
     refused as REQUEST_ID_REUSED.
     """
     ListSilences: _grpc.UnaryUnaryMultiCallable[_alert_pb2.ListSilencesRequest, _alert_pb2.ListSilencesResponse]
-    """The silences, active ones first."""
+    """The silences, active ones first, then those that ended last."""
     ExpireSilence: _grpc.UnaryUnaryMultiCallable[_alert_pb2.ExpireSilenceRequest, _alert_pb2.Silence]
     """Ends a silence now; one that has ended stays as it is. NOT_FOUND:
     SILENCE_NOT_FOUND.
@@ -84,7 +84,7 @@ class AlertServiceAsyncStub(AlertServiceStub):
     refused as REQUEST_ID_REUSED.
     """
     ListSilences: _aio.UnaryUnaryMultiCallable[_alert_pb2.ListSilencesRequest, _alert_pb2.ListSilencesResponse]  # type: ignore[assignment]
-    """The silences, active ones first."""
+    """The silences, active ones first, then those that ended last."""
     ExpireSilence: _aio.UnaryUnaryMultiCallable[_alert_pb2.ExpireSilenceRequest, _alert_pb2.Silence]  # type: ignore[assignment]
     """Ends a silence now; one that has ended stays as it is. NOT_FOUND:
     SILENCE_NOT_FOUND.
@@ -144,7 +144,7 @@ class AlertServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _alert_pb2.ListSilencesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_alert_pb2.ListSilencesResponse, _abc.Awaitable[_alert_pb2.ListSilencesResponse]]:
-        """The silences, active ones first."""
+        """The silences, active ones first, then those that ended last."""
 
     @_abc_1.abstractmethod
     def ExpireSilence(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import queue
-from collections.abc import Iterator
 
 import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.storage.sql import QueryGroup
+from protos.metrics.v1.alert_pb2 import AlertEvent, StreamAlertsResponse
 from protos.metrics.v1.health_pb2 import (
     DatabaseHealth,
     GetDatabaseHealthRequest,
@@ -32,7 +31,6 @@ from tests.allowance import Stopwatch, in_time
 from tests.metrics.eventlog.test_roles import taking_the_lock
 from tests.metrics.own_postgres import own_postgres
 from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
-from tests.metrics.sentry import Endpoint, listening
 
 EVERY_SERVICE = (
     "metrics.v1.MetricsService",
@@ -60,10 +58,15 @@ async def http_status(service: Service) -> int:
         return (await client.get(url)).status_code
 
 
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with listening() as state:
-        yield state
+async def changes_of(service: Service, rule: str, last: str) -> list[AlertEvent]:
+    """What has happened to alerts of a rule, once that is stored up to this change."""
+    number, found = 0, list[AlertEvent]()
+    async with asyncio.timeout(BOUND_S):
+        while not found or found[-1].change != last:
+            number, frames = await service.server.alerts.feed.after(number, BOUND_S)
+            events = (StreamAlertsResponse.FromString(frame).event for frame in frames)
+            found += [event for event in events if event.rule == rule]
+    return found
 
 
 async def test_before_any_report_the_process_serves_and_the_database_is_unknown(
@@ -81,12 +84,11 @@ async def test_before_any_report_the_process_serves_and_the_database_is_unknown(
 
 @pytest.mark.processes
 async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
-    metrics_dsn: str, endpoint: Endpoint
+    metrics_dsn: str,
 ) -> None:
     # No regular heartbeat falls into this test: only the signal of the probe is shown.
-    settings = {"METRICS_SENTRY_DSN": endpoint.dsn, "METRICS_HEARTBEAT_MS": "60000"}
     async with (
-        running(metrics_dsn, **settings) as service,
+        running(metrics_dsn, METRICS_HEARTBEAT_MS="60000") as service,
         Producer(service) as producer,
     ):
         await turned(service, DatabaseHealth.HEALTHY)
@@ -102,16 +104,14 @@ async def test_a_producers_probe_shows_everywhere_at_once_and_is_alerted(
         assert await service.serving("")
         assert [await service.serving(name) for name in EVERY_SERVICE] == [True] * 3
         assert await http_status(service) == 503
-        event = await asyncio.to_thread(endpoint.next)
-        assert event["level"] == "error"
-        assert "booking-1: the database does not answer" in event["message"]
+        (event,) = await changes_of(service, "database_unhealthy", "fired")
+        assert "booking-1: the database does not answer" in event.summary
 
         producer.report(Probe.REACHABLE)
         await turned(service, DatabaseHealth.HEALTHY)
         assert await service.serving("database")
-        assert (await asyncio.to_thread(endpoint.next))["level"] == "info"
-        with pytest.raises(queue.Empty):
-            endpoint.events.get_nowait()
+        changes = await changes_of(service, "database_unhealthy", "resolved")
+        assert [each.change for each in changes] == ["fired", "resolved"]
 
 
 async def test_what_monitoring_costs_a_producer_is_shown_over_rpc_and_http(
@@ -218,11 +218,11 @@ async def test_facts_that_are_not_stored_show_and_go_once_they_are(metrics_dsn: 
 
 @pytest.mark.processes
 async def test_a_lost_lead_shows_everywhere_and_is_alerted_until_it_leads_again(
-    metrics_dsn: str, endpoint: Endpoint
+    metrics_dsn: str,
 ) -> None:
-    settings = {"METRICS_SENTRY_DSN": endpoint.dsn}
-    async with running(metrics_dsn, **settings) as service, Producer(service):
+    async with running(metrics_dsn) as service, Producer(service):
         await turned(service, DatabaseHealth.HEALTHY)
+        await until(lambda: service.server.alerts.leads, "the alerts")
         health = service.server.health
         assert health.verdict().log.role == LogHealth.LEADER
         async with taking_the_lock(metrics_dsn) as other:
@@ -233,22 +233,19 @@ async def test_a_lost_lead_shows_everywhere_and_is_alerted_until_it_leads_again(
             )
             answer = await service.health.GetDatabaseHealth(GetDatabaseHealthRequest())
             assert answer.log.role == LogHealth.LEAD_LOST
+            await until(
+                lambda: "lead_lost" in {alert.rule for alert in service.server.alerts.present},
+                "the alert",
+            )
             assert answer.status == DatabaseHealth.UNHEALTHY
             assert await http_status(service) == 503
             assert not await service.serving("database")
         await turned(service, DatabaseHealth.HEALTHY)
-        events = [await asyncio.to_thread(endpoint.next)]
-        while (events[-1]["level"], events[-1]["tags"]["rule"]) != ("info", "lead_lost"):
-            events.append(await asyncio.to_thread(endpoint.next))
-        # Perhaps also of the moment in which its own session was lost.
-        begun, over = (each for each in events if each["tags"]["rule"] == "lead_lost")
-        assert begun["message"] == (
-            "Another process writes the event log: the log cannot be written: another process has "
-            "taken over from this one"
+        begun, over = await changes_of(service, "lead_lost", "resolved")
+        assert (begun.change, begun.alert_id) == ("fired", over.alert_id)
+        assert begun.summary.endswith(
+            "the log cannot be written: another process has taken over from this one"
         )
-        assert begun["level"] == "error"
-        assert begun["fingerprint"] == over["fingerprint"] == ["health", "lead_lost"]
-        assert {each["tags"]["rule"] for each in events} <= {"log", "lead_lost"}
 
 
 @pytest.mark.processes

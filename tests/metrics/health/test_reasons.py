@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from metrics_service.alerts.notify import HealthAlert, Notice
+from metrics_service.alerts.engine.watch import Watch
+from metrics_service.alerts.rules.load import load
+from metrics_service.alerts.rules.metrics import HEALTH_ISSUES
 from metrics_service.health.reasons import MAX_REASONS
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from protos.tracking.v1.tracking_pb2 import LaneSignal, Probe, Signals
@@ -26,34 +28,31 @@ from tests.metrics.health.registry_world import (
 )
 
 LASTS_S = 600
+ISSUES = {*HEALTH_ISSUES, "database_unhealthy"}
 
 
 @dataclass
 class Notices:
-    """Who is told what: (the issue, whether it begins)."""
+    """What changes: (the rule, whether it fires)."""
 
     sent: list[tuple[str, bool]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    watch: Watch = field(
+        default_factory=lambda: Watch(rule for rule in load(None) if rule.metric in ISSUES)
+    )
 
-    def send_unhealthy(self, health: DatabaseHealth) -> None:
-        self.sent.append(("database", True))
-
-    def send_recovered(self, health: DatabaseHealth) -> None:
-        self.sent.append(("database", False))
-
-    def send(self, notice: Notice) -> None:
-        assert notice.key == ("health", notice.rule)
-        self.sent.append((notice.rule, notice.level == "error"))
-        self.messages.append(notice.message)
-
-    def close(self, timeout_s: float) -> None:
-        """Nothing is queued."""
+    def observe(self, health: DatabaseHealth) -> None:
+        """Judge the rules over health."""
+        for event in self.watch.tick(None, health):
+            if event.change in ("fired", "resolved"):
+                self.sent.append((event.alert.rule, event.change == "fired"))
+                self.messages.append(event.alert.summary)
 
 
 @pytest.fixture
 def notices(world: World) -> Notices:
     told = Notices()
-    world.registry.on_change(HealthAlert(told).observe)
+    world.registry.on_change(told.observe)
     return told
 
 
@@ -166,7 +165,7 @@ def test_a_budget_leaves_a_worse_verdict_as_it_is_and_its_lines_are_bounded(
     assert world.status == UNHEALTHY
     lines = [each.message for each in health.reasons if each.criterion == "over_budget"]
     assert lines == ["x" * 256] * 8
-    assert notices.sent == [("database", True)]
+    assert notices.sent == [("database_unhealthy", True)]
 
 
 def test_reasons_that_come_one_after_the_other_are_notices_of_their_own(
@@ -179,13 +178,17 @@ def test_reasons_that_come_one_after_the_other_are_notices_of_their_own(
     world.beat(signals, seconds=4)
     world.log = LogHealth(writable=False, role=LogHealth.LEAD_LOST)
     world.registry.tick()
-    assert notices.sent == [("undelivered", True), ("database", True), ("lead_lost", True)]
+    assert notices.sent == [
+        ("facts_undelivered", True),
+        ("database_unhealthy", True),
+        ("lead_lost", True),
+    ]
     notices.sent.clear()
     good(world, LASTS_S)
     assert sorted(notices.sent) == [
-        ("database", False),
+        ("database_unhealthy", False),
+        ("facts_undelivered", False),
         ("lead_lost", False),
-        ("undelivered", False),
     ]
     assert "booking-1: none of 5 facts was stored" in notices.messages[0]
 
@@ -197,9 +200,9 @@ def test_silence_ends_none_but_those_of_the_log(world: World, notices: Notices) 
     world.log = LogHealth(writable=True, role=LogHealth.LEADER)
     world.pass_s(LASTS_S)
     assert world.status == STALE
-    assert notices.sent == [("undelivered", True), ("lead_lost", True), ("lead_lost", False)]
+    assert notices.sent == [("facts_undelivered", True), ("lead_lost", True), ("lead_lost", False)]
     good(world, LASTS_S)
-    assert notices.sent[3:] == [("undelivered", False)]
+    assert notices.sent[3:] == [("facts_undelivered", False)]
 
 
 def test_a_process_that_stands_by_is_neither_well_nor_an_alert(
@@ -226,4 +229,4 @@ def test_no_reason_hides_another_however_many_there_are(world: World, notices: N
     reasons = world.registry.verdict().reasons
     assert len(reasons) == MAX_REASONS
     assert ("undelivered", "booking-1") in [(each.criterion, each.instance) for each in reasons]
-    assert ("undelivered", True) in notices.sent
+    assert ("facts_undelivered", True) in notices.sent

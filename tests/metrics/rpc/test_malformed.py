@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from metrics_service.rpc.register import SERVICES
-from protos.metrics.v1 import deployment_pb2, health_pb2, metrics_pb2
+from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from protos.tracking.v1 import tracking_pb2
 from servicekit.interceptors import RpcInterceptor
 from tests.malformed import MALFORMED, SHARED_SERVICES, methods_of, reason_of, refusal_of
@@ -19,7 +19,7 @@ from tests.metrics.running_service import BOUND_S, Service, running
 
 OWN_SERVICES = tuple(
     service
-    for file in (tracking_pb2, metrics_pb2, deployment_pb2, health_pb2)
+    for file in (tracking_pb2, metrics_pb2, alert_pb2, deployment_pb2, health_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 REFUSED = ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
