@@ -15,8 +15,7 @@ import structlog
 from grpc import StatusCode
 
 from metrics_service.alerts.faults import Faults
-from metrics_service.alerts.service import Alerts, Parts
-from metrics_service.alerts.targets.create import create_targets
+from metrics_service.alerts.service import Alerts
 from metrics_service.client.host import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
@@ -85,7 +84,7 @@ class MetricsServer:
         self.snapshots = snapshots(state, self.verdict)
         self.verdicts = health_rpc.verdicts(self.verdict)
         self.faults = Faults(settings.sentry_dsn)
-        self.alerts = Alerts(settings, self._alert_parts())
+        self.alerts = Alerts(settings, self.event_log, self.engine, self.verdict)
         self.grpc = GrpcServer(
             settings,
             domain=DOMAIN,
@@ -200,15 +199,6 @@ class MetricsServer:
                 gap_s=settings.health_gap_s,
             ),
             watched=frozenset(settings.watched_services.split(",")),
-        )
-
-    def _alert_parts(self) -> Parts:
-        settings = self._settings
-        return Parts(
-            self.event_log,
-            self.engine,
-            self.verdict,
-            targets=lambda held: create_targets(settings, held),
         )
 
     def _on_rpc(self, end: RpcEnd) -> None:

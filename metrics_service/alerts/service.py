@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from metrics_service.alerts.model import Rule
 from metrics_service.alerts.recorder import Recorder
 from metrics_service.alerts.rules.load import Checked, RuleFileError, check, load
 from metrics_service.alerts.silences import Silences
-from metrics_service.alerts.targets.targets import Targets
+from metrics_service.alerts.targets.create import create_targets
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
@@ -65,34 +64,29 @@ def read_rules(settings: MetricsSettings) -> Sequence[Rule]:
         raise SettingsError(f"METRICS_ALERT_RULES is refused: {line_of(error)}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What alerting is built on."""
-
-    event_log: EventLog
-    engine: Engine
-    health: Callable[[], DatabaseHealth]
-    targets: Callable[[Callable[[Alert], str]], Targets]
-    """Makes the targets, given what holds back the notifications of an alert; "" for nothing."""
-
-
 class Alerts:
     """All of alerting. What reads or writes the database raises LogUnavailableError."""
 
-    def __init__(self, settings: MetricsSettings, parts: Parts) -> None:
+    def __init__(
+        self,
+        settings: MetricsSettings,
+        event_log: EventLog,
+        engine: Engine,
+        health: Callable[[], DatabaseHealth],
+    ) -> None:
         """Read the rules. Raises SettingsError where the file is refused."""
-        self._log = parts.event_log
-        self._engine = parts.engine
+        self._log = event_log
+        self._engine = engine
         self.feed: Final = AlertFeed()
         self._store = AlertStore(settings.database_url, lambda: self._log.writer_epoch)
         self.silences: Final = Silences(SilenceStore(self._store), self._now_us)
-        self._targets = parts.targets(self._held)
+        self._targets = create_targets(settings, self._held)
         self._recorder = Recorder(self._store, self.feed, lambda: self._evaluator.present())
         self._evaluator = Evaluator(
             read_rules(settings),
             settings.alert_rules,
             figures=self._figures,
-            health=parts.health,
+            health=health,
             lag_us=self._lag_us,
             record=self._recorder.record,
             tell=self._targets.offer,
@@ -241,7 +235,7 @@ class Alerts:
         stored = await self._store.take(MAX_KEPT)
         await self.silences.load()
         over = await self._store.list_resolved(_NEWEST, MAX_RESTORED)
-        now_us = self._log.now_us()
+        now_us = self._log.clock.now_us()
         recent = [
             each for each in over if each.resolve_time.ToMicroseconds() > now_us - TOLD_WITHIN_US
         ]
@@ -289,7 +283,7 @@ class Alerts:
         """How far the figures are behind the log; 0 while it is lost and has no time of its own."""
         if not self._log.leading:
             return 0
-        return self._log.now_us() - self._engine.state.as_of_us
+        return self._log.clock.now_us() - self._engine.state.as_of_us
 
     def _now_us(self) -> int:
-        return self._log.now_us() if self._log.leading else wall_us()
+        return self._log.clock.now_us() if self._log.leading else wall_us()

@@ -81,11 +81,9 @@ class EventLog:
         fact_ids_days: int = FACT_IDS_DAYS,
         backfill_only: bool = False,
     ) -> None:
-        self._dsn = dsn
-        self._monotonic_s = monotonic_s
+        self._dsn, self._monotonic_s = dsn, monotonic_s
         self._retention_days = retention_days
-        self._max_bytes = max_bytes
-        self._fact_ids_days = fact_ids_days
+        self._max_bytes, self._fact_ids_days = max_bytes, fact_ids_days
         self._maintained_s: float | None = None
         self._days = Budget("days of the event log", "dropped")
         self._producers = Producers(unclean_after_s, max_producers)
@@ -100,6 +98,8 @@ class EventLog:
             tick_s=tick_s,
             backfill_only=backfill_only,
         )
+        self.clock: Final = self._writer.clock
+        """The time of the log, while this process leads."""
 
     async def start(self) -> None:
         """Check the database and start to take the lead. Raises LogNotReadyError with one line."""
@@ -144,18 +144,9 @@ class EventLog:
         return self._writer.sink_id
 
     @property
-    def clock_step_us(self) -> int:
-        """How far the clock has stepped from the time of the log; 0 while they agree."""
-        return self._writer.clock.step_us
-
-    @property
     def writer_epoch(self) -> int:
         """The epoch of this process as the writer, the newest one where it leads no more."""
         return self._writer.epoch
-
-    def now_us(self) -> int:
-        """Return the time of the log now, while this process leads."""
-        return self._writer.clock.now_us()
 
     @property
     def over_budget(self) -> list[str]:

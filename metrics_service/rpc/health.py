@@ -41,8 +41,8 @@ def log_health(event_log: EventLog, position: int) -> LogHealth:
         role, message = LogHealth.ROLE_UNSPECIFIED, "its database is down"
     lag = max(0, event_log.last_position - position)
     health = LogHealth(writable=writable, lag=lag, message=message, role=role)
-    if event_log.clock_step_us:
-        health.clock_step.FromMicroseconds(event_log.clock_step_us)
+    if event_log.clock.step_us:
+        health.clock_step.FromMicroseconds(event_log.clock.step_us)
     return health
 
 

@@ -249,3 +249,51 @@ async def test_a_killed_process_goes_on_with_what_it_has_stored(metrics_dsn: str
         process.child.send_signal(signal.SIGHUP)
         status, lines = await process.end(signal.SIGTERM)
         assert (status, lines.count('"alert_rules_loaded"')) == (0, 1)
+
+
+async def test_a_rule_file_is_checked_and_a_target_tested_over_grpc(metrics_dsn: str) -> None:
+    async with running(metrics_dsn) as service:
+        alerts = stub(service)
+        good = await alerts.LintRules(a.LintRulesRequest(toml=shipped().decode()))
+        assert good.accepted
+        bad = await alerts.LintRules(a.LintRulesRequest(toml="\n[[rule]]\nname = 4\n"))
+        assert not bad.accepted
+        assert (bad.findings[0].level, bad.findings[0].line) == (a.LintFinding.ERROR, 2)
+        sent = await alerts.SendTest(a.SendTestRequest(target="log"))
+        assert sent.delivered
+        unset = await alerts.SendTest(a.SendTestRequest(target="sentry"))
+        assert (unset.delivered, unset.detail) == (False, "METRICS_SENTRY_DSN is not set")
+        for target in ("", "x" * 200_000):
+            with pytest.raises(
+                grpc.aio.AioRpcError, match="one of log, sentry, webhook"
+            ) as refused:
+                await alerts.SendTest(a.SendTestRequest(target=target))
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_does_not_exist_or_was_asked_before_is_refused(metrics_dsn: str) -> None:
+    async with running(metrics_dsn) as service:
+        await restored(service)
+        alerts = stub(service)
+        nothing = "0" * 32
+        for call, code in (
+            (alerts.GetAlert(a.GetAlertRequest(id=nothing)), grpc.StatusCode.NOT_FOUND),
+            (alerts.ExpireSilence(a.ExpireSilenceRequest(id=nothing)), grpc.StatusCode.NOT_FOUND),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() is code
+        request = a.CreateSilenceRequest(
+            match=a.SilenceMatch(rule=RULE),
+            duration=Duration(seconds=600),
+            comment="known",
+            request_id="once",
+        )
+        made = [await alerts.CreateSilence(request) for _ in range(2)]
+        assert made[0] == made[1]
+        request.comment = "another"
+        with pytest.raises(grpc.aio.AioRpcError, match="used before") as refused:
+            await alerts.CreateSilence(request)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        listed = await alerts.ListSilences(a.ListSilencesRequest(page_size=1))
+        assert (list(listed.silences), listed.next_page_token) == ([made[0]], "")

@@ -59,13 +59,13 @@ async def test_a_step_for_three_seconds_leaves_the_time_as_it_is(
         clocks.us += days * DAY_US
         clocks.passes(1)
         await append(2, events("b"))
-        assert log.clock_step_us == days * DAY_US
+        assert log.clock.step_us == days * DAY_US
         clocks.passes(2)
         await append(3, events("c"))
         clocks.us -= days * DAY_US
         clocks.passes(1)
         await append(4, events("d"))
-        assert log.clock_step_us == 0
+        assert log.clock.step_us == 0
         assert await times(log) == [0, 1, 3, 4]
 
 
@@ -80,7 +80,7 @@ async def test_a_step_forward_that_stands_for_a_minute_is_followed(metrics_dsn: 
         await append(3, events("c"))
         clocks.passes(1)
         await append(4, events("d"))
-        assert log.clock_step_us == 0
+        assert log.clock.step_us == 0
         day_s = DAY_US / SECOND_US
         assert await times(log) == [0, 0, BELIEVED_AFTER_S - 1, day_s + BELIEVED_AFTER_S]
 
@@ -96,10 +96,10 @@ async def test_a_clock_behind_the_log_is_never_followed_and_small_steps_are_at_o
         await append(2, events("b"))
         clocks.passes(10 * BELIEVED_AFTER_S)
         await append(3, events("c"))
-        assert log.clock_step_us == -DAY_US
+        assert log.clock.step_us == -DAY_US
         clocks.us += DAY_US + MAX_STEP_US
         await append(4, events("d"))
-        assert log.clock_step_us == 0
+        assert log.clock.step_us == 0
         late_s = 10 * BELIEVED_AFTER_S
         assert await times(log) == [0, 0, late_s, late_s + MAX_STEP_US / SECOND_US]
     # Nor by a process that starts while it is behind.
@@ -108,7 +108,7 @@ async def test_a_clock_behind_the_log_is_never_followed_and_small_steps_are_at_o
         append = await attach(log)
         clocks.passes(1)
         await append(5, events("e"))
-        assert log.clock_step_us < 0
+        assert log.clock.step_us < 0
         assert (await times(log))[-1] == late_s + MAX_STEP_US / SECOND_US + 1
 
 
@@ -122,10 +122,10 @@ async def test_a_start_while_the_clock_is_far_ahead_is_a_step_too(metrics_dsn: s
         append = await attach(log)
         await append(2, events("b"))
         clocks.passes(3)
-        assert log.clock_step_us == 400 * DAY_US
+        assert log.clock.step_us == 400 * DAY_US
         clocks.us -= 400 * DAY_US
         await append(3, events("c"))
-        assert log.clock_step_us == 0
+        assert log.clock.step_us == 0
         assert await times(log) == [0, 0, 3]
 
 
@@ -140,7 +140,7 @@ async def test_after_a_long_time_without_a_process_the_clock_is_believed_in_a_mi
             if days > 30:
                 clocks.passes(BELIEVED_AFTER_S)
             await append(number, events(f"after {days}"))
-            assert log.clock_step_us == 0
+            assert log.clock.step_us == 0
             assert (await everything(log))[-1].received_at_us == clocks.us
 
 
