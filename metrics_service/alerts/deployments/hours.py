@@ -24,12 +24,14 @@ KEPT_HOURS: Final = RESOLUTIONS[-1].slots
 class Hour:
     """The figures of one clock hour, which begins at `begin_us`.
 
-    execute_us: the queries' execute times. slow: queries above 500 ms. errors: counted errors;
-    writes: ended RPCs that change something. entered, converted: actors of the funnel.
+    p95_ms, p99_ms: of the queries' execute times. slow: queries above 500 ms. errors: counted
+    errors; writes: ended RPCs that change something. entered, converted: actors of the funnel.
     """
 
     begin_us: int
-    execute_us: Sketch
+    queries: int = 0
+    p95_ms: float = 0.0
+    p99_ms: float = 0.0
     slow: int = 0
     errors: int = 0
     writes: int = 0
@@ -50,15 +52,18 @@ class Watch:
     """All that a deployment is judged by, as of a time of the log.
 
     The 72 hours are clock hours, and the first is that of the deployment. after, before: their
-    hours, and those of the 72 hours before, as far as they are kept and have begun. missing: how
-    many of the 72 hours are no longer kept. alerts: critical alerts that have fired since the 72
-    hours before began, oldest first; None where alerts are not recorded.
+    hours, and those of the 72 hours before, as far as they are kept and have begun; times_after,
+    times_before: all execute times of them, in microseconds. missing: how many of the 72 hours are
+    no longer kept. alerts: critical alerts that have fired since the 72 hours before began, oldest
+    first; None where alerts are not recorded.
     """
 
     deployed_us: int
     as_of_us: int
     after: Sequence[Hour]
     before: Sequence[Hour]
+    times_after: Sketch
+    times_before: Sketch
     missing: int
     alerts: Sequence[Fired] | None
 
@@ -91,14 +96,22 @@ class HourReader:
         self._deployed_us = deployed_us
         self._as_of_us = as_of_us
         self._kept_us = (as_of_us // HOUR_US - KEPT_HOURS + 1) * HOUR_US
-        self._hours: list[Hour] = []
+        self._after: list[Hour] = []
+        self._before: list[Hour] = []
+        self._times_after, self._times_before = Sketch(), Sketch()
 
     def steps(self) -> Iterator[None]:
         """Read one hour in each step."""
         begin_us = begin_of(self._deployed_us)
         end_us = min(begin_us + SPAN_US, self._as_of_us)
         for time_us in range(max(begin_us - SPAN_US, self._kept_us), end_us, HOUR_US):
-            self._hours.append(_hour(time_us, self._read(time_us)))
+            cells = self._read(time_us)
+            if time_us < begin_us:
+                self._before.append(hour_of(time_us, cells))
+                self._times_before.merge(cells.queries.execute_us)
+            else:
+                self._after.append(hour_of(time_us, cells))
+                self._times_after.merge(cells.queries.execute_us)
             yield
 
     def watch(self, alerts: Sequence[Fired] | None) -> Watch:
@@ -108,17 +121,24 @@ class HourReader:
         return Watch(
             deployed_us=self._deployed_us,
             as_of_us=self._as_of_us,
-            after=[hour for hour in self._hours if hour.begin_us >= begin_us],
-            before=[hour for hour in self._hours if hour.begin_us < begin_us],
+            after=self._after,
+            before=self._before,
+            times_after=self._times_after,
+            times_before=self._times_before,
             missing=missing,
             alerts=alerts,
         )
 
 
-def _hour(begin_us: int, cells: HourCells) -> Hour:
+def hour_of(begin_us: int, cells: HourCells) -> Hour:
+    """Return what is judged of the figures of an hour."""
+    times = cells.queries.execute_us
+    p95_us, p99_us = times.quantiles((0.95, 0.99)) or (0.0, 0.0)
     return Hour(
         begin_us=begin_us,
-        execute_us=cells.queries.execute_us,
+        queries=times.count,
+        p95_ms=p95_us / 1000,
+        p99_ms=p99_us / 1000,
         slow=cells.queries.over_500ms,
         errors=sum(cells.errors.kinds.values()),
         writes=cells.errors.write_rpcs,

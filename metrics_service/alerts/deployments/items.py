@@ -31,17 +31,17 @@ MAX_NAMED_RULES: Final = 5
 
 def query_p95(watch: Watch) -> DeploymentItem:
     """Judge the 95th percentile of execute times, over the whole and in the worst hour."""
-    return _percentile("query_p95", 0.95, P95_MS, watch)
+    return _percentile("query_p95", 0.95, P95_MS, watch, lambda hour: hour.p95_ms)
 
 
 def query_p99(watch: Watch) -> DeploymentItem:
     """Judge the 99th percentile of execute times, over the whole and in the worst hour."""
-    return _percentile("query_p99", 0.99, P99_MS, watch)
+    return _percentile("query_p99", 0.99, P99_MS, watch, lambda hour: hour.p99_ms)
 
 
 def slow_queries(watch: Watch) -> DeploymentItem:
     """Judge the queries above 500 ms of each hour."""
-    queries = sum(hour.execute_us.count for hour in watch.after)
+    queries = watch.times_after.count
     item = DeploymentItem(
         name="slow_queries", target=f"< {SLOW_PER_HOUR} an hour", unit="count", samples=queries
     )
@@ -51,7 +51,7 @@ def slow_queries(watch: Watch) -> DeploymentItem:
         item.observed = item.worst = most.slow
         item.worst_hour.FromMicroseconds(most.begin_us)
         said = f"at most {most.slow} slow queries an hour, in that of {_utc(most.begin_us)}"
-    if any(hour.execute_us.count for hour in watch.before):
+    if watch.times_before.count:
         item.before = max(hour.slow for hour in watch.before)
     failed = most is not None and most.slow >= SLOW_PER_HOUR
     return _judged(item, watch, said, failed, passed=queries >= MIN_SAMPLES)
@@ -110,23 +110,24 @@ def critical_alerts(watch: Watch) -> DeploymentItem:
     return _judged(item, watch, said, failed=bool(since), passed=True)
 
 
-def _percentile(name: str, q: float, line_ms: int, watch: Watch) -> DeploymentItem:
+def _percentile(
+    name: str, q: float, line_ms: int, watch: Watch, of: Callable[[Hour], float]
+) -> DeploymentItem:
     item = DeploymentItem(name=name, target=f"< {line_ms} ms", unit="ms")
-    whole = _merged(watch.after)
+    whole = watch.times_after
     item.samples = whole.count
     said = "no query"
     if whole.count:
         item.observed = _ms(whole, q)
         said = f"{item.observed:.0f} ms over {whole.count:,} queries"
-    judged = [hour for hour in watch.after if hour.execute_us.count >= MIN_SAMPLES]
-    worst = max(judged, key=lambda hour: _ms(hour.execute_us, q), default=None)
+    judged = [hour for hour in watch.after if hour.queries >= MIN_SAMPLES]
+    worst = max(judged, key=of, default=None)
     if worst is not None:
-        item.worst = _ms(worst.execute_us, q)
+        item.worst = of(worst)
         item.worst_hour.FromMicroseconds(worst.begin_us)
         said += f", at worst {item.worst:.0f} ms in the hour of {_utc(worst.begin_us)}"
-    before = _merged(watch.before)
-    if before.count:
-        item.before = _ms(before, q)
+    if watch.times_before.count:
+        item.before = _ms(watch.times_before, q)
     enough = whole.count >= MIN_SAMPLES
     failed = enough and max(item.observed, item.worst) >= line_ms
     return _judged(item, watch, said, failed, passed=enough)
@@ -176,13 +177,6 @@ def _judged(
     else:
         item.verdict = DeploymentReport.TOO_LITTLE_DATA
     return item
-
-
-def _merged(hours: Sequence[Hour]) -> Sketch:
-    whole = Sketch()
-    for hour in hours:
-        whole.merge(hour.execute_us)
-    return whole
 
 
 def _ms(execute_us: Sketch, q: float) -> float:

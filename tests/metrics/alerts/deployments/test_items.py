@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from metrics_service.alerts.deployments.hours import MATURE_US, Fired, Hour, Watch
+from metrics_service.alerts.deployments.hours import MATURE_US, Fired, Watch
 from metrics_service.alerts.deployments.items import (
     MIN_SAMPLES,
     conversion,
@@ -23,6 +23,7 @@ from tests.metrics.alerts.deployments.watches import (
     BEGIN_US,
     DEPLOYED_US,
     END_US,
+    Hours,
     good,
     hour,
     watch,
@@ -34,7 +35,7 @@ RUNNING, TOO_LITTLE = DeploymentReport.RUNNING, DeploymentReport.TOO_LITTLE_DATA
 Item = Callable[[Watch], DeploymentItem]
 
 
-def at(number: int, bad: Hour) -> Callable[[int], Hour]:
+def at(number: int, bad: Hours) -> Callable[[int], Hours]:
     """Good hours, and one that is not."""
     return lambda each: bad if each == number else good(each)
 
@@ -156,7 +157,7 @@ def test_without_records_of_alerts_nothing_is_said_of_them() -> None:
 
 
 ITEMS = [query_p95, query_p99, slow_queries, error_rate, conversion, critical_alerts]
-BAD: dict[Item, Hour] = {
+BAD: dict[Item, Hours] = {
     query_p95: hour(3, ms={301: 200}),
     query_p99: hour(3, ms={1: 190, 501: 10}),
     slow_queries: hour(3, ms={501: 10}, slow=10),

@@ -82,9 +82,10 @@ def test_the_hours_are_those_of_the_state() -> None:
     found = read(log, DEPLOYED_US).watch([])
     assert (len(found.before), len(found.after), found.missing) == (72, 6, 0)
     before, first, last = found.before[-2], found.after[0], found.after[5]
-    assert (before.execute_us.count, before.slow) == (2, 1)
-    assert (first.errors, first.writes, first.execute_us.count, first.slow) == (1, 8, 1, 1)
+    assert (before.queries, before.slow) == (2, 1)
+    assert (first.errors, first.writes, first.queries, first.slow) == (1, 8, 1, 1)
     assert (last.entered, last.converted) == (2, 1)
+    assert (found.times_before.count, found.times_after.count) == (2, 1)
     assert sum(each.entered for each in (*found.before, *found.after)) == 2
 
 
@@ -94,7 +95,7 @@ def test_hours_older_than_the_state_keeps_are_missing() -> None:
     log.jump(BEGIN_US + (KEPT_HOURS - 1) * HOUR_US)
     found = read(log, DEPLOYED_US).watch([])
     assert (found.missing, len(found.before), len(found.after)) == (0, 0, 72)
-    assert found.after[0].execute_us.count == 200
+    assert found.after[0].queries == 200
     log.jump(BEGIN_US + (KEPT_HOURS + 11) * HOUR_US)
     found = read(log, DEPLOYED_US).watch([])
     assert (found.missing, len(found.after)) == (12, 60)
