@@ -22,10 +22,10 @@ SHIPPED: Sequence[Rule] = load(None)
 class Sessions:
     """What becomes of the sessions that begin within five minutes."""
 
-    viewed: int = 40
-    started: int = 12
-    completed: int = 10
-    confirmed: int = 10
+    viewed: int = 20
+    started: int = 6
+    completed: int = 5
+    confirmed: int = 5
     abandoned: int = 0
     took_us: int = 2 * MINUTE
 

@@ -60,7 +60,7 @@ def test_sold_out_is_no_error() -> None:
 
 def test_exactly_fifteen_percent_of_views_is_healthy() -> None:
     replay = Replay()
-    replay.pass_minutes(240, Sessions(started=6, completed=6, confirmed=6))
+    replay.pass_minutes(240, Sessions(started=3, completed=3, confirmed=3))
     assert replay.changes("view_to_start") == []
 
 

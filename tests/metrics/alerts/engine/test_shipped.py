@@ -134,11 +134,11 @@ SCENARIOS = {
     "error_ratio": Scenario(
         errors_of_rpcs(5), errors_of_rpcs(0), lambda replay: replay.pass_hours(30)
     ),
-    "view_to_start": of_sessions(started=4, completed=4, confirmed=4),
-    "start_to_complete": of_sessions(completed=4, confirmed=4),
-    "complete_to_confirm": of_sessions(confirmed=5),
-    "overall_conversion": of_sessions(confirmed=2),
-    "form_abandonment": of_sessions(abandoned=8, completed=4, confirmed=4),
+    "view_to_start": of_sessions(started=2, completed=2, confirmed=2),
+    "start_to_complete": of_sessions(completed=2, confirmed=2),
+    "complete_to_confirm": of_sessions(confirmed=2),
+    "overall_conversion": of_sessions(confirmed=1),
+    "form_abandonment": of_sessions(abandoned=4, completed=2, confirmed=2),
     "avg_booking_time": of_sessions(took_us=9 * MINUTE),
     "slow_query": Scenario(slow_query, minutes(2), minutes(0)),
     "query_regression": Scenario(

@@ -29,7 +29,7 @@ def test_the_step_the_package_the_errors_and_the_queries_are_named() -> None:
             replay.define(1, "payments.add"),
             replay.queries([2_500_000]),
         )
-        replay.pass_minutes(5, replace(GOOD, confirmed=2))
+        replay.pass_minutes(5, replace(GOOD, confirmed=1))
     assert causes(replay, "overall_conversion") == [
         ("step", "confirm"),
         ("package", "p"),
@@ -48,12 +48,12 @@ def test_doubts_about_the_data_come_first() -> None:
     replay.pass_minutes(110, GOOD)
     for number in range(22):
         lost = []
-        for each in range(8):
+        for each in range(4):
             name = f"lost {number} {each}"
             lost.append(replay.view(replay.now_us, name))
             lost.append(replay.fact(Fact.COMPLETED, replay.now_us + 1, name, booking=name))
         replay.append(*lost, replay.loss(events=3, timings=0))
-        replay.pass_minutes(5, replace(GOOD, started=4, completed=4, confirmed=4))
+        replay.pass_minutes(5, replace(GOOD, started=2, completed=2, confirmed=2))
     found = causes(replay, "view_to_start")
     assert found[:2] == [("quality", "dropped"), ("quality", "unmatched complete")]
     assert ("step", "start") in found
