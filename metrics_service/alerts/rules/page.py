@@ -61,6 +61,8 @@ _STATES: Final = """## How an alert goes
 - The causes that an alert names follow from the figures of its window: what may be wrong with
   the data first, then the step, the packages that have lost most, the reasons of errors and the
   slowest queries.
+- `make simulate-alerts` prints how often the shipped rules fire in a week while all true rates are
+  in the middle of their good ranges, and how soon they fire at half their lines.
 
 ## A file of your own
 
