@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from metrics_service.alerts.targets import log, sentry, webhook
+from metrics_service.alerts.targets.groups import TIMING, Timing
 from metrics_service.alerts.targets.monitor import Monitor
 from metrics_service.alerts.targets.notice import Target
 from metrics_service.alerts.targets.posting import Poster
@@ -16,7 +17,9 @@ from protos.metrics.v1.alert_pb2 import ALERT_SEVERITY_INFO, Alert
 from servicekit.settings import SettingsError
 
 
-def create_targets(settings: MetricsSettings, held: Callable[[Alert], str] = held_by) -> Targets:
+def create_targets(
+    settings: MetricsSettings, held: Callable[[Alert], str] = held_by, timing: Timing = TIMING
+) -> Targets:
     """Return the targets, which are not started. SettingsError where the token cannot be read.
 
     held: what holds back the notifications of an alert now; "" for nothing.
@@ -42,6 +45,7 @@ def create_targets(settings: MetricsSettings, held: Callable[[Alert], str] = hel
         monitor=monitor,
         held=held,
         told=partial(is_told, settings.notify_info),
+        timing=timing,
     )
 
 
