@@ -147,6 +147,8 @@ class Alerts:
             listed += await self._store.list_resolved(place, size + 1 - len(listed))
         page = listing.fit([self._shown(alert) for alert in listed[: size + 1]], size)
         answer = ListAlertsResponse(alerts=page)
+        if self.leads:
+            answer.targets.extend(self._targets.status())
         if len(page) < len(listed):
             answer.next_page_token = listing.token_of(listing.key_of(page[-1]))
         answer.as_of.FromMicroseconds(as_of_us)

@@ -9,12 +9,12 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from metrics_service.alerts.targets.notice import NotAcceptedError, Notice, Notification, Target
+from protos.metrics.v1.alert_pb2 import AlertTarget
 from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
 from servicekit.handlers import LineLimit
@@ -34,21 +34,6 @@ MAX_RETRY_AFTER_S: Final = 3600.0
 LINE_GAP_S: Final = 60.0
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class TargetStatus:
-    """One target: how many notifications it took, how many tries failed, how many notifications
-    were dropped, how many wait or are on their way; its newest error, "" for none, and its time.
-    """
-
-    name: str
-    sent: int
-    failed: int
-    dropped: int
-    waiting: int
-    last_error: str
-    last_error_us: int
 
 
 class Sender:
@@ -111,16 +96,19 @@ class Sender:
         self._idle.clear()
         self._filled.set()
 
-    def status(self) -> TargetStatus:
-        return TargetStatus(
-            self.target.name,
+    def status(self) -> AlertTarget:
+        """Return what has become of the notifications since the start."""
+        status = AlertTarget(
+            name=self.target.name,
             sent=self.counts["sent"],
             failed=self.counts["failed"],
             dropped=self.counts["dropped"],
             waiting=len(self._queue) + self._sending,
             last_error=self._last_error,
-            last_error_us=self._last_error_us,
         )
+        if self._last_error:
+            status.last_error_time.FromMicroseconds(self._last_error_us)
+        return status
 
     async def _run(self) -> None:
         while True:

@@ -15,10 +15,10 @@ from metrics_service.alerts.model import AlertEvent
 from metrics_service.alerts.targets.groups import TIMING, Groups, Sent, Timing
 from metrics_service.alerts.targets.monitor import Monitor
 from metrics_service.alerts.targets.notice import NotAcceptedError, Notice, Notification, Target
-from metrics_service.alerts.targets.sender import MAX_QUEUED, Sender, TargetStatus
+from metrics_service.alerts.targets.sender import MAX_QUEUED, Sender
 from metrics_service.storage.errors import LogUnavailableError
 from metrics_service.storage.notifications import SentNotice
-from protos.metrics.v1.alert_pb2 import ALERT_SEVERITY_INFO, Alert
+from protos.metrics.v1.alert_pb2 import ALERT_SEVERITY_INFO, Alert, AlertTarget
 from servicekit.background import BackgroundTask
 from servicekit.clock import wall_us
 
@@ -174,7 +174,7 @@ class Targets:
             found["sentry_monitor", "failed"] = self._monitor.failed
         return found
 
-    def status(self) -> list[TargetStatus]:
+    def status(self) -> list[AlertTarget]:
         """Return how each target is."""
         return [sender.status() for sender in self._senders.values()]
 

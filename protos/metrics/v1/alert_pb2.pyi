@@ -314,6 +314,7 @@ class ListAlertsResponse(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     ALERTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
@@ -321,20 +322,71 @@ class ListAlertsResponse(_message.Message):
     def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
         """At most 200."""
 
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlertTarget]:
+        """Of the process that leads: who is told, with the log. At most 3."""
+
     def __init__(
         self,
         *,
         as_of: _timestamp_pb2.Timestamp | None = ...,
         alerts: _abc.Iterable[Global___Alert] | None = ...,
         next_page_token: _builtins.str = ...,
+        targets: _abc.Iterable[Global___AlertTarget] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "as_of", b"as_of", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "as_of", b"as_of", "next_page_token", b"next_page_token", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAlertsResponse: _TypeAlias = ListAlertsResponse  # noqa: Y015
+
+@_typing.final
+class AlertTarget(_message.Message):
+    """What has become of the notifications to one target since the start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"log", "sentry" or "webhook"."""
+    sent: _builtins.int
+    """Notifications that it took, tries that came to nothing, and notifications
+    that were given up.
+    """
+    failed: _builtins.int
+    dropped: _builtins.int
+    waiting: _builtins.int
+    """Notifications that wait, or are on their way."""
+    last_error: _builtins.str
+    """Why the last try that failed did, and when; empty for none."""
+    @_builtins.property
+    def last_error_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sent: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        last_error_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_error_time", b"last_error_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "failed", b"failed", "last_error", b"last_error", "last_error_time", b"last_error_time", "name", b"name", "sent", b"sent", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlertTarget: _TypeAlias = AlertTarget  # noqa: Y015
 
 @_typing.final
 class GetAlertRequest(_message.Message):

@@ -89,6 +89,11 @@ async def test_a_webhook_that_hangs_holds_up_neither_events_nor_answers(
         await until(lambda: _events(service) >= 100, "the events are folded")
         assert not testing.done()
         testing.cancel()
+        shown = await stub.ListAlerts(alert_pb2.ListAlertsRequest(), timeout=BOUND_S)
+        written, hanging = shown.targets
+        assert (written.name, hanging.name, hanging.sent) == ("log", "webhook", 0)
+        assert written.sent >= 1
+        assert hanging.waiting >= 1
 
 
 def _events(service: Service) -> int:

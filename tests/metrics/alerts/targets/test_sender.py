@@ -86,7 +86,7 @@ async def test_pauses_grow_with_chance_and_end_with_success() -> None:
         assert whole_s / 2 <= pause_s <= whole_s
     status = world.sender.status()
     assert (status.last_error, status.waiting) == ("HTTP 500", 0)
-    assert status.last_error_us > 0
+    assert status.last_error_time.seconds > 0
 
 
 async def test_a_pause_that_the_target_asks_for_is_kept() -> None:
