@@ -21,6 +21,7 @@ from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from servicekit.channels import PLAINTEXT
 from tests.pair.dated_figures import Figures, by_hour
 from tests.pair.real_pair import DATA, Pair
+from tests.pair.session_lists import sessions_agree
 
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -74,7 +75,7 @@ async def test_the_figures_equal_those_of_the_file(
     batches: list[DatedBatch],
     figures: Figures,
 ) -> None:
-    settings = {"METRICS_BACKFILL_ONLY": "true"}
+    settings = {"METRICS_BACKFILL_ONLY": "true", "METRICS_CHECKPOINT_INTERVAL_S": "5"}
     pair = Pair(metrics_dsn, metrics_dsn, tmp_path, settings)
     try:
         pair.start("metrics_service")
@@ -89,6 +90,8 @@ async def test_the_figures_equal_those_of_the_file(
             )
             assert [line for line in lines if not line.equal] == []
             await compare_windows(client, figures)
+            await sessions_agree(client, timedelta(days=1))
+            assert (await sessions_agree(client, timedelta(days=30)))[3] > 0
     finally:
         pair.stop()
 

@@ -22,8 +22,9 @@ from booking_service.demo.plan import days_of
 from booking_service.demo.replay import Progress
 from booking_service.demo.screen import Following, Screen
 from booking_service.demo.session import Order, replay_file
-from protos.metrics.v1 import journey_pb2, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from tests.pair.real_pair import Pair, first_rows, input_file, running
+from tests.pair.session_lists import sessions_agree
 from tests.sizes import SIZE
 
 ROWS = 120
@@ -92,30 +93,6 @@ async def replay(
     path: Path, booking: Client, metrics: Client, screen: Screen, *, tight: bool = False
 ) -> bool:
     return await replay_file(Order(path, tight=tight), booking, metrics, TODAY, screen)
-
-
-async def sessions_agree(metrics: Client) -> list[int]:
-    """Wait until the lists of sessions are as long as the steps of the funnel; returns these."""
-    stub = metrics_pb2_grpc.MetricsServiceStub(metrics.channel)
-    request = journey_pb2.ListSessionsRequest(page_size=100)
-    async with asyncio.timeout(60):
-        while True:
-            funnel = await metrics.call(stub.GetFunnel, metrics_pb2.GetFunnelRequest())
-            listed = []
-            for step in funnel.steps:
-                request.step, request.page_token = step.name, ""
-                names: list[str] = []
-                while True:
-                    page = await metrics.call(stub.ListSessions, request)
-                    names += [session.session_id for session in page.sessions]
-                    request.page_token = page.next_page_token
-                    if not page.next_page_token:
-                        break
-                # While the log goes on, a session may be on two pages.
-                listed.append(len(names) if len(set(names)) == len(names) else -1)
-            if listed == [step.actors for step in funnel.steps]:
-                return listed
-            await asyncio.sleep(0.2)
 
 
 def sold_out(screen: Recording) -> int:
