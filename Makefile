@@ -229,6 +229,10 @@ bench-sketch: $(DEV) ## Microseconds per sample of a percentile sketch
 simulate-alerts: $(DEV) ## False alarms a week of the shipped rules, and minutes until they find what is worse
 	@$(PY) -m tests.bench.alerts $(ARGS)
 
+.PHONY: bench-fold
+bench-fold: $(DEV) ## Bytes of a live session and CPU of an event, with and without breakdowns
+	@$(PY) -m tests.bench.fold $(ARGS)
+
 .PHONY: bench-start
 bench-start: $(DEV) ## Seconds until metrics_service listens and serves, by what it has to fold again
 	@$(PY) -m tests.bench.start $(ARGS)

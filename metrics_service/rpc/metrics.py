@@ -64,7 +64,7 @@ class Answers(Protocol):
         self,
         window_us: int | None,
         ended_us: int,
-        state: metrics_pb2.GetFunnelRequest.State.ValueType,
+        request: metrics_pb2.GetFunnelRequest,
     ) -> metrics_pb2.Funnel: ...
 
     def query_stats(
@@ -172,6 +172,12 @@ class _Parts:
         return response.SerializeToString()
 
 
+def without_window(request: metrics_pb2.GetFunnelRequest) -> metrics_pb2.GetFunnelRequest:
+    """Return what else is asked of a funnel; empty for one that every snapshot has."""
+    state = request.state if request.state != request.LIVE else request.STATE_UNSPECIFIED
+    return metrics_pb2.GetFunnelRequest(state=state, by=request.by, entry_days=request.entry_days)
+
+
 async def make_sums(state: Answers, window: Window) -> None:
     """Make the sums that a read of a window needs: right after a start that takes long."""
     if window.window_us is not None:
@@ -208,7 +214,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     ) -> metrics_pb2.Funnel:
         window = validate.funnel(request)
         await make_sums(self._state(), window)
-        return self._state().funnel(*window, request.state or request.LIVE)
+        return self._state().funnel(*window, without_window(request))
 
     async def GetQueryStats(
         self, request: metrics_pb2.GetQueryStatsRequest, context: object

@@ -8,6 +8,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.health.paging import MAX_PAGE_SIZE, Page, key_of
+from metrics_service.state.groups import MAX_DAYS
 from metrics_service.state.queries.limit import MAX_OPERATION_BYTES, bounded_limit
 from metrics_service.state.queries.stats import FINGERPRINT_RESOLUTIONS
 from metrics_service.state.series.rings import (
@@ -20,6 +21,7 @@ from metrics_service.state.series.rings import (
     ring_of,
 )
 from protos.metrics.v1 import deployment_pb2, health_pb2, journey_pb2, metrics_pb2
+from protos.metrics.v1.series_pb2 import Dimension
 from servicekit.errors import Violation, invalid
 
 MAX_DURATION_S: Final = 315_576_000_000
@@ -58,6 +60,9 @@ def funnel(request: metrics_pb2.GetFunnelRequest) -> Window:
     bad: list[Violation] = []
     window = checked_window(request, bad)
     check_enum("state", request.state, metrics_pb2.GetFunnelRequest.State.DESCRIPTOR, bad)
+    check_enum("by", request.by, Dimension.DESCRIPTOR, bad)
+    if not 0 <= request.entry_days <= MAX_DAYS:
+        bad.append(Violation("entry_days", f"must be 0 to {MAX_DAYS}, not {request.entry_days}"))
     _refuse(bad)
     return window
 

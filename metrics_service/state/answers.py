@@ -4,13 +4,12 @@ in one sum.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Final, NamedTuple, Self, TypeAlias
 
+from metrics_service.state import groups
 from metrics_service.state.business import ATTEMPTS, Attempts, BusinessCell
-from metrics_service.state.currency import exponent
 from metrics_service.state.errors import MAX_GROUPS
-from metrics_service.state.figures import distribution, divide_half_even, rate
+from metrics_service.state.figures import distribution, matured_rates, rate, revenue
 from metrics_service.state.funnel.cell import FunnelCell, FunnelCounts
 from metrics_service.state.funnel.funnel import MATURES_US
 from metrics_service.state.sections import naming
@@ -130,15 +129,8 @@ def _matured_cell(tables: Tables, window_us: int | None, ended_us: int, now_us: 
 
 def _matured(matured: Matured) -> metrics_pb2.MaturedRates:
     actors, attempts = matured.actors, matured.attempts
-    answer = metrics_pb2.MaturedRates(
-        entered=actors.entered,
-        converted=actors.converted,
-        abandoned=actors.abandoned,
-        from_previous=[rate(after, before) for before, after in pairwise(actors.reached)],
-        overall=rate(actors.converted, actors.entered),
-        form_abandonment=rate(attempts.form_abandoned, attempts.started),
-    )
-    answer.until.FromMicroseconds(matured.until_us)
+    answer = matured_rates(actors.reached, actors.abandoned, matured.until_us)
+    answer.form_abandonment.CopyFrom(rate(attempts.form_abandoned, attempts.started))
     return answer
 
 
@@ -149,7 +141,7 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
     return metrics_pb2.BusinessMetrics(
         confirmed=cell.confirmed,
         cancelled=cell.cancelled,
-        revenue=[_revenue(currency, sums) for currency, sums in sorted(cell.revenue.items())],
+        revenue=[revenue(currency, sums) for currency, sums in sorted(cell.revenue.items())],
         packages=[
             metrics_pb2.PackageBookings(
                 package_id=package_id, confirmed=counts[0], cancelled=counts[1]
@@ -157,6 +149,7 @@ def business(cell: BusinessCell) -> metrics_pb2.BusinessMetrics:
             for package_id, counts in ranked[:MAX_SHOWN_PACKAGES]
         ],
         other_packages=rest,
+        package_views=cell.views,
     )
 
 
@@ -209,6 +202,20 @@ def errors(
     return answer
 
 
+@naming("errors")
+def error_breakdown(
+    tables: Tables, window_us: int | None, ended_us: int, now_us: int
+) -> metrics_pb2.ErrorMetrics:
+    """Return the errors of a window with samples of them, and the packages with errors."""
+    answer = errors(tables, window_us, ended_us, now_us)
+    for each in answer.breakdown:
+        key = each.reason, each.kind, each.counts_as_error, each.code, each.rpc
+        for time_us, package_id in tables.errors.samples.of(key):
+            each.samples.add(package_id=package_id).time.FromMicroseconds(time_us)
+    groups.add_package_errors(answer, tables, window_us, ended_us)
+    return answer
+
+
 @naming("quality")
 def quality(tables: Tables) -> metrics_pb2.QualityMetrics:
     """Return the counters of everything folded so far."""
@@ -218,18 +225,3 @@ def quality(tables: Tables) -> metrics_pb2.QualityMetrics:
         unmatched_steps=sum(tables.funnel.window(None).unmatched),
         evicted=tables.evicted(),
     )
-
-
-def _revenue(currency: str, sums: list[int]) -> metrics_pb2.Revenue:
-    confirmed, gross_minor, refunded_minor = sums
-    answer = metrics_pb2.Revenue(
-        currency=currency,
-        exponent=exponent(currency),
-        confirmed=confirmed,
-        gross_minor=gross_minor,
-        refunded_minor=refunded_minor,
-        net_minor=gross_minor - refunded_minor,
-    )
-    if confirmed:
-        answer.average_minor = divide_half_even(gross_minor, confirmed)
-    return answer

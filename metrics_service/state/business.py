@@ -9,6 +9,8 @@ from typing import ClassVar, Final, Self
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.sums import clamped
+from metrics_service.state.breakdown.breakdown import BreakdownFold
+from metrics_service.state.breakdown.packages import Groups
 from metrics_service.state.series.kind import Kind
 from metrics_service.state.series.rings import Rings
 from protos.metrics.v1 import checkpoint_pb2
@@ -43,6 +45,7 @@ class Attempts:
         "expired",
         "form_abandoned",
         "started",
+        "views",
     )
 
     def __init__(self) -> None:
@@ -53,6 +56,7 @@ class Attempts:
         self.abandoned = 0
         self.expired = 0
         self.form_abandoned = 0
+        self.views = 0
 
     def merge(self, other: Attempts, sign: int = 1) -> None:
         self.started += sign * other.started
@@ -62,6 +66,7 @@ class Attempts:
         self.abandoned += sign * other.abandoned
         self.expired += sign * other.expired
         self.form_abandoned += sign * other.form_abandoned
+        self.views += sign * other.views
 
     def read(self, message: checkpoint_pb2.BusinessCell) -> Self:
         """Take the numbers of a message."""
@@ -72,6 +77,7 @@ class Attempts:
         self.abandoned = message.abandoned
         self.expired = message.expired
         self.form_abandoned = message.form_abandoned
+        self.views = message.views
         return self
 
     @classmethod
@@ -86,8 +92,8 @@ class BusinessCell(Attempts):
     """The business figures of one slot.
 
     started, form_abandoned: by when the hold began. confirmed, revenue: by when the booking was
-    first confirmed, whenever the money moved. booking_time_us: Start to Complete. The others: by
-    when they happened.
+    first confirmed, whenever the money moved. booking_time_us: Start to Complete. views: of
+    packages. These and the others: by when they happened.
     revenue: [confirmed, gross, refunded] by currency; packages: [confirmed, cancelled] by id.
     """
 
@@ -147,6 +153,7 @@ class BusinessCell(Attempts):
             abandoned=self.abandoned,
             expired=self.expired,
             form_abandoned=self.form_abandoned,
+            views=self.views,
             revenue=[
                 checkpoint_pb2.RevenueCell(
                     currency=currency,
@@ -195,12 +202,13 @@ class LateBusinessCell(BusinessCell):
 class BusinessFold:
     """Business figures by time."""
 
-    def __init__(self) -> None:
+    def __init__(self, breakdown: BreakdownFold | None = None) -> None:
+        self._breakdown = breakdown or BreakdownFold()
         self.rings = Rings("business", BusinessCell, BusinessCell.decode, new_late=LateBusinessCell)
         self.evicted_currencies = 0
 
-    def count_booking(self, fact: event_pb2.BookingFact, time_us: int) -> None:
-        """Count one transition of one booking, which happened at time_us.
+    def count_booking(self, fact: event_pb2.BookingFact, time_us: int, groups: Groups = ()) -> None:
+        """Count one transition of one booking of a group, which happened at time_us.
 
         EXTENDED and FULFILLED change no figure. Neither does RESCHEDULED: the booking was counted
         when it was confirmed, and the price difference arrives with payments.
@@ -213,7 +221,7 @@ class BusinessFold:
             for cell in self.rings.at(time_us):
                 cell.completed += 1
         elif transition == _Transition.CONFIRMED:
-            self._confirmed(fact, time_us)
+            self._confirmed(fact, time_us, groups)
         elif transition == _Transition.CANCELLED:
             package_id = fact.package_id
             for cell in self.rings.at(time_us):
@@ -227,8 +235,13 @@ class BusinessFold:
             for cell in self.rings.at(fact.hold_time_us or time_us):
                 cell.form_abandoned += 1
 
-    def count_payment(self, fact: event_pb2.PaymentFact) -> None:
-        """Count a captured balance or a completed refund of a confirmed booking."""
+    def count_view(self, time_us: int) -> None:
+        """Count a view of a package."""
+        for cell in self.rings.at(time_us):
+            cell.views += 1
+
+    def count_payment(self, fact: event_pb2.PaymentFact, groups: Groups = ()) -> None:
+        """Count a captured balance or a completed refund of a confirmed booking of a group."""
         moved = _MOVED_SUMS.get(fact.kind)
         if moved is None or not fact.confirm_time_us:
             return
@@ -237,6 +250,8 @@ class BusinessFold:
             for cell in self.rings.at(fact.confirm_time_us):
                 sums = cell.of_currency(currency)
                 sums[moved] = clamped(sums[moved] + amount_minor)
+            money = (0, amount_minor, 0) if moved == _GROSS else (0, 0, amount_minor)
+            self._breakdown.count_money(groups, currency, money, fact.confirm_time_us)
 
     def count_booking_time(self, time_us: int, duration_us: int) -> None:
         """Count a booking that took duration_us from Start to Complete, completed at time_us."""
@@ -250,7 +265,7 @@ class BusinessFold:
             "currencies": self.evicted_currencies,
         }
 
-    def _confirmed(self, fact: event_pb2.BookingFact, time_us: int) -> None:
+    def _confirmed(self, fact: event_pb2.BookingFact, time_us: int, groups: Groups) -> None:
         package_id, currency, amount_minor = fact.package_id, fact.currency, fact.amount_minor
         keeps_currency = self._keeps(currency)
         for cell in self.rings.at(fact.confirm_time_us or time_us):
@@ -260,6 +275,9 @@ class BusinessFold:
                 sums = cell.of_currency(currency)
                 sums[0] += 1
                 sums[_GROSS] = clamped(sums[_GROSS] + amount_minor)
+        if keeps_currency:
+            confirmed_us = fact.confirm_time_us or time_us
+            self._breakdown.count_money(groups, currency, (1, amount_minor, 0), confirmed_us)
 
     def _keeps(self, currency: str) -> bool:
         revenue = self.rings.total.revenue

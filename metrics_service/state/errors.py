@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Final, NamedTuple, Self
 
 from metrics_service.measure.sums import clamped
+from metrics_service.state.samples import Samples
 from metrics_service.state.series.rings import MINUTE_US, Rings
 from metrics_service.state.truncate import MAX_NAME_BYTES, truncate
 from protos.metrics.v1 import checkpoint_pb2
@@ -30,6 +31,7 @@ EXPECTED_REASONS: Final = frozenset({"SOLD_OUT", "ALREADY_HELD"})
 
 _TABLE: Final = "errors"
 _TIMES: Final = "errors.times"
+_SAMPLES: Final = "errors.samples"
 _KINDS: Final = frozenset({"booking", "payment", "availability", "caller", "internal"})
 _CODES: Final = (
     "OK",
@@ -176,12 +178,15 @@ class ErrorFold:
 
     def __init__(self, *, max_recent: int = MAX_RECENT) -> None:
         self.rings = Rings(_TABLE, ErrorCell, ErrorCell.decode, new_late=LateErrorCell)
+        self.samples = Samples()
         self.evicted_times = 0
         self._times_us: list[int] = []
         self._max_recent = max_recent
         self._now_us = 0
 
-    def add(self, key: ErrorKey, time_us: int) -> None:
+    def add(self, key: ErrorKey, time_us: int, package: str = "") -> None:
+        """Count an error, of a package if it has one."""
+        self.samples.add(key, time_us, package)
         for cell in self.rings.at(time_us):
             cell.add(key, time_us)
         if key.counts_as_error and time_us > self._now_us - _KEPT_US:
@@ -225,18 +230,27 @@ class ErrorFold:
         return max(map(self.last_five_minutes, ends_us), default=self.last_five_minutes(now_us))
 
     def evicted(self) -> dict[str, int]:
-        """Return the errors that did not fit into the groups, and into the newest times."""
-        return {"errors": self.rings.total.other, "error_times": self.evicted_times}
+        """Return the errors that did not fit into the groups, and into the newest times, and the
+        groups that have lost their samples.
+        """
+        return {
+            "errors": self.rings.total.other,
+            "error_times": self.evicted_times,
+            "error_samples": self.samples.evicted,
+        }
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
-        """Yield rows of a checkpoint, without evicted_times."""
+        """Yield rows of a checkpoint, without counters of what was evicted."""
         yield from self.rings.dump()
         yield _TIMES, 0, checkpoint_pb2.ErrorTimes(time_us=self._times_us).SerializeToString()
+        yield _SAMPLES, 0, self.samples.encode()
 
     def load(self, section: str, bucket: int, data: bytes) -> None:
         """Take back one row of dump()."""
         if section == _TIMES:
             self._times_us = list(checkpoint_pb2.ErrorTimes.FromString(data).time_us)
+        elif section == _SAMPLES:
+            self.samples.restore(data)
         else:
             self.rings.load(section, bucket, data)
 

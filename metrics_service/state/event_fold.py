@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from metrics_service.measure.sums import clamped
 from metrics_service.state.batch import EVENT_ID_BYTES, FACTS, OF_FACTS_LANE, Item
+from metrics_service.state.breakdown.packages import Groups
 from metrics_service.state.errors import (
     BOOKING_FAILED,
     PAYMENT_FAILED,
@@ -16,7 +17,7 @@ from metrics_service.state.errors import (
     refusal_key,
 )
 from metrics_service.state.journeys import journeys
-from metrics_service.state.queries.columns import MAX_DURATION_US, Columns
+from metrics_service.state.queries.columns import MAX_DURATION_US, Columns, correct_times
 from metrics_service.state.record import LogRecord
 from metrics_service.state.series.rings import HOUR_US, SECOND_US
 from metrics_service.state.tables import Tables
@@ -37,6 +38,8 @@ _TIMED: Final = 1 << 8
 
 _Fact = event_pb2.BookingFact
 _FACT_STEPS: Final = {_Fact.STARTED: _START, _Fact.COMPLETED: _COMPLETE, _Fact.CONFIRMED: _CONFIRM}
+# What no RPC has asked for.
+_OF_THE_CLOCK: Final = frozenset({_Fact.EXPIRED, _Fact.FULFILLED})
 _Flow = event_pb2.FlowStep
 _FLOW_STEPS: Final = {
     _Flow.VIEW: _VIEW,
@@ -121,9 +124,12 @@ class EventFold:
         self._tables.slowest.drop(record.instance, record.epoch + 1)
 
     def _booking(self, event: event_pb2.Event, time_us: int) -> None:
-        fact = event.booking
-        self._tables.business.count_booking(fact, time_us)
+        fact, tables = event.booking, self._tables
+        groups = tables.breakdown.packages.of_body(fact)
+        tables.business.count_booking(fact, time_us, groups)
         transition = fact.transition
+        if transition not in _OF_THE_CLOCK:
+            tables.breakdown.count_write(groups, time_us, error=transition == _Fact.FAILED)
         step = _FACT_STEPS.get(transition)
         if step is not None:
             booking_id = fact.booking_id
@@ -131,35 +137,43 @@ class EventFold:
                 duration_us = fact.complete_time_us - fact.hold_time_us
                 self._booking_time(booking_id, time_us, duration_us)
             if self._first(booking_id, 1 << step):
-                self._step(event, fact, step, time_us, booking_id)
+                self._step(event, fact, step, time_us, booking_id, groups)
         elif transition == _Fact.ABANDONED:
-            self._abandon(event, fact, journeys.ABANDON, time_us)
+            self._abandon(event, fact, journeys.ABANDON, time_us, groups)
         elif transition == _Fact.EXPIRED:
-            self._abandon(event, fact, journeys.EXPIRE, time_us)
+            self._abandon(event, fact, journeys.EXPIRE, time_us, groups)
         elif transition == _Fact.CANCELLED:
             self._happened(event, fact, journeys.CANCEL, time_us)
         elif transition == _Fact.FAILED:
-            self._tables.errors.add(BOOKING_FAILED, time_us)
+            tables.errors.add(BOOKING_FAILED, time_us, fact.package_id)
             self._happened(event, fact, journeys.ERROR, time_us, BOOKING_FAILED.reason)
 
     def _payment(self, event: event_pb2.Event, time_us: int) -> None:
-        fact = event.payment
-        self._tables.business.count_payment(fact)
+        fact, breakdown = event.payment, self._tables.breakdown
+        groups = breakdown.packages.of_body(fact)
+        self._tables.business.count_payment(fact, groups)
         if fact.kind == event_pb2.PaymentFact.FAILED:
-            self._tables.errors.add(PAYMENT_FAILED, time_us)
+            self._tables.errors.add(PAYMENT_FAILED, time_us, fact.package_id)
+            breakdown.count_write(groups, time_us, error=True)
             self._happened(event, fact, journeys.PAYMENT_FAILED, time_us, PAYMENT_FAILED.reason)
 
     def _package_viewed(self, event: event_pb2.Event, time_us: int) -> None:
-        self._step(event, event.package_viewed, _VIEW, time_us)
+        viewed, breakdown = event.package_viewed, self._tables.breakdown
+        groups = breakdown.packages.of_body(viewed)
+        breakdown.count_view(groups, time_us)
+        self._tables.business.count_view(time_us)
+        self._step(event, viewed, _VIEW, time_us, "", groups)
 
     def _rpc_refused(self, event: event_pb2.Event, time_us: int) -> None:
-        error = refusal_key(event.rpc_refused)
-        self._tables.errors.add(error, time_us)
+        refused, tables = event.rpc_refused, self._tables
+        error = refusal_key(refused)
+        tables.errors.add(error, time_us, refused.package_id)
+        # Refused requests name packages that do not exist, too.
+        groups = tables.breakdown.packages.known(refused.package_id)
+        tables.breakdown.count_write(groups, time_us, error=refused.counts_as_error)
         if event.session_id:
-            actor, package_id = self._actor(event, ""), _id(event.rpc_refused.package_id)
-            self._tables.journeys.add(
-                actor, journeys.ERROR, time_us, package_id, reason=error.reason
-            )
+            actor, package_id = self._actor(event, ""), _id(refused.package_id)
+            tables.journeys.add(actor, journeys.ERROR, time_us, package_id, reason=error.reason)
 
     def _rpc_tally(self, event: event_pb2.Event, time_us: int) -> None:
         self._tables.errors.tally(event.rpc_tally, time_us)
@@ -167,14 +181,15 @@ class EventFold:
 
     def _flow_step(self, event: event_pb2.Event, time_us: int) -> None:
         """Count a front end's step, unless a fact has already reported it."""
-        flow = event.flow_step
-        kind = flow.step
+        flow, breakdown = event.flow_step, self._tables.breakdown
+        kind, groups = flow.step, breakdown.packages.of(flow.package_id)
         if kind == _Flow.ERROR:
             error = front_end_key(flow)
-            self._tables.errors.add(error, time_us)
+            self._tables.errors.add(error, time_us, flow.package_id)
+            breakdown.count_write(groups, time_us, error=error.counts_as_error)
             self._happened(event, flow, journeys.ERROR, time_us, error.reason)
         elif kind == _Flow.ABANDON:
-            self._abandon(event, flow, journeys.ABANDON, time_us)
+            self._abandon(event, flow, journeys.ABANDON, time_us, groups)
         elif (step := _FLOW_STEPS.get(kind)) is not None:
             booking_id = _id(flow.booking_id)
             if kind == _Flow.COMPLETE and flow.duration_us > 0:
@@ -182,7 +197,7 @@ class EventFold:
                 if not booking_id or not started:
                     self._booking_time(booking_id, time_us, flow.duration_us)
             if self._first(booking_id, 1 << step):
-                self._step(event, flow, step, time_us, booking_id)
+                self._step(event, flow, step, time_us, booking_id, groups)
 
     def _query_definitions(self, event: event_pb2.Event, _time_us: int) -> None:
         for definition in event.query_definitions.definitions:
@@ -192,8 +207,7 @@ class EventFold:
         self._tables.slowest.add_plan(event.query_plan)
 
     def _telemetry_loss(self, event: event_pb2.Event, _time_us: int) -> None:
-        loss = event.telemetry_loss
-        quality = self._tables.quality
+        loss, quality = event.telemetry_loss, self._tables.quality
         quality.dropped_events = clamped(quality.dropped_events + loss.dropped_events)
         quality.dropped_timings = clamped(quality.dropped_timings + loss.dropped_timings)
 
@@ -217,16 +231,10 @@ class EventFold:
         corrected_us: list[int] = []
         self._tables.quality.query_timings += len(start_us)
         if start_us and not record.backfill:
-            received_us = record.received_at_us
-            earliest_us, latest_us = received_us - MAX_BEHIND_US, received_us + MAX_AHEAD_US
-            if min(start_us) < earliest_us or max(start_us) > latest_us:
-                possible = [earliest_us <= time_us <= latest_us for time_us in start_us]
-                self._tables.quality.skewed += possible.count(False)
-                start_us[:] = [
-                    time_us if ok else received_us
-                    for time_us, ok in zip(start_us, possible, strict=True)
-                ]
-                corrected_us = start_us
+            us = record.received_at_us
+            skewed = correct_times(start_us, us - MAX_BEHIND_US, us + MAX_AHEAD_US, us)
+            self._tables.quality.skewed += skewed
+            corrected_us = start_us if skewed else []
         self._tables.queries.add(columns)
         self._tables.recent.add(timings, record.instance, corrected_us)
         self._tables.slowest.add_ended(timings, columns, record, self._tables.queries.fingerprints)
@@ -248,16 +256,23 @@ class EventFold:
         return not booking_id or self._tables.seen_bookings.mark(booking_id, flag)
 
     def _step(
-        self, event: event_pb2.Event, body: _Viewed, step: int, time_us: int, booking_id: str = ""
+        self,
+        event: event_pb2.Event,
+        body: _Viewed,
+        step: int,
+        time_us: int,
+        booking_id: str,
+        groups: Groups,
     ) -> None:
         tables, actor = self._tables, self._actor(event, body.user_id)
-        outcome = tables.funnel.step(actor, step, time_us)
-        ids = _id(body.package_id), booking_id
-        tables.journeys.step(actor, step, time_us, *ids, outcome)
+        outcome = tables.funnel.step(actor, step, time_us, groups)
+        tables.journeys.step(actor, step, time_us, _id(body.package_id), booking_id, outcome)
 
-    def _abandon(self, event: event_pb2.Event, body: _Step, name: int, time_us: int) -> None:
+    def _abandon(
+        self, event: event_pb2.Event, body: _Step, name: int, time_us: int, groups: Groups
+    ) -> None:
         tables, actor = self._tables, self._actor(event, body.user_id)
-        outcome = tables.funnel.abandon(actor, time_us)
+        outcome = tables.funnel.abandon(actor, time_us, groups)
         ids = _id(body.package_id), _id(body.booking_id)
         tables.journeys.step(actor, name, time_us, *ids, outcome)
 

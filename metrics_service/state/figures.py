@@ -5,9 +5,11 @@ samples are absent, never 0.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Final
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.state.currency import exponent
 from protos.metrics.v1 import metrics_pb2
 
 # The 97.5% quantile of the normal distribution.
@@ -59,3 +61,32 @@ def divide_half_even(amount: int, count: int) -> int:
     if 2 * rest > count or (2 * rest == count and quotient % 2):
         quotient += 1
     return quotient
+
+
+def revenue(currency: str, sums: list[int]) -> metrics_pb2.Revenue:
+    """Convert [confirmed, gross, refunded] of a currency."""
+    confirmed, gross_minor, refunded_minor = sums
+    answer = metrics_pb2.Revenue(
+        currency=currency,
+        exponent=exponent(currency),
+        confirmed=confirmed,
+        gross_minor=gross_minor,
+        refunded_minor=refunded_minor,
+        net_minor=gross_minor - refunded_minor,
+    )
+    if confirmed:
+        answer.average_minor = divide_half_even(gross_minor, confirmed)
+    return answer
+
+
+def matured_rates(reached: list[int], abandoned: int, until_us: int) -> metrics_pb2.MaturedRates:
+    """Return the rates of matured slots that end at until_us."""
+    answer = metrics_pb2.MaturedRates(
+        entered=reached[0],
+        converted=reached[-1],
+        abandoned=abandoned,
+        from_previous=[rate(after, before) for before, after in pairwise(reached)],
+        overall=rate(reached[-1], reached[0]),
+    )
+    answer.until.FromMicroseconds(until_us)
+    return answer

@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
-from metrics_service.state import answers
+from metrics_service.state import answers, groups
 from metrics_service.state.answers import Section
 from metrics_service.state.batch import Item, UnusableBatchError, newest_us, read_batch
 from metrics_service.state.event_fold import EventFold
@@ -34,6 +34,7 @@ MAX_LATE_FIGURES: Final = 20_000
 """Of closed slots of time, each counted once for every table that it belongs to."""
 _Stats = metrics_pb2.GetQueryStatsRequest
 _MAX_CACHED_SECTIONS: Final = 100
+_LIVE: Final = metrics_pb2.GetFunnelRequest()
 
 Answer = TypeVar(
     "Answer",
@@ -156,17 +157,24 @@ class State(QueryReads):
         self,
         window_us: int | None = None,
         ended_us: int = 0,
-        state: answers.State = metrics_pb2.GetFunnelRequest.LIVE,
+        request: metrics_pb2.GetFunnelRequest = _LIVE,
     ) -> metrics_pb2.Funnel:
-        """Return the funnel View -> Start -> Complete -> Confirm, and the booking attempts."""
-        if state == metrics_pb2.GetFunnelRequest.MATURED:
-            funnel = answers.funnel(self._tables, window_us, ended_us, self.as_of_us, state)
-            return self.stamp(funnel, window_us, ended_us)
-        return cast("metrics_pb2.Funnel", self.section("funnel", window_us, ended_us))
+        """Return the funnel View -> Start -> Complete -> Confirm, and the booking attempts; of the
+        request are its state, groups and days.
+        """
+        if request == _LIVE:
+            return cast("metrics_pb2.Funnel", self.section("funnel", window_us, ended_us))
+        tables, now_us = self._tables, self.as_of_us
+        funnel = answers.funnel(tables, window_us, ended_us, now_us, request.state or request.LIVE)
+        if request.by:
+            groups.add_groups(funnel, tables, (window_us, ended_us), now_us, request.by)
+        groups.add_days(funnel, tables, now_us, request.entry_days)
+        return self.stamp(funnel, window_us, ended_us)
 
     def errors(self, window_us: int | None = None, ended_us: int = 0) -> metrics_pb2.ErrorMetrics:
-        """Return errors by reason, and their rate."""
-        return cast("metrics_pb2.ErrorMetrics", self.section("errors", window_us, ended_us))
+        """Return errors by reason, and their rate, with samples, and the packages with errors."""
+        answer = answers.error_breakdown(self._tables, window_us, ended_us, self.as_of_us)
+        return self.stamp(answer, window_us, ended_us)
 
     def query_stats(
         self, request: metrics_pb2.GetQueryStatsRequest

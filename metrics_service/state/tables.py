@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
+from metrics_service.state.breakdown.breakdown import BreakdownFold, whole_minutes
 from metrics_service.state.business import BusinessFold
 from metrics_service.state.errors import ErrorCell, ErrorFold
 from metrics_service.state.funnel.cell import FunnelCell
@@ -53,9 +54,10 @@ class Tables:
 
     def __init__(self) -> None:
         self.quality = Quality()
-        self.funnel = FunnelFold()
+        self.breakdown = BreakdownFold()
+        self.funnel = FunnelFold(breakdown=self.breakdown)
         self.journeys = Journeys(self.funnel)
-        self.business = BusinessFold()
+        self.business = BusinessFold(self.breakdown)
         self.errors = ErrorFold()
         self.rpcs = RpcFold()
         self.queries = QueryFold()
@@ -75,6 +77,7 @@ class Tables:
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
             self.journeys,
+            self.breakdown,
             self.business.rings,
             self.errors,
             self.rpcs.rings,
@@ -92,6 +95,7 @@ class Tables:
         self.business.rings.advance(now_us)
         self.errors.advance(now_us)
         self.rpcs.rings.advance(now_us)
+        self.breakdown.advance(now_us)
         self.queries.advance(now_us)
         self.slowest.advance(now_us)
 
@@ -99,6 +103,7 @@ class Tables:
         """See Rings.make."""
         for rings in self._rings:
             yield from rings.make(window_us, ended_us)
+        yield from self.breakdown.rings.make(*whole_minutes(window_us, ended_us))
         yield from self.queries.make(window_us, ended_us)
 
     def hour(self, time_us: int) -> HourCells:
@@ -111,14 +116,14 @@ class Tables:
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
-        for rings in self._rings:
+        for rings in (*self._rings, self.breakdown.rings):
             yield from rings.prepare()
         yield from self.queries.prepare()
 
     @property
     def late_figures(self) -> int:
         """See Rings.late_figures."""
-        return sum(each.late_figures for each in (self.queries, *self._rings))
+        return sum(each.late_figures for each in (self.queries, self.breakdown, *self._rings))
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables, by table."""
@@ -130,6 +135,7 @@ class Tables:
             **self.rpcs.evicted(),
             **self.queries.evicted(),
             **self.slowest.evicted(),
+            **self.breakdown.evicted(),
         }
 
     def counters(self) -> dict[str, int]:
@@ -144,6 +150,7 @@ class Tables:
             "evicted_sessions": self.journeys.evicted,
             "evicted_currencies": self.business.evicted_currencies,
             "evicted_error_times": self.errors.evicted_times,
+            "evicted_error_samples": self.errors.samples.evicted,
             "evicted_operations": self.queries.evicted_operations,
             "evicted_fingerprints": self.queries.fingerprints.evicted_fingerprints,
             "evicted_query_definitions": self.queries.fingerprints.evicted_definitions,
@@ -178,6 +185,7 @@ class Tables:
         self.journeys.loaded(counters["visits"])
         self.business.evicted_currencies = counters["evicted_currencies"]
         self.errors.evicted_times = counters["evicted_error_times"]
+        self.errors.samples.evicted = counters["evicted_error_samples"]
         self.queries.evicted_operations = counters["evicted_operations"]
         self.queries.fingerprints.evicted_fingerprints = counters["evicted_fingerprints"]
         self.queries.fingerprints.evicted_definitions = counters["evicted_query_definitions"]

@@ -11,8 +11,17 @@ MAX_STEPS: Final = 10
 # An abandonment; sorts after every step of the same time.
 ABANDON: Final = 15
 
+_SLOT_BITS: Final = 6
+_SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 _CODE_BITS: Final = 4
 _CODE_MASK: Final = (1 << _CODE_BITS) - 1
+_TIME_SHIFT: Final = _SLOT_BITS + _CODE_BITS
+
+# The package of an event, as a number among those of its actor: none; one of those that have no
+# number of their own; and how many have one.
+NO_PACKAGE: Final = _SLOT_MASK
+OTHER_PACKAGES: Final = NO_PACKAGE - 1
+MAX_PACKAGES: Final = OTHER_PACKAGES
 
 # The times of a chain's steps, first to furthest; empty for none.
 Chain = tuple[int, ...]
@@ -32,14 +41,19 @@ class Outcome(NamedTuple):
     unmatched: tuple[int, ...]
 
 
-def pack(time_us: int, code: int) -> int:
-    """Return an event as one integer that sorts by time, then by step."""
-    return time_us << _CODE_BITS | code
+def pack(time_us: int, code: int, package: int = NO_PACKAGE) -> int:
+    """Return an event as one integer that sorts by time, then by step; it has 63 bits."""
+    return time_us << _TIME_SHIFT | code << _SLOT_BITS | package
 
 
 def unpack(event: int) -> tuple[int, int]:
     """Return (time_us, code) of a packed event."""
-    return event >> _CODE_BITS, event & _CODE_MASK
+    return event >> _TIME_SHIFT, event >> _SLOT_BITS & _CODE_MASK
+
+
+def package_of(event: int) -> int:
+    """Return the number of the package of a packed event."""
+    return event & _SLOT_MASK
 
 
 def nothing(steps: int) -> Outcome:
@@ -58,8 +72,8 @@ def run(base: Outcome, events: Iterable[int], window_us: int) -> Outcome:
     abandoned = base.abandoned
     unmatched: list[int] = []
     for event in events:
-        code = event & _CODE_MASK
-        time_us = event >> _CODE_BITS
+        code = event >> _SLOT_BITS & _CODE_MASK
+        time_us = event >> _TIME_SHIFT
         if code == 0:
             chains[0] = (time_us,)
             if len(best) <= 1:

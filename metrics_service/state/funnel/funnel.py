@@ -4,16 +4,18 @@ chain, and is exactly one of converted, abandoned and open.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
+from metrics_service.state.breakdown.breakdown import BreakdownFold
+from metrics_service.state.breakdown.packages import Group, Groups
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
 from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell, counts_of
 from metrics_service.state.funnel.chain import Chain, Outcome
+from metrics_service.state.funnel.parts import PackageParts
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
 STEPS: Final = ("view", "start", "complete", "confirm")
@@ -52,6 +54,7 @@ class FunnelFold:
         window_us: int = WINDOW_US,
         *,
         max_actors: int = MAX_ACTORS,
+        breakdown: BreakdownFold | None = None,
     ) -> None:
         if not 1 <= len(steps) <= chain.MAX_STEPS:
             raise ValueError(f"a funnel has 1 to {chain.MAX_STEPS} steps, not {len(steps)}")
@@ -62,6 +65,7 @@ class FunnelFold:
         self.evicted = 0
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
+        self._parts = PackageParts(breakdown, len(steps), window_us)
         self.rings = Rings(
             _TABLE,
             lambda: FunnelCell(len(steps)),
@@ -70,6 +74,8 @@ class FunnelFold:
         )
         self.on_evicted: Callable[[str, Actor, Outcome], None] = lambda *_: None
         self._actors: dict[str, Actor] = {}
+        # While actors are loaded: the groups that they share.
+        self._shared: dict[Group, Groups] = {}
         # Heaps of (end of the window, actor) for open actors and (time to leave, actor) for closed
         # ones. An entry that no longer matches its actor is ignored.
         self._open: list[tuple[int, str]] = []
@@ -77,19 +83,20 @@ class FunnelFold:
         self._as_of_us = 0
         self._running_us = 0
 
-    def step(self, actor: str, step: int, time_us: int) -> Outcome | None:
-        """Add the event that the actor took a step, 0 for the first. Returns what follows for the
-        actor; None if the event came too late to change it.
+    def step(self, actor: str, step: int, time_us: int, groups: Groups = ()) -> Outcome | None:
+        """Add the event that the actor took a step, 0 for the first, with the group of its package,
+        if it has one. Returns what follows for the actor; None if the event came too late to change
+        it.
         """
         if not 0 <= step < len(self.steps):
             raise ValueError(f"step {step} of a funnel of {len(self.steps)}")
-        return self._take(actor, chain.pack(time_us, step))
+        return self._take(actor, step, time_us, groups)
 
-    def abandon(self, actor: str, time_us: int) -> Outcome | None:
+    def abandon(self, actor: str, time_us: int, groups: Groups = ()) -> Outcome | None:
         """Add the event that the actor gave up; a later valid step in the window revokes it.
         Returns the same as step().
         """
-        return self._take(actor, chain.pack(time_us, chain.ABANDON))
+        return self._take(actor, chain.ABANDON, time_us, groups)
 
     def actor(self, key: str) -> Actor | None:
         """Return an actor that is held."""
@@ -102,6 +109,7 @@ class FunnelFold:
         outage still find their actors.
         """
         before_us, self._as_of_us = self._as_of_us, as_of_us
+        self._parts.as_of_us = as_of_us
         self._running_us = running_us
         self.rings.advance(as_of_us)
         while self._open and self._open[0][0] < as_of_us:
@@ -128,32 +136,40 @@ class FunnelFold:
         if section != _ACTORS:
             self.rings.load(section, bucket, data)
             return
-        for key, actor in read_actors(data):
+        shared = self._shared
+        for key, actor in read_actors(data, lambda group: shared.setdefault(group, (group,))):
             self._actors[key] = actor
 
     def loaded(self) -> None:
         """Finish loading; advance() to the time of the checkpoint must follow."""
+        self._shared.clear()
         for key, actor in self._actors.items():
             if actor.due_us is not None:
                 heappush(self._open, (actor.due_us, key))
             if actor.expires_us is not None:
                 heappush(self._leaving, (actor.expires_us, key))
 
-    def _take(self, key: str, event: int) -> Outcome | None:
-        actor = self._actors.get(key)
+    def _take(self, key: str, code: int, time_us: int, groups: Groups) -> Outcome | None:
+        actor, parts = self._actors.get(key), self._parts
         if actor is None:
             if len(self._actors) >= self._max_actors:
                 self._evict()
-            actor = self._actors[key] = Actor(array("q", (event,)))
-            before = self._nothing
-            after = chain.run(before, actor.events, self.window_us)
+            actor = self._actors[key] = Actor()
+            number = parts.number(actor, code, groups)
+            actor.events.append(chain.pack(time_us, code, number))
+            before = part_before = self._nothing
+            after = part_after = chain.run(before, actor.events, self.window_us)
         else:
             base = actor.base or self._nothing
+            number = parts.number(actor, code, groups)
+            event = chain.pack(time_us, code, number)
             if actor.base is not None and event < actor.newest_folded:
                 self.late += 1
                 return None
             events = actor.events
+            mixed = parts.mix(actor, number)
             before = chain.run(base, events, self.window_us)
+            part_before = parts.outcome(actor, number) if mixed else before
             if event >= events[-1]:
                 events.append(event)
                 after = chain.run(before, (event,), self.window_us)
@@ -162,15 +178,21 @@ class FunnelFold:
             else:
                 events.insert(bisect_right(events, event), event)
                 after = chain.run(base, events, self.window_us)
+            part_after = parts.outcome(actor, number) if mixed else after
             if len(events) > MAX_EVENTS:
                 actor.newest_folded = events.pop(0)
                 actor.base = chain.run(base, (actor.newest_folded,), self.window_us)
-        if not actor.ahead and chain.unpack(event)[0] > self._as_of_us + MAX_AHEAD_US:
+                if mixed:
+                    parts.fold(actor, actor.newest_folded)
+        if not actor.ahead and time_us > self._as_of_us + MAX_AHEAD_US:
             self._count(actor, before, self._nothing)
-            actor.ahead = True
-            before = self._nothing
+            parts.go_ahead(actor, before, number, part_before)
+            before = part_before = self._nothing
         self._count(actor, before, after)
+        parts.count(actor, number, part_before, part_after)
         self._schedule(key, actor, after.best)
+        if actor.mixed:
+            self._schedule(key, actor, part_after.best)
         return after
 
     def _count(self, actor: Actor, before: Outcome, after: Outcome) -> None:
@@ -182,7 +204,7 @@ class FunnelFold:
                 self._add(actor, old, 0, -1)
             if new:
                 self._add(actor, new, shared, 1)
-        gone_before, gone_after = self._gone(before), self._gone(after)
+        gone_before, gone_after = self._parts.gone(before), self._parts.gone(after)
         if gone_before and (not gone_after or old[0] != new[0]):
             self._add_abandoned(actor, old, -1)
         if gone_after and (not gone_before or old[0] != new[0]):
@@ -190,13 +212,6 @@ class FunnelFold:
         if before.unmatched != after.unmatched:
             self._add_unmatched(actor, before.unmatched, -1)
             self._add_unmatched(actor, after.unmatched, 1)
-
-    def _gone(self, outcome: Outcome) -> bool:
-        """Return whether an outcome counts as abandoned now."""
-        best = outcome.best
-        return 0 < len(best) < len(self.steps) and (
-            outcome.abandoned or best[0] + self.window_us < self._as_of_us
-        )
 
     def _cells(self, actor: Actor, time_us: int) -> tuple[FunnelCell, ...]:
         return (self.rings.total,) if actor.ahead else self.rings.at(time_us)
@@ -238,14 +253,16 @@ class FunnelFold:
             return
         actor.due_us = None
         outcome = chain.run(actor.base or self._nothing, actor.events, self.window_us)
-        best = outcome.best
-        closes_us = best[0] + self.window_us
-        if closes_us >= self._as_of_us:
+        later: list[Chain] = []
+        if self._parts.closed(outcome, before_us, later):
+            self._add_abandoned(actor, outcome.best, 1)
+        for number, part in self._parts.outcomes(actor, outcome):
+            if self._parts.closed(part, before_us, later):
+                self._parts.add_abandoned(actor, number, part.best[0], 1)
+        for best in later:
             self._schedule(key, actor, best)
-            return
-        if closes_us >= before_us and len(best) < len(self.steps) and not outcome.abandoned:
-            self._add_abandoned(actor, best, 1)
-        self._release(key, actor)
+        if not later:
+            self._release(key, actor)
 
     def _leave(self, expires_us: int, key: str) -> None:
         actor = self._actors.get(key)
@@ -267,8 +284,11 @@ class FunnelFold:
             if actor is None or actor.due_us != due_us:
                 continue
             outcome = chain.run(actor.base or self._nothing, actor.events, self.window_us)
-            if len(outcome.best) < len(self.steps) and not self._gone(outcome):
+            if 0 < len(outcome.best) < len(self.steps) and not self._parts.gone(outcome):
                 self._add_abandoned(actor, outcome.best, 1)
                 self.on_evicted(key, actor, outcome)
+            for number, part in self._parts.outcomes(actor, outcome):
+                if 0 < len(part.best) < len(self.steps) and not self._parts.gone(part):
+                    self._parts.add_abandoned(actor, number, part.best[0], 1)
             del self._actors[key]
         self.evicted += 1

@@ -119,3 +119,13 @@ def _fate(outcome: int, sqlstate: str) -> int:
     if outcome == _ERROR and of_the_server(sqlstate):
         return FAILED
     return _FATES.get(outcome, UNKNOWN)  # type: ignore[call-overload, no-any-return]
+
+
+def correct_times(times_us: list[int], earliest_us: int, latest_us: int, instead_us: int) -> int:
+    """Replace the times outside of a span, and return how many they were."""
+    if earliest_us <= min(times_us) and max(times_us) <= latest_us:
+        return 0
+    possible = [earliest_us <= time_us <= latest_us for time_us in times_us]
+    both = zip(times_us, possible, strict=True)
+    times_us[:] = [time_us if ok else instead_us for time_us, ok in both]
+    return possible.count(False)

@@ -15,6 +15,7 @@ from metrics_service.state.series.ring import C, Ring, merged
 SECOND_US: Final = 1_000_000
 MINUTE_US: Final = 60 * SECOND_US
 HOUR_US: Final = 60 * MINUTE_US
+DAY_US: Final = 24 * HOUR_US
 
 _MAX_FOUND_CELLS: Final = 4096
 _MAX_SUMS: Final = 16
@@ -155,9 +156,7 @@ class Rings(Generic[C]):
         return low_us, high_us
 
     def since(self, kind: Kind[K], time_us: int) -> K:
-        """Return the figures of a kind of the slots that end after a time of the last hour, those
-        ahead of now included.
-        """
+        """Return figures since a time of the last hour, those ahead of now included."""
         _, step_us, slots = self.resolutions[0]
         low_us, now_us = time_us // step_us * step_us, self._now_us // step_us * step_us
         spans = [(self._rings[0], low_us, now_us + slots * step_us)]

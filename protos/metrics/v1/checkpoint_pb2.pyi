@@ -139,6 +139,10 @@ class FunnelActors(_message.Message):
     BASE_FIELD_NUMBER: _builtins.int
     AHEAD_FIELD_NUMBER: _builtins.int
     VISIT_FIELD_NUMBER: _builtins.int
+    PACKAGES_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MIXED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -147,7 +151,7 @@ class FunnelActors(_message.Message):
 
     @_builtins.property
     def event(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """time_us * 16 + step."""
+        """time_us * 1024 + step * 64 + number of the package."""
 
     @_builtins.property
     def due_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
@@ -163,6 +167,18 @@ class FunnelActors(_message.Message):
     def visit(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Of each: number of its visit, and events; see state/journeys/visit.py."""
 
+    @_builtins.property
+    def packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How many of `group` are the actor's; these index `groups`."""
+
+    @_builtins.property
+    def group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def groups(self) -> Global___PackageGroups: ...
+    @_builtins.property
+    def mixed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions of those with events of several packages."""
+
     def __init__(
         self,
         *,
@@ -174,14 +190,96 @@ class FunnelActors(_message.Message):
         base: _abc.Iterable[Global___FunnelBase] | None = ...,
         ahead: _abc.Iterable[_builtins.int] | None = ...,
         visit: _abc.Iterable[_builtins.int] | None = ...,
+        packages: _abc.Iterable[_builtins.int] | None = ...,
+        group: _abc.Iterable[_builtins.int] | None = ...,
+        groups: Global___PackageGroups | None = ...,
+        mixed: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base", b"base", "due_us", b"due_us", "event", b"event", "events", b"events", "expires_us", b"expires_us", "key", b"key", "visit", b"visit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base", b"base", "due_us", b"due_us", "event", b"event", "events", b"events", "expires_us", b"expires_us", "group", b"group", "groups", b"groups", "key", b"key", "mixed", b"mixed", "packages", b"packages", "visit", b"visit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FunnelActors: _TypeAlias = FunnelActors  # noqa: Y015
+
+@_typing.final
+class PackageGroups(_message.Message):
+    """Packages and what is said of them, as columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    PACKAGE_TYPE_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    VENDOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def package(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def package_type(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def location(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def vendor(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        package: _abc.Iterable[_builtins.str] | None = ...,
+        package_type: _abc.Iterable[_builtins.str] | None = ...,
+        location: _abc.Iterable[_builtins.str] | None = ...,
+        vendor: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "package", b"package", "package_type", b"package_type", "vendor", b"vendor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageGroups: _TypeAlias = PackageGroups  # noqa: Y015
+
+@_typing.final
+class BreakdownCell(_message.Message):
+    """One time slot by package, package type, location and vendor. What did not fit
+    has a zero byte as its key.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    MONEY_GROUP_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> Global___PackageGroups: ...
+    @_builtins.property
+    def count(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """By group: views, writes, errors, abandoned, then actors by step."""
+
+    @_builtins.property
+    def money_group(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Confirmed, gross and refunded by group, as an index, and currency."""
+
+    @_builtins.property
+    def currency(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def money(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        groups: Global___PackageGroups | None = ...,
+        count: _abc.Iterable[_builtins.int] | None = ...,
+        money_group: _abc.Iterable[_builtins.int] | None = ...,
+        currency: _abc.Iterable[_builtins.str] | None = ...,
+        money: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "currency", b"currency", "groups", b"groups", "money", b"money", "money_group", b"money_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakdownCell: _TypeAlias = BreakdownCell  # noqa: Y015
 
 @_typing.final
 class FunnelBase(_message.Message):
@@ -194,10 +292,13 @@ class FunnelBase(_message.Message):
     BEST_FIELD_NUMBER: _builtins.int
     ABANDONED_FIELD_NUMBER: _builtins.int
     NEWEST_EVENT_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     actor: _builtins.int
     """Position among the actors of the message."""
     abandoned: _builtins.bool
     newest_event: _builtins.int
+    part: _builtins.int
+    """0 for all events; 1 + number of the package for its events alone."""
     @_builtins.property
     def chain(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelChain]:
         """By step."""
@@ -212,10 +313,11 @@ class FunnelBase(_message.Message):
         best: Global___FunnelChain | None = ...,
         abandoned: _builtins.bool = ...,
         newest_event: _builtins.int = ...,
+        part: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "actor", b"actor", "best", b"best", "chain", b"chain", "newest_event", b"newest_event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "actor", b"actor", "best", b"best", "chain", b"chain", "newest_event", b"newest_event", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,6 +510,7 @@ class BusinessCell(_message.Message):
     PACKAGES_FIELD_NUMBER: _builtins.int
     OTHER_PACKAGES_FIELD_NUMBER: _builtins.int
     BOOKING_TIME_US_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
     started: _builtins.int
     completed: _builtins.int
     confirmed: _builtins.int
@@ -416,6 +519,8 @@ class BusinessCell(_message.Message):
     expired: _builtins.int
     form_abandoned: _builtins.int
     """Abandoned and expired, in the slot of their start."""
+    views: _builtins.int
+    """Of packages."""
     @_builtins.property
     def revenue(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevenueCell]: ...
     @_builtins.property
@@ -438,10 +543,11 @@ class BusinessCell(_message.Message):
         packages: _abc.Iterable[Global___PackageCell] | None = ...,
         other_packages: Global___PackageCell | None = ...,
         booking_time_us: _tracking_pb2.Sketch | None = ...,
+        views: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["booking_time_us", b"booking_time_us", "other_packages", b"other_packages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "booking_time_us", b"booking_time_us", "cancelled", b"cancelled", "completed", b"completed", "confirmed", b"confirmed", "expired", b"expired", "form_abandoned", b"form_abandoned", "other_packages", b"other_packages", "packages", b"packages", "revenue", b"revenue", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "booking_time_us", b"booking_time_us", "cancelled", b"cancelled", "completed", b"completed", "confirmed", b"confirmed", "expired", b"expired", "form_abandoned", b"form_abandoned", "other_packages", b"other_packages", "packages", b"packages", "revenue", b"revenue", "started", b"started", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -595,6 +701,69 @@ class ErrorGroup(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ErrorGroup: _TypeAlias = ErrorGroup  # noqa: Y015
+
+@_typing.final
+class ErrorSamples(_message.Message):
+    """The newest occurrences of errors, by group, least recently seen first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampledError]: ...
+    def __init__(
+        self,
+        *,
+        samples: _abc.Iterable[Global___SampledError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErrorSamples: _TypeAlias = ErrorSamples  # noqa: Y015
+
+@_typing.final
+class SampledError(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNTS_AS_ERROR_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    RPC_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    PACKAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    kind: _builtins.str
+    counts_as_error: _builtins.bool
+    code: _builtins.str
+    rpc: _builtins.str
+    @_builtins.property
+    def time_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Oldest first."""
+
+    @_builtins.property
+    def package(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        counts_as_error: _builtins.bool = ...,
+        code: _builtins.str = ...,
+        rpc: _builtins.str = ...,
+        time_us: _abc.Iterable[_builtins.int] | None = ...,
+        package: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "counts_as_error", b"counts_as_error", "kind", b"kind", "package", b"package", "reason", b"reason", "rpc", b"rpc", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampledError: _TypeAlias = SampledError  # noqa: Y015
 
 @_typing.final
 class ErrorTimes(_message.Message):

@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from protos.metrics.v1 import health_pb2 as _health_pb2
+from protos.metrics.v1 import series_pb2 as _series_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -162,7 +163,13 @@ class GetFunnelRequest(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    ENTRY_DAYS_FIELD_NUMBER: _builtins.int
     state: Global___GetFunnelRequest.State.ValueType
+    by: _series_pb2.Dimension.ValueType
+    """Unspecified: no groups."""
+    entry_days: _builtins.int
+    """0 to 30: also the funnel of each of so many days, today included."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -175,10 +182,12 @@ class GetFunnelRequest(_message.Message):
         window: _duration_pb2.Duration | None = ...,
         ended: _duration_pb2.Duration | None = ...,
         state: Global___GetFunnelRequest.State.ValueType = ...,
+        by: _series_pb2.Dimension.ValueType = ...,
+        entry_days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "state", b"state", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "ended", b"ended", "entry_days", b"entry_days", "state", b"state", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,6 +323,11 @@ class Funnel(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     MATURED_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    OTHER_GROUPS_FIELD_NUMBER: _builtins.int
+    ALL_GROUPS_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     entered: _builtins.int
     """entered = converted + abandoned + open."""
@@ -329,6 +343,11 @@ class Funnel(_message.Message):
     bookings_abandoned: _builtins.int
     bookings_expired: _builtins.int
     state: Global___GetFunnelRequest.State.ValueType
+    by: _series_pb2.Dimension.ValueType
+    """The rest only where it is asked for. Here an actor is a session and a
+    package, in both numbers of a rate: a session that views two packages counts
+    twice. A window is widened to whole minutes.
+    """
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -355,6 +374,22 @@ class Funnel(_message.Message):
         no actor and no booking that has matured.
         """
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelGroup]:
+        """Ordered by actors, most first; at most 100, the rest is in other_groups."""
+
+    @_builtins.property
+    def other_groups(self) -> Global___FunnelGroup: ...
+    @_builtins.property
+    def all_groups(self) -> Global___FunnelGroup:
+        """The sum of the groups, and of other_groups."""
+
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelGroup]:
+        """By the UTC day on which the actor, a session, entered; newest first. At most
+        30.
+        """
+
     def __init__(
         self,
         *,
@@ -377,14 +412,81 @@ class Funnel(_message.Message):
         ended: _duration_pb2.Duration | None = ...,
         state: Global___GetFunnelRequest.State.ValueType = ...,
         matured: Global___MaturedRates | None = ...,
+        by: _series_pb2.Dimension.ValueType = ...,
+        groups: _abc.Iterable[Global___FunnelGroup] | None = ...,
+        other_groups: Global___FunnelGroup | None = ...,
+        all_groups: Global___FunnelGroup | None = ...,
+        days: _abc.Iterable[Global___FunnelGroup] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conversion_window", b"conversion_window", "ended", b"ended", "matured", b"matured", "overall", b"overall", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_groups", b"all_groups", "as_of", b"as_of", "conversion_window", b"conversion_window", "ended", b"ended", "matured", b"matured", "other_groups", b"other_groups", "overall", b"overall", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "as_of", b"as_of", "bookings_abandoned", b"bookings_abandoned", "bookings_cancelled", b"bookings_cancelled", "bookings_completed", b"bookings_completed", "bookings_confirmed", b"bookings_confirmed", "bookings_expired", b"bookings_expired", "bookings_started", b"bookings_started", "conversion_window", b"conversion_window", "converted", b"converted", "ended", b"ended", "entered", b"entered", "matured", b"matured", "open", b"open", "overall", b"overall", "revision", b"revision", "state", b"state", "steps", b"steps", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "all_groups", b"all_groups", "as_of", b"as_of", "bookings_abandoned", b"bookings_abandoned", "bookings_cancelled", b"bookings_cancelled", "bookings_completed", b"bookings_completed", "bookings_confirmed", b"bookings_confirmed", "bookings_expired", b"bookings_expired", "bookings_started", b"bookings_started", "by", b"by", "conversion_window", b"conversion_window", "converted", b"converted", "days", b"days", "ended", b"ended", "entered", b"entered", "groups", b"groups", "matured", b"matured", "open", b"open", "other_groups", b"other_groups", "overall", b"overall", "revision", b"revision", "state", b"state", "steps", b"steps", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Funnel: _TypeAlias = Funnel  # noqa: Y015
+
+@_typing.final
+class FunnelGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ACTORS_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    FROM_PREVIOUS_FIELD_NUMBER: _builtins.int
+    OVERALL_FIELD_NUMBER: _builtins.int
+    MATURED_FIELD_NUMBER: _builtins.int
+    PACKAGE_VIEWS_FIELD_NUMBER: _builtins.int
+    REVENUE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Id of the package or vendor, or name; empty where the events named none. Or
+    the day, such as "2026-11-30".
+    """
+    abandoned: _builtins.int
+    open: _builtins.int
+    package_views: _builtins.int
+    """The rest is not of days. Views count each time."""
+    @_builtins.property
+    def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """By step. At most 4."""
+
+    @_builtins.property
+    def from_previous(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rate]:
+        """By step, from the second on. At most 3."""
+
+    @_builtins.property
+    def overall(self) -> Global___Rate: ...
+    @_builtins.property
+    def matured(self) -> Global___MaturedRates:
+        """As Funnel.matured; without form_abandonment."""
+
+    @_builtins.property
+    def revenue(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revenue]:
+        """Of bookings confirmed in the window, by currency; at most 10, those with the
+        most bookings.
+        """
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        actors: _abc.Iterable[_builtins.int] | None = ...,
+        abandoned: _builtins.int = ...,
+        open: _builtins.int = ...,
+        from_previous: _abc.Iterable[Global___Rate] | None = ...,
+        overall: Global___Rate | None = ...,
+        matured: Global___MaturedRates | None = ...,
+        package_views: _builtins.int = ...,
+        revenue: _abc.Iterable[Global___Revenue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["matured", b"matured", "overall", b"overall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "actors", b"actors", "from_previous", b"from_previous", "key", b"key", "matured", b"matured", "open", b"open", "overall", b"overall", "package_views", b"package_views", "revenue", b"revenue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunnelGroup: _TypeAlias = FunnelGroup  # noqa: Y015
 
 @_typing.final
 class MaturedRates(_message.Message):
@@ -521,11 +623,14 @@ class BusinessMetrics(_message.Message):
     REVENUE_FIELD_NUMBER: _builtins.int
     PACKAGES_FIELD_NUMBER: _builtins.int
     OTHER_PACKAGES_FIELD_NUMBER: _builtins.int
+    PACKAGE_VIEWS_FIELD_NUMBER: _builtins.int
     confirmed: _builtins.int
     """Bookings confirmed for the first time in the window."""
     cancelled: _builtins.int
     """Cancellations that happened in the window, of bookings of all times."""
     other_packages: _builtins.int
+    package_views: _builtins.int
+    """Each view of a package counts. By package: GetFunnel."""
     @_builtins.property
     def revenue(self) -> _containers.RepeatedCompositeFieldContainer[Global___Revenue]:
         """One for each currency, by its code. Never summed over currencies. At most
@@ -546,10 +651,11 @@ class BusinessMetrics(_message.Message):
         revenue: _abc.Iterable[Global___Revenue] | None = ...,
         packages: _abc.Iterable[Global___PackageBookings] | None = ...,
         other_packages: _builtins.int = ...,
+        package_views: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "confirmed", b"confirmed", "other_packages", b"other_packages", "packages", b"packages", "revenue", b"revenue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "confirmed", b"confirmed", "other_packages", b"other_packages", "package_views", b"package_views", "packages", b"packages", "revenue", b"revenue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -722,6 +828,8 @@ class ErrorMetrics(_message.Message):
     BREAKDOWN_FIELD_NUMBER: _builtins.int
     OTHER_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    PACKAGES_FIELD_NUMBER: _builtins.int
+    OTHER_PACKAGES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     booking_errors: _builtins.int
     """Refusals that count as errors."""
@@ -731,6 +839,7 @@ class ErrorMetrics(_message.Message):
     last_5_minutes: _builtins.int
     """Counted errors of the newest five minutes, exact, whatever the window."""
     other: _builtins.int
+    other_packages: _builtins.int
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -747,6 +856,13 @@ class ErrorMetrics(_message.Message):
     def ended(self) -> _duration_pb2.Duration:
         """How long before as_of the window ended; absent for a window that ends there."""
 
+    @_builtins.property
+    def packages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackageErrors]:
+        """Of GetErrorBreakdown only, as are samples. A window is widened to whole
+        minutes. Ordered by count, at most 100; the rest is in other_packages. Errors
+        of no known package are in neither.
+        """
+
     def __init__(
         self,
         *,
@@ -762,14 +878,71 @@ class ErrorMetrics(_message.Message):
         breakdown: _abc.Iterable[Global___ErrorCount] | None = ...,
         other: _builtins.int = ...,
         ended: _duration_pb2.Duration | None = ...,
+        packages: _abc.Iterable[Global___PackageErrors] | None = ...,
+        other_packages: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "ended", b"ended", "error_rate", b"error_rate", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "availability_errors", b"availability_errors", "booking_errors", b"booking_errors", "breakdown", b"breakdown", "ended", b"ended", "error_rate", b"error_rate", "internal_errors", b"internal_errors", "last_5_minutes", b"last_5_minutes", "other", b"other", "payment_failures", b"payment_failures", "revision", b"revision", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "availability_errors", b"availability_errors", "booking_errors", b"booking_errors", "breakdown", b"breakdown", "ended", b"ended", "error_rate", b"error_rate", "internal_errors", b"internal_errors", "last_5_minutes", b"last_5_minutes", "other", b"other", "other_packages", b"other_packages", "packages", b"packages", "payment_failures", b"payment_failures", "revision", b"revision", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ErrorMetrics: _TypeAlias = ErrorMetrics  # noqa: Y015
+
+@_typing.final
+class PackageErrors(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    package_id: _builtins.str
+    count: _builtins.int
+    """Refusals that count as errors, and that name the package."""
+    @_builtins.property
+    def error_rate(self) -> Global___Rate:
+        """count / writes of the package: changes of its bookings, and refusals."""
+
+    def __init__(
+        self,
+        *,
+        package_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        error_rate: Global___Rate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error_rate", b"error_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "error_rate", b"error_rate", "package_id", b"package_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackageErrors: _TypeAlias = PackageErrors  # noqa: Y015
+
+@_typing.final
+class ErrorSample(_message.Message):
+    """When an error occurred: nothing in it says to whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    PACKAGE_ID_FIELD_NUMBER: _builtins.int
+    package_id: _builtins.str
+    """Empty where the request named none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        package_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_id", b"package_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErrorSample: _TypeAlias = ErrorSample  # noqa: Y015
 
 @_typing.final
 class ErrorCount(_message.Message):
@@ -783,6 +956,7 @@ class ErrorCount(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     FIRST_SEEN_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     kind: _builtins.str
     counts_as_error: _builtins.bool
@@ -795,6 +969,10 @@ class ErrorCount(_message.Message):
     def first_seen(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_seen(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErrorSample]:
+        """The newest occurrences of all times, newest first. At most 5."""
+
     def __init__(
         self,
         *,
@@ -806,10 +984,11 @@ class ErrorCount(_message.Message):
         count: _builtins.int = ...,
         first_seen: _timestamp_pb2.Timestamp | None = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
+        samples: _abc.Iterable[Global___ErrorSample] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_seen", b"first_seen", "last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count", "counts_as_error", b"counts_as_error", "first_seen", b"first_seen", "kind", b"kind", "last_seen", b"last_seen", "reason", b"reason", "rpc", b"rpc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count", "counts_as_error", b"counts_as_error", "first_seen", b"first_seen", "kind", b"kind", "last_seen", b"last_seen", "reason", b"reason", "rpc", b"rpc", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,7 +61,7 @@ class Figures:
         answer.revision = self.revision
 
     def funnel(
-        self, window_us: int | None = None, ended_us: int = 0, state: int = 0
+        self, window_us: int | None = None, ended_us: int = 0, request: object = None
     ) -> metrics_pb2.Funnel:
         self.asked.append(window_us)
         return metrics_pb2.Funnel(revision=self.revision)

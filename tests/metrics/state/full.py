@@ -11,7 +11,16 @@ from typing import Any, Final
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.measure.sums import MAX_SUM
-from metrics_service.state.business import MAX_CURRENCIES, MAX_PACKAGES, BusinessCell
+from metrics_service.state.breakdown.breakdown import BREAKDOWN_RESOLUTIONS
+from metrics_service.state.breakdown.cell import (
+    COUNTERS,
+    MAX_COARSE,
+    MAX_MONEY,
+    BreakdownCell,
+)
+from metrics_service.state.breakdown.cell import MAX_GROUPS as MAX_BREAKDOWN
+from metrics_service.state.breakdown.packages import MAX_KEY_BYTES, Group
+from metrics_service.state.business import MAX_CURRENCIES, MAX_PACKAGES, Attempts, BusinessCell
 from metrics_service.state.errors import MAX_GROUPS, ErrorCell, ErrorKey
 from metrics_service.state.fold import State
 from metrics_service.state.funnel.cell import FunnelCell
@@ -63,7 +72,7 @@ def full_state(*, fill: str = ESCAPED) -> State:
             newest = log.state.as_of_us // resolution.step_us
             for slot in range(newest - resolution.slots + 1, newest + 1):
                 rows[f"{table}.{resolution.name}", slot] = cells[slot % len(cells)]
-        if resolutions is RESOLUTIONS:
+        if resolutions is not FINGERPRINT_RESOLUTIONS:
             rows[f"{table}.total", 0] = cells[0]
     state = State.load([(*place, data) for place, data in rows.items()])
     _prepare(state)
@@ -76,6 +85,7 @@ def _prepare(state: State) -> None:
     rings: Rings[Any]
     for rings in (
         *(tables.funnel.rings, tables.business.rings, tables.errors.rings, tables.rpcs.rings),
+        tables.breakdown.rings,
         *tables.queries._rings,
     ):
         known: dict[tuple[int, int], bytes] = {}
@@ -172,6 +182,8 @@ def _tables(fill: str) -> Iterator[tuple[str, tuple[Resolution, ...], list[bytes
         rpcs.add(text(n, MAX_NAME_BYTES, fill), MAX_SUM, MAX_SUM, MAX_SUM)
     yield "rpcs", RESOLUTIONS, [rpcs.encode()]
     yield "funnel", RESOLUTIONS, [_funnel().encode()]
+    cells = [_breakdown(n, fill).encode() for n in range(DIFFERENT)]
+    yield "breakdown", BREAKDOWN_RESOLUTIONS, cells
 
 
 def _worst_query_cell() -> queries.QueryCell:
@@ -191,7 +203,7 @@ def _query_cells(keys: list[str]) -> bytes:
 
 def _business(number: int, fill: str) -> Cell:
     cell = BusinessCell()
-    for name in BusinessCell.__slots__:
+    for name in (*Attempts.__slots__, *BusinessCell.__slots__):
         if isinstance(getattr(cell, name), int):
             setattr(cell, name, 1 << 40)
         elif isinstance(getattr(cell, name), Sketch):
@@ -212,6 +224,16 @@ def _errors(number: int, fill: str) -> Cell:
         reason = text(number * MAX_GROUPS + n, MAX_NAME_BYTES, fill)
         key = ErrorKey(reason, "availability", True, str(-(1 << 31)), filled(MAX_NAME_BYTES, fill))
         cell.groups[key] = [1 << 40, NOW, NOW]
+    return cell
+
+
+def _breakdown(number: int, fill: str) -> Cell:
+    cell = BreakdownCell()
+    for n in range(MAX_BREAKDOWN + 2 * MAX_COARSE):
+        keys = [text(number * MAX_BREAKDOWN + n, MAX_KEY_BYTES, fill)] * 4
+        cell.add(Group(*keys), [1 << 40] * COUNTERS)
+        for currency in range(MAX_MONEY):
+            cell.add_money(Group(*keys), text(currency, MAX_CODE_BYTES, fill), [MAX_SUM] * 3)
     return cell
 
 

@@ -87,12 +87,14 @@ def test_the_names_of_sections_are_those_that_databases_hold() -> None:
     rings = {"total", "10s", "1m", "1h"}
     expected = {
         "business": rings,
+        "breakdown": rings - {"10s"},
         "critical_queries": {""},
-        "errors": {*rings, "times"},
+        "errors": {*rings, "times", "samples"},
         "fingerprints": {"10s", "1m"},
         "funnel": {*rings, "actors"},
         "head": {""},
         "journeys": {"loose"},
+        "packages": {""},
         "queries": {*rings, "known"},
         "query_totals": rings,
         "recent_queries": {""},

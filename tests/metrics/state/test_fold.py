@@ -96,6 +96,8 @@ def test_evictions_are_named_by_table() -> None:
     assert set(State().metrics().quality.evicted) == {
         "actors",
         "sessions",
+        "breakdown",
+        "error_samples",
         "packages",
         "currencies",
         "errors",

@@ -23,6 +23,7 @@ from metrics_service.state.record import MAX_ITEMS, LogRecord
 from metrics_service.state.series.rings import SECOND_US
 from metrics_service.web.encode import to_json
 from protos.metrics.v1 import metrics_pb2
+from protos.metrics.v1.series_pb2 import DIMENSION_PACKAGE
 from protos.tracking.v1 import event_pb2
 from servicekit.handlers import MAX_MESSAGE_BYTES
 from tests.metrics.state.full import full_state, worst_sketch
@@ -37,6 +38,8 @@ WINDOWS: Final = (None, 5 * MINUTE - 10 * SECOND_US, HOUR - 10 * SECOND_US, DAY 
 LONGEST: Final = 30 * DAY - HOUR
 MAX_LOOPS: Final = 3.3
 """0.3 s where the loop takes 90 ms."""
+
+GROUPS: Final = metrics_pb2.GetFunnelRequest(by=DIMENSION_PACKAGE, entry_days=30)
 
 Answer = Callable[[State], Message]
 
@@ -61,6 +64,8 @@ def answers() -> Iterator[tuple[str, Answer]]:
     for window in (*WINDOWS, LONGEST):
         yield f"metrics {window}", metrics(window)
         yield f"operations {window}", stats(Stats.OPERATION, window)
+        yield f"errors {window}", partial(State.errors, window_us=window)
+        yield f"funnel {window}", partial(State.funnel, window_us=window, request=GROUPS)
     for window in (None, *WINDOWS[1:3]):
         yield f"fingerprints {window}", stats(Stats.FINGERPRINT, window)
     yield "fingerprints by p95", stats(Stats.FINGERPRINT, None, Stats.P95)

@@ -11,7 +11,7 @@ from metrics_service.state.series.rings import WindowError
 from protos.metrics.v1 import metrics_pb2
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Log
 
-MATURED = metrics_pb2.GetFunnelRequest.MATURED
+MATURED = metrics_pb2.GetFunnelRequest(state=metrics_pb2.GetFunnelRequest.MATURED)
 MATURES = 40 * MINUTE
 
 
@@ -90,8 +90,8 @@ def test_the_matured_form_abandonment_is_of_the_bookings_started_then() -> None:
 def test_the_matured_funnel_has_the_matured_rates(window: int | None) -> None:
     log = Log()
     visits(log, 300, 17 * SECOND)
-    live, matured = log.state.funnel(window), log.state.funnel(window, state=MATURED)
-    assert (live.state, matured.state) == (metrics_pb2.GetFunnelRequest.LIVE, MATURED)
+    live, matured = log.state.funnel(window), log.state.funnel(window, request=MATURED)
+    assert (live.state, matured.state) == (MATURED.LIVE, MATURED.MATURED)
     assert matured.matured == live.matured
     if window is not None and window > DAY:
         # Steps of an hour: none has matured.

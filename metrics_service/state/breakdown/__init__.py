@@ -1,0 +1,1 @@
+"""Figures by package, package type, location and vendor."""
