@@ -256,7 +256,10 @@ class Alerts:
             # The other process tells of them.
             self._targets.clear()
         elif superseded and not self._superseded:
+            # Asked for again until the ledger has answered.
+            self._superseded = True
             await self._targets.restore(self.present)
+            self._superseded = False
         self._evaluator.judge(leads=not self._superseded)
         if self._superseded:
             return
