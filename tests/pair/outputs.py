@@ -19,6 +19,7 @@ from protos.metrics.v1 import (
     alert_pb2_grpc,
     health_pb2,
     health_pb2_grpc,
+    journey_pb2,
     metrics_pb2,
     metrics_pb2_grpc,
 )
@@ -66,6 +67,10 @@ async def answers(pair: Pair, until: Canaries) -> Outputs:
             (
                 "ListSlowQueries",
                 lambda: metrics.ListSlowQueries(metrics_pb2.ListSlowQueriesRequest()),
+            ),
+            (
+                "ListSessions",
+                lambda: metrics.ListSessions(journey_pb2.ListSessionsRequest()),
             ),
             (
                 "GetDatabaseHealth",
