@@ -62,7 +62,7 @@ _FOLDERS: Final = (
 # Wherever else tests are marked.
 _MARKED: Final = Group(
     "marked",
-    210,
+    240,
     (
         *("tests", "-m", "full or timed"),
         *(f"--ignore={path}" for group in _FOLDERS for path in group.arguments),

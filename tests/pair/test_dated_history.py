@@ -5,10 +5,13 @@ file; the same when metrics_service is killed in between.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from typing import Final
 
+import asyncpg
 import pytest
 
 from booking_service.demo import expected, report
@@ -17,13 +20,29 @@ from booking_service.demo.dated import DatedBatch
 from booking_service.demo.history import dated, load
 from booking_service.demo.hotel import HotelFile, read_file
 from booking_service.demo.run import Addresses
-from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc, series_pb2
 from servicekit.channels import PLAINTEXT
-from tests.pair.dated_figures import Figures, by_hour
+from tests.pair.dated_figures import Figures, by_day, by_hour
 from tests.pair.real_pair import DATA, Pair
 from tests.pair.session_lists import sessions_agree
 
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(600)]
+
+SERIES: Final = {
+    "funnel_entered": "entered",
+    "funnel_converted": "converted",
+    "bookings_started": "started",
+    "bookings_confirmed": "confirmed",
+    "bookings_cancelled": "cancelled",
+    "revenue_gross": "gross",
+    "revenue_refunded": "refunded",
+}
+"""The metrics of GetSeries, and the figures of the file that they are."""
+
+POINTS: Final = 1_000
+HOURS: Final = 9_000
+DAYS: Final = 1_400
+"""That are compared: hours are kept for 400 days, and the file has bookings of 1,321."""
 
 KILLS = (0.2, 0.5, 0.8)
 """Of the batches that are stored when metrics_service is killed."""
@@ -66,9 +85,7 @@ async def load_and_kill(
     await loading
 
 
-@pytest.mark.parametrize("kills", [(), KILLS], ids=["at once", "killed"])
-async def test_the_figures_equal_those_of_the_file(
-    kills: tuple[float, ...],
+async def test_the_figures_equal_those_of_the_file_however_often_it_is_killed(
     metrics_dsn: str,
     tmp_path: Path,
     hotel: HotelFile,
@@ -79,7 +96,7 @@ async def test_the_figures_equal_those_of_the_file(
     pair = Pair(metrics_dsn, metrics_dsn, tmp_path, settings)
     try:
         pair.start("metrics_service")
-        await load_and_kill(pair, hotel, batches, kills)
+        await load_and_kill(pair, hotel, batches, KILLS)
         async with Client(pair.metrics) as client:
             totals = expected.totals(DATA)
             lines = report.compare(
@@ -92,6 +109,13 @@ async def test_the_figures_equal_those_of_the_file(
             await compare_windows(client, figures)
             await sessions_agree(client, timedelta(days=1))
             assert (await sessions_agree(client, timedelta(days=30)))[3] > 0
+        # What has left the rings is in the history from the next checkpoint on.
+        await asyncio.to_thread(pair.stop_one, "metrics_service")
+        await asyncio.to_thread(pair.start, "metrics_service")
+        async with Client(pair.metrics) as client:
+            await compare_windows(client, figures)
+            await compare_series(client, figures)
+        await compare_rows(metrics_dsn, figures)
     finally:
         pair.stop()
 
@@ -123,3 +147,58 @@ def shown(answer: metrics_pb2.MetricsSnapshot) -> dict[str, int]:
         "gross": revenue.gross_minor,
         "refunded": revenue.refunded_minor,
     }
+
+
+async def compare_series(client: Client, figures: Figures) -> None:
+    """Charts by the hour and by the day, of memory and of the history, are what was counted."""
+    stub = metrics_pb2_grpc.MetricsServiceStub(client.channel)
+    kinds = series_pb2.SeriesPoint
+    for step, expected_, steps, kept in (
+        (timedelta(hours=1), figures, HOURS, kinds.HOUR),
+        (timedelta(days=1), by_day(figures), DAYS, kinds.DAY),
+    ):
+        sources = set()
+        for ago in range(0, steps, POINTS):
+            points = min(POINTS, steps - ago)
+            request = series_pb2.GetSeriesRequest(metrics=SERIES)
+            request.window.FromTimedelta(points * step)
+            request.ended.FromTimedelta(ago * step)
+            request.step.FromTimedelta(step)
+            answer = await client.call(stub.GetSeries, request)
+            assert [each.metric for each in answer.series] == [*SERIES]
+            for each in answer.series:
+                assert len(each.points) == points
+                counts = expected_[SERIES[each.metric]]
+                for point in each.points:
+                    assert int(point.value) == counts[point.time.ToDatetime(UTC)], each.metric
+                    sources |= {point.source} if point.HasField("value") else set()
+        kept = (
+            series_pb2.SeriesPoint.HOUR if step < timedelta(days=1) else series_pb2.SeriesPoint.DAY
+        )
+        assert sources == {series_pb2.SeriesPoint.RING, kept}
+
+
+async def compare_rows(dsn: str, figures: Figures) -> None:
+    """The plain figures of the days that are over; packages add up to the whole."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT day, metric, dimension, sum(value) AS value FROM history_day_figures"
+            " WHERE metric = ANY($1) GROUP BY day, metric, dimension",
+            [*SERIES],
+        )
+    finally:
+        await connection.close()
+    found: dict[tuple[str, str], dict[datetime, int]] = defaultdict(dict)
+    for row in rows:
+        day = datetime.combine(row["day"], time(), UTC)
+        if row["value"]:
+            found[row["metric"], row["dimension"]][day] = int(row["value"])
+    last = max(max(days) for days in found.values())
+    of_days = by_day(figures)
+    for (metric, _), days in found.items():
+        counts = of_days[SERIES[metric]]
+        assert days == {day: count for day, count in counts.items() if count and day <= last}
+    assert {metric for metric, _ in found} == SERIES.keys()
+    assert ("bookings_confirmed", "package") in found
+    assert last >= max(of_days["entered"]) - timedelta(days=1)
