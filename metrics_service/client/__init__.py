@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from metrics_service.client.booking.flow import BookingFlow
 from metrics_service.client.booking.operations import BookingQueries, PackageQueries
+from metrics_service.client.endpoints import (
+    check_database_health,
+    create_booking_metrics_endpoint,
+)
 from metrics_service.client.instrumentation import Instrumentation, flow, init
 from metrics_service.client.queries.record import NamedQuery
 from metrics_service.client.tracked import (
@@ -29,7 +33,9 @@ __all__ = [
     "TrackedPool",
     "Tracker",
     "check_coverage",
+    "check_database_health",
     "connect",
+    "create_booking_metrics_endpoint",
     "default_tracker",
     "flow",
     "init",

@@ -63,7 +63,7 @@ class Figures:
     def funnel(
         self, window_us: int | None = None, ended_us: int = 0, request: object = None
     ) -> metrics_pb2.Funnel:
-        self.asked.append(window_us)
+        self.asked.append((window_us, ended_us, request) if ended_us else window_us)
         return metrics_pb2.Funnel(revision=self.revision)
 
     def errors(self, window_us: int | None = None, ended_us: int = 0) -> metrics_pb2.ErrorMetrics:

@@ -24,6 +24,7 @@ from protos.metrics.v1.metrics_pb2 import (
     StreamMetricsRequest,
     StreamMetricsResponse,
 )
+from protos.metrics.v1.series_pb2 import DIMENSION_PACKAGE
 from tests.metrics.running_service import BOUND_S, Producer, Service, running, until
 
 FAST = StreamMetricsRequest(interval=Duration(nanos=100_000_000))
@@ -104,6 +105,51 @@ async def test_http_and_rpc_answer_the_same_at_one_revision(metrics_dsn: str) ->
     assert answer["metrics"]["business"] == expected["business"]
     assert answer["metrics"]["business"]["revenue"][0]["gross_minor"] == 40_000
     assert funnel.bookings_confirmed == 4
+
+
+@pytest.mark.parametrize("query", ["", "?window=1h", "?window=24h"])
+async def test_one_figure_is_the_same_number_by_every_way(metrics_dsn: str, query: str) -> None:
+    window = {"": None, "?window=1h": 3_600, "?window=24h": 86_400}[query]
+    span = None if window is None else Duration(seconds=window)
+    async with running(metrics_dsn) as service, Producer(service) as producer:
+        producer.book(4)
+        await confirmed(service, 4)
+        request = StreamMetricsRequest(window=span, interval=FAST.interval)
+        stream: AsyncIterator[StreamMetricsResponse] = aiter(service.metrics.StreamMetrics(request))
+        async with (
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{service.http_port}", trust_env=False, timeout=BOUND_S
+            ) as client,
+            asyncio.timeout(BOUND_S),
+        ):
+            revisions: set[int] = set()
+            while len(revisions) != 1:
+                # The log's ticks go on: ask until all are of one revision.
+                streamed = (await anext(stream)).snapshot
+                body = (await client.get(f"/api/metrics/bookings{query}")).json()
+                whole = await service.metrics.GetMetrics(GetMetricsRequest(window=span))
+                funnel = await service.metrics.GetFunnel(
+                    GetFunnelRequest(window=span, by=DIMENSION_PACKAGE)
+                )
+                errors = await service.metrics.GetErrorBreakdown(
+                    GetErrorBreakdownRequest(window=span)
+                )
+                answers = (streamed, whole, funnel, errors)
+                revisions = {body["revision"], *(answer.revision for answer in answers)}
+    assert streamed == whole
+    assert body["funnel"] == to_json(whole)["funnel"]
+    assert body["metrics"] == {
+        name: to_json(whole)[name] for name in ("business", "performance", "quality")
+    }
+    assert body["errors"] == to_json(whole)["errors"]
+    for name in ("by", "groups", "other_groups", "all_groups"):
+        funnel.ClearField(name)
+    assert funnel == whole.funnel
+    assert errors.error_rate == whole.errors.error_rate
+    assert type(body["revision"]) is type(body["metrics"]["business"]["confirmed"]) is int
+    if window is None:
+        gross = body["metrics"]["business"]["revenue"][0]["gross_minor"]
+        assert (type(gross), gross) == (int, 40_000)
 
 
 async def test_every_read_answers_over_every_kind_of_window(metrics_dsn: str) -> None:
