@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from metrics_service.measure.sketch import Sketch
-from metrics_service.state.queries.critical import CriticalQuery
-from metrics_service.state.queries.fingerprints import Query
 from metrics_service.state.tables import Tables
 from metrics_service.state.watched import Watched
 from protos.metrics.v1 import metrics_pb2
@@ -30,22 +27,6 @@ class QueryReads:
         )
         answer.as_of.FromMicroseconds(self.as_of_us)
         return answer
-
-    def execute_times(self, window_us: int, ended_us: int = 0) -> dict[str, Sketch]:
-        """Return execute times in microseconds by operation, of the window that ended `ended_us`
-        ago, a whole number of its ring's steps. The sketches are shared.
-        """
-        return self._tables.queries.execute_times(window_us, ended_us)
-
-    def critical_queries(self, after: int) -> list[tuple[CriticalQuery, Query]]:
-        """Return the queries above the critical threshold with a number above `after`, oldest
-        first, each with its definition.
-        """
-        fingerprints = self._tables.queries.fingerprints
-        return [
-            (slow, fingerprints.resolve(slow.fingerprint))
-            for slow in self._tables.critical.after(after)
-        ]
 
     @property
     def watched(self) -> Watched:

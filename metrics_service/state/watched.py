@@ -87,7 +87,7 @@ class Watched:
         critical, fingerprints = self._tables.critical, self._tables.queries.fingerprints
         return [
             (slow, fingerprints.resolve(slow.fingerprint))
-            for slow in critical.after(0)
+            for slow in critical
             if slow.start_us + slow.execute_us > ended_after_us
         ]
 

@@ -1,6 +1,4 @@
-"""The newest queries above the critical threshold, numbered in order of arrival: a reader that
-remembers the last number gets each query once.
-"""
+"""The newest queries above the critical threshold, in order of arrival."""
 
 from __future__ import annotations
 
@@ -28,9 +26,8 @@ _COUNTED: Final = frozenset(fate << FATE_SHIFT for fate in (OK, ERROR, FAILED))
 
 
 class CriticalQuery(NamedTuple):
-    """One query above CRITICAL_US; numbers start at 1, trace_id may be empty."""
+    """One query above CRITICAL_US; trace_id may be empty."""
 
-    number: int
     fingerprint: int
     start_us: int
     execute_us: int
@@ -45,7 +42,6 @@ class CriticalQueries:
 
     def __init__(self, *, max_kept: int = MAX_KEPT) -> None:
         self._newest: deque[CriticalQuery] = deque(maxlen=max_kept)
-        self._number = 0
 
     def add(self, timings: event_pb2.QueryTimings, columns: Columns, instance: str) -> None:
         """Keep the slowest query of each fingerprint of one event."""
@@ -61,10 +57,8 @@ class CriticalQueries:
                     slowest[fingerprint] = index
         traces = {trace.index: trace.trace_id for trace in timings.traces}
         for fingerprint, index in slowest.items():
-            self._number += 1
             self._newest.append(
                 CriticalQuery(
-                    self._number,
                     fingerprint,
                     columns.start_us[index],
                     execute_us[index],
@@ -75,7 +69,7 @@ class CriticalQueries:
 
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield one row of a checkpoint."""
-        message = checkpoint_pb2.CriticalQueries(number=self._number)
+        message = checkpoint_pb2.CriticalQueries()
         for query in self._newest:
             message.queries.add(**query._asdict())
         yield _TABLE, 0, message.SerializeToString()
@@ -83,12 +77,10 @@ class CriticalQueries:
     def load(self, _section: str, _bucket: int, data: bytes) -> None:
         """Take back the row of dump()."""
         message = checkpoint_pb2.CriticalQueries.FromString(data)
-        self._number = message.number
         self._newest.clear()
         for query in message.queries:
             self._newest.append(
                 CriticalQuery(
-                    query.number,
                     query.fingerprint,
                     query.start_us,
                     query.execute_us,
@@ -97,8 +89,6 @@ class CriticalQueries:
                 )
             )
 
-    def after(self, number: int) -> list[CriticalQuery]:
-        """Return the kept queries with a number above `number`, oldest first."""
-        if number >= self._number:
-            return []
-        return [query for query in self._newest if query.number > number]
+    def __iter__(self) -> Iterator[CriticalQuery]:
+        """Yield them, oldest first."""
+        return iter(self._newest)

@@ -1041,20 +1041,16 @@ class CriticalQueries(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERIES_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
-    """Of the last one."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CriticalQuery]: ...
     def __init__(
         self,
         *,
         queries: _abc.Iterable[Global___CriticalQuery] | None = ...,
-        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1064,13 +1060,11 @@ Global___CriticalQueries: _TypeAlias = CriticalQueries  # noqa: Y015
 class CriticalQuery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    NUMBER_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     START_US_FIELD_NUMBER: _builtins.int
     EXECUTE_US_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
-    number: _builtins.int
     fingerprint: _builtins.int
     start_us: _builtins.int
     execute_us: _builtins.int
@@ -1079,7 +1073,6 @@ class CriticalQuery(_message.Message):
     def __init__(
         self,
         *,
-        number: _builtins.int = ...,
         fingerprint: _builtins.int = ...,
         start_us: _builtins.int = ...,
         execute_us: _builtins.int = ...,
@@ -1088,7 +1081,7 @@ class CriticalQuery(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execute_us", b"execute_us", "fingerprint", b"fingerprint", "instance", b"instance", "number", b"number", "start_us", b"start_us", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execute_us", b"execute_us", "fingerprint", b"fingerprint", "instance", b"instance", "start_us", b"start_us", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

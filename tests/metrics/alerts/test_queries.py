@@ -144,7 +144,7 @@ def test_alerts_are_bounded_and_the_rest_is_counted(scene: Scene) -> None:
 
 def test_a_flood_of_slow_queries_is_held_bounded(scene: Scene) -> None:
     scene.log.append(*(scene.log.queries([SLOW_US] * 3, fingerprint=n) for n in range(1, 1_500)))
-    kept = scene.log.state.critical_queries(0)
+    kept = scene.log.state.watched.critical_queries(0)
     assert len(kept) == MAX_KEPT
     assert kept[-1][1].fingerprint == f"{1_499:016x}"
     scene.judge()
