@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.state.breakdown.cell import REACHED, STEPS, BreakdownCell
+from metrics_service.state.breakdown.packages import OTHER
 from metrics_service.state.funnel.funnel import MATURES_US
 from metrics_service.state.queries.cell import QueryTotals
 from metrics_service.state.queries.critical import CriticalQuery
@@ -24,7 +26,7 @@ class Watched:
 
     def cell(self, table: str, window_us: int, ended_us: int = 0) -> Any:
         """Return the sum of a window that ended `ended_us` ago, a whole number of its ring's steps:
-        of "business", "errors", "query_totals", or of the actors of "funnel".
+        of "business", "errors", "breakdown", "query_totals", or of the actors of "funnel".
         """
         tables = self._tables
         if table == "query_totals":
@@ -36,6 +38,7 @@ class Watched:
         rings: dict[str, Rings[Any]] = {
             "business": tables.business.rings,
             "errors": tables.errors.rings,
+            "breakdown": tables.breakdown.rings,
         }
         return rings[table].window(window_us, ended_us)
 
@@ -68,6 +71,19 @@ class Watched:
             if not window_us % step_us and window_us + ended_us <= resolution.span_us:
                 return self.cell(table, window_us, ended_us)
         raise WindowError("no ring keeps the window for as long as it takes to mature")
+
+    def packages(self, window_us: int) -> dict[str, list[int]]:
+        """Return how many actors of each package reached each step, of a matured window. Packages
+        without a place of their own are left out.
+        """
+        cell: BreakdownCell = self.matured("breakdown", window_us)
+        found: dict[str, list[int]] = {}
+        for group, counts in cell.groups.items():
+            if group.package != OTHER:
+                reached = found.setdefault(group.package, [0] * STEPS)
+                for step in range(STEPS):
+                    reached[step] += counts[REACHED + step]
+        return found
 
     @property
     def dropped(self) -> int:

@@ -99,6 +99,9 @@ class Business:
     def errors_in_five_minutes(self) -> int:
         return int(self._sum(5, 0)[12])
 
+    def packages(self, window_us: int) -> dict[str, list[int]]:
+        return {}
+
     def critical_queries(self, ended_after_us: int) -> list[tuple[CriticalQuery, Query]]:
         return []
 

@@ -15,7 +15,6 @@ from metrics_service.alerts.engine.sources import Figures
 from metrics_service.alerts.model import Rule, Sample
 from metrics_service.alerts.rules.metrics import HEALTH_ISSUES, METRICS
 from metrics_service.alerts.words import amount, span
-from metrics_service.state.business import BusinessCell
 from metrics_service.state.errors import ErrorCell
 from metrics_service.state.funnel.cell import FunnelCounts
 from metrics_service.state.funnel.funnel import STEPS
@@ -25,13 +24,19 @@ from protos.metrics.v1.health_pb2 import DatabaseHealth
 
 MAX_OF_A_KIND: Final = 3
 MAX_TEXT: Final = 300
-MIN_LOST: Final = 2
-"""Confirmations by which a package has to be behind its last window to be named."""
+MIN_MISSED: Final = 2
+"""Conversions that a package has to miss to be named."""
 
 UNMATCHED_SHARE: Final = 0.05
 """Of the actors of the step: more events that extend no chain are worth a word."""
 
 _STEP_METRICS: Final = ("view_to_start", "start_to_complete", "complete_to_confirm")
+_STEPS_OF: Final = {
+    "view_to_start": (0, 1),
+    "start_to_complete": (1, 2),
+    "complete_to_confirm": (2, 3),
+    "overall_conversion": (0, 3),
+}
 _OF_BUSINESS: Final = frozenset({"funnel", "business"})
 
 
@@ -57,7 +62,8 @@ def causes(rule: Rule, sample: Sample, evidence: Evidence) -> list[AlertCause]:
     series = METRICS[rule.metric].series
     kinds: list[Iterator[AlertCause]] = [_quality(figures, window_us, evidence.dropped)]
     if series is not None and series.table in _OF_BUSINESS:
-        kinds += [_steps(rule, figures, window_us, evidence.rules), _packages(figures, window_us)]
+        kinds.append(_steps(rule, figures, window_us, evidence.rules))
+        kinds.append(_packages(rule, figures, window_us))
     kinds += [_errors(figures, window_us), _queries(figures, window_us)]
     return list(chain.from_iterable(islice(each, MAX_OF_A_KIND) for each in kinds))
 
@@ -105,30 +111,30 @@ def _steps(
     yield from (each[2] for each in sorted(found, key=lambda each: each[:2]) if each[0] < 1)
 
 
-def _packages(figures: Figures, window_us: int) -> Iterator[AlertCause]:
-    """Yield the packages that have lost most confirmations against the window before."""
-    now: BusinessCell = figures.matured("business", window_us)
+def _packages(rule: Rule, figures: Figures, window_us: int) -> Iterator[AlertCause]:
+    """Yield the packages that miss most conversions of a step, against the good range of the rule,
+    or of the whole funnel. The rate of the others says whether it is a matter of the package.
+    """
+    first, last = _STEPS_OF.get(rule.metric, (0, len(STEPS) - 1))
+    good = rule.good[0] if rule.good and rule.metric in _STEPS_OF else 0.0
     with suppress(WindowError):
-        before: BusinessCell = figures.matured("business", 2 * window_us)
-        lost = Counter(
+        found = figures.packages(window_us)
+        before, after = (sum(reached[step] for reached in found.values()) for step in (first, last))
+        share = good or (after / before if before else 0.0)
+        missed = Counter(
             {
-                package: counts[0] - 2 * _confirmed(now, package)
-                for package, counts in before.packages.items()
+                package: round(share * reached[first] - reached[last])
+                for package, reached in found.items()
             }
         )
-        for package, fewer in _most(lost):
-            if fewer < MIN_LOST:
+        for package, missing in _most(missed):
+            if missing < MIN_MISSED:
                 return
-            confirmed = _confirmed(now, package)
-            text = (
-                f"package {package}: {confirmed} confirmed in {span(window_us)}, and"
-                f" {confirmed + fewer} in the time before"
-            )
+            mine, own = found[package][first], found[package][last]
+            text = f"package {package}: {own} of {mine} in {span(window_us)}"
+            if before > mine:
+                text += f", the others {amount((after - own) / (before - mine), '1')}"
             yield _cause("package", package, text)
-
-
-def _confirmed(cell: BusinessCell, package: str) -> int:
-    return cell.packages.get(package, (0, 0))[0]
 
 
 def _errors(figures: Figures, window_us: int) -> Iterator[AlertCause]:

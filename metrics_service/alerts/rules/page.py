@@ -59,8 +59,8 @@ _STATES: Final = """## How an alert goes
 - At most 200 alerts are kept at once, and of a rule with labels at most `max_alerts`; more are
   counted, and `alerts_overflow` fires.
 - The causes that an alert names follow from the figures of its window: what may be wrong with
-  the data first, then the step, the packages that have lost most, the reasons of errors and the
-  slowest queries.
+  the data first, then the step, the packages that miss most conversions, the reasons of errors and
+  the slowest queries.
 - `make simulate-alerts` prints how often the shipped rules fire in a week while all true rates are
   in the middle of their good ranges, and how soon they fire at half their lines.
 

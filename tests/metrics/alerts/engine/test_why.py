@@ -42,6 +42,23 @@ def test_the_step_the_package_the_errors_and_the_queries_are_named() -> None:
     assert texts[3] == "payments.add took up to 2,500 ms"
 
 
+def test_the_package_that_misses_most_is_named_first() -> None:
+    replay = Replay()
+    replay.pass_minutes(110, GOOD)
+    for number in range(22):
+        views = [replay.view(replay.now_us, f"out {number} {each}") for each in range(20)]
+        for view in views:
+            view.package_viewed.package_id = "gone"
+        replay.append(*views)
+        replay.pass_minutes(5, replace(GOOD, started=4, completed=4, confirmed=4))
+    packages = [
+        cause for cause in alert_of(replay, "view_to_start").causes if cause.kind == "package"
+    ]
+    assert [cause.key for cause in packages][:1] == ["gone"]
+    assert "0 of " in packages[0].text
+    assert "the others 2" in packages[0].text
+
+
 def test_doubts_about_the_data_come_first() -> None:
     """A start that is no longer reported reads as low conversion."""
     replay = Replay()
