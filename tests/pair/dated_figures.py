@@ -33,6 +33,7 @@ class Row(NamedTuple):
     cancelled: datetime | None
     price: int
     refundable: bool
+    room: tuple[str, str]
 
 
 def rows_of(path: Path) -> list[Row]:
@@ -55,7 +56,9 @@ def _row(number: int, row: dict[str, str]) -> Row:
         pattern = "%m/%d/%Y" if "/" in text else "%Y-%m-%d"
         cancelled = max(datetime.strptime(text, pattern).replace(tzinfo=UTC), booked)
     price = round(Fraction(row["adr"].strip()) * nights * 100)
-    return Row(number, booked, cancelled, price, row["deposit_type"].strip() != "Non Refund")
+    refundable = row["deposit_type"].strip() != "Non Refund"
+    room = row["hotel"].strip(), row["reserved_room_type"].strip()
+    return Row(number, booked, cancelled, price, refundable, room)
 
 
 def by_hour(path: Path) -> Figures:
@@ -86,12 +89,14 @@ def by_hour(path: Path) -> Figures:
 
 def _count_visit(found: dict[str, Counter[datetime]], view: datetime, goal: Goal, row: Row) -> None:
     found["entered"][_hour(view)] += 1
+    found[f"entered {row.room}"][_hour(view)] += 1
     if goal == Goal.VIEW:
         return
     found["started"][_hour(view + timedelta(seconds=60))] += 1
     if goal == Goal.CONFIRM:
         confirm = _hour(view + timedelta(seconds=240))
         found["converted"][_hour(view)] += 1
+        found[f"converted {row.room}"][_hour(view)] += 1
         found["confirmed"][confirm] += 1
         found["gross"][confirm] += row.price
         if row.cancelled is not None and row.refundable:

@@ -107,6 +107,7 @@ async def test_the_figures_equal_those_of_the_file_however_often_it_is_killed(
             )
             assert [line for line in lines if not line.equal] == []
             await compare_windows(client, figures)
+            await compare_breakdowns(client, hotel, figures)
             await sessions_agree(client, timedelta(days=1))
             assert (await sessions_agree(client, timedelta(days=30)))[3] > 0
         # What has left the rings is in the history from the next checkpoint on.
@@ -202,3 +203,44 @@ async def compare_rows(dsn: str, figures: Figures) -> None:
     assert {metric for metric, _ in found} == SERIES.keys()
     assert ("bookings_confirmed", "package") in found
     assert last >= max(of_days["entered"]) - timedelta(days=1)
+
+
+async def compare_breakdowns(client: Client, hotel: HotelFile, figures: Figures) -> None:
+    """Groups add up to the whole, packages and days of entry are what was counted."""
+    stub = metrics_pb2_grpc.MetricsServiceStub(client.channel)
+    request = metrics_pb2.GetFunnelRequest(entry_days=30)
+    request.window.FromTimedelta(timedelta(days=30))
+    for by in set(series_pb2.Dimension.values()) - {series_pb2.DIMENSION_UNSPECIFIED}:
+        request.by = by
+        answer = await client.call(stub.GetFunnel, request)
+        whole = [step.actors for step in answer.steps]
+        groups = [*answer.groups, answer.other_groups]
+        parts = [list(each.actors) for each in groups if each.actors]
+        assert [sum(column) for column in zip(*parts, strict=True)] == whole
+        assert list(answer.all_groups.actors) == whole
+        assert (
+            answer.all_groups.package_views
+            == whole[0]
+            == sum(each.package_views for each in groups)
+        )
+        if by == series_pb2.DIMENSION_PACKAGE:
+            end = answer.as_of.ToDatetime(UTC)
+            begin = end.replace(minute=0, second=0, microsecond=0) - timedelta(hours=719)
+
+            def within(name: str, begin: datetime = begin) -> int:
+                return sum(count for hour, count in figures[name].items() if hour >= begin)
+
+            rooms = {stay.offer for stay in hotel.stays}
+            assert {each.key: (each.actors[0], each.actors[-1]) for each in answer.groups} == {
+                str(hotel.package_id(room)): (
+                    within(f"entered {tuple(room)}"),
+                    within(f"converted {tuple(room)}"),
+                )
+                for room in rooms
+                if within(f"entered {tuple(room)}")
+            }
+    days = by_day(figures)
+    assert len(answer.days) == 30
+    for each in answer.days:
+        day = datetime.strptime(each.key, "%Y-%m-%d").replace(tzinfo=UTC)
+        assert (each.actors[0], each.actors[-1]) == (days["entered"][day], days["converted"][day])
