@@ -10,11 +10,11 @@ from google.protobuf.message import Message
 
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.fanout import Fanout, Pace
-from metrics_service.rpc import session_requests, validate
+from metrics_service.rpc import series, session_requests, validate
 from metrics_service.rpc.session_requests import SessionQuestion
 from metrics_service.rpc.streams import REPEAT_S, STALL_S, TOO_MANY_READERS, Context, stream_to
 from metrics_service.state.series.rings import HOUR_US, Window, duration_us
-from protos.metrics.v1 import journey_pb2, metrics_pb2, metrics_pb2_grpc
+from protos.metrics.v1 import journey_pb2, metrics_pb2, metrics_pb2_grpc, series_pb2
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.background import TimeSlice
 from servicekit.errors import ApiError, ErrorSpec
@@ -42,13 +42,10 @@ _FIELDS: Final = {
 }
 
 
-class Answers(Protocol):
+class Answers(series.Charted, Protocol):
     """What is read of the state: a window in microseconds, or None for everything ever folded, and
     how long ago it ended.
     """
-
-    @property
-    def revision(self) -> int: ...
 
     def make(self, window_us: int, ended_us: int) -> Iterator[None]: ...
 
@@ -251,6 +248,11 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         self, request: journey_pb2.GetJourneyRequest, context: object
     ) -> journey_pb2.Journey:
         return await self._sessions.journey(*session_requests.journey(request))
+
+    async def GetSeries(
+        self, request: series_pb2.GetSeriesRequest, context: object
+    ) -> series_pb2.GetSeriesResponse:
+        return await series.answer(request, self._state)
 
     # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def StreamMetrics(  # type: ignore[override]

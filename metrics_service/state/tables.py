@@ -5,7 +5,7 @@ state dumped gives an equal state.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from metrics_service.state.breakdown.breakdown import BreakdownFold, whole_minutes
 from metrics_service.state.business import BusinessFold
@@ -22,6 +22,7 @@ from metrics_service.state.queries.stats import QueryFold
 from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.rpcs import RpcFold
 from metrics_service.state.sections import naming
+from metrics_service.state.series.rings import Rings
 
 MAX_SEEN_EVENTS: Final = 65_536
 MAX_SEEN_BOOKINGS: Final = 50_000
@@ -119,6 +120,10 @@ class Tables:
         for rings in (*self._rings, self.breakdown.rings):
             yield from rings.prepare()
         yield from self.queries.prepare()
+
+    def kept(self) -> dict[str, Rings[Any]]:
+        """Return the rings of a month by table, with everything counted."""
+        return {rings.tables[0]: rings for rings in (*self._rings, *self.queries.settled())}
 
     @property
     def late_figures(self) -> int:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import Final, NamedTuple, Self
 
 from metrics_service.measure.sketch import Sketch
@@ -172,6 +171,11 @@ class QueryFold:
             groups=fitting((_stats(*group) for group in groups), bounded_limit(request.limit)),
         )
 
+    def settled(self) -> tuple[Rings[Any], Rings[Any]]:
+        """Return the rings of all queries and of operations, with every query counted."""
+        self._settle()
+        return self._total_rings, self._operation_rings
+
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables."""
         return {
@@ -282,18 +286,10 @@ def fingerprint_window_us(window_us: int | None) -> int:
     return -(-window_us // coarse.step_us) * coarse.step_us
 
 
-def _total_time(cell: QueryCell) -> float:
-    return cell.execute_us.sum
-
-
-def _p95(cell: QueryCell) -> float:
-    return cell.execute_us.quantile(0.95) or 0.0
-
-
 _WORTH: dict[int, Callable[[QueryCell], float]] = {
-    _Request.ORDER_BY_UNSPECIFIED: _total_time,
-    _Request.TOTAL_TIME: _total_time,
-    _Request.P95: _p95,
-    _Request.COUNT: attrgetter("total"),
-    _Request.FAILURES: attrgetter("failed"),
+    _Request.ORDER_BY_UNSPECIFIED: lambda cell: cell.execute_us.sum,
+    _Request.TOTAL_TIME: lambda cell: cell.execute_us.sum,
+    _Request.P95: lambda cell: cell.execute_us.quantile(0.95) or 0.0,
+    _Request.COUNT: lambda cell: cell.total,
+    _Request.FAILURES: lambda cell: cell.failed,
 }

@@ -275,10 +275,12 @@ class Ring(Generic[C]):
             self._blocks[size, number] = data
         return data
 
-    def dump(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (slot, bytes), in order."""
+    def dump(self, low: int | None = None, high: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield (slot, bytes) in order, of the slots of [low, high) if they are given."""
         late = self._apart.keys() | self._late.keys()
         for slot in sorted(self._open.keys() | self.closed.keys() | late):
+            if (low is not None and slot < low) or (high is not None and slot >= high):
+                continue
             if slot in self._open:
                 yield slot, self._open[slot].encode()
             elif slot in late:

@@ -210,6 +210,18 @@ class Rings(Generic[C]):
             yield from ring.prepare(self._now_us)
         self.late_figures = max(0, self.late_figures - late)
 
+    def slots(self, step_us: int, low_us: int, high_us: int) -> dict[int, bytes]:
+        """Return the slots of the ring with this step that begin in [low_us, high_us), encoded, by
+        their begin. After prepare() few of them have late figures, which take longest.
+        """
+        (ring,) = (
+            ring
+            for ring, kept in zip(self._rings, self.resolutions, strict=True)
+            if kept.step_us == step_us
+        )
+        low, high = -(-low_us // step_us), -(-high_us // step_us)
+        return {slot * step_us: data for slot, data in ring.dump(low, high)}
+
     def dump(self) -> Iterator[tuple[str, int, bytes]]:
         """Yield rows (section, slot, bytes) of a checkpoint; a section is "table.resolution", or
         "table.total" if endless.

@@ -25,7 +25,7 @@ class Figures:
     """A state of a few figures: enough to see what is asked and what is sent."""
 
     revision: int = 1
-    as_of_us: int = 0
+    as_of_us: int = 1_800_000_000_000_000
     padding: int = 0
     asked: list[object] = field(default_factory=list)
 
@@ -34,6 +34,13 @@ class Figures:
 
     def hour(self, time_us: int) -> HourCells:
         return Tables().hour(time_us)
+
+    def prepare(self) -> Iterator[None]:
+        yield from ()
+
+    def slots(self, table: str, step_us: int, low_us: int, high_us: int) -> dict[int, bytes]:
+        self.asked.append((table, step_us, low_us, high_us))
+        return {}
 
     def metrics(
         self, window_us: int | None = None, ended_us: int = 0

@@ -20,6 +20,7 @@ from protos.metrics.v1.deployment_pb2 import (
 from protos.metrics.v1.deployment_pb2_grpc import DeploymentServiceStub
 from protos.metrics.v1.health_pb2 import GetDatabaseHealthRequest, WatchDatabaseHealthRequest
 from protos.metrics.v1.journey_pb2 import GetJourneyRequest, ListSessionsRequest
+from protos.metrics.v1.series_pb2 import GetSeriesRequest
 from tests.metrics.rpc.running_servicers import Servicers, serve
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -76,6 +77,8 @@ async def ask(running: Servicers, request: Message) -> Message:
                 return await metrics.GetJourney(request)
             case ListSessionsRequest():
                 return await metrics.ListSessions(request)
+            case GetSeriesRequest():
+                return await metrics.GetSeries(request)
             case m.StreamMetricsRequest():
                 return await anext(aiter(metrics.StreamMetrics(request)))
             case GetDatabaseHealthRequest():

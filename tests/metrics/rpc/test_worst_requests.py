@@ -20,8 +20,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from metrics_service.health.paging import Key, token_of
 from metrics_service.health.signals import countable, displayable
 from metrics_service.ingest.frames import MAX_ID_BYTES, MAX_ID_CHARS, MAX_SUCCEEDED, identity_of
+from metrics_service.rpc.series import MAX_METRICS
 from metrics_service.rpc.session_requests import Listed, sessions
 from metrics_service.rpc.validate import MAX_DURATION_S, SECTIONS
+from metrics_service.state.history.series_metrics import METRICS
 from metrics_service.state.queries.limit import MAX_OPERATION_BYTES
 from metrics_service.storage.session_reader import Place
 from protos.metrics.v1 import deployment_pb2, health_pb2, metrics_pb2
@@ -57,7 +59,14 @@ TIMES: Final = [
 
 MESSAGES: Final[list[tuple[Any, list[Any]]]] = [(Duration, DURATIONS), (Timestamp, TIMES)]
 
-NEEDED: Final[dict[str, dict[str, Any]]] = {"MarkDeploymentRequest": {"version": "1"}}
+NEEDED: Final[dict[str, dict[str, Any]]] = {
+    "MarkDeploymentRequest": {"version": "1"},
+    "GetSeriesRequest": {
+        "metrics": ["queries"],
+        "window": Duration(seconds=3600),
+        "step": Duration(seconds=10),
+    },
+}
 """The fields without which a request is refused."""
 
 LONGEST: Final[dict[str, Callable[[bool], Any]]] = {
@@ -70,6 +79,8 @@ LONGEST: Final[dict[str, Callable[[bool], Any]]] = {
     "StreamMetricsRequest.sections": lambda above: [*SECTIONS, *([1] * above)],
     "MarkDeploymentRequest.version": lambda above: "x" * (64 + above),
     "GetDeploymentReportRequest.id": lambda above: "x" * (256 + above),
+    "GetSeriesRequest.metrics": lambda above: [*METRICS][: MAX_METRICS + above],
+    "GetSeriesRequest.metrics[0]": lambda above: [max(METRICS, key=len) + "x" * above],
     "GetDatabaseHealthRequest.page_token": lambda above: token_of(
         Key(True, "s" * MAX_ID_BYTES, "i" * (2_048 if above else MAX_ID_BYTES))
     ),
@@ -77,23 +88,26 @@ LONGEST: Final[dict[str, Callable[[bool], Any]]] = {
 """The longest content of each text and list that is taken, and one that is above it."""
 
 
+def with_(request: Any, field: str, value: Any) -> Message:
+    """Return a request that is taken but for the value of this field, if at all."""
+    message: Message = request(**NEEDED.get(request.DESCRIPTOR.name, {}) | {field: value})
+    return message
+
+
 def numbers(request: Any) -> Iterator[tuple[str, Message]]:
     """Yield requests with one field that is no text at one of its ends, and the field."""
-    needed = NEEDED.get(request.DESCRIPTOR.name, {})
     for field in request.DESCRIPTOR.fields:
         if field.message_type is not None:
             found = {each.DESCRIPTOR.full_name: ends for each, ends in MESSAGES}
-            for value in found[field.message_type.full_name]:
-                yield field.name, request(**{**needed, field.name: value})
+            for message in found[field.message_type.full_name]:
+                yield field.name, with_(request, field.name, message)
         elif field.enum_type is not None:
             for number in (*field.enum_type.values_by_number, *NUMBERS):
-                yield (
-                    field.name,
-                    request(**{field.name: [number] if field.is_repeated else number}),
-                )
+                value = [number] if field.is_repeated else number
+                yield field.name, with_(request, field.name, value)
         elif field.type == FieldDescriptor.TYPE_INT32:
             for number in NUMBERS:
-                yield field.name, request(**{field.name: number})
+                yield field.name, with_(request, field.name, number)
         else:
             assert field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL), field
 
@@ -127,11 +141,11 @@ async def test_every_text_and_list_has_a_bound(request_: Any) -> None:
         for field, _, fill in fills(request_.DESCRIPTOR):
             large = request_(**NEEDED.get(request_.DESCRIPTOR.name, {}))
             assert fill(large)
-            assert not await answered_or_named(running, large, field)
+            name = field.partition("[")[0]
+            assert not await answered_or_named(running, large, name)
             longest = LONGEST[f"{request_.DESCRIPTOR.name}.{field}"]
-            await ask(running, request_(**{field: longest(False)}))
-            above = request_(**{field: longest(True)})
-            assert not await answered_or_named(running, above, field)
+            await ask(running, with_(request_, name, longest(False)))
+            assert not await answered_or_named(running, with_(request_, name, longest(True)), name)
 
 
 MAX_KEPT_BYTES: Final = 10_000
