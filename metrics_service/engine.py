@@ -14,7 +14,12 @@ from typing import Final
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.recovery import Quarantine, Repair, UnreadableError, reason_of
+from metrics_service.eventlog.recovery import (
+    Quarantine,
+    Repair,
+    UnreadableError,
+    reason_of,
+)
 from metrics_service.eventlog.saved_state import SavedState
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
@@ -31,6 +36,11 @@ CHECKPOINT_FOLDING_S: Final = 5.0
 PREPARE_INTERVAL_S: Final = 10.0
 PREPARE_PAUSE_S: Final = 4 * SLICE_S
 """How often completed buckets are added up for long windows, and the pause after each slice."""
+
+MAX_SPAN_US: Final = 10 * 86_400_000_000
+"""A checkpoint is written after so much time of the log, which passes in a moment where history is
+loaded: what the rings drop is to be stored before.
+"""
 
 MAX_INBOX_BYTES: Final = 32 * 1024 * 1024
 """Of records received and not folded; beyond it they are read from the log again."""
@@ -85,7 +95,7 @@ class Engine:
         """
         self._log.subscribe(self._on_records)
         await self._log.wait_leading()
-        await self._restore()
+        self.state = await self._saved.restore(State, VERSION)
         self._started_from = self.position
         self._saved_s = self._monotonic_s()
         self._whole = True
@@ -149,22 +159,6 @@ class Engine:
             self._inbox.extend(records)
             self._inbox_bytes += size
         self._wake.set()
-
-    async def _restore(self) -> None:
-        checkpoint = await self._log.load_checkpoint()
-        if checkpoint.position == 0:
-            return
-        if checkpoint.state_version != VERSION:
-            log.warning("checkpoint_outdated", written_by=checkpoint.state_version, code=VERSION)
-            return
-        try:
-            state = State.load(checkpoint.rows)
-        except ValueError as problem:
-            log.error("checkpoint_rejected", reason=line_of(problem))
-            return
-        self.state = state
-        self._saved.restored(state, checkpoint.rows)
-        log.info("checkpoint_restored", position=state.position)
 
     async def _run(self) -> None:
         try:
@@ -267,6 +261,7 @@ class Engine:
         log.error("fold_interrupted", position=until, reason=reason_of(failure), exc_info=failure)
         self._whole = False
         state = await self._repair.state_at(until, State, VERSION)
+        self._saved.history.repaired(anew=self._repair.anew)
         self.state, self._whole = state, True
         self._events_since = self._checkpoint_events
         log.warning("fold_recovered", position=until)
@@ -280,7 +275,9 @@ class Engine:
         return (
             self._events_since >= self._checkpoint_events
             or self._folding_since_s >= CHECKPOINT_FOLDING_S
-            or self._saved.outdated(self.state)
+            or self.state.journeys.due
+            or self.state.history_due
+            or 0 < self._saved.as_of_us <= self.state.as_of_us - MAX_SPAN_US
             or self._monotonic_s() - self._saved_s >= self._checkpoint_interval_s
         )
 
@@ -295,5 +292,6 @@ class Engine:
         except Exception as failure:
             await self._recover(self.position, failure)
             change = await self._saved.change_to(self.state)
-        if await self._saved.write(change, self.position, VERSION):
-            self._repair.rows = []
+        await self._saved.write(change, self.position, VERSION)
+        # Where it is unknown whether it is stored, a repair is to begin with what is.
+        self._repair.rows = []

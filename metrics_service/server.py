@@ -107,7 +107,7 @@ class MetricsServer:
             self.grpc.grpc,
             self.ingest,
             state,
-            self.event_log.sessions,
+            self.event_log,
             self.snapshots,
             self.verdict,
             self.verdicts,

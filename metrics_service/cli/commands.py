@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from metrics_service.alerts.service import read_rules
+from metrics_service.cli import history
 from metrics_service.cli.deploy import deploy
 from metrics_service.cli.plain import plain
 from metrics_service.cli.watch import watch as show
@@ -36,6 +37,7 @@ TIMEOUT_S: Final = 5.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deploy, name="deploy")
+app.add_typer(history.app, name="history")
 
 Host = Annotated[str, typer.Option(help="Host that the service runs on.")]
 Port = Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)]

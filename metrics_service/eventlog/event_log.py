@@ -26,10 +26,11 @@ from metrics_service.eventlog.producers import (
 from metrics_service.eventlog.single_events import SingleEvent, SingleRequest
 from metrics_service.eventlog.writer import Writer
 from metrics_service.state.record import LogRecord
-from metrics_service.storage import session_rows
+from metrics_service.storage import history, session_rows
 from metrics_service.storage.checkpoints import Checkpoint, CheckpointStore, Section, Write
 from metrics_service.storage.connections import check_ready
 from metrics_service.storage.errors import LogUnavailableError, line_of
+from metrics_service.storage.history_reader import HistoryReader
 from metrics_service.storage.session_reader import SessionReader
 from metrics_service.storage.sql import QueryGroup
 from servicekit.background import BackgroundTask
@@ -89,6 +90,7 @@ class EventLog:
         self._producers = Producers(unclean_after_s, max_producers)
         self._checkpoints = CheckpointStore(dsn)
         self.sessions = SessionReader(dsn)
+        self.history = HistoryReader(dsn)
         self._maintenance = BackgroundTask("event log maintenance")
         self._writer = Writer(
             dsn,
@@ -111,6 +113,7 @@ class EventLog:
         """Write the queued requests, give up the lead, and close the connections."""
         await self._maintenance.stop()
         await self._writer.stop()
+        await self.history.close()
         await self._checkpoints.close()
         await self.sessions.close()
 
@@ -235,15 +238,9 @@ class EventLog:
         also: Sequence[Write] = (),
     ) -> None:
         """Change the checkpoint by compare-and-set, as in CheckpointStore.save."""
-        await self._checkpoints.save(
-            position,
-            state_version,
-            changed,
-            removed,
-            replace=replace,
-            writer_epoch=self._writer.epoch,
-            also=also,
-        )
+        content = position, state_version, changed, removed
+        epoch = self._writer.epoch
+        await self._checkpoints.save(*content, replace=replace, writer_epoch=epoch, also=also)
 
     async def _maintain(self) -> None:
         while True:
@@ -288,6 +285,7 @@ class EventLog:
         self._producers.forget(ProducerKey(row["lane"], row["id"]) for row in forgotten)
         await single_events.forget_ids(connection, min(cutoff, oldest))
         await self._forget_facts(connection, now)
+        await history.forget(connection)
         return min(cutoff, oldest).date()
 
     async def _forget_facts(self, connection: asyncpg.Connection[Any], now: datetime) -> None:

@@ -103,12 +103,13 @@ async def create(connection: asyncpg.Connection[Any], day: datetime) -> None:
 async def drop_before(
     connection: asyncpg.Connection[Any], cutoff: datetime, min_days: int
 ) -> list[datetime]:
-    """Drop the days that end at or before the cutoff, are folded in the last checkpoint but one,
-    and are followed by min_days days with records; returns them.
+    """Drop the days that end at or before the cutoff, are folded in the last checkpoint but one and
+    in totals that are kept (see storage/history.py), and are followed by min_days days with
+    records; returns them.
 
     So a clock that has jumped drops nothing: time has passed when there are records of its days.
     """
-    folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
+    folded = await connection.fetchval(_CHECKPOINT.get_rolled_up_position)
     newest = {}
     for day in await existing(connection):
         newest[day] = await _newest_position(connection, day)
@@ -137,7 +138,7 @@ async def drop_beyond(
     dropped: list[datetime] = []
     if left <= max_bytes:
         return dropped, left
-    folded = await connection.fetchval(_CHECKPOINT.get_previous_position)
+    folded = await connection.fetchval(_CHECKPOINT.get_rolled_up_position)
     for day, size in days.items():
         if left <= max_bytes or day + _DAY > now:
             break

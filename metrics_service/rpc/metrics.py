@@ -189,6 +189,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         state: Callable[[], Answers],
         sessions: SessionAnswers,
         fanout: Fanout[Question],
+        history: series.Stored,
         *,
         stall_s: float = STALL_S,
         repeat_s: float = REPEAT_S,
@@ -196,6 +197,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         self._state = state
         self._sessions = sessions
         self._fanout = fanout
+        self._history = history
         self._stall_s = stall_s
         self._repeat_s = repeat_s
 
@@ -252,7 +254,7 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     async def GetSeries(
         self, request: series_pb2.GetSeriesRequest, context: object
     ) -> series_pb2.GetSeriesResponse:
-        return await series.answer(request, self._state)
+        return await series.answer(request, self._state, self._history)
 
     # The stubs want an async iterator, but a generator suspended at `yield` cleans up late.
     async def StreamMetrics(  # type: ignore[override]

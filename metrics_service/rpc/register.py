@@ -11,13 +11,13 @@ from typing import Any, Final, Protocol
 import grpc
 
 from metrics_service.alerts.service import Alerts
+from metrics_service.eventlog.event_log import EventLog
 from metrics_service.fanout import Fanout
 from metrics_service.health.paging import Page
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc import alerts, deployments, health, metrics, tracking
 from metrics_service.rpc.sessions import Sessions
 from metrics_service.storage.deployments import Deployments
-from metrics_service.storage.session_reader import SessionReader
 from protos.metrics.v1 import (
     alert_pb2,
     alert_pb2_grpc,
@@ -53,7 +53,7 @@ def add_servicers(
     server: grpc.aio.Server,
     ingest: Ingest,
     state: Callable[[], Readable],
-    sessions: SessionReader,
+    event_log: EventLog,
     snapshots: Fanout[metrics.Question],
     verdict: Callable[[Page], DatabaseHealth],
     verdicts: Fanout[None],
@@ -63,14 +63,21 @@ def add_servicers(
     stall_s: float,
     repeat_s: float,
 ) -> None:
-    """Register every service: producers go to the ingest, reads to the state and the verdict."""
+    """Register every service: producers go to the ingest, reads to the state, to what is stored
+    beside the log, and to the verdict.
+    """
     tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
         tracking.TrackingService(ingest), server
     )
     add_metrics(
         metrics.MetricsService(
-            state, Sessions(sessions), snapshots, stall_s=stall_s, repeat_s=repeat_s
-        ),  # type: ignore[abstract]
+            state,
+            Sessions(event_log.sessions),
+            snapshots,
+            event_log.history,
+            stall_s=stall_s,
+            repeat_s=repeat_s,
+        ),
         server,
     )
     add_deployments(deployments.DeploymentService(kept, state), server)

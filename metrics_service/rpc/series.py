@@ -8,7 +8,8 @@ from typing import Final, Protocol
 from google.protobuf.duration_pb2 import Duration
 
 from metrics_service.rpc.validate import exact_us
-from metrics_service.state.history.question import KEPT, MAX_POINTS, Question
+from metrics_service.state.fold import VERSION
+from metrics_service.state.history.question import DAY_US, KEPT, MAX_POINTS, Question
 from metrics_service.state.history.series import (
     MAX_ANSWER_POINTS,
     SeriesBuilder,
@@ -17,9 +18,12 @@ from metrics_service.state.history.series import (
     TooManyPointsError,
 )
 from metrics_service.state.history.series_metrics import METRICS
+from metrics_service.state.series.past import Border
+from metrics_service.storage.errors import LogUnavailableError
+from metrics_service.storage.history_reader import StoredCell
 from protos.metrics.v1 import series_pb2
 from servicekit.background import TimeSlice
-from servicekit.errors import Violation, invalid
+from servicekit.errors import UNAVAILABLE, ApiError, Violation, invalid
 
 MAX_METRICS: Final = 16
 RING: Final = series_pb2.SeriesPoint.RING
@@ -37,15 +41,27 @@ DIMENSIONS: Final = {
 class Charted(Protocol):
     """What is read of the state."""
 
+    as_of_us: int
+
     @property
     def revision(self) -> int: ...
 
     @property
-    def as_of_us(self) -> int: ...
+    def border(self) -> Border: ...
 
     def prepare(self) -> Iterator[None]: ...
 
     def slots(self, table: str, step_us: int, low_us: int, high_us: int) -> dict[int, bytes]: ...
+
+
+class Stored(Protocol):
+    """What is read of the history: the hours or days of a table that begin in [low_us, high_us).
+    Raises LogUnavailableError.
+    """
+
+    async def hours(self, table: str, low_us: int, high_us: int) -> list[StoredCell]: ...
+
+    async def days(self, table: str, low_us: int, high_us: int) -> list[StoredCell]: ...
 
 
 def checked(request: series_pb2.GetSeriesRequest) -> Question:
@@ -100,21 +116,38 @@ def _whole(duration: Duration, field: str, step_us: int, bad: list[Violation]) -
 
 
 async def answer(
-    request: series_pb2.GetSeriesRequest, state: Callable[[], Charted]
+    request: series_pb2.GetSeriesRequest, state: Callable[[], Charted], history: Stored
 ) -> series_pb2.GetSeriesResponse:
-    """Return the series, all of one revision. Raises ApiError."""
+    """Return the series, those of the state all of one revision. Raises ApiError."""
     question = checked(request)
     await TimeSlice().run(state().prepare())
     now = state()
     low_us, high_us = question.span(now.as_of_us)
+    border_us = now.border.from_us
     tables: dict[str, Slots] = {}
     for table in question.reads():
-        found = now.slots(table, question.slot_us, low_us, high_us)
+        found = now.slots(table, question.slot_us, max(low_us, border_us), high_us)
         tables[table] = {begin_us: Slot(data, RING) for begin_us, data in found.items()}
     builder = SeriesBuilder(question, now.revision, now.as_of_us)
+    if low_us < border_us:
+        for table, slots in tables.items():
+            slots.update(await _kept(history, table, question, low_us, min(high_us, border_us)))
     try:
         await TimeSlice().run(builder.make(tables))
     except TooManyPointsError:
         bad = f"must be fewer steps, since all series have at most {MAX_ANSWER_POINTS} points"
         raise invalid([Violation("window", bad)]) from None
     return builder.answer
+
+
+async def _kept(
+    history: Stored, table: str, question: Question, low_us: int, high_us: int
+) -> Slots:
+    """Return the slots before the border: days where the steps are of days, else hours."""
+    by_day = question.step_us % DAY_US == 0
+    try:
+        cells = await (history.days if by_day else history.hours)(table, low_us, high_us)
+    except LogUnavailableError:
+        raise ApiError(UNAVAILABLE, "the history cannot be read now", retry_after_s=1.0) from None
+    source = series_pb2.SeriesPoint.DAY if by_day else series_pb2.SeriesPoint.HOUR
+    return {cell.begin_us: Slot(cell.data, source, cell.version != VERSION) for cell in cells}

@@ -18,6 +18,7 @@ from metrics_service.state.queries.stats import fingerprint_window_us
 from metrics_service.state.query_reads import QueryReads
 from metrics_service.state.record import LogRecord
 from metrics_service.state.sections import naming
+from metrics_service.state.series.past import Border
 from metrics_service.state.series.rings import RESOLUTIONS, SECOND_US, duration_us
 from metrics_service.state.tables import HourCells
 from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
@@ -32,6 +33,9 @@ _OUTAGE_US: Final = 5 * SECOND_US
 _HEAD: Final = "head"
 MAX_LATE_FIGURES: Final = 20_000
 """Of closed slots of time, each counted once for every table that it belongs to."""
+MAX_CORRECTED: Final = 2_000
+"""Former hours of a table with corrections that wait to be stored."""
+
 _Stats = metrics_pb2.GetQueryStatsRequest
 _MAX_CACHED_SECTIONS: Final = 100
 _LIVE: Final = metrics_pb2.GetFunnelRequest()
@@ -65,6 +69,8 @@ class State(QueryReads):
         super().__init__()
         self._running_us = 0
         self.journeys = self._tables.journeys
+        # Up to this record the history has the corrections of a former fold.
+        self._known_to = 0
         self._events = EventFold(self._tables)
         self._sections: dict[tuple[str, int | None, int], Section] = {}
 
@@ -76,6 +82,9 @@ class State(QueryReads):
         """
         if record.position <= self.position:
             return ""
+        if 0 < self._known_to < record.position:
+            self._known_to = 0
+            self.begin_history(self.border._replace(known_to=0))
         self.position = record.position
         self.revision += 1
         self._sections.clear()
@@ -94,6 +103,13 @@ class State(QueryReads):
         self._sections.clear()
         if record.kind == "batch":
             self._count_quarantined(min(max(record.count, 0), len(record.payload)))
+
+    @property
+    def history_due(self) -> bool:
+        """Whether so much has left for the history that a checkpoint is to store it."""
+        return any(
+            len(past.left.corrections) > MAX_CORRECTED for past in self._tables.pasts().values()
+        )
 
     def encode_answers(self) -> Iterator[None]:
         """Write an answer of every kind, one per step; an answer that cannot be written raises.
@@ -208,6 +224,7 @@ class State(QueryReads):
             as_of_us=self.as_of_us,
             running_us=self._running_us,
             counters=self._tables.counters(),
+            border=checkpoint_pb2.HistoryBorder(**self.border._asdict()),
         )
         yield _HEAD, 0, head.SerializeToString(deterministic=True)
         yield from self._tables.dump()
@@ -229,6 +246,9 @@ class State(QueryReads):
         state = cls()
         state.position, state.revision, state.as_of_us = head.position, head.revision, head.as_of_us
         state._running_us = head.running_us
+        border = head.border
+        state._known_to = border.known_to
+        state.begin_history(Border(border.from_us, border.own_us, border.known_to))
         try:
             state._tables.load(ordered[1:], head.counters, head.as_of_us, head.running_us)
         except Exception as problem:

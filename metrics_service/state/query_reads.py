@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
+from metrics_service.state.series.past import Border, Pasts
 from metrics_service.state.tables import Tables
 from metrics_service.state.watched import Watched
 from protos.metrics.v1 import metrics_pb2
@@ -21,6 +24,31 @@ class QueryReads:
         begin in [low_us, high_us). After prepare() it takes less than a millisecond, mostly.
         """
         return self._tables.kept()[table].slots(step_us, low_us, high_us)
+
+    @property
+    def border(self) -> Border:
+        """Where the history begins."""
+        return self._tables.pasts()["business"].border
+
+    def begin_history(self, border: Border) -> None:
+        """Set where the history begins."""
+        for past in self._tables.pasts().values():
+            past.begin(border)
+
+    def copy_past(self) -> Pasts:
+        """Return a copy of what has left for the history since it was taken."""
+        return {table: past.copy() for table, past in self._tables.pasts().items()}
+
+    def take_past(self) -> Pasts:
+        """Take what has left for the history, and begin again with nothing."""
+        self._tables.kept()
+        return {table: past.take() for table, past in self._tables.pasts().items()}
+
+    def adopt_past(self, pasts: Pasts) -> None:
+        """Go on from what had left for the history when a state was dumped."""
+        own = self._tables.pasts()
+        for table, left in pasts.items():
+            own[table].adopt(deepcopy(left))
 
     def recent_queries(
         self, request: metrics_pb2.ListRecentQueriesRequest

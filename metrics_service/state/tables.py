@@ -22,6 +22,7 @@ from metrics_service.state.queries.stats import QueryFold
 from metrics_service.state.recent_keys import RecentKeys
 from metrics_service.state.rpcs import RpcFold
 from metrics_service.state.sections import naming
+from metrics_service.state.series.past import Past
 from metrics_service.state.series.rings import Rings
 
 MAX_SEEN_EVENTS: Final = 65_536
@@ -75,6 +76,9 @@ class Tables:
             self.errors.rings,
             self.rpcs.rings,
         )
+        self._month: dict[str, Rings[Any]] = {
+            rings.tables[0]: rings for rings in (*self._rings, *self.queries.month)
+        }
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
             self.journeys,
@@ -123,7 +127,13 @@ class Tables:
 
     def kept(self) -> dict[str, Rings[Any]]:
         """Return the rings of a month by table, with everything counted."""
-        return {rings.tables[0]: rings for rings in (*self._rings, *self.queries.settled())}
+        self.queries.settle()
+        return self._month
+
+    def pasts(self) -> dict[str, Past[Any]]:
+        """Return what has left the rings of a month, by table."""
+        found = {table: rings.past for table, rings in self._month.items()}
+        return {table: past for table, past in found.items() if past is not None}
 
     @property
     def late_figures(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from metrics_service.storage import history
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError
 from metrics_service.storage.session import Session
 from metrics_service.storage.sql import QueryGroup
@@ -84,6 +85,7 @@ class CheckpointStore(Session):
                     )
                 for each in also:
                     await each(connection)
+                await history.keep_totals(connection, position, state_version)
                 return generation
 
         try:

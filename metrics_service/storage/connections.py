@@ -31,6 +31,7 @@ _NEEDED: Final = [
     "alert_notification",
     "session",
     "deployment",
+    "history_total",
 ]
 _SETTINGS: Final = {"synchronous_commit": "on"}
 

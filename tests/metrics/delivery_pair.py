@@ -22,6 +22,7 @@ from metrics_service.rpc.tracking import TrackingService
 from metrics_service.state.funnel.funnel import FunnelFold
 from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.record import LogRecord
+from metrics_service.state.series.past import Border, Pasts
 from protos.tracking.v1 import event_pb2, tracking_pb2, tracking_pb2_grpc
 
 BOUND_S = 20.0
@@ -41,6 +42,10 @@ async def until(condition: Callable[[], object], what: str = "the condition") ->
 
 class RememberingState:
     """Folds nothing, and remembers every record in the order it came: the oracle of delivery."""
+
+    as_of_us = 0
+    border = Border()
+    history_due = False
 
     def __init__(self) -> None:
         self.position = 0
@@ -63,6 +68,11 @@ class RememberingState:
 
     def encode_answers(self) -> Iterator[None]:
         yield from ()
+
+    def take_past(self) -> Pasts:
+        return {}
+
+    copy_past = take_past
 
     @property
     def batches(self) -> list[tuple[str, int, int, bytes]]:
@@ -188,6 +198,7 @@ class Sink:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
         await self.log._maintenance.stop()
+        await self.log.history.close()
         await self.log._checkpoints.close()
 
     async def _stop_server(self) -> None:

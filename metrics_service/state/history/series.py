@@ -12,6 +12,7 @@ from metrics_service.state.history.series_metrics import (
     OTHER,
     Figure,
     SeriesMetric,
+    added,
 )
 from protos.metrics.v1 import series_pb2
 
@@ -109,20 +110,10 @@ class SeriesBuilder:
         """Set the figure of a point; the parts of a sum or of a ratio add up."""
         if not figures:
             return
-        figure = figures[0] if len(figures) == 1 else _sum(figures)
+        figure = figures[0] if len(figures) == 1 else added(figures)
         for field, value in figure._asdict().items():
             if value is not None:
                 setattr(point, field, value)
-
-
-def _sum(figures: list[Figure]) -> Figure:
-    numerators = [figure.numerator for figure in figures if figure.numerator is not None]
-    denominators = [figure.denominator for figure in figures if figure.denominator is not None]
-    if not denominators:
-        return Figure(sum(figure.value or 0 for figure in figures))
-    numerator, denominator = sum(numerators), sum(denominators)
-    value = numerator / denominator if numerators and denominator else None
-    return Figure(value, numerator if numerators else None, denominator)
 
 
 def _ranked(points: Steps) -> list[str]:

@@ -66,6 +66,17 @@ def ratio(numerator: float, denominator: float) -> Figure:
     return Figure(value, numerator, denominator)
 
 
+def added(figures: list[Figure]) -> Figure:
+    """Return the sum of counts, or of the parts of ratios; percentiles do not add up."""
+    numerators = [figure.numerator for figure in figures if figure.numerator is not None]
+    denominators = [figure.denominator for figure in figures if figure.denominator is not None]
+    if not denominators:
+        return Figure(sum(figure.value or 0 for figure in figures))
+    numerator, denominator = sum(numerators), sum(denominators)
+    value = numerator / denominator if numerators and denominator else None
+    return Figure(value, numerator if numerators else None, denominator)
+
+
 def _one(of: Callable[[Any], Figure]) -> Callable[[Any], Figures]:
     return lambda cell: {"": of(cell)}
 

@@ -83,7 +83,8 @@ class QueryFold:
             new_late=LateQueryCells,
             endless=False,
         )
-        self._rings = (self._total_rings, self._operation_rings, self._fingerprint_rings)
+        self.month = (self._total_rings, self._operation_rings)
+        self._rings = (*self.month, self._fingerprint_rings)
 
     def define(self, definition: event_pb2.QueryDefinition) -> None:
         """Keep the definition of a fingerprint; queries so far keep their operation."""
@@ -171,10 +172,9 @@ class QueryFold:
             groups=fitting((_stats(*group) for group in groups), bounded_limit(request.limit)),
         )
 
-    def settled(self) -> tuple[Rings[Any], Rings[Any]]:
-        """Return the rings of all queries and of operations, with every query counted."""
+    def settle(self) -> None:
+        """Count every query in the rings."""
         self._settle()
-        return self._total_rings, self._operation_rings
 
     def evicted(self) -> dict[str, int]:
         """Return what did not fit into the tables."""

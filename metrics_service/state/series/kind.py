@@ -1,8 +1,8 @@
-"""What is added up of cells, where it is less than whole cells."""
+"""What is added up: cells, or less than whole cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 
@@ -21,3 +21,12 @@ class Kind(NamedTuple, Generic[K]):
 
     new: Callable[[], K]
     decode: Callable[[bytes], K]
+
+
+def merged(parts: Iterable[bytes], new: Callable[[], K], decode: Callable[[bytes], K]) -> K:
+    """Return the sum of encoded cells."""
+    cells = map(decode, parts)
+    found = next(cells, None) or new()
+    for cell in cells:
+        found.merge(cell)
+    return found

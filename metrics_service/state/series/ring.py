@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, Protocol, Self, TypeVar
 
+from metrics_service.state.series.kind import merged
+
 # Slots of a block, and blocks of the next larger one.
 _BLOCK_PARTS: Final = 4
 
@@ -24,15 +26,7 @@ class Cell(Protocol):
         """Serialize; the same figures give the same bytes."""
 
 
-class Merges(Protocol):
-    """What adds up."""
-
-    def merge(self, other: Self) -> None:
-        """Add the figures of `other`, which is not changed."""
-
-
 C = TypeVar("C", bound=Cell)
-M = TypeVar("M", bound=Merges)
 
 
 class Ring(Generic[C]):
@@ -57,7 +51,7 @@ class Ring(Generic[C]):
         new_late: Callable[[], C],
     ) -> None:
         self.name = name
-        self._step_us = step_us
+        self.step_us = step_us
         self._slots = slots
         self.closed: dict[int, bytes] = {}
         self._new = new
@@ -77,7 +71,7 @@ class Ring(Generic[C]):
         """Return the cell of a time, to write to until advance() or rotate(), and whether it is a
         late one; None outside of the ring.
         """
-        slot, now = time_us // self._step_us, now_us // self._step_us
+        slot, now = time_us // self.step_us, now_us // self.step_us
         if abs(slot - now) >= self._slots:
             return None
         cell = self._open.get(slot)
@@ -91,7 +85,7 @@ class Ring(Generic[C]):
 
     def advance(self, now_us: int) -> None:
         """Drop slots that left the ring, and close those not touched since the last call."""
-        oldest = now_us // self._step_us - self._slots + 1
+        oldest = now_us // self.step_us - self._slots + 1
         self._oldest = oldest
         for slots in (self._open, self.closed, self._late, self._apart):
             for slot in [slot for slot in slots if slot < oldest]:
@@ -104,7 +98,7 @@ class Ring(Generic[C]):
 
     def forget_after(self, now_us: int) -> None:
         """Drop slots after that of now: what was counted there was dated by a wrong clock."""
-        now = now_us // self._step_us
+        now = now_us // self.step_us
         for slots in (self._open, self.closed, self._late, self._apart):
             for slot in [slot for slot in slots if slot > now]:
                 del slots[slot]
@@ -121,14 +115,14 @@ class Ring(Generic[C]):
 
     def slot(self, time_us: int) -> C:
         """Return the slot of a time, empty where nothing is kept; callers must not change it."""
-        slot = time_us // self._step_us
+        slot = time_us // self.step_us
         return self._open.get(slot) or self._with_late(slot, (self._apart, self._late))
 
     @property
     def oldest_us(self) -> int | None:
         """The begin of the oldest slot that has figures."""
         slots = (*self._open, *self.closed, *self._apart, *self._late)
-        return min(slots) * self._step_us if slots else None
+        return min(slots) * self.step_us if slots else None
 
     def make(self, low_us: int, high_us: int) -> Iterator[None]:
         """Compute the missing blocks among parts(), one per step."""
@@ -137,9 +131,20 @@ class Ring(Generic[C]):
 
     def late(self, low_us: int, high_us: int) -> Iterator[C]:
         """Yield the late cells of [low_us, high_us), in the order of their writing."""
-        low, high = low_us // self._step_us, high_us // self._step_us
+        within = low_us // self.step_us, high_us // self.step_us
+        yield from (cell for _, cell in self.late_cells(*within))
+
+    def leaving(self, low: int, high: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (slot, bytes) of the slots of [low, high), without late cells."""
+        yield from (each for each in self.closed.items() if low <= each[0] < high)
+        yield from (
+            (slot, cell.encode()) for slot, cell in self._open.items() if low <= slot < high
+        )
+
+    def late_cells(self, low: int, high: int) -> Iterator[tuple[int, C]]:
+        """Yield (slot, late cell) of [low, high), in the order of their writing."""
         for cells in (self._apart, self._late):
-            yield from (cell for slot, cell in cells.items() if low <= slot < high)
+            yield from ((slot, cell) for slot, cell in cells.items() if low <= slot < high)
 
     def rotate(self) -> None:
         """Set the late cells apart for prepare(), unless it is still to add others."""
@@ -151,7 +156,7 @@ class Ring(Generic[C]):
         """Add the late cells that are set apart to their slots, and compute the missing blocks
         before now, small ones first. It goes on where another call was left.
         """
-        apart, now = self._apart, now_us // self._step_us
+        apart, now = self._apart, now_us // self.step_us
         for slot in [*apart]:
             if self._apart is apart and slot in apart:
                 self._remake(1, slot)
@@ -228,7 +233,7 @@ class Ring(Generic[C]):
 
     def _cover(self, low_us: int, high_us: int) -> Iterator[tuple[int, int]]:
         """Yield the largest blocks, as (size, number), that cover [low_us, high_us)."""
-        slot, end = low_us // self._step_us, high_us // self._step_us
+        slot, end = low_us // self.step_us, high_us // self.step_us
         while slot < end:
             size = 1
             while not slot % (size * _BLOCK_PARTS) and slot + size * _BLOCK_PARTS <= end:
@@ -287,12 +292,3 @@ class Ring(Generic[C]):
                 yield slot, self._with_late(slot, (self._apart, self._late)).encode()
             else:
                 yield slot, self.closed[slot]
-
-
-def merged(parts: Iterable[bytes], new: Callable[[], M], decode: Callable[[bytes], M]) -> M:
-    """Return the sum of encoded cells."""
-    cells = map(decode, parts)
-    found = next(cells, None) or new()
-    for cell in cells:
-        found.merge(cell)
-    return found

@@ -5,51 +5,43 @@ many slots it keeps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic
 
-from google.protobuf.duration_pb2 import Duration
+from metrics_service.state.series.kind import K, Kind, merged
+from metrics_service.state.series.past import Past
+from metrics_service.state.series.ring import C, Ring
+from metrics_service.state.series.windows import (
+    DAY_US,
+    HOUR_US,
+    MINUTE_US,
+    RESOLUTIONS,
+    SECOND_US,
+    Resolution,
+    Window,
+    WindowError,
+    duration_us,
+    ring_of,
+    span_of,
+)
 
-from metrics_service.state.series.kind import K, Kind
-from metrics_service.state.series.ring import C, Ring, merged
-
-SECOND_US: Final = 1_000_000
-MINUTE_US: Final = 60 * SECOND_US
-HOUR_US: Final = 60 * MINUTE_US
-DAY_US: Final = 24 * HOUR_US
+# With the windows that rings keep.
+__all__ = [
+    "DAY_US",
+    "HOUR_US",
+    "MINUTE_US",
+    "RESOLUTIONS",
+    "SECOND_US",
+    "Resolution",
+    "Rings",
+    "Window",
+    "WindowError",
+    "duration_us",
+    "ring_of",
+    "span_of",
+]
 
 _MAX_FOUND_CELLS: Final = 4096
 _MAX_SUMS: Final = 16
-
-
-class Resolution(NamedTuple):
-    """A ring: `slots` slots of `step_us` each, named for checkpoints."""
-
-    name: str
-    step_us: int
-    slots: int
-
-    @property
-    def span_us(self) -> int:
-        """The longest window of this ring."""
-        return self.step_us * self.slots
-
-
-RESOLUTIONS: Final = (
-    Resolution("10s", 10 * SECOND_US, 360),
-    Resolution("1m", MINUTE_US, 1440),
-    Resolution("1h", HOUR_US, 720),
-)
-
-
-class Window(NamedTuple):
-    """The window that ended `ended_us` ago; None is everything ever folded."""
-
-    window_us: int | None = None
-    ended_us: int = 0
-
-
-class WindowError(ValueError):
-    """No ring keeps the window."""
 
 
 class Rings(Generic[C]):
@@ -94,6 +86,7 @@ class Rings(Generic[C]):
         self._now_us = 0
         self._found: dict[int, tuple[tuple[C, ...], bool]] = {}
         self.late_figures = 0
+        self.past = Past(self._new_late, self._found) if resolutions is RESOLUTIONS else None
         # By window, least recently used first.
         self._sums: dict[tuple[Any, ...], tuple[list[bytes], Any]] = {}
 
@@ -106,6 +99,8 @@ class Rings(Generic[C]):
                 self._found.clear()
             held = [ring.cell(time_us, self._now_us) for ring in self._rings]
             cells = [each[0] for each in held if each is not None]
+            if self.past is not None and (correction := self.past.at(time_us)) is not None:
+                cells.append(correction)
             if self._endless:
                 cells.append(self.total)
             late = any(each is not None and each[1] for each in held)
@@ -121,6 +116,8 @@ class Rings(Generic[C]):
         if before_us // self._step_us == now_us // self._step_us:
             return
         self._found.clear()
+        if self.past is not None:
+            self.past.advance(now_us, self._rings[-1])
         for ring in self._rings:
             ring.advance(now_us)
             if now_us < before_us:
@@ -211,14 +208,8 @@ class Rings(Generic[C]):
         self.late_figures = max(0, self.late_figures - late)
 
     def slots(self, step_us: int, low_us: int, high_us: int) -> dict[int, bytes]:
-        """Return the slots of the ring with this step that begin in [low_us, high_us), encoded, by
-        their begin. After prepare() few of them have late figures, which take longest.
-        """
-        (ring,) = (
-            ring
-            for ring, kept in zip(self._rings, self.resolutions, strict=True)
-            if kept.step_us == step_us
-        )
+        """Return the slots of the ring with this step that begin in [low_us, high_us), encoded."""
+        (ring,) = (ring for ring in self._rings if ring.step_us == step_us)
         low, high = -(-low_us // step_us), -(-high_us // step_us)
         return {slot * step_us: data for slot, data in ring.dump(low, high)}
 
@@ -267,45 +258,3 @@ class Rings(Generic[C]):
                 yield self._rings[level], inner_high_us, high_us
                 return
         yield self._rings[level], low_us, high_us
-
-
-def ring_of(
-    window_us: int, ended_us: int = 0, resolutions: tuple[Resolution, ...] = RESOLUTIONS
-) -> int:
-    """Return the index of the finest ring that keeps a window which ended `ended_us` ago. Raises
-    WindowError if none does.
-    """
-    for level, (_, step_us, slots) in enumerate(resolutions):
-        fits = 0 < window_us <= window_us + ended_us <= step_us * slots
-        if fits and window_us % step_us == ended_us % step_us == 0:
-            return level
-    kept = ", ".join(
-        f"multiples of {resolution.step_us // SECOND_US} s"
-        f" up to {resolution.span_us // SECOND_US} s"
-        for resolution in resolutions
-    )
-    if not ended_us:
-        raise WindowError(f"a window of {window_us / SECOND_US:g} s is not kept; kept are {kept}")
-    raise WindowError(
-        f"a window of {window_us / SECOND_US:g} s that ended {ended_us / SECOND_US:g} s ago is not"
-        f" kept; kept are, both and together, {kept}"
-    )
-
-
-def span_of(
-    now_us: int,
-    window_us: int,
-    ended_us: int,
-    resolutions: tuple[Resolution, ...] = RESOLUTIONS,
-) -> tuple[int, int]:
-    """Return begin and end of a window. Raises WindowError."""
-    step_us = resolutions[ring_of(window_us, ended_us, resolutions)].step_us
-    high_us = (now_us // step_us + 1) * step_us - ended_us
-    return high_us - window_us, high_us
-
-
-def duration_us(duration: Duration) -> int:
-    """Convert the window of a request. Raises WindowError for one finer than a microsecond."""
-    if duration.nanos % 1000:
-        raise WindowError("a window is a whole number of seconds")
-    return duration.seconds * SECOND_US + duration.nanos // 1000

@@ -3,8 +3,10 @@
 -- name: checkpoint.get
 SELECT generation, position, state_version FROM checkpoint;
 
--- name: checkpoint.get_previous_position
-SELECT previous_position FROM checkpoint;
+-- Up to where the log is in the last checkpoint but one, and in totals that are kept.
+-- name: checkpoint.get_rolled_up_position
+SELECT least(previous_position, (SELECT coalesce(max(position), 0) FROM history_total))
+FROM checkpoint;
 
 -- No row unless this writer saved the newest checkpoint.
 -- $1 epoch of the writer

@@ -56,6 +56,7 @@ class CheckpointHead(_message.Message):
     AS_OF_US_FIELD_NUMBER: _builtins.int
     RUNNING_US_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    BORDER_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     position: _builtins.int
     revision: _builtins.int
@@ -66,6 +67,8 @@ class CheckpointHead(_message.Message):
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Counters that no other row holds, by name."""
 
+    @_builtins.property
+    def border(self) -> Global___HistoryBorder: ...
     def __init__(
         self,
         *,
@@ -75,14 +78,42 @@ class CheckpointHead(_message.Message):
         as_of_us: _builtins.int = ...,
         running_us: _builtins.int = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        border: Global___HistoryBorder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["border", b"border"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_us", b"as_of_us", "counters", b"counters", "position", b"position", "revision", b"revision", "running_us", b"running_us", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_us", b"as_of_us", "border", b"border", "counters", b"counters", "position", b"position", "revision", b"revision", "running_us", b"running_us", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckpointHead: _TypeAlias = CheckpointHead  # noqa: Y015
+
+@_typing.final
+class HistoryBorder(_message.Message):
+    """Where the history begins; see state/series/past.py."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_US_FIELD_NUMBER: _builtins.int
+    OWN_US_FIELD_NUMBER: _builtins.int
+    KNOWN_TO_FIELD_NUMBER: _builtins.int
+    from_us: _builtins.int
+    own_us: _builtins.int
+    known_to: _builtins.int
+    def __init__(
+        self,
+        *,
+        from_us: _builtins.int = ...,
+        own_us: _builtins.int = ...,
+        known_to: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_us", b"from_us", "known_to", b"known_to", "own_us", b"own_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryBorder: _TypeAlias = HistoryBorder  # noqa: Y015
 
 @_typing.final
 class FunnelCell(_message.Message):

@@ -12,8 +12,10 @@ from google.protobuf.message import Message
 from metrics_service.fanout import Fanout
 from metrics_service.rpc import deployments, health, metrics, register
 from metrics_service.rpc.session_requests import SessionQuestion
+from metrics_service.state.series.past import Border
 from metrics_service.state.tables import HourCells, Tables
 from metrics_service.storage.deployments import Deployment
+from metrics_service.storage.history_reader import StoredCell
 from protos.metrics.v1 import health_pb2_grpc, journey_pb2, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.server import GrpcServer
@@ -34,6 +36,10 @@ class Figures:
 
     def hour(self, time_us: int) -> HourCells:
         return Tables().hour(time_us)
+
+    @property
+    def border(self) -> Border:
+        return Border()
 
     def prepare(self) -> Iterator[None]:
         yield from ()
@@ -122,6 +128,15 @@ class Kept:
         return [Deployment("0" * 32, "1", 0, "")] * limit
 
 
+class NoHistory:
+    """Has no hour and no day."""
+
+    async def hours(self, table: str, low_us: int, high_us: int) -> list[StoredCell]:
+        return []
+
+    days = hours
+
+
 @dataclass
 class Servicers:
     """A running server over a state and a verdict that the test sets."""
@@ -168,8 +183,13 @@ async def serve(
     """MetricsService and HealthService; stall_s and repeat_s are theirs."""
     figures, verdict = Figures(), DatabaseHealth(status=DatabaseHealth.HEALTHY)
     snapshots = metrics.snapshots(lambda: figures, lambda: verdict)
-    service = metrics.MetricsService(  # type: ignore[abstract]
-        lambda: figures, sessions or NoSessions(), snapshots, stall_s=stall_s, repeat_s=repeat_s
+    service = metrics.MetricsService(
+        lambda: figures,
+        sessions or NoSessions(),
+        snapshots,
+        NoHistory(),
+        stall_s=stall_s,
+        repeat_s=repeat_s,
     )
     running = Servicers(figures, verdict, snapshots, health.verdicts(lambda: verdict), service)
     settings = ServerSettings.load({"PORT": "0", "DRAIN_TIMEOUT_S": "1"})

@@ -14,6 +14,7 @@ from metrics_service.state.history.series import MAX_ANSWER_POINTS, MAX_KEYS
 from metrics_service.state.history.series_metrics import METRICS
 from protos.metrics.v1 import series_pb2
 from servicekit.errors import ApiError
+from tests.metrics.rpc.running_servicers import NoHistory
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Log
 
 
@@ -27,7 +28,7 @@ def request(*metrics: str, window: int, step: int, ended: int = 0, **fields: Any
 
 
 async def ask(state: State, *metrics: str, **fields: Any) -> series_pb2.GetSeriesResponse:
-    answer = await series.answer(request(*metrics, **fields), lambda: state)
+    answer = await series.answer(request(*metrics, **fields), lambda: state, NoHistory())
     assert answer.revision == state.revision
     assert answer.as_of.ToMicroseconds() == state.as_of_us
     return answer
@@ -124,7 +125,7 @@ async def test_a_split_has_the_largest_keys_and_the_rest_in_one() -> None:
 )
 async def test_a_refusal_names_the_choices(asked: Any, field: str, named: str) -> None:
     with pytest.raises(ApiError) as refused:
-        await series.answer(asked, State)
+        await series.answer(asked, State, NoHistory())
     (violation,) = refused.value.violations
     assert violation.field == field
     assert named in violation.description
@@ -144,7 +145,7 @@ async def test_more_points_than_an_answer_may_have_are_refused() -> None:
         by=series_pb2.DIMENSION_PACKAGE,
     )
     with pytest.raises(ApiError, match=str(MAX_ANSWER_POINTS)):
-        await series.answer(asked, lambda: log.state)
+        await series.answer(asked, lambda: log.state, NoHistory())
 
 
 async def test_the_largest_answer_is_below_a_megabyte_and_others_run_meanwhile() -> None:

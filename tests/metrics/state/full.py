@@ -90,7 +90,7 @@ def _prepare(state: State) -> None:
     ):
         known: dict[tuple[int, int], bytes] = {}
         for ring in rings._rings:
-            now, size = state.as_of_us // ring._step_us, 4
+            now, size = state.as_of_us // ring.step_us, 4
             while size <= ring._slots:
                 for number in range(-((ring._slots - 1 - now) // size), now // size):
                     if not ring._is_open(size, number):
