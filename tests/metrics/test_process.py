@@ -67,7 +67,9 @@ async def test_the_two_endpoints_are_printed(metrics_dsn: str) -> None:
     assert health.status == 1, "nothing has reported yet, so it is not up"
     assert json.loads(health.out)["status"] == "STATUS_UNSPECIFIED"
     assert metrics.status == 0
-    assert list(json.loads(metrics.out)) == ["revision", "as_of", "metrics", "funnel", "errors"]
+    assert list(json.loads(metrics.out)) == [
+        *("revision", "as_of", "window_s", "ended_s", "metrics", "funnel", "errors")
+    ]
 
 
 async def test_a_port_in_use_is_one_line(metrics_dsn: str) -> None:

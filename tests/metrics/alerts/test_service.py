@@ -25,6 +25,8 @@ from tests.metrics.service_process import ended, serving
 from tests.metrics.test_start import starting
 
 RULE = "database_unhealthy"
+SLOW_S = 2 * BOUND_S
+"""For processes that start beside many others."""
 
 
 def stub(service: Service) -> alert_pb2_grpc.AlertServiceAsyncStub:
@@ -59,7 +61,7 @@ async def streaming(
     alerts: alert_pb2_grpc.AlertServiceAsyncStub,
 ) -> AsyncIterator[a.StreamAlertsResponse]:
     """A stream of all changes, once the process has read back what is stored."""
-    async with asyncio.timeout(BOUND_S):
+    async with asyncio.timeout(SLOW_S):
         while True:
             call = alerts.StreamAlerts(a.StreamAlertsRequest(after=0))
             await call.initial_metadata()
@@ -74,7 +76,7 @@ async def streaming(
 async def events(stream: AsyncIterator[a.StreamAlertsResponse], count: int) -> list[a.AlertEvent]:
     """Read a number of events."""
     found: list[a.AlertEvent] = []
-    async with asyncio.timeout(BOUND_S):
+    async with asyncio.timeout(SLOW_S):
         while len(found) < count:
             answer = await anext(stream)
             if answer.HasField("event"):
@@ -211,6 +213,7 @@ async def test_a_bad_rule_file_is_one_line_at_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 @pytest.mark.full
+@pytest.mark.timeout(180)
 async def test_a_killed_process_goes_on_with_what_it_has_stored(metrics_dsn: str) -> None:
     quick = {f"METRICS_HEALTH_{name}": "0" for name in ("DOWN_AFTER_S", "UP_AFTER_S", "GAP_S")}
     request = a.ListAlertsRequest(include_resolved=True)
