@@ -20,7 +20,7 @@ MAX_GROUPS: Final = 200
 """Of a slot. Further packages are counted together, by type, location and vendor."""
 MAX_COARSE: Final = 50
 """Of a slot, more: types, locations and vendors of further packages. The rest is one group."""
-MAX_MERGED: Final = 10
+MAX_MERGED: Final = 4
 """How many times as many a sum of slots has, each with groups of its own."""
 MAX_MONEY: Final = 2
 """For each group: so many currencies on average; amounts beyond belong to the rest."""
