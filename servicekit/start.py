@@ -6,7 +6,6 @@ An error that the operator can correct is one line on standard error, never a tr
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import signal
 import sys
@@ -67,7 +66,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], *, uvloop: bool = True
 
 def in_terminal() -> bool:
     """Return whether a terminal started this process, so that SIGHUP means that it was closed."""
-    return os.isatty(sys.stdin.fileno()) if sys.stdin is not None else False
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _nothing() -> None:

@@ -25,7 +25,7 @@ from protos.metrics.v1 import checkpoint_pb2, metrics_pb2
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 
 # Of the rows of dump() and the meaning of the figures; the log is folded again for another version.
-VERSION: Final = 6
+VERSION: Final = 7
 
 # While the log is written it gets a record at least every second; a longer gap than this was an
 # outage, and the events of that time are still to be delivered.

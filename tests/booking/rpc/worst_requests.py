@@ -106,8 +106,9 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
         ]
     confirmed = {"state": "CONFIRMED", "confirm_time": NOON, "captured_minor": 10_000}
     for state in ("cancel", "move", "refund", "review"):
-        made.of_state[state] = [str(await booking(**confirmed)) for _ in range(ATTEMPTS)]
-        paid = [await _add_payment(rows, UUID(each)) for each in made.of_state[state]]
+        ids = [await booking(**confirmed) for _ in range(ATTEMPTS)]
+        made.of_state[state] = [str(each) for each in ids]
+        paid = [await _add_payment(rows, each) for each in ids]
         if state == "refund":
             made.payments = [str(each) for each in paid]
     # Pages of bookings, of payments, of payments that failed and are due, and of reviews.
@@ -117,8 +118,9 @@ async def seed(rows: asyncpg.Connection[asyncpg.Record]) -> Seeded:
         await _add_payment(rows, UUID(made.paid), state="FAILED")
         for _ in range(2):
             await _add_payment(rows, UUID(booking_id), state="FAILED", next_retry_time=LAPSED)
-    for user_id in LEAVING * BATCH:
-        await booking(**confirmed, user_id=user_id)
+    for user_id in LEAVING:
+        for _ in range(BATCH):
+            await booking(**confirmed, user_id=user_id)
     made.refund = await _add_lists(rows, UUID(made.payments[0]))
     await _add_texts(rows, made)
     await rows.execute("ANALYZE")
