@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -20,6 +21,7 @@ from metrics_service.state.fold import State
 from metrics_service.state.funnel.funnel import FunnelFold
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1 import event_pb2
+from protos.tracking.v1.tracking_pb2 import LANE_FACTS
 from tests.bench.fold_rate import SECOND_US, START_US, fact_events, timing_events
 from tests.bench.report import verdict
 
@@ -76,7 +78,7 @@ def session_bytes(sessions: int) -> float:
     while batch := list(islice(events, 500)):
         position += 1
         payload = event_pb2.EventList(events=batch).SerializeToString()
-        state.apply(LogRecord(position, START_US, "batch", payload=payload))
+        state.apply(LogRecord(position, START_US, "batch", lane=LANE_FACTS, payload=payload))
         for _ in state.settle():
             pass
     # The keys that recognise duplicates are bounded, and do not grow with the sessions.
@@ -139,7 +141,7 @@ def seconds(kind: type[State], records: list[LogRecord]) -> float:
     gc.collect()
     began_s = time.process_time()
     for number, record in enumerate(records, 1):
-        state.apply(LogRecord(number, record.received_at_us, "batch", payload=record.payload))
+        state.apply(replace(record, position=number, lane=LANE_FACTS))
     return time.process_time() - began_s
 
 
