@@ -23,7 +23,8 @@ MONITOR_TESTS = tests/metrics/client tests/metrics/measure tests/metrics/health 
 	tests/metrics/state/queries tests/metrics/rpc/test_queries.py tests/booking/monitoring \
 	tests/servicekit/test_query_counts.py tests/pair/test_canary.py tests/pair/test_health_processes.py \
 	tests/pair/test_slow_queries_blocked.py tests/pair/test_no_leader.py \
-	tests/pair/test_withheld_facts.py \
+	tests/pair/test_withheld_facts.py tests/metrics/storage/test_alerts.py \
+	tests/metrics/rpc/test_alert_stream.py \
 	tests/docs/test_health_reasons.py
 METRICS_TESTS = tests/metrics tests/pair/test_revenue_agrees.py tests/pair/test_replay_totals.py
 SOURCES := booking_service metrics_service servicekit tests

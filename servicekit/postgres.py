@@ -185,7 +185,7 @@ class PostgresServer:
         # After a crash the number may belong to another process; a server works in its directory.
         try:
             return pid if Path(f"/proc/{pid}/cwd").resolve() == self.data_dir.resolve() else None
-        except PermissionError:
+        except OSError:  # It is another account's, or has ended meanwhile.
             return None
 
     @property

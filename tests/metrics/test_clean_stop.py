@@ -147,14 +147,14 @@ async def test_a_state_that_a_record_has_broken_is_not_written(
     engine = Engine(log)
     mending = asyncio.Event()
 
-    def broken(_record: object) -> None:
+    def broken(_state: object, _record: object) -> None:
         raise ValueError
 
     async def endless(*_: object) -> None:
         mending.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(engine.state, "apply", broken)
+    monkeypatch.setattr(type(engine.state), "apply", broken)
     monkeypatch.setattr(Recovery, "state_at", endless)
     starting = asyncio.create_task(engine.start())
     async with asyncio.timeout(BOUND_S):

@@ -23,7 +23,7 @@ from protos.booking.v1 import (
     profile_pb2,
     review_pb2,
 )
-from protos.metrics.v1 import health_pb2, metrics_pb2
+from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from protos.tracking.v1 import tracking_pb2
 from tests.attacks.fuzz.requests import request
 from tests.attacks.fuzz.tracking import stream_of
@@ -35,7 +35,7 @@ from tests.pair.real_pair import Pair
 
 CONTRACTS: Final[dict[str, tuple[Any, ...]]] = {
     "booking": (booking_pb2, catalog_pb2, payment_pb2, review_pb2, profile_pb2),
-    "metrics": (metrics_pb2, health_pb2, tracking_pb2),
+    "metrics": (metrics_pb2, alert_pb2, deployment_pb2, health_pb2, tracking_pb2),
 }
 CHANNELS: Final = 4
 IN_FLIGHT: Final = 48
