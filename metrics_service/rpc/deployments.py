@@ -1,5 +1,5 @@
 """Serves metrics.v1.DeploymentService: deployments are in the database, and reports are made from
-the state.
+the state, and from the history where hours have left it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from typing import Final, Protocol, TypeVar
 import grpc
 
 from metrics_service.alerts.deployments.hours import SPAN_US, Fired, HourReader, begin_of
+from metrics_service.alerts.deployments.past import READ, PastHours
 from metrics_service.alerts.deployments.report import report
 from metrics_service.rpc import validate
+from metrics_service.state.series.past import Border
 from metrics_service.state.tables import HourCells
 from metrics_service.storage.deployments import Deployment
 from metrics_service.storage.errors import LogUnavailableError
+from metrics_service.storage.history_reader import StoredCell
 from protos.metrics.v1 import deployment_pb2, deployment_pb2_grpc
 from servicekit.background import TimeSlice
 from servicekit.clock import wall_us
@@ -42,7 +45,18 @@ class Hourly(Protocol):
 
     as_of_us: int
 
+    @property
+    def border(self) -> Border: ...
+
     def hour(self, time_us: int) -> HourCells: ...
+
+
+class Past(Protocol):
+    """What is read of the history (see storage.history_reader.HistoryReader)."""
+
+    async def hours(self, table: str, low_us: int, high_us: int) -> list[StoredCell]: ...
+
+    async def first_hour(self) -> int | None: ...
 
 
 class Kept(Protocol):
@@ -64,10 +78,12 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self,
         kept: Kept,
         state: Callable[[], Hourly],
+        history: Past,
         now_us: Callable[[], int] = wall_us,
     ) -> None:
         self._kept = kept
         self._state = state
+        self._history = history
         self._now_us = now_us
 
     async def MarkDeployment(
@@ -91,13 +107,38 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         """Judge the figures as of now, so that late ones count too."""
         validate.identifier("id", request.id)
         deployment = await self._find(request.id)
-        state = self._state()
         since_us = begin_of(deployment.time_us) - SPAN_US
         fired = await _stored(self._kept.critical_alerts(since_us))
         alerts = None if fired is None else [Fired(*each) for each in fired]
-        hours = HourReader(state.hour, deployment.time_us, state.as_of_us)
+        hours = await self._hours(deployment.time_us, since_us)
         await TimeSlice().run(hours.steps())
         return report(_message(deployment), hours.watch(alerts))
+
+    async def _hours(self, deployed_us: int, since_us: int) -> HourReader:
+        """Return what reads the hours: of the state those after its border, which are whole there;
+        of the history, which begins with its first hour, those before it.
+        """
+        state = self._state()
+        border_us = state.border.from_us
+        if since_us >= border_us:
+            return HourReader(state.hour, deployed_us, state.as_of_us)
+        until_us = begin_of(deployed_us) + SPAN_US
+        cells = {
+            table: {
+                cell.begin_us: cell.data
+                for cell in await _stored(self._history.hours(table, since_us, until_us))
+            }
+            for table in READ
+        }
+        first_us = await _stored(self._history.first_hour())
+        past, state = PastHours(cells), self._state()
+
+        def read(time_us: int) -> HourCells:
+            # The border may have moved: what it has passed since is in the history too.
+            return state.hour(time_us) if time_us >= state.border.from_us else past.hour(time_us)
+
+        kept_us = border_us if first_us is None else min(first_us, border_us)
+        return HourReader(read, deployed_us, state.as_of_us, kept_us)
 
     async def _find(self, id_: str) -> Deployment:
         if id_:

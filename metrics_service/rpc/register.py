@@ -80,7 +80,7 @@ def add_servicers(
         ),
         server,
     )
-    add_deployments(deployments.DeploymentService(kept, state), server)
+    add_deployments(deployments.DeploymentService(kept, state, event_log.history), server)
     add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
     add_alerts(alerts.AlertService(own_alerts, stall_s=stall_s, repeat_s=repeat_s), server)
 

@@ -74,6 +74,11 @@ class HistoryReader(Session):
         days += [row[each].date() for each in ("first_hour", "last_hour") if row[each] is not None]
         return (min(days), max(days)) if days else None
 
+    async def first_hour(self) -> int | None:
+        """Return the begin of the first hour that is kept, in microseconds; None for nothing."""
+        (row,) = await self.using(lambda connection: connection.fetch(_HISTORY.bounds))
+        return None if row["first_hour"] is None else _us(row["first_hour"])
+
     async def day_figures(self, day: date) -> list[FigureRow]:
         """Return the figures of a day, by metric, dimension and key."""
         rows = await self.using(lambda connection: connection.fetch(_HISTORY.read_figures, day))

@@ -8,7 +8,7 @@ from typing import Final
 
 from metrics_service.measure.sketch import Sketch
 from metrics_service.state.funnel.funnel import MATURES_US
-from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS
+from metrics_service.state.series.rings import HOUR_US
 from metrics_service.state.tables import HourCells
 
 HOURS: Final = 72
@@ -16,8 +16,6 @@ SPAN_US: Final = HOURS * HOUR_US
 
 MATURE_US: Final = MATURES_US
 """An hour's conversions are final this long after its end."""
-
-KEPT_HOURS: Final = RESOLUTIONS[-1].slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ class Watch:
     The 72 hours are clock hours, and the first is that of the deployment. after, before: their
     hours, and those of the 72 hours before, as far as they are kept and have begun; times_after,
     times_before: all execute times of them, in microseconds. missing: how many of the 72 hours are
-    no longer kept. alerts: critical alerts that have fired since the 72 hours before began, oldest
+    not kept. alerts: critical alerts that have fired since the 72 hours before began, oldest
     first; None where alerts are not recorded.
     """
 
@@ -89,13 +87,21 @@ def begin_of(deployed_us: int) -> int:
 
 
 class HourReader:
-    """Reads the hours around a deployment in small steps, as of `as_of_us`."""
+    """Reads the hours around a deployment in small steps, as of `as_of_us`. Those before kept_us
+    are not kept.
+    """
 
-    def __init__(self, read: Callable[[int], HourCells], deployed_us: int, as_of_us: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[int], HourCells],
+        deployed_us: int,
+        as_of_us: int,
+        kept_us: int = 0,
+    ) -> None:
         self._read = read
         self._deployed_us = deployed_us
         self._as_of_us = as_of_us
-        self._kept_us = (as_of_us // HOUR_US - KEPT_HOURS + 1) * HOUR_US
+        self._kept_us = kept_us
         self._after: list[Hour] = []
         self._before: list[Hour] = []
         self._times_after, self._times_before = Sketch(), Sketch()

@@ -164,9 +164,9 @@ def _judged(
     passed: bool,
     over: bool | None = None,
 ) -> DeploymentItem:
-    """Set the verdict and the summary. Hours that are no longer kept let nothing pass."""
+    """Set the verdict and the summary. Hours that are not kept let nothing pass."""
     if watch.missing:
-        said += f"; {watch.missing} of the 72 hours are no longer kept"
+        said += f"; {watch.missing} of the 72 hours are not kept"
     item.summary = said
     if failed:
         item.verdict = DeploymentReport.FAIL

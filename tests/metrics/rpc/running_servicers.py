@@ -136,6 +136,9 @@ class NoHistory:
 
     days = hours
 
+    async def first_hour(self) -> int | None:
+        return None
+
 
 @dataclass
 class Servicers:
@@ -198,7 +201,7 @@ async def serve(
     register.add_health(
         health.HealthService(lambda _: verdict, running.verdicts, stall_s=stall_s), server.grpc
     )
-    kept = deployments.DeploymentService(Kept(), lambda: figures)
+    kept = deployments.DeploymentService(Kept(), lambda: figures, NoHistory())
     register.add_deployments(kept, server.grpc)
     running.port = await server.start([metrics.SERVICE, deployments.SERVICE, health.SERVICE])
     try:

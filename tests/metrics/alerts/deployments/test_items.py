@@ -188,7 +188,7 @@ def test_without_data_nothing_passes(item: Item) -> None:
 
 
 @pytest.mark.parametrize("item", ITEMS)
-def test_hours_that_are_no_longer_kept_let_nothing_pass(item: Item) -> None:
+def test_hours_that_are_not_kept_let_nothing_pass(item: Item) -> None:
     judged = item(watch(good, missing=12))
     assert judged.verdict == TOO_LITTLE
-    assert "12 of the 72 hours are no longer kept" in judged.summary
+    assert "12 of the 72 hours are not kept" in judged.summary

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metrics_service.alerts.deployments.hours import KEPT_HOURS, Fired, HourReader
+from metrics_service.alerts.deployments.hours import HOURS, Fired, HourReader
 from metrics_service.alerts.deployments.report import report
 from metrics_service.state.series.rings import HOUR_US, MINUTE_US, SECOND_US
 from protos.metrics.v1.deployment_pb2 import Deployment, DeploymentReport
@@ -89,17 +89,20 @@ def test_the_hours_are_those_of_the_state() -> None:
     assert sum(each.entered for each in (*found.before, *found.after)) == 2
 
 
-def test_hours_older_than_the_state_keeps_are_missing() -> None:
+@pytest.mark.parametrize("missing", [0, 12, HOURS])
+def test_hours_before_the_first_that_is_kept_are_missing(missing: int) -> None:
     log = Log(BEGIN_US)
     log.append(log.queries([1_000] * 200))
-    log.jump(BEGIN_US + (KEPT_HOURS - 1) * HOUR_US)
-    found = read(log, DEPLOYED_US).watch([])
-    assert (found.missing, len(found.before), len(found.after)) == (0, 0, 72)
-    assert found.after[0].queries == 200
-    log.jump(BEGIN_US + (KEPT_HOURS + 11) * HOUR_US)
-    found = read(log, DEPLOYED_US).watch([])
-    assert (found.missing, len(found.after)) == (12, 60)
-    log.jump(BEGIN_US + 3 * KEPT_HOURS * HOUR_US)
-    assert read(log, DEPLOYED_US).watch([]).missing == 72
-    later = read(log, log.now_us + HOUR_US).watch([])
-    assert (later.missing, later.after, len(later.before)) == (0, [], 71)
+    log.jump(END_US)
+    reader = HourReader(log.state.hour, DEPLOYED_US, END_US, kept_us=BEGIN_US + missing * HOUR_US)
+    for _ in reader.steps():
+        pass
+    found = reader.watch([])
+    assert (found.missing, len(found.before), len(found.after)) == (missing, 0, HOURS - missing)
+    assert found.times_after.count == (0 if missing else 200)
+
+
+def test_hours_that_have_not_begun_are_not_missing() -> None:
+    log = Log(BEGIN_US)
+    found = read(log, log.now_us + HOUR_US).watch([])
+    assert (found.missing, found.after) == (0, [])
