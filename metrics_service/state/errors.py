@@ -203,11 +203,12 @@ class ErrorFold:
             cell.write_rpcs = clamped(cell.write_rpcs + writes)
 
     def advance(self, now_us: int) -> None:
-        """Advance the clock; times that no peak needs are dropped. Where it goes back, those after
-        it are.
+        """Advance the clock; times that no peak needs are dropped. Where it goes back, times and
+        samples after it are.
         """
         if now_us < self._now_us:
             del self._times_us[bisect_right(self._times_us, now_us) :]
+            self.samples.forget_after(now_us)
         self._now_us = now_us
         self.rings.advance(now_us)
         if self._times_us and self._times_us[0] <= now_us - _KEPT_US:

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Final
 
 from metrics_service.measure.sums import clamped
-from metrics_service.state.breakdown.breakdown import whole_minutes
 from metrics_service.state.breakdown.cell import (
     ABANDONED,
     ATTEMPTS,
@@ -73,7 +72,7 @@ def add_groups(
     """Add the groups of a funnel, of its matured slots if that is its state."""
     window_us, ended_us = window
     if window_us is not None:
-        window_us, ended_us = whole_minutes(window_us, ended_us)
+        window_us, ended_us = tables.breakdown.whole_minutes(window_us, ended_us)
     rings, before_us = tables.breakdown.rings, now_us - MATURES_US
     matured, until_us = _matured(rings, window_us, ended_us, before_us)
     cell = matured
@@ -202,7 +201,7 @@ def add_package_errors(
 ) -> None:
     """Add the packages with errors of a window."""
     if window_us is not None:
-        window_us, ended_us = whole_minutes(window_us, ended_us)
+        window_us, ended_us = tables.breakdown.whole_minutes(window_us, ended_us)
     packages = _groups(tables.breakdown.rings.window(window_us, ended_us), _PACKAGE)
     answer.other_packages = packages.pop(None).counts[ERRORS]
     ranked = sorted(

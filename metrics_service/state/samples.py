@@ -37,6 +37,13 @@ class Samples:
         if len(samples) > MAX_SAMPLES:
             del samples[0]
 
+    def forget_after(self, now_us: int) -> None:
+        """Drop samples after now, when the clock went back: a wrong one had dated them ahead."""
+        for key, samples in [*self._samples.items()]:
+            self._samples[key] = [each for each in samples if each[0] <= now_us]
+            if not self._samples[key]:
+                del self._samples[key]
+
     def of(self, key: Key) -> list[tuple[int, str]]:
         """Return the samples of a group, newest first."""
         return self._samples.get(key, [])[::-1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-from metrics_service.state.breakdown.breakdown import BreakdownFold, whole_minutes
+from metrics_service.state.breakdown.breakdown import BreakdownFold
 from metrics_service.state.business import BusinessFold
 from metrics_service.state.errors import ErrorCell, ErrorFold
 from metrics_service.state.funnel.cell import FunnelCell
@@ -108,7 +108,7 @@ class Tables:
         """See Rings.make."""
         for rings in self._rings:
             yield from rings.make(window_us, ended_us)
-        yield from self.breakdown.rings.make(*whole_minutes(window_us, ended_us))
+        yield from self.breakdown.rings.make(*self.breakdown.whole_minutes(window_us, ended_us))
         yield from self.queries.make(window_us, ended_us)
 
     def hour(self, time_us: int) -> HourCells:

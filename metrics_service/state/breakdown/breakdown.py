@@ -15,7 +15,7 @@ from metrics_service.state.breakdown.cell import (
     LateBreakdownCell,
 )
 from metrics_service.state.breakdown.packages import OTHER, Group, Groups, KnownPackages
-from metrics_service.state.series.rings import RESOLUTIONS, Rings
+from metrics_service.state.series.rings import RESOLUTIONS, Rings, ring_of, span_of
 
 _TABLE: Final = "breakdown"
 BREAKDOWN_RESOLUTIONS: Final = RESOLUTIONS[1:]
@@ -100,6 +100,15 @@ class BreakdownFold:
         self._now_us = now_us
         self._rings.advance(now_us)
 
+    def whole_minutes(self, window_us: int, ended_us: int) -> tuple[int, int]:
+        """Return the least window of whole minutes that covers one, and how long ago it ended."""
+        if RESOLUTIONS[ring_of(window_us, ended_us)] in BREAKDOWN_RESOLUTIONS:
+            return window_us, ended_us
+        low_us, high_us = span_of(self._now_us, window_us, ended_us)
+        end_us = (self._now_us // _STEP_US + 1) * _STEP_US
+        ended_us = end_us - -(-high_us // _STEP_US) * _STEP_US
+        return end_us - ended_us - low_us // _STEP_US * _STEP_US, ended_us
+
     def evicted(self) -> dict[str, int]:
         """Return what was counted without its package, as that did not fit into the table of all
         times: views, writes and actors.
@@ -137,9 +146,3 @@ class BreakdownFold:
                 cell.add_money(group, currency, sums)
         self._waiting.clear()
         self._waiting_money.clear()
-
-
-def whole_minutes(window_us: int, ended_us: int) -> tuple[int, int]:
-    """Return the least window of whole minutes that covers one, and how long ago it ended."""
-    ended = ended_us // _STEP_US * _STEP_US
-    return -(-(window_us + ended_us) // _STEP_US) * _STEP_US - ended, ended
