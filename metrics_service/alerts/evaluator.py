@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from metrics_service.alerts.engine.anomalies import progress
 from metrics_service.alerts.engine.sources import Figures
 from metrics_service.alerts.engine.watch import Watch
 from metrics_service.alerts.model import AlertEvent as AlertChange
@@ -40,6 +41,8 @@ LEAD_LOST: Final = "lead_lost"
 """The metric of the rules that a process still judges once another one leads. Their alerts are its
 own: they are not handed on.
 """
+
+ANOMALY: Final = "anomaly"
 
 log = structlog.get_logger()
 
@@ -98,6 +101,15 @@ class Evaluator:
         """The names of the rules."""
         watches = (self._watch, self._lead_watch)
         return sorted({rule.name for watch in watches for rule in watch.machine.rules})
+
+    @property
+    def anomalies(self) -> str:
+        """Whether anomalies are judged, or for how long they are still learned; empty without such
+        a rule, or without figures.
+        """
+        figures = self._readable()
+        ruled = any(rule.metric == ANOMALY for rule in self._watch.machine.rules)
+        return progress(figures) if ruled and figures is not None else ""
 
     def alerts(self) -> list[Alert]:
         """Return the alerts that are not over; callers must not change them."""

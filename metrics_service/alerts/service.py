@@ -248,7 +248,12 @@ class Alerts:
         self._recorder.start(stored.next_number)
         self._evaluator.restore(stored, now_us)
         self._restored = True
-        log.info("alerts_restored", open=len(stored.alerts), next_number=stored.next_number)
+        log.info(
+            "alerts_restored",
+            open=len(stored.alerts),
+            next_number=stored.next_number,
+            anomalies=self._evaluator.anomalies,
+        )
 
     async def _judge(self) -> None:
         superseded, self._superseded = self._superseded, self._log.superseded

@@ -78,6 +78,10 @@ async def test_no_value_of_a_query_gets_out(
     assert kinds_of_events(outputs) >= {
         *("query_definitions", "query_timings", "running_query", "query_plan", "rpc_refused"),
     }
+    # Samples of errors have nothing of who met them, the session neither.
+    errors = [output for output in outputs if output[0] == "GetErrorBreakdown"]
+    assert any(b"samples {" in content and b"StartBooking" in content for _, content in errors)
+    assert found(control, errors) == set()
     told = b" ".join(content for name, content in outputs if name == "Sentry")
     assert b"StartBooking" in told
     listed = b" ".join(content for name, content in outputs if name == "ListAlerts")
@@ -232,7 +236,10 @@ async def _failing_requests(pair: Pair, dsn: str, canaries: Canaries, control: C
                 await connection.execute(RAISING.format(code=code))
                 request = _request(package.id)
                 request.user_id = canaries.text("user")
-                metadata = [("x-request-id", control.text("request"))]
+                metadata = [
+                    ("x-request-id", control.text("request")),
+                    ("x-session-id", control.text("session")),
+                ]
                 await _refused(booking.StartBooking(request, metadata=metadata))
         finally:
             await connection.close()

@@ -70,14 +70,30 @@ def measure_anomalies(rule: Rule, hours: Hours) -> Measurement:
     return Measurement(rule, samples, absent=Verdict.UNKNOWN)
 
 
+def progress(hours: Hours) -> str:
+    """Return such as "learning, 9 of 14 days" until each of WATCHED is judged, then "judged"."""
+    days = min(_known_days(each, hours) for each in WATCHED)
+    return learning(days, NEEDED_DAYS) if days < NEEDED_DAYS else "judged"
+
+
+def _known_days(watched: Watched, hours: Hours) -> int:
+    """Return how many whole days before the hour that is judged are known."""
+    oldest_us = hours.oldest_hour_us(METRICS[watched.metric].table)
+    hour_us = _hour(watched, hours) * HOUR_US
+    return 0 if oldest_us is None else max(hour_us - oldest_us, 0) // _DAY_US
+
+
+def _hour(watched: Watched, hours: Hours) -> int:
+    return (hours.as_of_us - watched.after_us) // HOUR_US - 1
+
+
 def _sample(rule: Rule, watched: Watched, hours: Hours) -> Sample:
-    hour = (hours.as_of_us - watched.after_us) // HOUR_US - 1
+    hour = _hour(watched, hours)
     labels = (("metric", watched.metric),)
     metric = METRICS[watched.metric]
-    oldest_us = hours.oldest_hour_us(metric.table)
-    known_us = 0 if oldest_us is None else max(hour * HOUR_US - oldest_us, 0)
-    if oldest_us is None or known_us < NEEDED_DAYS * _DAY_US:
-        return Sample(labels, Verdict.UNKNOWN, learning(known_us // _DAY_US, NEEDED_DAYS))
+    oldest_us, known_days = hours.oldest_hour_us(metric.table), _known_days(watched, hours)
+    if oldest_us is None or known_days < NEEDED_DAYS:
+        return Sample(labels, Verdict.UNKNOWN, learning(known_days, NEEDED_DAYS))
     found = _found(watched, hours, hour, oldest_us)
     if found is None:
         verdict = Verdict.UNKNOWN if metric.unit == RATIO else Verdict.GOOD

@@ -197,6 +197,17 @@ async def test_a_rule_file_with_an_error_changes_nothing(
             assert RULE not in service.server.alerts.rule_names
 
 
+async def test_the_start_says_how_long_anomalies_are_still_learned(
+    metrics_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(metrics_dsn) as service:
+        await restored(service)
+        (line,) = [
+            each for each in capsys.readouterr().out.splitlines() if "alerts_restored" in each
+        ]
+        assert "learning, 0 of 14 days" in line
+
+
 @pytest.mark.processes
 async def test_a_bad_rule_file_is_one_line_at_the_start(tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"

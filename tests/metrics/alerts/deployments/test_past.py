@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 import asyncpg
+import pytest
 
 from metrics_service.alerts.deployments.hours import HOURS, SPAN_US
 from metrics_service.rpc.deployments import DeploymentService
@@ -16,6 +17,7 @@ from protos.metrics.v1.deployment_pb2 import (
     DeploymentReport,
     GetDeploymentReportRequest,
 )
+from servicekit.errors import UNAVAILABLE, ApiError
 from tests.metrics.delivery_pair import Sink
 from tests.metrics.eventlog.history_log import START, Days, Feeder
 from tests.metrics.state.log import DAY, HOUR
@@ -108,7 +110,11 @@ async def what_is_not_kept(reports: Reports, dsn: str) -> None:
         assert nothing[name].verdict == DeploymentReport.TOO_LITTLE_DATA
         assert nothing[name].samples == 0
     await connection.execute("DELETE FROM history_hour")
-    await connection.close()
     gone = await reports.of(DEPLOYED)
     assert {gone[name].samples for name in OF_HOURS} == {0}
     assert all("72 of the 72 hours are not kept" in gone[name].summary for name in OF_HOURS)
+    await connection.execute("ALTER TABLE history_hour RENAME TO gone")
+    await connection.close()
+    with pytest.raises(ApiError) as raised:
+        await reports.of(DEPLOYED)
+    assert raised.value.spec is UNAVAILABLE

@@ -16,6 +16,7 @@ from metrics_service.alerts.engine.anomalies import (
     WATCHED,
     Watched,
     measure_anomalies,
+    progress,
 )
 from metrics_service.alerts.model import Rule, Sample, Verdict
 from metrics_service.state.business import BusinessCell
@@ -117,6 +118,22 @@ def test_it_learns_for_two_weeks(days: float, said: str, monkeypatch: pytest.Mon
     sample = judged(Hours({LAST: (0, 0), LAST - 1: (0, 0)}, days=days), VIEWS, monkeypatch)
     assert sample.verdict is Verdict.UNKNOWN
     assert said in sample.summary
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(0, "learning, 0 of 14 days"), (9.5, "learning, 9 of 14 days"), (15, "judged")],
+)
+def test_the_progress_is_that_of_the_metric_known_least(days: float, said: str) -> None:
+    hours = Hours({}, days=days)
+    assert progress(hours) == said
+    newest = {"errors": None}
+
+    class Lacking(Hours):
+        def oldest_hour_us(self, table: str) -> int | None:
+            return newest.get(table, super().oldest_hour_us(table))
+
+    assert progress(Lacking({}, days=days)) == "learning, 0 of 14 days"
 
 
 def test_with_two_weeks_it_judges_by_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
