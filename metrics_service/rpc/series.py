@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -19,6 +19,7 @@ from metrics_service.state.history.series import (
 )
 from metrics_service.state.history.series_metrics import METRICS
 from metrics_service.state.series.past import Border
+from metrics_service.state.series.rings import MINUTE_US
 from metrics_service.storage.errors import LogUnavailableError
 from metrics_service.storage.history_reader import StoredCell
 from protos.metrics.v1 import series_pb2
@@ -26,8 +27,10 @@ from servicekit.background import TimeSlice
 from servicekit.errors import UNAVAILABLE, ApiError, Violation, invalid
 
 MAX_METRICS: Final = 16
+Kept: TypeAlias = tuple[tuple[int, int, str], ...]
 RING: Final = series_pb2.SeriesPoint.RING
-_STEPS: Final = f"one of {', '.join(text for *_, text in KEPT)}, or a multiple"
+_SPLIT_KEPT: Final = tuple(kept for kept in KEPT if kept[0] % MINUTE_US == 0)
+"""Steps of figures that are split, which are kept by the minute."""
 
 DIMENSIONS: Final = {
     series_pb2.DIMENSION_UNSPECIFIED: "",
@@ -75,6 +78,7 @@ def checked(request: series_pb2.GetSeriesRequest) -> Question:
         bad.append(Violation("metrics", f"must be of: {', '.join(METRICS)}"))
     metrics = [METRICS[name] for name in names[:MAX_METRICS] if name in METRICS]
     by = DIMENSIONS.get(request.by, "?")
+    kept: Kept = KEPT
     if by and any(by not in metric.by for metric in metrics):
         splits = {each for metric in METRICS.values() for each in metric.by}
         named = [
@@ -83,27 +87,34 @@ def checked(request: series_pb2.GetSeriesRequest) -> Question:
             if each in splits
         ]
         bad.append(Violation("by", f"these metrics are split, {'; '.join(named)}"))
-    step_us, limit_us = _step(request.step, bad)
+    elif by:
+        kept = _SPLIT_KEPT
+    step_us, limit_us = _step(request.step, kept, bad)
     window_us = _whole(request.window, "window", step_us, bad)
     ended_us = _whole(request.ended, "ended", step_us, bad)
     if not bad and not step_us <= window_us <= MAX_POINTS * step_us:
         bad.append(Violation("window", f"must be 1 to {MAX_POINTS} steps"))
     if not bad and window_us + ended_us > limit_us:
         field = "window" if window_us > limit_us else "ended"
-        bad.append(Violation(field, f"is not kept; steps are {_STEPS}"))
+        bad.append(Violation(field, f"is not kept; steps are {_steps(kept)}"))
     if bad:
         raise invalid(bad)
     return Question(tuple(metrics), by, window_us, ended_us, step_us)
 
 
-def _step(step: Duration, bad: list[Violation]) -> tuple[int, int]:
+def _steps(kept: Kept) -> str:
+    of_split = ", where figures are split" if kept is _SPLIT_KEPT else ""
+    return f"one of {', '.join(text for *_, text in kept)}, or a multiple{of_split}"
+
+
+def _step(step: Duration, kept: Kept, bad: list[Violation]) -> tuple[int, int]:
     """Return the step, and for how long such steps are kept."""
     step_us = exact_us(step) or 0
-    for unit_us, limit_us, _ in KEPT:
+    for unit_us, limit_us, _ in kept:
         if 0 < step_us <= limit_us and step_us % unit_us == 0:
             return step_us, limit_us
-    bad.append(Violation("step", f"must be {_STEPS}"))
-    return KEPT[-1][0], KEPT[0][1]
+    bad.append(Violation("step", f"must be {_steps(kept)}"))
+    return kept[-1][0], kept[0][1]
 
 
 def _whole(duration: Duration, field: str, step_us: int, bad: list[Violation]) -> int:

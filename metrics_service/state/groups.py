@@ -9,17 +9,15 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from metrics_service.measure.sums import clamped
 from metrics_service.state.breakdown.cell import (
     ABANDONED,
     ATTEMPTS,
-    COUNTERS,
     ERRORS,
     REACHED,
     VIEWS,
     BreakdownCell,
 )
-from metrics_service.state.breakdown.packages import OTHER
+from metrics_service.state.breakdown.sums import Sums, sums_by
 from metrics_service.state.figures import matured_rates, rate, revenue
 from metrics_service.state.funnel.cell import FunnelCell, FunnelCounts
 from metrics_service.state.funnel.funnel import MATURES_US
@@ -36,29 +34,6 @@ MAX_DAYS: Final = 30
 
 _PACKAGE: Final = 0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_Money = dict[str, list[int]]
-
-
-class _Sums:
-    """The counters and the money of one group, or of several."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * COUNTERS
-        self.money: _Money = {}
-
-    def add(self, other: _Sums) -> None:
-        self.counts = [
-            mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
-        ]
-        for currency, sums in other.money.items():
-            self.add_money(currency, sums)
-
-    def add_counts(self, counts: list[int]) -> None:
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
-
-    def add_money(self, currency: str, sums: list[int]) -> None:
-        mine = self.money.setdefault(currency, [0, 0, 0])
-        mine[:] = [clamped(one + other) for one, other in zip(mine, sums, strict=True)]
 
 
 @naming("breakdown")
@@ -78,8 +53,8 @@ def add_groups(
     cell = matured
     if answer.state != metrics_pb2.GetFunnelRequest.MATURED:
         cell = rings.window(window_us, ended_us)
-    groups = _groups(cell, by - DIMENSION_PACKAGE)
-    settled = _groups(matured, by - DIMENSION_PACKAGE)
+    groups = sums_by(cell, by - DIMENSION_PACKAGE)
+    settled = sums_by(matured, by - DIMENSION_PACKAGE)
     answer.by = by
     ranked = sorted(
         (key for key in groups if key is not None),
@@ -87,7 +62,7 @@ def add_groups(
     )
     shown = ranked[:MAX_SHOWN_GROUPS]
     for key in shown:
-        of_matured = settled.get(key, _Sums())
+        of_matured = settled.get(key, Sums())
         answer.groups.append(_group(str(key), groups[key], of_matured, until_us))
     every = groups.keys() | settled.keys()
     for message, keys in ((answer.other_groups, every - {*shown}), (answer.all_groups, every)):
@@ -108,37 +83,15 @@ def _matured(
     return cell, before_us
 
 
-def _groups(cell: BreakdownCell, dimension: int) -> dict[str | None, _Sums]:
-    """Return the groups of a dimension; None is the rest. A group that a bound has divided, so that
-    a part of it is negative, belongs to the rest.
-    """
-    groups: dict[str | None, _Sums] = {None: _Sums()}
-    for group, counts in cell.groups.items():
-        _of(groups, group[dimension]).add_counts(counts)
-    for (group, currency), sums in cell.money.items():
-        _of(groups, group[dimension]).add_money(currency, sums)
-    for key in [key for key, sums in groups.items() if key is not None and min(sums.counts) < 0]:
-        groups[None].add(groups.pop(key))
-    return groups
-
-
-def _of(groups: dict[str | None, _Sums], key: str) -> _Sums:
-    kept = None if key == OTHER else key
-    sums = groups.get(kept)
-    if sums is None:
-        sums = groups[kept] = _Sums()
-    return sums
-
-
-def _summed(groups: dict[str | None, _Sums], keys: Iterable[str | None]) -> _Sums:
-    total = _Sums()
+def _summed(groups: dict[str | None, Sums], keys: Iterable[str | None]) -> Sums:
+    total = Sums()
     for key in keys:
         if key in groups:
             total.add(groups[key])
     return total
 
 
-def _group(key: str, live: _Sums, matured: _Sums, until_us: int) -> metrics_pb2.FunnelGroup:
+def _group(key: str, live: Sums, matured: Sums, until_us: int) -> metrics_pb2.FunnelGroup:
     money = sorted(live.money.items(), key=lambda item: (-item[1][0], item[0]))
     answer = _funnel(key, live.counts[REACHED:], live.counts[ABANDONED])
     answer.package_views = live.counts[VIEWS]
@@ -202,7 +155,7 @@ def add_package_errors(
     """Add the packages with errors of a window."""
     if window_us is not None:
         window_us, ended_us = tables.breakdown.whole_minutes(window_us, ended_us)
-    packages = _groups(tables.breakdown.rings.window(window_us, ended_us), _PACKAGE)
+    packages = sums_by(tables.breakdown.rings.window(window_us, ended_us), _PACKAGE)
     answer.other_packages = packages.pop(None).counts[ERRORS]
     ranked = sorted(
         (-sums.counts[ERRORS], str(key), sums.counts[ATTEMPTS])

@@ -31,17 +31,19 @@ class QueryReads:
         return self._tables.pasts()["business"].border
 
     def begin_history(self, border: Border) -> None:
-        """Set where the history begins."""
+        """Set where the history begins, for what is counted from now on."""
+        self._tables.settle()
         for past in self._tables.pasts().values():
             past.begin(border)
 
     def copy_past(self) -> Pasts:
         """Return a copy of what has left for the history since it was taken."""
+        self._tables.settle()
         return {table: past.copy() for table, past in self._tables.pasts().items()}
 
     def take_past(self) -> Pasts:
         """Take what has left for the history, and begin again with nothing."""
-        self._tables.kept()
+        self._tables.settle()
         return {table: past.take() for table, past in self._tables.pasts().items()}
 
     def adopt_past(self, pasts: Pasts) -> None:

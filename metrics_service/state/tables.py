@@ -77,7 +77,8 @@ class Tables:
             self.rpcs.rings,
         )
         self._month: dict[str, Rings[Any]] = {
-            rings.tables[0]: rings for rings in (*self._rings, *self.queries.month)
+            rings.tables[0]: rings
+            for rings in (*self._rings, self.breakdown.month, *self.queries.month)
         }
         self._checkpointed: tuple[Checkpointed, ...] = (
             self.funnel,
@@ -127,8 +128,13 @@ class Tables:
 
     def kept(self) -> dict[str, Rings[Any]]:
         """Return the rings of a month by table, with everything counted."""
-        self.queries.settle()
+        self.settle()
         return self._month
+
+    def settle(self) -> None:
+        """Write what waits to the rings."""
+        self.queries.settle()
+        self.breakdown.settle()
 
     def pasts(self) -> dict[str, Past[Any]]:
         """Return what has left the rings of a month, by table."""

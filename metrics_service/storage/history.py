@@ -26,6 +26,7 @@ from servicekit.background import TimeSlice
 
 HOUR_DAYS: Final = 400
 DAY_DAYS: Final = 5 * 366
+_FIGURES_A_STATEMENT: Final = 500
 
 _HISTORY: Final = QueryGroup("history")
 _TOTALS: Final = QueryGroup("totals")
@@ -156,13 +157,14 @@ async def _write_figures(connection: Connection, days: Cells) -> None:
     for (table, day), data in days.items():
         cell = TABLES[table].decode(data)
         gone += [(day_of(day), metric, dimension) for metric, dimension, _ in readings(table)]
-        found += figures(table, day, cell)
-        if turn.over:
-            await turn.renew()
+        for row in figures(table, day, cell):
+            found.append(row)
+            if turn.over:
+                await turn.renew()
     if gone:
         await connection.execute(_HISTORY.remove_figures, *_columns(gone))
-    if found:
-        rows = ((day_of(row.day), *row[1:]) for row in found)
+    for first in range(0, len(found), _FIGURES_A_STATEMENT):
+        rows = ((day_of(row.day), *row[1:]) for row in found[first : first + _FIGURES_A_STATEMENT])
         await connection.execute(_HISTORY.put_figures, *_columns(rows))
 
 

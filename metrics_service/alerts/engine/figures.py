@@ -17,7 +17,7 @@ from metrics_service.alerts.engine.sources import Figures
 from metrics_service.alerts.model import Measurement, Rule, Sample
 from metrics_service.alerts.rules.metrics import MATURED, METRICS, Metric
 from metrics_service.measure.sketch import Sketch
-from metrics_service.state.history.series_metrics import Figure
+from metrics_service.state.history.figure import Figure
 from metrics_service.state.series.rings import MINUTE_US
 
 RECENT_US: Final = 30 * MINUTE_US

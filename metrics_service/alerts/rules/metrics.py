@@ -29,7 +29,9 @@ MATURED: Final = frozenset(
         "form_abandonment",
     }
 )
-"""Ratios that are read of slots whose actors have had their whole time."""
+"""Ratios that are read of slots whose actors have had their whole time, as those of charts whose
+name ends so.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
             *(
                 _of_series(each)
                 for each in series_metrics.METRICS.values()
-                if each.unit in _SERIES_KINDS
+                if each.unit in _SERIES_KINDS and not each.matured
             ),
             # The greatest number within any five minutes, by the times of the errors.
             Metric("errors_in_5_minutes", "count", "exact"),

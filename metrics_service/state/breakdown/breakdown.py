@@ -50,7 +50,12 @@ class BreakdownFold:
     @property
     def rings(self) -> Rings[BreakdownCell]:
         """The cells, with everything counted so far."""
-        self._settle()
+        self.settle()
+        return self._rings
+
+    @property
+    def month(self) -> Rings[BreakdownCell]:
+        """The cells; what waits for settle() is not in them yet."""
         return self._rings
 
     def count(
@@ -96,7 +101,7 @@ class BreakdownFold:
     def advance(self, now_us: int) -> None:
         """Advance the clock."""
         if now_us // _STEP_US != self._now_us // _STEP_US:
-            self._settle()
+            self.settle()
         self._now_us = now_us
         self._rings.advance(now_us)
 
@@ -108,6 +113,17 @@ class BreakdownFold:
         end_us = (self._now_us // _STEP_US + 1) * _STEP_US
         ended_us = end_us - -(-high_us // _STEP_US) * _STEP_US
         return end_us - ended_us - low_us // _STEP_US * _STEP_US, ended_us
+
+    def settle(self) -> None:
+        """Add what waits to the cells."""
+        for (slot, group), counts in self._waiting.items():
+            for cell in self._rings.at(slot * _STEP_US):
+                cell.add(group, counts)
+        for (slot, group, currency), sums in self._waiting_money.items():
+            for cell in self._rings.at(slot * _STEP_US):
+                cell.add_money(group, currency, sums)
+        self._waiting.clear()
+        self._waiting_money.clear()
 
     def evicted(self) -> dict[str, int]:
         """Return what was counted without its package, as that did not fit into the table of all
@@ -132,17 +148,6 @@ class BreakdownFold:
         counts = self._waiting.get(place)
         if counts is None:
             if len(self._waiting) >= MAX_WAITING:
-                self._settle()
+                self.settle()
             counts = self._waiting[place] = [0] * COUNTERS
         return counts
-
-    def _settle(self) -> None:
-        """Add what waits to the cells."""
-        for (slot, group), counts in self._waiting.items():
-            for cell in self._rings.at(slot * _STEP_US):
-                cell.add(group, counts)
-        for (slot, group, currency), sums in self._waiting_money.items():
-            for cell in self._rings.at(slot * _STEP_US):
-                cell.add_money(group, currency, sums)
-        self._waiting.clear()
-        self._waiting_money.clear()

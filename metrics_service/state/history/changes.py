@@ -8,21 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from metrics_service.state.history.cells import total
-from metrics_service.state.history.series_metrics import (
-    METRICS,
-    MONEY,
-    OTHER,
-    Figure,
-    Figures,
-    added,
-)
+from metrics_service.state.history.cells import TABLES, total
+from metrics_service.state.history.figure import OTHER, Figure, Figures, Reading, Split, added
+from metrics_service.state.history.series_metrics import METRICS, MONEY
 from metrics_service.state.series.past import DAY_US, HOUR_US, Border, Pasts
 
 HOURS_A_DAY: Final = DAY_US // HOUR_US
-MAX_FIGURE_KEYS: Final = 100
-"""Of what a metric is split by; the rest is OTHER."""
-
 Key = tuple[str, int]
 """A table, and an hour or a day by its number since 1970."""
 
@@ -93,27 +84,33 @@ class FigureRow(NamedTuple):
     value: float | None
 
 
-def readings(table: str) -> Iterator[tuple[str, str, Any]]:
-    """Yield (metric, dimension, how it is read) of all that is read of the cells of a table."""
+def readings(table: str) -> Iterator[tuple[str, str, Split]]:
+    """Yield (metric, dimension, how it is read) of all that is read of the cells of a table. Days
+    that are over have matured, so that there is no second figure of that.
+    """
     for metric in METRICS.values():
+        if metric.matured:
+            continue
         if metric.table == table:
-            yield metric.name, "currency" if metric.unit == MONEY else "", metric.read
+            dimension = "currency" if metric.unit == MONEY else ""
+            yield metric.name, dimension, Split(table, metric.read)
         for dimension, split in metric.by.items():
             if split.table == table:
-                yield metric.name, dimension, split.read
+                yield metric.name, dimension, split
 
 
 def figures(table: str, day: int, cell: Any) -> Iterator[FigureRow]:
     """Yield the figures of a day."""
-    for metric, dimension, read in readings(table):
-        for key, figure in bounded(read(cell)).items():
+    reading = Reading(cell)
+    for metric, dimension, split in readings(table):
+        for key, figure in bounded(reading.figures(split), TABLES[table].keys).items():
             numerator, denominator = figure.numerator, figure.denominator
             yield FigureRow(day, metric, dimension, key, numerator, denominator, figure.value)
 
 
-def bounded(found: Figures) -> Figures:
-    """Return at most MAX_FIGURE_KEYS figures, and what is left added up."""
-    if len(found) <= MAX_FIGURE_KEYS:
+def bounded(found: Figures, most: int) -> Figures:
+    """Return at most so many figures, and what is left added up."""
+    if len(found) <= most:
         return found
 
     def worth(key: str) -> tuple[bool, float]:
@@ -122,6 +119,6 @@ def bounded(found: Figures) -> Figures:
         return key == OTHER, -(counted or 0)
 
     ranked = sorted(found, key=worth)
-    shown, rest = ranked[: MAX_FIGURE_KEYS - 1], ranked[MAX_FIGURE_KEYS - 1 :]
+    shown, rest = ranked[: most - 1], ranked[most - 1 :]
     left: Figure = added([found[key] for key in rest])
     return {**{key: found[key] for key in shown}, OTHER: left}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from metrics_service.state.history.series_metrics import Figures, SeriesMetric, Split
+from metrics_service.state.history.figure import Figures, Split
+from metrics_service.state.history.series_metrics import SeriesMetric
 from metrics_service.state.series.rings import HOUR_US, MINUTE_US, RESOLUTIONS
 
 DAY_US: Final = 24 * HOUR_US

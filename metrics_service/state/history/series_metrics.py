@@ -6,13 +6,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.state.breakdown.cell import (
+    ABANDONED,
+    ATTEMPTS,
+    ERRORS,
+    REACHED,
+    STEPS,
+    VIEWS,
+    BreakdownCell,
+)
+from metrics_service.state.breakdown.packages import Group
+from metrics_service.state.breakdown.sums import Sums, sums_by
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.errors import ErrorCell
 from metrics_service.state.funnel.cell import FunnelCell
+from metrics_service.state.history.figure import OTHER, Figure, Figures, Split, ratio
 from metrics_service.state.queries.cell import QueryCell, QueryCells, QueryTotals
 
 COUNT: Final = "count"
@@ -21,60 +34,21 @@ MS: Final = "ms"
 MONEY: Final = "currency"
 """Minor units; each figure is of the currency that is its key."""
 
-OTHER: Final = "other"
-"""The key of all that a bounded table has no place for."""
-
 _US_PER_MS: Final = 1000
-
-
-class Figure(NamedTuple):
-    """One figure. Of a ratio or a mean, `value` is numerator / denominator, None where that is 0.
-    Of a percentile, the denominator is the number of samples. A count or a sum has neither.
-    """
-
-    value: float | None
-    numerator: float | None = None
-    denominator: float | None = None
-
-
-Figures = dict[str, Figure]
-"""By key: "" for a figure that is not split, a currency for money, else what it is split by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A metric by a dimension: the table whose cells have it, and how it is read of one."""
-
-    table: str
-    read: Callable[[Any], Figures]
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesMetric:
-    """`table` is the table of the state whose cells `read` takes, such as "business"."""
+    """`table` is the table of the state whose cells `read` takes, such as "business". matured: of
+    slots that have matured.
+    """
 
     name: str
     unit: str
     table: str
     read: Callable[[Any], Figures]
     by: Mapping[str, Split] = field(default_factory=dict)
-
-
-def ratio(numerator: float, denominator: float) -> Figure:
-    """Return a share or a mean; without a value where the denominator is 0."""
-    value = numerator / denominator if denominator > 0 else None
-    return Figure(value, numerator, denominator)
-
-
-def added(figures: list[Figure]) -> Figure:
-    """Return the sum of counts, or of the parts of ratios; percentiles do not add up."""
-    numerators = [figure.numerator for figure in figures if figure.numerator is not None]
-    denominators = [figure.denominator for figure in figures if figure.denominator is not None]
-    if not denominators:
-        return Figure(sum(figure.value or 0 for figure in figures))
-    numerator, denominator = sum(numerators), sum(denominators)
-    value = numerator / denominator if numerators and denominator else None
-    return Figure(value, numerator if numerators else None, denominator)
+    matured: bool = False
 
 
 def _one(of: Callable[[Any], Figure]) -> Callable[[Any], Figures]:
@@ -118,6 +92,52 @@ def _by_package(number: int) -> Mapping[str, Split]:
     return {"package": Split("business", read)}
 
 
+def _groups(cell: BreakdownCell, dimension: int) -> dict[str, Sums]:
+    found = sums_by(cell, dimension)
+    rest = found.pop(None)
+    groups = {key: sums for key, sums in found.items() if key is not None}
+    if any(rest.counts) or rest.money:
+        groups.setdefault(OTHER, Sums()).add(rest)
+    return groups
+
+
+_PARTS: Final[Mapping[str, Callable[[BreakdownCell], dict[str, Sums]]]] = {
+    name: partial(_groups, dimension=number) for number, name in enumerate(Group._fields)
+}
+
+
+def _by_group(of: Callable[[Sums], Figure]) -> Mapping[str, Split]:
+    """Split by each dimension. Keys of which nothing is counted have no figure."""
+
+    def read(groups: dict[str, Sums]) -> Figures:
+        found = {key: of(sums) for key, sums in groups.items()}
+        return {key: each for key, each in found.items() if each.value or each.denominator}
+
+    return {name: Split("breakdown", read, part) for name, part in _PARTS.items()}
+
+
+def _by_counter(counter: int) -> Mapping[str, Split]:
+    return _by_group(lambda sums: Figure(sums.counts[counter]))
+
+
+def _by_ratio(counter: int, of: int) -> Mapping[str, Split]:
+    return _by_group(lambda sums: ratio(sums.counts[counter], sums.counts[of]))
+
+
+def _confirmed(sums: Sums) -> Figure:
+    return Figure(sum(confirmed for confirmed, _, _ in sums.money.values()))
+
+
+def _rate(name: str, number: int, before: int) -> tuple[SeriesMetric, ...]:
+    """Return the rate of a step to one before it, live and matured."""
+    read = _step(number, before)
+    by = _by_ratio(REACHED + number, REACHED + before)
+    return (
+        SeriesMetric(name, RATIO, "funnel", read, by),
+        SeriesMetric(f"{name}_matured", RATIO, "funnel", read, by, matured=True),
+    )
+
+
 def _by_reason(cell: ErrorCell) -> Figures:
     counts: dict[str, int] = {}
     for key, seen in cell.groups.items():
@@ -155,19 +175,32 @@ def _errors_of(kind: str) -> Callable[[ErrorCell], Figures]:
 
 
 _FUNNEL: Final = (
-    SeriesMetric("funnel_entered", COUNT, "funnel", _count(lambda cell: cell.entered)),
-    SeriesMetric("funnel_converted", COUNT, "funnel", _count(lambda cell: cell.converted)),
-    SeriesMetric("funnel_abandoned", COUNT, "funnel", _count(lambda cell: cell.abandoned)),
-    SeriesMetric("view_to_start", RATIO, "funnel", _step(1, 0)),
-    SeriesMetric("start_to_complete", RATIO, "funnel", _step(2, 1)),
-    SeriesMetric("complete_to_confirm", RATIO, "funnel", _step(3, 2)),
-    SeriesMetric("overall_conversion", RATIO, "funnel", _step(3, 0)),
+    SeriesMetric(
+        *("funnel_entered", COUNT, "funnel", _count(lambda cell: cell.entered)),
+        _by_counter(REACHED),
+    ),
+    SeriesMetric(
+        *("funnel_converted", COUNT, "funnel", _count(lambda cell: cell.converted)),
+        _by_counter(REACHED + STEPS - 1),
+    ),
+    SeriesMetric(
+        *("funnel_abandoned", COUNT, "funnel", _count(lambda cell: cell.abandoned)),
+        _by_counter(ABANDONED),
+    ),
+    *_rate("view_to_start", 1, 0),
+    *_rate("start_to_complete", 2, 1),
+    *_rate("complete_to_confirm", 3, 2),
+    *_rate("overall_conversion", 3, 0),
 )
 _BUSINESS: Final = (
+    SeriesMetric(
+        "package_views", COUNT, "business", _count(lambda cell: cell.views), _by_counter(VIEWS)
+    ),
     SeriesMetric("bookings_started", COUNT, "business", _count(lambda cell: cell.started)),
     SeriesMetric("bookings_completed", COUNT, "business", _count(lambda cell: cell.completed)),
     SeriesMetric(
-        "bookings_confirmed", COUNT, "business", _count(lambda cell: cell.confirmed), _by_package(0)
+        *("bookings_confirmed", COUNT, "business", _count(lambda cell: cell.confirmed)),
+        {**_by_group(_confirmed), **_by_package(0)},
     ),
     SeriesMetric(
         "bookings_cancelled", COUNT, "business", _count(lambda cell: cell.cancelled), _by_package(1)
@@ -192,14 +225,17 @@ _BUSINESS: Final = (
 )
 _ERRORS: Final = (
     SeriesMetric(
-        "errors", COUNT, "errors", _count(_errors), {"reason": Split("errors", _by_reason)}
+        *("errors", COUNT, "errors", _count(_errors)),
+        {"reason": Split("errors", _by_reason), **_by_counter(ERRORS)},
     ),
     SeriesMetric("booking_errors", COUNT, "errors", _errors_of("booking")),
     SeriesMetric("payment_failures", COUNT, "errors", _errors_of("payment")),
     SeriesMetric("availability_errors", COUNT, "errors", _errors_of("availability")),
     SeriesMetric("internal_errors", COUNT, "errors", _errors_of("internal")),
     SeriesMetric(
-        "error_rate", RATIO, "errors", _one(lambda cell: ratio(_errors(cell), cell.write_rpcs))
+        *("error_rate", RATIO, "errors"),
+        _one(lambda cell: ratio(_errors(cell), cell.write_rpcs)),
+        _by_ratio(ERRORS, ATTEMPTS),
     ),
 )
 _QUERIES: Final = (
@@ -224,6 +260,7 @@ _QUERIES: Final = (
 METRICS: Final[Mapping[str, SeriesMetric]] = MappingProxyType(
     {metric.name: metric for metric in (*_FUNNEL, *_BUSINESS, *_ERRORS, *_QUERIES)}
 )
-"""By name. The step rates include actors whose chain is still open; those of a slot that ended more
-than a conversion window and the lateness ago are matured.
+"""By name. The step rates include actors whose chain is still open; "_matured" ones are of slots
+that ended at least a conversion window and the lateness ago. The actor of a split is (session,
+package), and the keys of a split add up to all that its table has.
 """

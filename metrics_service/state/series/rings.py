@@ -86,7 +86,8 @@ class Rings(Generic[C]):
         self._now_us = 0
         self._found: dict[int, tuple[tuple[C, ...], bool]] = {}
         self.late_figures = 0
-        self.past = Past(self._new_late, self._found) if resolutions is RESOLUTIONS else None
+        keeps_a_month = resolutions[-1] == RESOLUTIONS[-1]
+        self.past = Past(self._new_late, self._found) if keeps_a_month else None
         # By window, least recently used first.
         self._sums: dict[tuple[Any, ...], tuple[list[bytes], Any]] = {}
 

@@ -53,11 +53,16 @@ class GetSeriesRequest(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     BY_FIELD_NUMBER: _builtins.int
     by: Global___Dimension.ValueType
-    """Unspecified: not split."""
+    """Unspecified: not split. A split is of whole minutes: step is at least 1 min.
+    Its actor is (session, package), and its series add up to all that were
+    counted by package.
+    """
     @_builtins.property
     def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names as ListSeriesMetrics would give them; an unknown one is
         INVALID_ARGUMENT and the answer names the choices. At least 1, at most 16.
+        "_matured" rates are of the slots that ended at least conversion window and
+        lateness (see MaturedRates) before as_of, absent where a step has none.
         """
 
     @_builtins.property
@@ -134,7 +139,7 @@ class Series(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     key: _builtins.str
-    """Of the dimension; empty where it is not split."""
+    """Of the dimension; empty where it is not split, or where the events named none."""
     unit: _builtins.str
     """"1", "ms", "count", or a currency."""
     @_builtins.property

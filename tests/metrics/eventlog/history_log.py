@@ -13,6 +13,8 @@ import asyncpg
 
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.producer import ProducerKey
+from metrics_service.state.breakdown.cell import REACHED, VIEWS, BreakdownCell
+from metrics_service.state.breakdown.packages import Group
 from metrics_service.state.business import BusinessCell
 from metrics_service.state.errors import ErrorCell
 from metrics_service.state.funnel.cell import FunnelCell
@@ -20,6 +22,7 @@ from metrics_service.state.queries.cell import QueryTotals
 from protos.tracking.v1 import event_pb2, tracking_pb2
 from tests.metrics.delivery_pair import Sink, until
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, Fact, Log
+from tests.metrics.state.visits import keys_of, view
 
 START = NOW // DAY * DAY
 KEY = ProducerKey(tracking_pb2.LANE_FACTS, "relay")
@@ -28,13 +31,15 @@ Counts = dict[str, int]
 
 @dataclass
 class Days:
-    """Batches of events by the time at which they are received, and their figures by hour."""
+    """Batches of events by the time at which they are received, and their figures by hour, those
+    by package, type, location and vendor too; packages: of bookings, by when they were confirmed.
+    """
 
     days: int
     hours: tuple[int, ...] = (11, 23)
     seed: int = 0
     expected: dict[int, Counts] = field(default_factory=lambda: defaultdict(Counts))
-    confirmed_us: list[int] = field(default_factory=list)
+    packages: dict[int, str] = field(default_factory=dict)
 
     def batches(self) -> Iterator[tuple[int, list[event_pb2.Event]]]:
         """Yield (receive time, events)."""
@@ -53,9 +58,11 @@ class Days:
                     refunds[day + dice.choice((1, 20, 40, 45))].append(at_us + 3 * MINUTE)
                 if hour == 11:
                     for confirmed_us in refunds.pop(day, ()):
-                        if confirmed_us in self.confirmed_us:
-                            events.append(make.refund(now_us, 7, confirmed_us))
-                            self._count(confirmed_us, "refunded", 7)
+                        if (package := self.packages.get(confirmed_us)) is not None:
+                            refund = make.refund(now_us, 7, confirmed_us)
+                            refund.payment.package_id = package
+                            events.append(refund)
+                            self._count(confirmed_us, "refunded", 7, package)
                 events.append(make.refused(now_us, f"R{dice.randrange(3)}"))
                 events.append(make.tally(now_us, 9, 1))
                 self._count(now_us, "errors", 1)
@@ -75,31 +82,36 @@ class Days:
     def _session(
         self, make: Log, dice: random.Random, at_us: int, name: str
     ) -> list[event_pb2.Event]:
-        events = [make.view(at_us, name)]
-        self._count(at_us, "entered", 1)
+        package = f"p{dice.randrange(6)}"
+        events = [view(make, at_us, name, package)]
+        self._count(at_us, "entered", 1, package)
         if dice.random() < 0.7:
             start_us = at_us + MINUTE
-            events.append(make.fact(Fact.STARTED, start_us, name, booking=name, hold_us=start_us))
+            started = make.fact(
+                *(Fact.STARTED, start_us, name), booking=name, package=package, hold_us=start_us
+            )
+            events.append(started)
             self._count(start_us, "started", 1)
-            self._count(at_us, "reached start", 1)
+            self._count(at_us, "reached start", 1, package)
         if len(events) > 1 and dice.random() < 0.7:
             confirm_us = at_us + 3 * MINUTE
             confirmed = make.fact(
                 *(Fact.CONFIRMED, confirm_us, name),
                 booking=name,
-                package=f"p{dice.randrange(3)}",
+                package=package,
                 confirm_us=confirm_us,
                 amount=100,
             )
             events.append(confirmed)
-            self._count(confirm_us, "confirmed", 1)
-            self._count(confirm_us, "gross", 100)
-            self.confirmed_us.append(confirm_us)
+            self._count(confirm_us, "confirmed", 1, package)
+            self._count(confirm_us, "gross", 100, package)
+            self.packages[confirm_us] = package
         return events
 
-    def _count(self, time_us: int, name: str, count: int) -> None:
+    def _count(self, time_us: int, name: str, count: int, package: str = "") -> None:
         counts = self.expected[time_us // HOUR]
-        counts[name] = counts.get(name, 0) + count
+        for key in (name, *(f"{name} {each}" for each in (keys_of(package) if package else ()))):
+            counts[key] = counts.get(key, 0) + count
 
 
 class Feeder:
@@ -150,7 +162,20 @@ def counts_of(cells: dict[str, bytes]) -> Counts:
         found |= {"errors": sum(errors.kinds.values()), "writes": errors.write_rpcs}
     if "query_totals" in cells:
         found["queries"] = QueryTotals.decode(cells["query_totals"]).total.total
+    if "breakdown" in cells:
+        groups = BreakdownCell.decode(cells["breakdown"])
+        for group, counts in groups.groups.items():
+            _add(found, group, {"entered": counts[REACHED], "reached start": counts[REACHED + 1]})
+            assert counts[VIEWS] == counts[REACHED]
+        for (group, _), (confirmed, gross, refunded) in groups.money.items():
+            _add(found, group, {"confirmed": confirmed, "gross": gross, "refunded": refunded})
     return {name: count for name, count in found.items() if count}
+
+
+def _add(found: Counts, group: Group, counts: Counts) -> None:
+    for name, count in counts.items():
+        for key in filter(None, group):
+            found[f"{name} {key}"] = found.get(f"{name} {key}", 0) + count
 
 
 async def stored(dsn: str, table: str) -> dict[int, Counts]:

@@ -11,6 +11,9 @@ from protos.metrics.v1 import series_pb2
 from tests.metrics.delivery_pair import Sink
 from tests.metrics.eventlog.history_log import Days, Feeder, number_of, stored
 from tests.metrics.state.log import DAY, HOUR
+from tests.metrics.state.visits import keys_of
+
+PACKAGES = [f"p{number}" for number in range(6)]
 
 
 async def test_history_equals_an_independent_computation(metrics_dsn: str) -> None:
@@ -54,12 +57,30 @@ async def test_history_equals_an_independent_computation(metrics_dsn: str) -> No
     assert by_package == {
         day: counts["confirmed"] for day, counts in by_day.items() if "confirmed" in counts
     }
+    for dimension, number in (("package", 0), ("vendor", 3)):
+        for metric, name in (("package_views", "entered"), ("view_to_start", "reached start")):
+            rows = await connection.fetch(
+                "SELECT day, key, coalesce(numerator, value) AS value FROM history_day_figures"
+                " WHERE metric = $1 AND dimension = $2",
+                *(metric, dimension),
+            )
+            figures_of = {
+                (number_of(day), f"{name} {key}"): int(value) for day, key, value in rows if value
+            }
+            keys = {f"{name} {keys_of(package)[number]}" for package in PACKAGES}
+            assert figures_of == {
+                (day, key): count
+                for day, counts in by_day.items()
+                for key, count in counts.items()
+                if key in keys
+            }
     await connection.close()
 
 
 async def charts_show_it(running: Sink, days: Days) -> None:
     """Series by day and by hour, of memory and of the history, are what was counted."""
     by_day = days.by_day()
+    await splits_show_it(running, days)
     for step, count, older in ((DAY, 61, "DAY"), (HOUR, 1_000, "HOUR")):
         request = series_pb2.GetSeriesRequest(metrics=["revenue_refunded", "funnel_entered"])
         request.window.FromMicroseconds(count * step)
@@ -80,3 +101,24 @@ async def charts_show_it(running: Sink, days: Days) -> None:
         }
         kept = series_pb2.SeriesPoint.Source.Value(older)
         assert sources == {(True, series_pb2.SeriesPoint.RING), (False, kept)}
+
+
+async def splits_show_it(running: Sink, days: Days) -> None:
+    """The same of a figure by vendor and by type."""
+    for by, number in ((series_pb2.DIMENSION_VENDOR, 3), (series_pb2.DIMENSION_PACKAGE_TYPE, 1)):
+        keys = {keys_of(package)[number] for package in PACKAGES}
+        for step, count, expected in ((DAY, 61, days.by_day()), (HOUR, 900, days.expected)):
+            request = series_pb2.GetSeriesRequest(metrics=["view_to_start_matured"], by=by)
+            request.window.FromMicroseconds(count * step)
+            request.step.FromMicroseconds(step)
+            answer = await series.answer(request, lambda: running.engine.state, running.log.history)
+            assert {each.key for each in answer.series} == keys
+            for each in answer.series:
+                for point in each.points:
+                    counts = expected.get(point.time.ToMicroseconds() // step, {})
+                    entered = counts.get(f"entered {each.key}", 0)
+                    started = counts.get(f"reached start {each.key}", 0)
+                    assert (point.numerator, point.denominator) == (started, entered)
+                    assert point.HasField("value") == (entered > 0)
+            sources = {point.source for each in answer.series for point in each.points}
+            assert len(sources) == 3  # Of memory, of the history, and of neither.

@@ -27,7 +27,9 @@ MAKE = Log(START)
 
 
 def refund(now_us: int, amount: int) -> event_pb2.Event:
-    return MAKE.refund(now_us, amount, CONFIRMED)
+    event = MAKE.refund(now_us, amount, CONFIRMED)
+    event.payment.package_id, event.payment.vendor_id = "p", "v"
+    return event
 
 
 @pytest.fixture
@@ -54,6 +56,8 @@ async def refunded(dsn: str) -> tuple[int, int]:
     hours, days = await stored(dsn, "history_hour"), await stored(dsn, "history_day")
     assert hours[CONFIRMED // HOUR]["gross"] == days[CONFIRMED // DAY]["gross"] == 100
     hour, day = hours[CONFIRMED // HOUR], days[CONFIRMED // DAY]
+    for each in (hour, day):
+        assert each.get("refunded v") == each.get("refunded p") == each.get("refunded")
     return hour.get("refunded", 0), day.get("refunded", 0)
 
 

@@ -24,45 +24,10 @@ from protos.metrics.v1.series_pb2 import (
 )
 from protos.tracking.v1 import event_pb2
 from tests.metrics.state.log import DAY, HOUR, MINUTE, NOW, SECOND, Fact, Flow, Log
+from tests.metrics.state.visits import visit
 
 Request = metrics_pb2.GetFunnelRequest
-STEPS: tuple[Fact.Transition.ValueType, ...] = (
-    Fact.TRANSITION_UNSPECIFIED,
-    Fact.STARTED,
-    Fact.COMPLETED,
-    Fact.CONFIRMED,
-)
 EVERY = (DIMENSION_PACKAGE, DIMENSION_PACKAGE_TYPE, DIMENSION_LOCATION, DIMENSION_VENDOR)
-
-
-def view(log: Log, at: int, session: str, package: str) -> event_pb2.Event:
-    number = int(package[1:])
-    viewed = event_pb2.PackageViewed(
-        package_id=package,
-        package_type=f"type{number % 2}",
-        location=f"place{number % 3}",
-        vendor_id=f"vendor{number % 5}",
-    )
-    return event_pb2.Event(
-        event_id=log.event_id(), time_us=at, session_id=session, package_viewed=viewed
-    )
-
-
-def visit(log: Log, at: int, session: str, package: str, steps: int) -> list[event_pb2.Event]:
-    """The first steps of a visit, a second apart."""
-    events = [view(log, at, session, package)]
-    for step in range(1, steps):
-        fact = log.fact(
-            STEPS[step],
-            at + step * SECOND,
-            session,
-            booking=f"{session} {package}",
-            package=package,
-            amount=100,
-            confirm_us=at + step * SECOND if step == 3 else 0,
-        )
-        events.append(fact)
-    return events
 
 
 def funnel(
