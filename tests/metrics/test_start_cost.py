@@ -13,6 +13,7 @@ from metrics_service.engine import CHECKPOINT_FOLDING_S, Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.state.record import LogRecord
 from protos.tracking.v1.tracking_pb2 import LANE_FACTS
+from servicekit.postgres import PostgresServer
 from tests.bench.fold_rate import fact_events
 from tests.bench.start import cpu_s, fill
 from tests.calibration import slowness
@@ -20,13 +21,27 @@ from tests.metrics import test_start
 from tests.metrics.delivery_pair import RememberingState, remember
 from tests.metrics.service_process import serving
 
+# The least counts: what else runs on the machine takes the caches too.
+ATTEMPTS = 3
 EVENTS = 20_000
 AT_MOST_EVENTS = 250_000
 START_S = 10.0
 LISTEN_S = 2.0
 
 
-async def test_a_quarter_of_a_million_events_are_folded_again_in_time(metrics_dsn: str) -> None:
+async def test_a_quarter_of_a_million_events_are_folded_again_in_time(
+    postgres: PostgresServer, metrics_template: str
+) -> None:
+    costs = []
+    for attempt in range(ATTEMPTS):
+        name = f"start_cost_{attempt}"
+        costs.append(await start_s(postgres.create_database(name, template=metrics_template)))
+        postgres.drop_database(name)
+    assert min(costs) * AT_MOST_EVENTS / EVENTS <= START_S
+
+
+async def start_s(metrics_dsn: str) -> float:
+    """The CPU of a start with EVENTS events since the checkpoint."""
     sessions = EVENTS // 4
     start_us = time.time_ns() // 1000 - sessions * 20_000
     await fill(metrics_dsn, fact_events(random.Random(1), sessions, start_us), 4, LANE_FACTS)
@@ -42,7 +57,7 @@ async def test_a_quarter_of_a_million_events_are_folded_again_in_time(metrics_ds
     assert engine.state.metrics().business.confirmed == sessions
     await engine.stop()
     await log.stop()
-    assert spent_s * AT_MOST_EVENTS / EVENTS <= START_S
+    return spent_s
 
 
 @pytest.mark.processes
