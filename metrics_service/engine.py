@@ -14,12 +14,7 @@ from typing import Final
 import structlog
 
 from metrics_service.eventlog.event_log import EventLog
-from metrics_service.eventlog.recovery import (
-    Quarantine,
-    Repair,
-    UnreadableError,
-    reason_of,
-)
+from metrics_service.eventlog.recovery import Quarantine, Repair, UnreadableError, reason_of
 from metrics_service.eventlog.saved_state import SavedState
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord

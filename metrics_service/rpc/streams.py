@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from metrics_service.fanout import ClosedError, Fanout, FullError, Pace
-from servicekit.errors import ApiError, ErrorSpec
+from servicekit.errors import DRAINING, ApiError, ErrorSpec
 from servicekit.pauses import pause_tolerant_timeout
 
 STALL_S: Final = 30.0
@@ -31,14 +31,6 @@ TOO_MANY_READERS: Final = ErrorSpec(
     counts_as_error=False,
     retryable=True,
     summary="As many streams, or different windows of streams, as allowed are open.",
-)
-DRAINING: Final = ErrorSpec(
-    reason="DRAINING",
-    code=grpc.StatusCode.UNAVAILABLE,
-    kind="internal",
-    counts_as_error=False,
-    retryable=True,
-    summary="The service is shutting down; ask again elsewhere.",
 )
 
 Q = TypeVar("Q", bound=Hashable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -131,10 +131,3 @@ def _from_proto(message: checkpoint_pb2.SessionChange) -> SessionChange:
     change.booking_ids = tuple(message.booking_ids)
     change.last_us = message.last_us
     return change
-
-
-def booking_pairs(changes: Iterable[SessionChange]) -> Iterator[tuple[str, int]]:
-    """Yield (booking id, number of the visit)."""
-    for change in changes:
-        for booking_id in change.booking_ids:
-            yield booking_id, change.number
