@@ -68,13 +68,15 @@ class Eraser:
         """
         async with self._database.transaction() as connection:
             await _limit_waits(connection)
+            now = await self._database.clock.now(connection)
+            made, pseudonym = uuid4(), f"erased-{uuid4().hex}"
+            # Its last look for bookings either follows this transaction, or it has ended.
+            erasure_id = await connection.fetchval(
+                _ERASURE.begin, made, user_id, pseudonym, caller, now
+            )
             # A profile that is being saved is seen here, and one that is saved later is a new one.
             await locks.lock_owners(connection, [f"user:{user_id}"])
             await connection.execute(_ERASURE.delete_profile, user_id)
-            now = await self._database.clock.now(connection)
-            made, pseudonym = uuid4(), f"erased-{uuid4().hex}"
-            await connection.execute(_ERASURE.begin, made, user_id, pseudonym, caller, now)
-            erasure_id = await connection.fetchval(_ERASURE.of_user, user_id)
         return await self.go_on(erasure_id, within_s)
 
     async def go_on(self, erasure_id: UUID, within_s: float) -> Progress:

@@ -4,16 +4,13 @@
 -- name: erasure.delete_profile internal
 DELETE FROM user_profiles WHERE user_id = $1;
 
--- Goes on with an erasure of the user that is under way.
+-- Goes on with an erasure of the user that is under way; one that is ending ends before.
 -- $1 id, $2 user, $3 pseudonym, $4 caller, $5 now
 -- name: erasure.begin internal
 INSERT INTO erasures (id, user_id, pseudonym, caller, begin_time, part, after)
 VALUES ($1, $2, $3, $4, $5, 'bookings', '{}')
-ON CONFLICT (user_id) DO NOTHING;
-
--- $1 user
--- name: erasure.of_user internal
-SELECT id FROM erasures WHERE user_id = $1;
+ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id
+RETURNING id;
 
 -- $1 limit
 -- name: erasure.under_way internal

@@ -177,6 +177,30 @@ async def test_a_booking_that_is_made_between_two_steps_is_erased_with_the_other
     assert len({user for _, user in found["bookings"]} | {USER}) == 2
 
 
+async def test_an_erasure_that_is_ending_is_not_the_one_of_a_later_request(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure, "LOCK_TIMEOUT_S", 60.0)
+    eraser = Eraser(harness.database)
+    async with connected(harness) as connection, connected(harness) as looking:
+        former = await eraser.erase(USER, "test", 0.0)
+        async with connection.transaction():
+            # The last step has looked for bookings, and is about to say so.
+            await connection.execute("SELECT FROM erasures FOR UPDATE")
+            booking = await harness.start(await harness.package(10), user_id=USER)
+            erasing = asyncio.create_task(eraser.erase(USER, "test", 0.0))
+            while not await looking.fetch("SELECT FROM pg_locks WHERE NOT granted"):
+                assert not erasing.done()
+            await connection.execute(
+                "UPDATE erasures SET part = 'done', user_id = NULL, end_time = now()"
+            )
+        done = await finished(eraser, await erasing)
+        assert done.id != former.id
+        assert done.bookings == 1
+        user = await connection.fetchval("SELECT user_id FROM bookings WHERE id = $1", booking.id)
+        assert user != USER
+
+
 async def test_a_step_is_bounded_and_waits_for_no_lock_for_long(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
