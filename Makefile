@@ -276,7 +276,7 @@ docs: $(DEV) ## Write docs/settings.md from the settings classes, docs/alerts.md
 .PHONY: lock
 lock: $(DEV) ## Resolve both lock files again
 	@$(call compile,requirements/running.txt,--upgrade)
-	@$(call compile,requirements/development.txt,--upgrade --group dev --constraint requirements/running.txt)
+	@$(call compile,requirements/development.txt,--upgrade --extra otlp --group dev --constraint requirements/running.txt)
 
 .PHONY: clean
 clean: ## Remove the virtual environment and build/

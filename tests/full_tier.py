@@ -52,17 +52,17 @@ class Outcome:
 
 
 _FOLDERS: Final = (
-    Group("races", 150, ("tests/booking/races",)),
-    Group("crash", 90, ("tests/booking/crash",)),
-    Group("scripts", 150, ("tests/booking/scripts", "tests/metrics/state/test_refold.py")),
-    Group("replay", 240, ("tests/pair/test_replay_totals.py",)),
-    Group("attacks", 540, ("tests/attacks",)),
-    Group("wheel", 90, ("tests/wheel",)),
+    Group("races", 100, ("tests/booking/races",)),
+    Group("crash", 60, ("tests/booking/crash",)),
+    Group("scripts", 90, ("tests/booking/scripts", "tests/metrics/state/test_refold.py")),
+    Group("replay", 190, ("tests/pair/test_replay_totals.py",)),
+    Group("attacks", 500, ("tests/attacks",)),
+    Group("wheel", 60, ("tests/wheel",)),
 )
 # Wherever else tests are marked.
 _MARKED: Final = Group(
     "marked",
-    240,
+    310,
     (
         *("tests", "-m", "full or timed"),
         *(f"--ignore={path}" for group in _FOLDERS for path in group.arguments),

@@ -22,7 +22,8 @@ from tests.attacks.fuzz.totals import drift, same_figures
 from tests.pair.real_pair import Pair, running, serves
 from tests.sizes import SIZE
 
-CALLS: Final = int(os.environ.get("FUZZ_CALLS", "3000" if SIZE == "small" else "100000"))
+_CALLS: Final = {"small": 3_000, "middle": 60_000, "full": 100_000}
+CALLS: Final = int(os.environ.get("FUZZ_CALLS", _CALLS[SIZE]))
 # `make test` makes the same calls each time, so that only a change can make it fail.
 SEED: Final = int(
     os.environ.get("FUZZ_SEED", "1" if SIZE == "small" else str(secrets.randbits(31)))

@@ -243,7 +243,11 @@ def test_domain_state_and_measure_never_read_a_clock() -> None:
 def licence_of(name: str) -> str:
     about = metadata.metadata(name)
     said = [*about.get_all("License-Expression", []), *about.get_all("License", [])]
-    return " ".join([*said, *(x for x in about.get_all("Classifier", []) if "License ::" in x)])
+    said += [x for x in about.get_all("Classifier", []) if "License ::" in x]
+    if not said:
+        named = about.get_all("License-File", [])
+        said = [file.read_text() for file in metadata.files(name) or [] if file.name in named]
+    return " ".join(said)
 
 
 def locked(file: str) -> set[str]:
