@@ -19,7 +19,7 @@ from metrics_service.alerts.service import Alerts
 from metrics_service.client.host import Criteria
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
-from metrics_service.eventlog.event_log import EventLog
+from metrics_service.eventlog.create import create_log
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.paging import FIRST, Page
 from metrics_service.health.registry import HealthRegistry
@@ -37,11 +37,10 @@ from metrics_service.storage.errors import (
     LogUnavailableError,
 )
 from metrics_service.web.app import create_app
-from metrics_service.web.server import HttpServer, listen
-from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth, StartProgress
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.background import BackgroundTask
-from servicekit.clock import wall_us
+from servicekit.http.server import HttpServer, listen
 from servicekit.identity import access
 from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
@@ -51,6 +50,8 @@ from servicekit.tls import server_tls
 DOMAIN: Final = "metrics.farehold"
 DATABASE: Final = "database"
 """The service of grpc.health.v1 whose status is the verdict."""
+
+HTTP_PORT: Final = "METRICS_HTTP_PORT"
 
 TICK_S: Final = 0.5
 LEAD_CHECK_S: Final = 0.1
@@ -67,7 +68,7 @@ class MetricsServer:
 
     def __init__(self, settings: MetricsSettings) -> None:
         self._settings = settings
-        self.event_log = _new_log(settings)
+        self.event_log = create_log(settings)
         self.engine = Engine(self.event_log, checkpoint_interval_s=settings.checkpoint_interval_s)
         self.health = self._new_health()
         self.ingest = Ingest(
@@ -98,7 +99,11 @@ class MetricsServer:
             self._snapshot, self.verdict, on_fault=self.engine.suspect, gate=self.grpc.gate
         )
         self._http = HttpServer(
-            app, host=settings.http_host, port=settings.http_port, tls=server_tls(settings)
+            app,
+            host=settings.http_host,
+            port=settings.http_port,
+            setting=HTTP_PORT,
+            tls=server_tls(settings),
         )
         self._ticker = BackgroundTask("health ticker")
         self._ports: tuple[int, int] | None = None
@@ -149,7 +154,7 @@ class MetricsServer:
             settings = self._settings
             # A taken port is reported before either listens.
             listen(settings.host, settings.port, setting="METRICS_PORT").close()
-            listen(settings.http_host, settings.http_port, setting="METRICS_HTTP_PORT").close()
+            listen(settings.http_host, settings.http_port, setting=HTTP_PORT).close()
             self.grpc.health.set(DATABASE, False)
             port = await self.grpc.listen(SERVICES)
             self._ports = port, await self._http.start()
@@ -157,7 +162,11 @@ class MetricsServer:
 
     def verdict(self, page: Page = FIRST) -> DatabaseHealth:
         """Return the verdict now with a page of the instances, or how far the start is."""
-        return self._progress() if self._starting else self.health.verdict(page)
+        if not self._starting:
+            return self.health.verdict(page)
+        standby = self._begun and not self.event_log.leading
+        engine = self.engine
+        return health_rpc.progress(self.event_log, engine.position, engine.folded, standby=standby)
 
     async def stop(self) -> None:
         """Drain the producers, end RPCs and streams, write a checkpoint and close; bounded."""
@@ -211,24 +220,6 @@ class MetricsServer:
         await make_sums(self.engine.current_state(), window)
         return self.engine.current_state().metrics(*window)
 
-    def _progress(self) -> DatabaseHealth:
-        position, folded = self.engine.position, self.engine.folded
-        records = max(self.event_log.last_position - position, 0) + folded
-        standby = self._begun and not self.event_log.leading
-        health = DatabaseHealth(
-            status=DatabaseHealth.STARTING,
-            start=StartProgress(standby=standby, position=position, folded=folded, records=records),
-            log=self._log_health(),
-        )
-        message = (
-            "another process writes the log, or its database is lost"
-            if standby
-            else f"{folded} of {records} records are folded"
-        )
-        health.reasons.add(criterion="starting", value=folded, threshold=records, message=message)
-        health.check_time.FromMicroseconds(wall_us())
-        return health
-
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
@@ -252,17 +243,6 @@ class MetricsServer:
                 self.health.tick()
             except Exception:
                 log.exception("tick_failed")
-
-
-def _new_log(settings: MetricsSettings) -> EventLog:
-    return EventLog(
-        settings.database_url,
-        retention_days=settings.log_retention_days,
-        max_producers=settings.producers_max,
-        max_bytes=round(settings.log_max_mb * 10**6),
-        fact_ids_days=settings.fact_ids_days,
-        backfill_only=settings.backfill_only,
-    )
 
 
 async def serve(settings: MetricsSettings, stop: asyncio.Event) -> None:

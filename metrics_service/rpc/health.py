@@ -12,6 +12,7 @@ from metrics_service.rpc import validate
 from metrics_service.rpc.streams import STALL_S, Context, stream_to
 from protos.metrics.v1 import health_pb2, health_pb2_grpc
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
+from servicekit.clock import wall_us
 
 SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["HealthService"].full_name
 
@@ -73,3 +74,27 @@ class HealthService(health_pb2_grpc.HealthServiceServicer):
         """Send the verdict now, on every change of it or of a reason, and each interval."""
         pace = Pace(WATCH_GAP_S, validate.watch(request))
         await stream_to(self._fanout, None, pace, context, stall_s=self._stall_s)
+
+
+def progress(
+    event_log: EventLog, position: int, folded: int, *, standby: bool
+) -> health_pb2.DatabaseHealth:
+    """Return how far a start is, as a verdict: the fold has come to `position` by folding `folded`
+    records, and a standby waits for another process to leave the log.
+    """
+    records = max(event_log.last_position - position, 0) + folded
+    health = health_pb2.DatabaseHealth(
+        status=health_pb2.DatabaseHealth.STARTING,
+        start=health_pb2.StartProgress(
+            standby=standby, position=position, folded=folded, records=records
+        ),
+        log=log_health(event_log, position),
+    )
+    message = (
+        "another process writes the log, or its database is lost"
+        if standby
+        else f"{folded} of {records} records are folded"
+    )
+    health.reasons.add(criterion="starting", value=folded, threshold=records, message=message)
+    health.check_time.FromMicroseconds(wall_us())
+    return health

@@ -19,10 +19,10 @@ from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.paging import Page, key_of
 from metrics_service.state.series.rings import Window
 from metrics_service.web.encode import Json, to_json
-from metrics_service.web.guard import Guard
 from metrics_service.web.window import BadWindowError, window_of
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
+from servicekit.http.guard import Guard
 from servicekit.identity.gate import Gate
 
 log = structlog.get_logger()

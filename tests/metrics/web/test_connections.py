@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog
 
-from metrics_service.web import connections
 from metrics_service.web.app import create_app
-from metrics_service.web.connections import MAX_CONNECTIONS
-from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
+from servicekit.http import connections
+from servicekit.http.connections import MAX_CONNECTIONS
+from servicekit.http.server import HttpServer
 from servicekit.identity.gate import EVERYBODY
 from tests.metrics.running_service import BOUND_S
 from tests.metrics.web.no_figures import no_figures
@@ -66,7 +66,7 @@ class Site:
     def __init__(self) -> None:
         self.health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
         app = create_app(no_figures, lambda _: self.health, gate=EVERYBODY)
-        self._server = HttpServer(app, host="127.0.0.1", port=0)
+        self._server = HttpServer(app, host="127.0.0.1", port=0, setting="PORT")
         self._port = 0
         self._clients: list[Client] = []
 

@@ -17,9 +17,9 @@ from metrics_service.state.series.rings import SECOND_US, Window
 from metrics_service.web import app as app_module
 from metrics_service.web.app import MAX_ENCODED, create_app
 from metrics_service.web.encode import Json, to_json
-from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth, HealthReason
 from protos.metrics.v1.metrics_pb2 import Funnel, MetricsSnapshot, Rate, Revenue
+from servicekit.http.server import HttpServer
 from servicekit.identity.gate import EVERYBODY
 from servicekit.start import StartError
 from tests.metrics.running_service import BOUND_S
@@ -50,7 +50,7 @@ async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
         on_fault=answers.on_fault,
         gate=EVERYBODY,
     )
-    server = HttpServer(app, host="127.0.0.1", port=0)
+    server = HttpServer(app, host="127.0.0.1", port=0, setting="PORT")
     port = await server.start()
     try:
         async with httpx.AsyncClient(
@@ -233,12 +233,14 @@ async def test_a_taken_port_is_one_line() -> None:
         create_app(Answers().of_window, lambda _: DatabaseHealth(), gate=EVERYBODY),
         host="127.0.0.1",
         port=0,
+        setting="METRICS_HTTP_PORT",
     )
     port = await first.start()
     second = HttpServer(
         create_app(Answers().of_window, lambda _: DatabaseHealth(), gate=EVERYBODY),
         host="127.0.0.1",
         port=port,
+        setting="METRICS_HTTP_PORT",
     )
     with pytest.raises(StartError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .*$") as refused:
         await second.start()

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 
 from metrics_service.config import MetricsSettings
 from metrics_service.server import ACCESS
-from metrics_service.web import server as web
 from metrics_service.web.app import create_app
-from metrics_service.web.server import HttpServer
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.channels import ClientFiles
+from servicekit.http import server as web
+from servicekit.http.server import HttpServer
 from servicekit.identity.gate import gate
 from servicekit.metadata import caller_header
 from servicekit.tls import server_tls
@@ -58,7 +58,7 @@ async def serving(folder: Folder, *, certificates: bool) -> AsyncIterator[int]:
     settings = MetricsSettings.load({"METRICS_DATABASE_URL": "postgresql://x@y/z", **environ})
     health = DatabaseHealth(status=DatabaseHealth.HEALTHY)
     app = create_app(no_figures, lambda _: health, gate=gate(settings, ACCESS, caller_header))
-    server = HttpServer(app, host="127.0.0.1", port=0, tls=server_tls(settings))
+    server = HttpServer(app, host="127.0.0.1", port=0, setting="PORT", tls=server_tls(settings))
     port = await server.start()
     try:
         yield port

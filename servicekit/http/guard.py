@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from metrics_service.web.connections import NAMES
 from servicekit.errors import PERMISSION_DENIED, RATE_LIMITED, UNAUTHENTICATED, ApiError
 from servicekit.handlers import LineLimit
+from servicekit.http.connections import NAMES
 from servicekit.identity.gate import Gate
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from metrics_service.web.connections import BoundedConnection
+from servicekit.http.connections import BoundedConnection
 from servicekit.start import StartError
 from servicekit.tls import ServerTls
 
@@ -22,19 +22,27 @@ class HttpServer:
     """One listening socket and the application behind it."""
 
     def __init__(
-        self, app: Starlette, *, host: str, port: int, tls: ServerTls | None = None
+        self,
+        app: Starlette,
+        *,
+        host: str,
+        port: int,
+        setting: str,
+        tls: ServerTls | None = None,
     ) -> None:
+        """Make one; `setting` is the variable that chooses the port, for messages."""
         self._app = app
         self._tls = tls
         self._host = host
         self._port = port
+        self._setting = setting
         self._server: _QuietServer | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Listen; returns the port, which the system chose where 0 was given. Raises StartError."""
         tls = self._tls
-        listener = listen(self._host, self._port, setting="METRICS_HTTP_PORT")
+        listener = listen(self._host, self._port, setting=self._setting)
         config = uvicorn.Config(
             self._app,
             http=BoundedConnection,
