@@ -27,7 +27,7 @@ MONITOR_TESTS = tests/metrics/client tests/metrics/measure tests/metrics/health 
 	tests/metrics/rpc/test_alert_stream.py \
 	tests/docs/test_health_reasons.py
 METRICS_TESTS = tests/metrics tests/pair/test_revenue_agrees.py tests/pair/test_replay_totals.py
-SOURCES := booking_service metrics_service servicekit tests
+SOURCES := booking_service metrics_service servicekit deploy tests
 PROTOS = $(sort $(shell find protos -name '*.proto'))
 MIGRATIONS = $(sort $(wildcard migrations/*/*.sql))
 # Where the module for others is written, anew each time.
@@ -82,6 +82,10 @@ health: $(RUN) ## Print GET /api/health/database
 .PHONY: metrics
 metrics: $(RUN) ## Print GET /api/metrics/bookings
 	@$(PY) -m metrics_service metrics $(ARGS)
+
+.PHONY: observability
+observability: $(RUN) ## Prometheus and Alertmanager beside the pair, where they are installed
+	@exec $(PY) -m deploy.observability $(ARGS)
 
 .PHONY: replay
 replay: $(RUN) ## Replay another file of the same columns (FILE=, SPEED= days a second)
@@ -272,6 +276,10 @@ docs: $(DEV) ## Write docs/settings.md from the settings classes, docs/alerts.md
 		metrics_service=metrics_service.config:MetricsSettings \
 		Clients=servicekit.client_settings:ClientSettings > docs/settings.md
 	@$(PY) -m metrics_service.alerts.rules.page > docs/alerts.md
+
+.PHONY: dashboards
+dashboards: $(DEV) ## Write the dashboards of deploy/grafana from their declarations
+	@$(PY) -m deploy.grafana.generate
 
 .PHONY: lock
 lock: $(DEV) ## Resolve both lock files again

@@ -58,6 +58,7 @@ _FOLDERS: Final = (
     Group("replay", 190, ("tests/pair/test_replay_totals.py",)),
     Group("attacks", 500, ("tests/attacks",)),
     Group("wheel", 60, ("tests/wheel",)),
+    Group("prometheus", 70, ("tests/prometheus",)),
 )
 # Wherever else tests are marked.
 _MARKED: Final = Group(

@@ -28,9 +28,10 @@ SOURCE: Final = [
     "servicekit",
     "protos",
     "migrations",
+    "deploy",
     "tests",
 ]
-KINDS: Final = (".py", ".sql", ".proto", ".html", ".css", ".js")
+KINDS: Final = (".py", ".sql", ".proto", ".html", ".css", ".js", ".yml")
 THIS: Final = Path(__file__).resolve()
 # Walks name files from the folder of the service that they lead through.
 WALKS: Final = [ROOT / "booking_service", ROOT / "metrics_service"]

@@ -38,6 +38,7 @@ DRAWINGS: Final = {"text", "mermaid"}
 NOT_RUN: Final = {
     "make run": "replays for minutes; tests/pair/test_replay_run.py runs what it runs",
     "make test": "would run this test again",
+    "make observability": "ends with Ctrl-C only; tests/prometheus/test_observability.py runs it",
     "make watch": "ends with Ctrl-C only; tests/metrics/cli/test_watch.py draws what it draws",
 }
 # Documents with a test of their own that runs their commands.
