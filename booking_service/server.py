@@ -23,6 +23,7 @@ from booking_service.group_commit.rooms import Bounds, Rooms
 from booking_service.group_commit.sweeper import Sweeper
 from booking_service.monitoring.health_reporter import HealthReporter
 from booking_service.monitoring.probe import DatabaseProbe, ProbeResult
+from booking_service.monitoring.query_spans import QuerySpans
 from booking_service.monitoring.startup import (
     open_database,
     report_faults,
@@ -47,6 +48,7 @@ from metrics_service.client.host import (
 )
 from servicekit.identity import access
 from servicekit.server import GrpcServer
+from servicekit.tracing import create
 
 SERVICE: Final = "booking_service"
 
@@ -76,9 +78,10 @@ class BookingServer:
         self.database = Database(
             settings.database_url,
             pool_size=settings.database_pool_size,
-            tracker=Tracker([self.emitter, window]),
+            tracker=Tracker([self.emitter, window, QuerySpans(settings.database_url)]),
             clock=clock,
         )
+        self.tracer = create.tracer(settings, service=SERVICE, instance=self.emitter.instance)
         self.inspector = QueryInspector(
             self.database.tracker,
             lambda asked: self.database.connect("inspector", settings=asked),
@@ -96,6 +99,7 @@ class BookingServer:
             count_queries=count_queries,
             large_messages=LARGE_MESSAGES,
             access=ACCESS,
+            tracer=self.tracer,
         )
         self.health = HealthReporter(self.grpc.health, window, self.emitter, criteria)
         self.health.lane_trouble = lambda: self.relay.trouble or self.relay.shortage
@@ -131,6 +135,8 @@ class BookingServer:
         Raises StartError, after every part that was started has stopped.
         """
         async with AsyncExitStack() as stack:
+            self.tracer.start()
+            stack.push_async_callback(self.tracer.stop)
             await require_database(self.database)
             if self._settings.development:
                 await require_timing(self.database)

@@ -16,7 +16,7 @@ from grpc import StatusCode
 
 from metrics_service.alerts.faults import Faults
 from metrics_service.alerts.service import Alerts
-from metrics_service.client.host import Criteria
+from metrics_service.client.host import Criteria, instance_name
 from metrics_service.config import MetricsSettings
 from metrics_service.engine import Engine
 from metrics_service.eventlog.create import create_log
@@ -46,7 +46,9 @@ from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError, in_terminal
 from servicekit.tls import server_tls
+from servicekit.tracing import create
 
+SERVICE: Final = "metrics_service"
 DOMAIN: Final = "metrics.farehold"
 DATABASE: Final = "database"
 """The service of grpc.health.v1 whose status is the verdict."""
@@ -86,6 +88,7 @@ class MetricsServer:
         self.verdicts = health_rpc.verdicts(self.verdict)
         self.faults = Faults(settings.sentry_dsn)
         self.alerts = Alerts(settings, self.event_log, self.engine, self.verdict)
+        self.tracer = create.tracer(settings, service=SERVICE, instance=instance_name())
         self.grpc = GrpcServer(
             settings,
             domain=DOMAIN,
@@ -93,6 +96,7 @@ class MetricsServer:
             large_messages=LARGE_MESSAGES,
             early=EARLY,
             access=ACCESS,
+            tracer=self.tracer,
         )
         self._access = access_events.trail(settings.database_url, self.grpc.gate)
         app = create_app(
@@ -157,6 +161,7 @@ class MetricsServer:
             listen(settings.http_host, settings.http_port, setting=HTTP_PORT).close()
             self.grpc.health.set(DATABASE, False)
             port = await self.grpc.listen(SERVICES)
+            self.tracer.start()
             self._ports = port, await self._http.start()
         return self._ports
 
@@ -188,6 +193,7 @@ class MetricsServer:
             log.warning("service_stop_cut_short", within_s=STOP_S)
         await self._ticker.stop()
         await self._access.stop()
+        await self.tracer.stop()
         if self._begun:
             log.info("service_stopped")
 

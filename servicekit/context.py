@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servicekit.caller import Identity
+from servicekit.tracing.span import Span
 
 
 class QueryCount(Protocol):
@@ -28,7 +29,7 @@ class Call:
     `identity` is who calls, and `caller` its name, which is empty where none is needed.
     `session_id` is empty when the caller sent none. `deadline` is in seconds of `time.monotonic`,
     with the time for the answer's way back already subtracted; None when the caller set none.
-    `query_count` is None if queries are not counted.
+    `query_count` is None if queries are not counted, and `span` where the call belongs to no trace.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Call:
     session_id: str
     deadline: float | None
     query_count: QueryCount | None = None
+    span: Span | None = None
 
     @property
     def caller(self) -> str:

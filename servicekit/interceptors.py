@@ -17,15 +17,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-import sentry_sdk
 import structlog
 from grpc import StatusCode
 from grpc_status.rpc_status import to_status
 
 from servicekit.arrivals import Arrivals
-from servicekit.caller import Identity
 from servicekit.context import Call, QueryCount, current_call
-from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, INTERNAL, STARTING, ApiError
+from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, STARTING, ApiError
 from servicekit.handlers import (
     Behaviour,
     LineLimit,
@@ -37,9 +35,11 @@ from servicekit.handlers import (
     writing,
 )
 from servicekit.identity.access import AccessRefused
-from servicekit.identity.gate import EVERYBODY, Gate
+from servicekit.identity.gate import EVERYBODY, Admission, Gate
 from servicekit.metadata import certificate_names, header
-from servicekit.rpc_end import RpcEnd, cancelled_by_grpc, code_of, why_cancelled
+from servicekit.rpc_end import RpcEnd, cancelled_by_grpc, code_of, report_fault, why_cancelled
+from servicekit.tracing.span import enter
+from servicekit.tracing.tracer import OFF, Tracer, end_rpc
 
 if TYPE_CHECKING:
     # Generic for type checkers, but not at run time.
@@ -60,6 +60,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     `domain` is that of ErrorInfo. `on_rpc` is called at the end of each RPC and must not block;
     what it raises is only logged. `count_queries` starts counting the queries of the RPC in whose
     context it is called. `gate` decides who may call what; without one everybody may do everything.
+    `tracer` makes the spans of RPCs that may be called, except health checks.
     Once `draining` is set, new RPCs are refused, except health checks; while
     `starting` is, except those and the RPCs of the services `early`, such as
     `metrics.v1.HealthService`. `large_messages` are the full methods whose messages may have 1 MiB.
@@ -73,6 +74,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         on_rpc: Callable[[RpcEnd], None] | None = None,
         count_queries: Callable[[], QueryCount] | None = None,
         gate: Gate = EVERYBODY,
+        tracer: Tracer = OFF,
         large_messages: Collection[str] = (),
         early: Collection[str] = (),
         max_stream_s: float = math.inf,
@@ -81,6 +83,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._on_rpc = on_rpc
         self._count_queries = count_queries
         self._gate = gate
+        self._tracer = tracer
         self._large_messages = frozenset(large_messages)
         self._early = frozenset(early)
         self._max_stream_s = max_stream_s
@@ -167,8 +170,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             started_ns = time.perf_counter_ns()
             metadata: Mapping[str, Any] = dict(context.invocation_metadata() or ())
             admission = self._gate.admit(method, partial(certificate_names, context), metadata)
-            call = self._enter(method, context, metadata, admission.identity)
-            current_call.set(call)
+            call = self._enter(method, context, metadata, admission, traced=counted)
             named = None if request_streaming or isinstance(request, RefusedBytes) else request
             try:
                 if admission.refusal is not None:
@@ -209,31 +211,34 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
     def _enter(
-        self, method: str, context: Context, metadata: Mapping[str, Any], identity: Identity
+        self,
+        method: str,
+        context: Context,
+        metadata: Mapping[str, Any],
+        admission: Admission,
+        *,
+        traced: bool = False,
     ) -> Call:
         remaining_s = context.time_remaining()
-        return Call(
+        request_id = header(metadata, "x-request-id") or uuid.uuid4().hex
+        traced = traced and admission.refusal is None
+        call = Call(
             method=method,
-            request_id=header(metadata, "x-request-id") or uuid.uuid4().hex,
-            identity=identity,
+            request_id=request_id,
+            identity=admission.identity,
             session_id=header(metadata, "x-session-id"),
             deadline=(None if remaining_s is None else time.monotonic() + remaining_s - WAY_BACK_S),
             query_count=None if self._count_queries is None else self._count_queries(),
+            span=self._tracer.begin_rpc(method, metadata, request_id) if traced else None,
         )
+        current_call.set(call)
+        if call.span is not None:
+            enter(call.span)
+        return call
 
     async def _internal(self, call: Call, started_ns: int, request: Any, context: Context) -> None:
         """Answer INTERNAL for the exception being handled."""
-        log.exception("rpc_failed", rpc=call.method, request_id=call.request_id)
-        with sentry_sdk.new_scope() as scope:
-            scope.set_tag("rpc", call.method)
-            scope.set_tag("request_id", call.request_id)
-            scope.set_tag("caller", call.caller)
-            sentry_sdk.capture_exception()
-        error = ApiError(
-            INTERNAL,
-            f"internal error, correlation id {call.request_id}",
-            metadata={"correlation_id": call.request_id},
-        )
+        error = report_fault(call)
         self._end(call, started_ns, request, error=error)
         await context.abort_with_status(to_status(error.to_status(self._domain)))
 
@@ -252,6 +257,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             code, reason, kind, counts = spec.code, spec.reason, spec.kind, spec.counts_as_error
         else:
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
+        if call.span is not None:
+            end_rpc(call.span, code, reason=reason, kind=kind)
         suppressed: int | None = 0
         if isinstance(error, RefusedBytes | AccessRefused):
             suppressed = self._refused_lines[reason].take()

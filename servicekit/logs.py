@@ -1,7 +1,7 @@
 """Sets up logging once per process: readable on a terminal, one JSON object a line otherwise.
 
-A line written while an RPC is served carries its method, request id and caller; tracebacks never
-show the values of local variables or the text of a database driver's errors.
+A line written while an RPC is served carries its method, request id, caller and trace;
+tracebacks never show the values of local variables or the text of a database driver's errors.
 """
 
 from __future__ import annotations
@@ -65,4 +65,6 @@ def _add_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
         event.setdefault("rpc", call.method)
         event.setdefault("request_id", call.request_id)
         event.setdefault("caller", call.caller)
+        if call.span is not None:
+            event.setdefault("trace_id", call.span.trace_id.hex())
     return event

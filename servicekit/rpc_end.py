@@ -1,4 +1,4 @@
-"""How an RPC has ended: the record that is handed on, and what gRPC tells of its end."""
+"""How an RPC has ended: the record that is handed on, what gRPC tells of it, and faults."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import sentry_sdk
+import structlog
 from grpc import StatusCode
 
 from servicekit.context import Call
-from servicekit.errors import Kind
+from servicekit.errors import INTERNAL, ApiError, Kind
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +61,20 @@ def cancelled_by_grpc() -> bool:
     """Return whether this task is cancelled, rather than something that it has awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def report_fault(call: Call) -> ApiError:
+    """Log the exception being handled, report it to Sentry, and return what the caller is told."""
+    log.exception("rpc_failed", rpc=call.method, request_id=call.request_id)
+    with sentry_sdk.new_scope() as scope:
+        scope.set_tag("rpc", call.method)
+        scope.set_tag("request_id", call.request_id)
+        scope.set_tag("caller", call.caller)
+        if call.span is not None:
+            scope.set_tag("trace_id", call.span.trace_id.hex())
+        sentry_sdk.capture_exception()
+    return ApiError(
+        INTERNAL,
+        f"internal error, correlation id {call.request_id}",
+        metadata={"correlation_id": call.request_id},
+    )

@@ -27,6 +27,7 @@ from servicekit.rpc_end import RpcEnd
 from servicekit.settings import ServerSettings
 from servicekit.start import StartError, run
 from servicekit.tls import server_tls
+from servicekit.tracing.tracer import OFF, Tracer
 
 __all__ = ["GrpcServer", "StartError", "run"]
 
@@ -73,8 +74,9 @@ class GrpcServer:
     `domain` is that of ErrorInfo; `on_rpc` is called at the end of each RPC, `count_queries` at its
     beginning; `large_messages` are the full methods that take messages of up to 1 MiB; `early` are
     the services, such as `metrics.v1.HealthService`, that answer before it serves; `access` is the
-    table of who may call what, which counts where the settings name identities. `draining` is
-    set when `drain` begins: the handler of a long stream waits for it and ends its stream.
+    table of who may call what, which counts where the settings name identities; `tracer` makes the
+    spans of RPCs. `draining` is set when `drain` begins: the handler of a long stream waits for it
+    and ends its stream.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class GrpcServer:
         large_messages: Collection[str] = (),
         early: Collection[str] = (),
         access: Access | None = None,
+        tracer: Tracer = OFF,
     ) -> None:
         """Make the server. Raises SettingsError when the file of identities is not good."""
         self._settings = settings
@@ -96,6 +99,7 @@ class GrpcServer:
             on_rpc=on_rpc,
             count_queries=count_queries,
             gate=self.gate,
+            tracer=tracer,
             large_messages=large_messages,
             early=early,
             max_stream_s=settings.connection_age_s,

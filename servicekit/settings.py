@@ -12,8 +12,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -134,6 +142,34 @@ class ServerSettings(Settings):
     tls_client_ca: Path | None = Field(
         None, description="PEM file of the authorities whose client certificates are required."
     )
+    otlp_endpoint: str = Field(
+        "",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        repr=False,
+        description=(
+            "Where traces are sent by OTLP over gRPC, such as http://127.0.0.1:4317; needs the "
+            "extra `otlp`. Empty sends none."
+        ),
+    )
+    trace_ratio: float = Field(
+        0.01,
+        validation_alias="OTEL_TRACES_SAMPLER_ARG",
+        ge=0,
+        le=1,
+        description="Part of the calls that are recorded where the caller's trace does not say.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port is not None
+        except ValueError:
+            good = False
+        if value and not good:
+            raise ValueError("must be empty or an address such as http://127.0.0.1:4317")
+        return value
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:

@@ -22,6 +22,7 @@ from booking_service.group_commit.rooms import Rooms
 from booking_service.group_commit.submission import PendingSubmission, Submission, overloaded
 from booking_service.storage.database import Database
 from metrics_service.client.host import share_queries
+from servicekit.tracing.joint import waiting
 
 
 class CommandBus:
@@ -100,6 +101,7 @@ class CommandBus:
         elif pending.submission.fingerprint != fingerprint:
             raise Refused(REUSED)
         pending.waiters += 1
+        pending.spans += waiting()
         try:
             outcome = await asyncio.shield(pending.future)
         finally:

@@ -25,6 +25,7 @@ from booking_service.group_commit.submission import (
     count_queries_of,
     overloaded,
     package_locked,
+    traced,
 )
 from booking_service.storage.driver_errors import (
     Conflict,
@@ -166,8 +167,7 @@ class CommandQueues:
     async def _run_turn(self, turn: list[PendingSubmission], *, skip_locked: bool) -> None:
         runnable = []
         for pending in turn:
-            queued = pending.submission.package_ids & self._packages.keys()
-            if queued:
+            if queued := pending.submission.package_ids & self._packages.keys():
                 # Behind the earlier commands of the package.
                 self._move(pending, min(queued))
             else:
@@ -194,7 +194,7 @@ class CommandQueues:
         """Run the work of a group; if it fails, answer the group with the error and go on."""
         count_queries_of(group)
         try:
-            await work
+            await traced(group, work)
         except Exception as error:
             if not isinstance(error, DatabaseUnavailable):
                 log.exception("command_queue_failed")

@@ -6,9 +6,9 @@ Every pending submission is answered exactly once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from booking_service.domain.commands import (
@@ -25,8 +25,11 @@ from booking_service.group_commit.costs import MAX_LIGHT_COST, cost_of
 from booking_service.group_commit.idempotency import RequestKey
 from booking_service.group_commit.save import Origin
 from metrics_service.client.host import QueryCount, count_queries
+from servicekit.tracing.joint import Waiting, joint_span
 
 Outcome: TypeAlias = Answer | Refusal | Exception
+
+GROUP_SPAN: Final = "booking.group_commit"
 
 
 @dataclass(slots=True, eq=False)
@@ -68,12 +71,22 @@ class Submission:
 class PendingSubmission:
     """A submission with the callers that wait for its outcome.
 
-    `counts` are the queries that were run for it together with others. `started` is set once its
-    group has begun; until then it is dropped when its last caller stops waiting. `batch_cost` is
-    that of all commands of its request, 0 where it is the only one.
+    `counts` are the queries that were run for it together with others; `spans` are those of its
+    callers' traces. `started` is set once its group has begun; until then it is dropped when its
+    last caller stops waiting. `batch_cost` is that of all commands of its request, 0 where it is
+    the only one.
     """
 
-    __slots__ = ("arrived_s", "batch_cost", "counts", "future", "started", "submission", "waiters")
+    __slots__ = (
+        "arrived_s",
+        "batch_cost",
+        "counts",
+        "future",
+        "spans",
+        "started",
+        "submission",
+        "waiters",
+    )
 
     def __init__(self, submission: Submission, arrived_s: float, *, batch_cost: int = 0) -> None:
         self.submission = submission
@@ -81,6 +94,7 @@ class PendingSubmission:
         self.batch_cost = batch_cost
         self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.counts: list[QueryCount] = []
+        self.spans: list[Waiting] = []
         self.waiters = 0
         self.started = False
 
@@ -112,3 +126,14 @@ def count_queries_of(group: Iterable[PendingSubmission]) -> None:
     queries = count_queries()
     for pending in group:
         pending.counts.append(queries)
+
+
+async def traced(group: Sequence[PendingSubmission], work: Awaitable[None]) -> None:
+    """Await what is done for a group; it is one span where the trace of a caller is recorded."""
+    waiters = [waiter for pending in group for waiter in pending.spans]
+    with joint_span(GROUP_SPAN, waiters, size=len(group)) as span:
+        await work
+        if span is not None:
+            outcomes = (each.future.result() for each in group if each.future.done())
+            errors = (type(each).__name__ for each in outcomes if isinstance(each, Exception))
+            span.error = next(errors, "")

@@ -137,6 +137,11 @@ PLANTS = (
         "grpc",
         "gRPC is used at the edge, and nowhere else",
     ),
+    Plant(
+        "servicekit.tracing.queue",
+        "opentelemetry",
+        "OpenTelemetry is imported where spans are sent, and nowhere else",
+    ),
 )
 configure()
 OPTIONS = read_user_options(str(ROOT / "pyproject.toml"))

@@ -50,7 +50,7 @@ class Pair:
         clean = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("BOOKING_", "METRICS_", "FAREHOLD_", "DATABASE_URL"))
+            if not name.startswith(("BOOKING_", "METRICS_", "FAREHOLD_", "DATABASE_URL", "OTEL_"))
         }
         self.environ = clean | {
             "BOOKING_DATABASE_URL": booking_dsn,

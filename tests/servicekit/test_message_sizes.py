@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from servicekit.handlers import MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES
-from servicekit.identity.gate import Unidentified
+from servicekit.identity.gate import Admission, Unidentified
 from servicekit.interceptors import RpcInterceptor
 from servicekit.metadata import caller_header
 from servicekit.rpc_end import RpcEnd
@@ -150,6 +150,6 @@ def test_what_is_kept_of_metadata_is_bounded(
     context: Any = Mock()
     context.time_remaining.return_value = None
     identity = Unidentified(caller_header).identify(list, metadata)
-    call = RpcInterceptor("test")._enter("test.Sizes/One", context, metadata, identity)
+    call = RpcInterceptor("test")._enter("test.Sizes/One", context, metadata, Admission(identity))
     assert (call.caller, call.session_id) == (caller, session)
     assert len(call.request_id) == 32

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
@@ -18,10 +17,7 @@ MAX_TEXT_BYTES: Final = 2048
 """The longest normalised statement of a definition, in UTF-8 bytes."""
 
 TraceIdProvider = Callable[[], bytes | None]
-"""Returns the 16 bytes of the current trace, or None outside one."""
-
-current_trace_id: ContextVar[bytes | None] = ContextVar("current_trace_id", default=None)
-"""Set by code that reads a traceparent; the default TraceIdProvider reads it."""
+"""Returns the 16 bytes of the current trace, or None outside one; by default that of the RPC."""
 
 
 class Outcome(IntEnum):

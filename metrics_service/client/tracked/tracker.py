@@ -14,7 +14,6 @@ from metrics_service.client.queries.record import (
     QueryRecord,
     QuerySink,
     TraceIdProvider,
-    current_trace_id,
 )
 from metrics_service.client.queries.statements import StatementTable
 from metrics_service.client.tracked.running import RunningConnection
@@ -22,6 +21,7 @@ from metrics_service.client.tracked.timing import Timing
 from protos.tracking.v1 import tracking_pb2
 from servicekit.clock import wall_us
 from servicekit.pauses import PauseDetector
+from servicekit.tracing.span import current_trace_id
 
 SAMPLE_MASK: Final = 63
 """The cost of timing is measured for a query when these bits of the record count are 0: one in 64.
