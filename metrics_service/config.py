@@ -14,6 +14,8 @@ from servicekit import database_url
 from servicekit.settings import ServerSettings
 
 MAX_SERVICE_BYTES: Final = 128
+ANY_HOST: Final = "*"
+HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?", re.ASCII)
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 
 
@@ -65,6 +67,17 @@ class MetricsSettings(ServerSettings):
         "",
         description="Address of this service's HTTP as people reach it, for links in "
         "notifications; empty takes host and port.",
+    )
+    http_hosts: str = Field(
+        "",
+        description="Names under which HTTP is reached, separated by commas, beside addresses, "
+        "loopback names, and those of METRICS_HTTP_HOST and METRICS_EXTERNAL_URL; a request for "
+        "another name is refused; * takes every name.",
+    )
+    environment: str = Field(
+        "",
+        max_length=50,
+        description="Name of the environment, such as production, as the page shows it.",
     )
     heartbeat_ms: int = Field(
         1000,
@@ -153,6 +166,13 @@ class MetricsSettings(ServerSettings):
         """The interval of heartbeats in seconds."""
         return self.heartbeat_ms / 1000
 
+    @property
+    def http_names(self) -> frozenset[str]:
+        """The names under which HTTP is reached, in lower case."""
+        names = {self.http_host, urlsplit(self.external_url).hostname or ""}
+        names.update(self.http_hosts.split(","))
+        return frozenset(name.lower() for name in names if name)
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
@@ -189,6 +209,14 @@ class MetricsSettings(ServerSettings):
         if value and not _is_http(value):
             raise ValueError("must be empty or an address such as https://host/path")
         return value
+
+    @field_validator("http_hosts")
+    @classmethod
+    def _check_http_hosts(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        if not all(name == ANY_HOST or HOST.fullmatch(name) for name in names):
+            raise ValueError("must be names without ports, such as metrics.example.org, or *")
+        return ",".join(names)
 
     @field_validator("external_url")
     @classmethod

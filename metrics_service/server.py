@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
@@ -28,6 +29,7 @@ from metrics_service.rpc import health as health_rpc
 from metrics_service.rpc.metrics import SERVICE as METRICS
 from metrics_service.rpc.metrics import make_sums, readable, snapshots
 from metrics_service.rpc.register import EARLY, LARGE_MESSAGES, SERVICES, add_servicers
+from metrics_service.state.fold import State
 from metrics_service.state.series.rings import Window
 from metrics_service.storage import access_events
 from metrics_service.storage.deployments import Deployments
@@ -36,24 +38,22 @@ from metrics_service.storage.errors import (
     LogNotReadyError,
     LogUnavailableError,
 )
-from metrics_service.web.app import create_app
+from metrics_service.web.site import PORT as HTTP_PORT
+from metrics_service.web.site import Site
 from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.background import BackgroundTask
-from servicekit.http.server import HttpServer, listen
+from servicekit.http.server import listen
 from servicekit.identity import access
 from servicekit.rpc_end import RpcEnd
 from servicekit.server import GrpcServer
 from servicekit.start import StartError, in_terminal
-from servicekit.tls import server_tls
 from servicekit.tracing import create
 
 SERVICE: Final = "metrics_service"
 DOMAIN: Final = "metrics.farehold"
 DATABASE: Final = "database"
 """The service of grpc.health.v1 whose status is the verdict."""
-
-HTTP_PORT: Final = "METRICS_HTTP_PORT"
 
 TICK_S: Final = 0.5
 LEAD_CHECK_S: Final = 0.1
@@ -99,20 +99,10 @@ class MetricsServer:
             tracer=self.tracer,
         )
         self._access = access_events.trail(settings.database_url, self.grpc.gate)
-        app = create_app(
-            self._snapshot, self.verdict, on_fault=self.engine.suspect, gate=self.grpc.gate
-        )
-        self._http = HttpServer(
-            app,
-            host=settings.http_host,
-            port=settings.http_port,
-            setting=HTTP_PORT,
-            tls=server_tls(settings),
-        )
         self._ticker = BackgroundTask("health ticker")
         self._ports: tuple[int, int] | None = None
         self._starting, self._begun, self._stopped = True, False, False
-        add_servicers(
+        servicers = add_servicers(
             self.grpc.grpc,
             self.ingest,
             state,
@@ -125,6 +115,7 @@ class MetricsServer:
             stall_s=settings.stream_stall_s,
             repeat_s=settings.stream_repeat_s,
         )
+        self._site = self._new_site(servicers)
         self.engine.on_change(self.snapshots.notify)
         self.health.on_change(self._on_verdict)
 
@@ -162,7 +153,7 @@ class MetricsServer:
             self.grpc.health.set(DATABASE, False)
             port = await self.grpc.listen(SERVICES)
             self.tracer.start()
-            self._ports = port, await self._http.start()
+            self._ports = port, await self._site.start()
         return self._ports
 
     def verdict(self, page: Page = FIRST) -> DatabaseHealth:
@@ -187,7 +178,7 @@ class MetricsServer:
                 self.verdicts.close()
                 self.alerts.feed.close()
                 await self.ingest.drain(DRAIN_PRODUCERS_S)
-                await asyncio.gather(self.grpc.drain(), self._http.stop(), self._close_log())
+                await asyncio.gather(self.grpc.drain(), self._site.stop(), self._close_log())
                 await asyncio.to_thread(self.faults.close, 0.5)
         except TimeoutError:
             log.warning("service_stop_cut_short", within_s=STOP_S)
@@ -200,6 +191,21 @@ class MetricsServer:
     async def _close_log(self) -> None:
         await asyncio.gather(self.alerts.stop(), self.engine.stop())
         await self.event_log.stop()
+
+    def _new_site(self, servicers: Mapping[str, object]) -> Site:
+        return Site(
+            self._settings,
+            self.grpc.gate,
+            servicers,
+            early=EARLY,
+            starting=lambda: self._starting,
+            event_log=self.event_log,
+            state=self._state,
+            snapshot=self._snapshot,
+            health=self.verdict,
+            alerts=self.alerts,
+            on_fault=self.engine.suspect,
+        )
 
     def _new_health(self) -> HealthRegistry:
         settings = self._settings
@@ -220,17 +226,21 @@ class MetricsServer:
         if end.code is StatusCode.INTERNAL and end.call.method.startswith(f"{METRICS}/"):
             self.engine.suspect()
 
-    async def _snapshot(self, window: Window) -> MetricsSnapshot:
+    def _state(self) -> State:
         if self._starting:
             raise UnreadableError("the figures are read back")
-        await make_sums(self.engine.current_state(), window)
-        return self.engine.current_state().metrics(*window)
+        return self.engine.current_state()
+
+    async def _snapshot(self, window: Window) -> MetricsSnapshot:
+        await make_sums(self._state(), window)
+        return self._state().metrics(*window)
 
     def _on_verdict(self, verdict: DatabaseHealth) -> None:
         serving = verdict.status in (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
         self.grpc.health.set(DATABASE, serving)
         self.alerts.judge_soon()
         self.verdicts.notify()
+        self._site.live.health_changed()
         self.snapshots.notify()
 
     def _log_health(self) -> LogHealth:

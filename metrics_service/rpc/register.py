@@ -62,27 +62,34 @@ def add_servicers(
     *,
     stall_s: float,
     repeat_s: float,
-) -> None:
+) -> dict[str, object]:
     """Register every service: producers go to the ingest, reads to the state, to what is stored
-    beside the log, and to the verdict.
+    beside the log, and to the verdict. Returns the servicers of all that read, by service.
     """
     tracking_pb2_grpc.add_TrackingServiceServicer_to_server(
         tracking.TrackingService(ingest), server
     )
-    add_metrics(
-        metrics.MetricsService(
-            state,
-            Sessions(event_log.sessions),
-            snapshots,
-            event_log.history,
-            stall_s=stall_s,
-            repeat_s=repeat_s,
-        ),
-        server,
+    figures = metrics.MetricsService(
+        state,
+        Sessions(event_log.sessions),
+        snapshots,
+        event_log.history,
+        stall_s=stall_s,
+        repeat_s=repeat_s,
     )
-    add_deployments(deployments.DeploymentService(kept, state, event_log.history), server)
-    add_health(health.HealthService(verdict, verdicts, stall_s=stall_s), server)
-    add_alerts(alerts.AlertService(own_alerts, stall_s=stall_s, repeat_s=repeat_s), server)
+    add_metrics(figures, server)
+    reports = deployments.DeploymentService(kept, state, event_log.history)
+    add_deployments(reports, server)
+    verdict_service = health.HealthService(verdict, verdicts, stall_s=stall_s)
+    add_health(verdict_service, server)
+    alert_service = alerts.AlertService(own_alerts, stall_s=stall_s, repeat_s=repeat_s)
+    add_alerts(alert_service, server)
+    return {
+        metrics.SERVICE: figures,
+        deployments.SERVICE: reports,
+        health.SERVICE: verdict_service,
+        alerts.SERVICE: alert_service,
+    }
 
 
 def add_alerts(servicer: alerts.AlertService, server: grpc.aio.Server) -> None:

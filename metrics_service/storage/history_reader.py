@@ -79,6 +79,16 @@ class HistoryReader(Session):
         (row,) = await self.using(lambda connection: connection.fetch(_HISTORY.bounds))
         return None if row["first_hour"] is None else _us(row["first_hour"])
 
+    async def since(self) -> int | None:
+        """Return when the first hour or day begins that anything is kept of, in microseconds; None
+        for nothing. Of an hour of the first day, not the day.
+        """
+        (row,) = await self.using(lambda connection: connection.fetch(_HISTORY.bounds))
+        day, hour = row["first_day"], row["first_hour"]
+        if hour is not None and (day is None or hour.date() <= day):
+            return _us(hour)
+        return None if day is None else _us(day)
+
     async def day_figures(self, day: date) -> list[FigureRow]:
         """Return the figures of a day, by metric, dimension and key."""
         rows = await self.using(lambda connection: connection.fetch(_HISTORY.read_figures, day))

@@ -4,13 +4,14 @@ and none exposes the text of an error.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -18,16 +19,23 @@ from starlette.routing import Route
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.health.paging import Page, key_of
 from metrics_service.state.series.rings import Window
+from metrics_service.web.calls import Calls
 from metrics_service.web.encode import Json, to_json
+from metrics_service.web.headers import DATA
+from metrics_service.web.page import PageFiles
+from metrics_service.web.stream import Streams
 from metrics_service.web.window import BadWindowError, window_of
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.http.guard import Guard
+from servicekit.http.hosts import ANY, HostFilter
+from servicekit.http.refused import RefusedRequest
 from servicekit.identity.gate import Gate
 
 log = structlog.get_logger()
 
-HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HOSTS: Final = "METRICS_HTTP_HOSTS"
+
 MAX_ENCODED: Final = 16
 UP: Final = (DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED)
 
@@ -38,15 +46,20 @@ def create_app(
     *,
     on_fault: Callable[[], None] = lambda: None,
     gate: Gate,
+    calls: Calls | None = None,
+    streams: Streams | None = None,
+    hosts: Collection[str] = (ANY,),
 ) -> Starlette:
     """Create the application; on_fault is called when figures cannot be answered. Who may ask is
-    decided by the gate.
+    decided by the gate, and for which names of this service by `hosts`.
 
     GET /api/health/database: 200 when healthy or degraded, 503 otherwise, with the first 100
     instances; ?page_token= with an answer's next_page_token has those that follow, 400 for another.
     GET /api/metrics/bookings: {revision, as_of, window_s, ended_s, metrics, funnel, errors}, all of
     one snapshot, of all times or of ?window=&ended=; 400 names the windows that are kept; 503 when
     the snapshot raises UnreadableError.
+    GET /api/rpc/NAME: the answer of the RPC, see Calls. GET /api/stream: events, see Streams.
+    GET / and what the page links to: the page, whose files are at /assets/.
     """
 
     async def database(request: Request) -> Response:
@@ -59,15 +72,10 @@ def create_app(
         return _json(to_json(verdict), status)
 
     async def bookings(request: Request) -> Response:
-        try:
-            window = window_of(request.query_params)
-        except BadWindowError as bad:
-            status = HTTPStatus.BAD_REQUEST
-            told: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
-            return _json({**told, "parameter": bad.parameter, "description": str(bad)}, status)
+        window = window_of(request.query_params)
         try:
             body = encoded(window, await snapshot(window))
-            return Response(body, headers=HEADERS, media_type="application/json")
+            return Response(body, headers=DATA, media_type="application/json")
         except UnreadableError:
             raise
         except Exception:
@@ -80,8 +88,13 @@ def create_app(
         routes=[
             Route("/api/health/database", guard.guarded(database)),
             Route("/api/metrics/bookings", guard.guarded(bookings)),
+            *(calls.routes(guard) if calls is not None else ()),
+            *([Route("/api/stream", guard.guarded(streams.open))] if streams is not None else ()),
+            *PageFiles().routes(guard),
         ],
+        middleware=[Middleware(HostFilter, names=hosts, setting=HOSTS)],
         exception_handlers={
+            BadWindowError: _bad_window,
             HTTPException: _refused,
             UnreadableError: _unreadable,
             Exception: _failed,
@@ -127,12 +140,26 @@ def _booking_metrics(snapshot: MetricsSnapshot) -> Json:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Answer an unknown path or method in the same form as every other request."""
+    """Answer a refusal, an unknown path and an unknown method, all in one form."""
     status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
     headers = error.headers if isinstance(error, HTTPException) else None
-    return _json(
-        {"error": HTTPStatus(status).phrase, "path": request.url.path}, status, dict(headers or {})
-    )
+    body: dict[str, Json] = {"error": HTTPStatus(status).phrase, "path": request.url.path}
+    if isinstance(error, RefusedRequest):
+        refusal = error.refusal
+        body["reason"] = refusal.spec.reason
+        body["description"] = refusal.message
+        body["fields"] = [
+            {"field": bad.field, "description": bad.description} for bad in refusal.violations
+        ]
+    return _json(body, status, dict(headers or {}))
+
+
+async def _bad_window(request: Request, error: Exception) -> Response:
+    """Answer which parameter of a window is wrong, and the choices."""
+    status = HTTPStatus.BAD_REQUEST
+    parameter = error.parameter if isinstance(error, BadWindowError) else ""
+    told: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
+    return _json({**told, "parameter": parameter, "description": str(error)}, status)
 
 
 async def _unreadable(request: Request, _: Exception) -> Response:
@@ -152,4 +179,4 @@ async def _failed(request: Request, error: Exception) -> Response:
 def _json(
     body: Json, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
-    return JSONResponse(body, status_code=status, headers={**HEADERS, **(headers or {})})
+    return JSONResponse(body, status_code=status, headers={**DATA, **(headers or {})})

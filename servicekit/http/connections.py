@@ -24,6 +24,9 @@ MAX_ANSWER_S: Final = 30.0
 NAMES: Final = "certificate_names"
 """Where the state of a request has the URIs and DNS names of the client's certificate."""
 
+CONNECTION: Final = "connection"
+"""Where it has the BoundedConnection."""
+
 
 class BoundedConnection(H11Protocol):
     """One connection, which is cut when the client is too slow or, while it is idle, for others."""
@@ -36,13 +39,13 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Take a new connection, and make room for it."""
         super().connection_made(transport)
-        self.app_state = {**self.app_state, NAMES: _names(transport)}
+        self.app_state = {**self.app_state, NAMES: _names(transport), CONNECTION: self}
         self._wait_for_request()
         # Those that close count too: they do so once their client has taken the last answer.
         held = [each for each in self.connections if isinstance(each, BoundedConnection)]
         held = [each for each in held if not each._cut and each is not self]
         if len(held) >= MAX_CONNECTIONS:
-            min(held, key=lambda each: (not each.idle, each._idle_since_s))._cut_off()
+            min(held, key=lambda each: (not each.idle, each._idle_since_s)).cut_off()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the connection."""
@@ -60,7 +63,7 @@ class BoundedConnection(H11Protocol):
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
-                self._cut_off()
+                self.cut_off()
                 return
         super().send_400_response(msg)
 
@@ -68,6 +71,15 @@ class BoundedConnection(H11Protocol):
         """Note the end of an answer; the next request may follow."""
         super().on_response_complete()
         self._wait_for_request()
+
+    def begin_stream(self) -> None:
+        """Let the present answer take any time: who gives it calls `cut_off` when it stalls."""
+        self._set_timer(None)
+
+    def cut_off(self) -> None:
+        """End the connection, without waiting for its client to take what was sent."""
+        self._cut = True
+        self.transport.abort()
 
     @property
     def idle(self) -> bool:
@@ -81,7 +93,7 @@ class BoundedConnection(H11Protocol):
 
     def _on_late(self) -> None:
         if self.idle or self._answering:
-            self._cut_off()
+            self.cut_off()
         else:
             self._answering = True
             self._set_timer(MAX_ANSWER_S)
@@ -92,11 +104,6 @@ class BoundedConnection(H11Protocol):
             self._timer = None
         if after_s is not None:
             self._timer = self.loop.call_later(after_s, self._on_late)
-
-    def _cut_off(self) -> None:
-        """End the connection, without waiting for its client to take what was sent."""
-        self._cut = True
-        self.transport.abort()
 
 
 def _names(transport: asyncio.BaseTransport) -> list[str]:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from typing import Final
 
 import structlog
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from servicekit.errors import PERMISSION_DENIED, RATE_LIMITED, UNAUTHENTICATED, ApiError
+from servicekit.errors import ApiError
 from servicekit.handlers import LineLimit
 from servicekit.http.connections import NAMES
+from servicekit.http.refused import RefusedRequest
 from servicekit.identity.gate import Gate
 
 log = structlog.get_logger()
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-STATUSES: Final = {
-    UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
-    PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
-    RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
-}
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Guard:
@@ -34,23 +26,34 @@ class Guard:
         self._gate = gate
         self._lines = LineLimit()
 
-    def guarded(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint: a caller who may not have it gets 401, 403 or 429."""
+    def guarded(self, endpoint: Endpoint, entry: str = "") -> Endpoint:
+        """Wrap an endpoint: a caller who may not have it gets 401, 403 or 429. Its entry in the
+        table is that of its path, unless another one is given, such as that of an RPC.
+        """
 
-        async def ask(request: Request) -> Response:
+        async def ask(request: Request) -> ASGIApp:
             path = request.url.path
             admission = self._gate.admit(
-                f"http/{path}",
+                entry or f"http/{path}",
                 lambda: request.scope.get("state", {}).get(NAMES, []),
                 request.headers,
             )
             if admission.refusal is not None:
                 self._log(path, admission.identity.name, admission.refusal)
-                raise _refused(admission.refusal)
+                raise RefusedRequest(admission.refusal)
             try:
-                return await endpoint(request)
-            finally:
+                answer = await endpoint(request)
+            except BaseException:
                 self._gate.leave(admission)
+                raise
+
+            async def send_answer(scope: Scope, receive: Receive, send: Send) -> None:
+                try:
+                    await answer(scope, receive, send)
+                finally:
+                    self._gate.leave(admission)
+
+            return send_answer
 
         return ask
 
@@ -64,11 +67,3 @@ class Guard:
                 reason=refusal.spec.reason,
                 suppressed=suppressed,
             )
-
-
-def _refused(refusal: ApiError) -> HTTPException:
-    status = STATUSES[refusal.spec]
-    headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
-    if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, round(refusal.retry_after_s)))
-    return HTTPException(status, headers=headers)

@@ -30,6 +30,8 @@ RELOAD_S: Final = 1.0
 
 BEARER: Final = "bearer "
 MAX_TOKEN_BYTES: Final = 1024
+HTTP: Final = "http/"
+"""What the name of a path begins with, as that of a method with its service."""
 
 log = structlog.get_logger(__name__)
 
@@ -197,6 +199,8 @@ class Gate:
             return Admission(identity)
         if not self.access.allows(identity.roles, method):
             rpc = method.rpartition("/")[2]
+            if method.startswith(HTTP):
+                rpc = method.removeprefix(HTTP)
             denied = AccessRefused(
                 PERMISSION_DENIED,
                 f"{identity.name} may not call {rpc}",

@@ -23,7 +23,13 @@ from servicekit.settings import ServerSettings
 from tests.servicekit.identity.certificates import Folder
 
 BOUND_S = 30.0
-HTTP = {"http//api/health/database", "http//api/metrics/bookings"}
+HTTP = {
+    "http//",
+    "http//api/health/database",
+    "http//api/metrics/bookings",
+    "http//api/stream",
+    "http//assets/*",
+}
 NOBODY = ""
 CALLERS = (*sorted(ROLES), NOBODY)
 

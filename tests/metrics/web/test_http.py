@@ -146,7 +146,7 @@ async def test_an_answer_is_encoded_once_for_all_that_ask(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("method", "path", "expected", "error"),
     [
-        ("GET", "/", 404, "Not Found"),
+        ("GET", "/none", 404, "Not Found"),
         ("GET", "/api/../etc/passwd", 404, "Not Found"),
         ("POST", "/api/health/database", 405, "Method Not Allowed"),
     ],
