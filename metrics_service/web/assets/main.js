@@ -1,0 +1,115 @@
+/** Starts the page: draws what the address says, and again when that or the figures change. */
+
+import { alert, alerts, journey } from './alerts.js';
+import { follow } from './chart.js';
+import { asOf, connect, forget, freshness, snapshot, tell } from './data.js';
+import { h, render } from './dom.js';
+import { funnel } from './funnel.js';
+import { announce, head, nav, toast, verdict } from './head.js';
+import { now } from './now.js';
+import { business, errors, reason } from './outcome.js';
+import { queries, query, slow, slowQuery } from './queries.js';
+import { deployed, deployments, health, quality } from './service.js';
+import { address, read, state } from './state.js';
+import { trends } from './trends.js';
+
+const at = (id) => document.getElementById(id);
+const DETAILS = {
+  alerts: ['Alerts', (id) => alert(id, draw)],
+  slow: ['Slow and blocked', (id) => slowQuery(id)],
+  queries: ['Queries', (id) => query(id, draw)],
+  errors: ['Errors', (id) => reason(id, draw)],
+  deployments: ['Deployments', (id) => deployments(id, draw)],
+  journeys: ['Funnel', (id) => journey(id, draw)],
+};
+let asked = false;
+
+/** Draw within the next frame, once however often it is asked. A hidden page has no frames. */
+function draw() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => {
+    asked = false;
+    paint();
+  });
+}
+
+function paint() {
+  const [kind, id] = state.path;
+  const detail = DETAILS[kind] && id !== undefined;
+  render(at('head'), head(go, copy));
+  render(at('main'), detail ? details(kind, id) : overview());
+  document.body.className = `${freshness()} ${detail ? 'detailed' : ''}`;
+  const all = snapshot().data;
+  render(at('nav'), [nav(all?.errors.last_5_minutes, all?.performance.queries.slow_critical)]);
+  document.title = `${detail ? `${id} · ` : ''}${verdict()[1]} · Farehold`;
+  announce(at('said'));
+  follow(draw);
+  forget();
+}
+
+const overview = () => [now(), funnel(go, draw), alerts(), trends(go, deployed().data?.deployments), slow(draw), queries(go, draw), errors(draw), business(draw), health(draw), quality(), deployments(undefined, draw)];
+
+function details(kind, id) {
+  const [name, show] = DETAILS[kind];
+  const back = kind === 'journeys' ? 'funnel' : kind;
+  return [h('p', { class: 'crumbs', key: 'crumbs' }, h('a', { href: address({}, [], `#${back}`) }, `← ${name}`)), show(id)];
+}
+
+/** Change the state, and the address with it. */
+function go(changes, path = null) {
+  history.pushState(null, '', address(changes, path, changes.step === undefined ? location.hash : '#funnel'));
+  read();
+  tell();
+  draw();
+}
+
+/** Follow links of the page without loading it again. */
+function onClick(event) {
+  const found = event.target.closest('a[href^="/"]');
+  if (!found || event.button || event.ctrlKey || event.metaKey || event.shiftKey || found.pathname.startsWith('/api')) return;
+  event.preventDefault();
+  const left = state.path.length;
+  history.pushState(null, '', found.getAttribute('href'));
+  read();
+  tell();
+  paint();
+  const target = found.hash && at(found.hash.slice(1));
+  if (target) target.scrollIntoView();
+  else if (left !== state.path.length || state.path.length) scrollTo(0, 0);
+  if (state.path.length) at('main').focus({ preventScroll: true });
+}
+
+/** The link with absolute times; the relative one is offered. */
+async function copy() {
+  const fixed = location.origin + address({ to: state.to ?? asOf() }, null, location.hash);
+  const relative = location.origin + address({}, null, location.hash);
+  const offer = async (text, words, other) => {
+    const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+    toast(at('toast'), text, done ? `${words} copied.` : `${words}, to copy:`, other);
+  };
+  const again = state.to === null ? ['Keep it relative', () => offer(relative, 'Link to the newest figures')] : null;
+  await offer(fixed, 'Link to these times', again);
+}
+
+function onKey(event) {
+  if (event.key !== 'Escape') return;
+  if (at('toast').firstChild) render(at('toast'), []);
+  else if (state.step) go({ step: '' });
+  else if (state.path.length) go({}, []);
+}
+
+read();
+addEventListener('popstate', () => {
+  read();
+  tell();
+  draw();
+});
+addEventListener('click', onClick);
+addEventListener('keydown', onKey);
+connect(draw);
+// Ages go on while nothing is heard.
+setInterval(draw, 1_000);
+paint();
+if (location.hash) at(location.hash.slice(1))?.scrollIntoView();
+
