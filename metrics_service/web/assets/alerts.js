@@ -8,25 +8,26 @@ import { ago, cut, facts, link, nothing, section, skeleton, status, table, when 
 const word = (text, prefix) => text.replace(prefix, '').replace('_', ' ').toLowerCase();
 export const severity = (alert) => word(alert.severity, 'ALERT_SEVERITY_');
 const stateOf = (alert) => word(alert.state, 'ALERT_STATE_');
-const ENDED = ['resolved', 'inactive'];
+const ENDED = ['resolved', 'inactive', 'no data'];
 const TONES = { critical: 'bad', warning: 'warn', info: 'none' };
 const toneOf = (alert) => (['firing', 'recovering'].includes(stateOf(alert)) ? TONES[severity(alert)] : stateOf(alert) === 'resolved' ? 'good' : 'wait');
 
 /** The alerts that are on: firing, recovering, pending. */
-export const active = () => (live.alerts?.alerts ?? []).filter((each) => !ENDED.includes(stateOf(each)) && stateOf(each) !== 'no data');
+export const active = () => (live.alerts?.alerts ?? []).filter((each) => !ENDED.includes(stateOf(each)));
+/** All that are kept, those that ended too, or null. */
+export const everyAlert = () => ask('alerts', 'ListAlerts', { include_resolved: 'true', page_size: 100 }, 30_000).data?.alerts;
 export const firing = () => active().filter((each) => stateOf(each) !== 'pending');
 
 const samples = (alert) => (alert.ratio ? `n ${count(alert.ratio.denominator)}` : '');
 const labels = (alert) => Object.entries(alert.labels).map(([name, value]) => `${name} ${value}`).join(', ');
 
 export function alerts() {
-  const all = live.alerts?.alerts;
   const on = active();
-  const rest = (all ?? []).filter((each) => !on.includes(each));
+  const rest = everyAlert()?.filter((each) => ENDED.includes(stateOf(each))) ?? [];
   const failing = (live.alerts?.targets ?? []).filter((each) => each.last_error || each.dropped);
   return section('alerts', 'Alerts', {
     note: live.alerts && `told to ${live.alerts.targets.map((each) => each.name).join(', ') || 'nobody'}`,
-  }, !all ? skeleton(3) : [
+  }, !live.alerts ? skeleton(3) : [
     on.length ? h('ul', { class: 'alerts' }, on.map(line)) : nothing(status('good', 'No alert is on.')),
     failing.map((each) => h('p', { class: 'problem', key: each.name }, status('warn', `${each.name}: ${plural(each.failed, 'try', 'tries')} failed, ${count(each.dropped)} given up. `), each.last_error)),
     rest.length > 0 && h('details', { key: 'rest' }, h('summary', {}, `${plural(rest.length, 'alert')} ended or without data`), h('ul', { class: 'alerts' }, rest.map(line))),

@@ -1,7 +1,7 @@
 /** Charts as SVG: lines over time with axes, units, marks and one cursor for all, and sparklines. */
 
 import { h } from './dom.js';
-import { day, figure, minute, moment, month } from './format.js';
+import { axis, day, figure, minute, moment, month } from './format.js';
 
 const LEFT = 52;
 const RIGHT = 10;
@@ -72,7 +72,7 @@ export function lines({ id, title, unit, lines, before = [], marks = [], from, t
       good && good[1] <= top && h('rect', { class: 'good', x: LEFT, width: width - LEFT - RIGHT, y: y(good[1]), height: y(good[0]) - y(good[1]) }),
       ticks.map((tick) => h('g', {},
         h('line', { class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }),
-        h('text', { class: 'tick', x: LEFT - 8, y: y(tick) + 4, 'text-anchor': 'end' }, figure(tick, unit)))),
+        h('text', { class: 'tick', x: LEFT - 8, y: y(tick) + 4, 'text-anchor': 'end' }, axis(tick, unit)))),
       timeTicks(from, to, width).map(([time, label]) =>
         h('text', { class: 'tick', x: x(time), y: HEIGHT - 5, 'text-anchor': 'middle' }, label)),
       bound && bound <= top && h('line', { class: 'bound', x1: LEFT, x2: width - RIGHT, y1: y(bound), y2: y(bound) }),
@@ -85,6 +85,7 @@ export function lines({ id, title, unit, lines, before = [], marks = [], from, t
       lines.map((line) => [
         h('path', { class: `line ${line.tone}`, d: path(line.points.filter((point) => !point.partial), middle, y) }),
         h('path', { class: `line partial ${line.tone}`, d: path(line.points.slice(-2), middle, y, true) }),
+        h('path', { class: `line dots ${line.tone}`, d: dots(line.points, middle, y) }),
       ]),
       shown !== null && h('line', { class: 'cursor', x1: x(shown + step / 2), x2: x(shown + step / 2), y1: TOP, y2: HEIGHT - BOTTOM }),
       !values.some(Boolean) && h('text', { class: 'tick', x: width / 2, y: HEIGHT / 2, 'text-anchor': 'middle' }, empty(lines)))),
@@ -105,12 +106,14 @@ function path(points, x, y, partial = false) {
   let open = false;
   for (const point of points) {
     if (point.value !== null) out += `${open ? 'L' : 'M'}${x(point).toFixed(1)} ${y(point.value).toFixed(1)}`;
-    // A point without neighbours is drawn by its round cap.
-    if (point.value !== null && !open) out += 'h.01';
     open = point.value !== null;
   }
   return out;
 }
+
+/** The points without neighbours, as strokes of no length: their round caps are dots. */
+const dots = (points, x, y) => points.filter((point, at) => point.value !== null && (points[at - 1]?.value ?? null) === null && (points[at + 1]?.value ?? null) === null)
+  .map((point) => `M${x(point).toFixed(1)} ${y(point.value).toFixed(1)}h.01`).join('');
 
 function ticksOf(max, unit) {
   if (!(max > 0)) return unit === '1' ? [0, 1] : [0, 4];
@@ -181,7 +184,8 @@ export function spark(points, { good, bound, unit, label } = {}) {
     good && good[0] < top && h('rect', { class: 'good', x: 0, width: 100, y: y(good[1]), height: Math.max(1, y(good[0]) - y(good[1])) }),
     bound <= top && h('line', { class: 'bound', x1: 0, x2: 100, y1: y(bound), y2: y(bound) }),
     h('path', { class: 'line one', d: path(points.filter((point) => !point.partial), x, y) }),
-    h('path', { class: 'line one partial', d: path(points.slice(-2), x, y, true) }));
+    h('path', { class: 'line one partial', d: path(points.slice(-2), x, y, true) }),
+    h('path', { class: 'line one dots', d: dots(points, x, y) }));
 }
 
 /** The points of one series of an answer, their times as milliseconds. */

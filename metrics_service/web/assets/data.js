@@ -77,6 +77,8 @@ export function asOf() {
   return told.length ? Math.max(...told) : Date.now();
 }
 
+const revision = () => Math.max(live.snapshot?.revision ?? 0, live.status?.revision ?? 0);
+
 /** How long ago the range ended, in seconds. */
 export const endedAgo = () => (state.to === null ? 0 : Math.max(0, (asOf() - state.to) / 1000));
 
@@ -100,7 +102,7 @@ export function ask(place, method, params, every = 10_000) {
   entry.turn = turn;
   const now = Date.now();
   const same = entry.url === url;
-  const due = !same || (now - entry.at > every && entry.revision !== live.status?.revision) || now - entry.at > 60_000;
+  const due = !same || (now - entry.at > every && entry.revision !== revision()) || now - entry.at > 60_000;
   if (due && !entry.loading && asking < AT_ONCE && (watching() || !entry.data)) fetchInto(entry, url);
   return entry;
 }
@@ -122,7 +124,7 @@ async function fetchInto(entry, url) {
   try {
     const answer = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     const body = await answer.json();
-    if (answer.ok) Object.assign(entry, { data: body, error: null, revision: live.status?.revision });
+    if (answer.ok) Object.assign(entry, { data: body, error: null, revision: revision() });
     else entry.error = body;
     // Of another place or question the answer before says nothing.
     if (!answer.ok && entry.url !== url) entry.data = null;

@@ -96,6 +96,10 @@ export function figure(value, unit) {
   return number(value, { maximumFractionDigits: 1 });
 }
 
+/** A figure beside an axis. */
+export const axis = (value, unit) =>
+  unit === '1' ? number(value, { style: 'percent', maximumFractionDigits: 2 }) : value ? figure(value, unit) : '0';
+
 /** Digits after the point of a currency. */
 export const digits = (currency) =>
   intl(Intl.NumberFormat, { style: 'currency', currency }).resolvedOptions().maximumFractionDigits;

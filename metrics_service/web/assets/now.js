@@ -59,7 +59,7 @@ function difference(pair, of, better) {
   if (now == null || then == null) return h('span', { class: 'delta', title: pair.dates }, `${NONE} before`);
   const by = then ? (now - then) / then : null;
   const tone = !by || Math.abs(by) < 0.02 || !better ? '' : by * better > 0 ? 'good' : 'bad';
-  return h('span', { class: `delta ${tone}`, title: `Against ${pair.dates}` },
+  return h('span', { class: `delta ${tone}`, title: `Against ${pair.dates}, both in whole steps` },
     by === null ? (now ? 'none before' : '±0%') : `${by > 0 ? '▲' : by < 0 ? '▼' : '='} ${change(by)}`);
 }
 
@@ -110,7 +110,7 @@ export function now() {
   ];
   return section('now', 'Now', {
     ...options,
-    note: pair && (pair.why ? `no comparison: ${pair.why}` : `against ${pair.dates}, both in whole steps`),
+    note: pair?.why && `No comparison: ${pair.why}.`,
   }, h('div', { class: 'tiles' }, tiles.map(tile)));
 }
 

@@ -72,7 +72,7 @@ export function business(redraw) {
         ...['gross', 'refunded', 'net', 'average'].map((name) => ({
           name: name[0].toUpperCase() + name.slice(1), n: 1, hide: name === 'refunded', cell: (each) => money(each[`${name}_minor`], each.currency, each.exponent),
         })),
-        { name: 'Bookings', n: 1, cell: (each) => count(each.confirmed) },
+        { name: 'n', n: 1, cell: (each) => count(each.confirmed) },
       ],
     }),
     packages.length > 0 && table({

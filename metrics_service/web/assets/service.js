@@ -14,10 +14,11 @@ export function health(redraw) {
   const told = live.health;
   if (!told) return section('health', 'Health and producers', { wide: true }, skeleton(4));
   const { figures } = told;
-  const at = (value, limit, show) => [value == null ? NONE : show(value), value == null ? 'none' : value > limit ? 'bad' : 'good'];
+  const held = new Set(told.reasons.map((each) => each.criterion));
+  const at = (name, value, limit, show) => [value == null ? NONE : show(value), value == null ? 'none' : held.has(name) ? 'bad' : value > limit ? 'warn' : 'good'];
   const criteria = figures ? [
-    ['p95', ...at(figures.p95_ms, 999.9, ms), '< 1 s'], ['p99', ...at(figures.p99_ms, 1999.9, ms), '< 2 s'],
-    ['failed', ...at(figures.failed, 9, count), '< 10'], ['over 500 ms', ...at(figures.slow, 20, count), '≤ 20'],
+    ['p95', ...at('p95_ms', figures.p95_ms, 999.9, ms), '< 1 s'], ['p99', ...at('p99_ms', figures.p99_ms, 1999.9, ms), '< 2 s'],
+    ['failed', ...at('failed', figures.failed, 9, count), '< 10'], ['over 500 ms', ...at('slow', figures.slow, 20, count), '≤ 20'],
   ] : [];
   return section('health', 'Health and producers', {
     wide: true, note: `the last ${span(told.window_s)}, n ${count(figures?.samples)}`, actions: status(...(VERDICTS[told.status] ?? ['none', told.status])),
@@ -80,8 +81,8 @@ export function deployments(id, redraw) {
         { name: 'Observed', n: 1, cell: (each) => h('span', { title: each.summary }, figure(each.observed, each.unit)) },
         { name: 'Target', n: 1, cell: (each) => each.target },
         { name: 'n', n: 1, hide: 1, cell: (each) => count(each.samples) },
-        { name: 'Worst hour', n: 1, hide: 1, cell: (each) => [figure(each.worst, each.unit), detail && each.worst_hour ? [', ', when(each.worst_hour)] : ''] },
-        { name: 'Before', n: 1, hide: 1, cell: (each) => figure(each.before, each.unit) },
+        detail && { name: 'Worst hour', n: 1, hide: 1, cell: (each) => [figure(each.worst, each.unit), each.worst_hour ? [', ', when(each.worst_hour)] : ''] },
+        detail && { name: 'Before', n: 1, hide: 1, cell: (each) => figure(each.before, each.unit) },
         detail && { name: 'Bounds', n: 1, hide: 1, cell: (each) => (each.low == null ? NONE : `${percent(each.low)} – ${percent(each.high)}`) },
         detail && { name: 'In words', cell: (each) => each.summary },
       ].filter(Boolean) }),

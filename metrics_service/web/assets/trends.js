@@ -1,5 +1,6 @@
 /** Four charts with one cursor; a click sets the range. */
 
+import { everyAlert } from './alerts.js';
 import { lines, pointsOf } from './chart.js';
 import { asOf, live } from './data.js';
 import { h } from './dom.js';
@@ -29,7 +30,7 @@ export function trends(go, deployments) {
   const sum = (name) => pool.reduce((total, each) => total + each[name], 0);
   const marks = [
     ...(deployments ?? []).map((each) => ({ time: Date.parse(each.time), name: `Deployment of ${each.version}`, kind: 'deployed' })),
-    ...(live.alerts?.alerts ?? []).filter((each) => each.fire_time).map((each) => ({ time: Date.parse(each.fire_time), name: `Alert ${each.rule}`, kind: 'fired' })),
+    ...(everyAlert() ?? []).filter((each) => each.fire_time).map((each) => ({ time: Date.parse(each.fire_time), name: `Alert ${each.rule}`, kind: 'fired' })),
   ];
   return section('trends', 'Trends', {
     wide: true, error: answer.error, note: `one point for each ${per(asked.step)}${ago === null ? '' : '; dashed: the compared period'}`,
