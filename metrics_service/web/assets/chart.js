@@ -82,7 +82,7 @@ export function lines({ id, title, unit, lines, before = [], marks = [], from, t
           h('line', { x1: x(mark.time), x2: x(mark.time), y1: TOP, y2: HEIGHT - BOTTOM }),
           h('path', { d: `M${x(mark.time) - 4} ${TOP - 8}h8l-4 7z` }))),
       before.map((line) => h('path', { class: 'line before', d: path(line.points, middle, y) })),
-      lines.map((line) => [
+      [...lines].reverse().map((line) => [
         h('path', { class: `line ${line.tone}`, d: path(line.points.filter((point) => !point.partial), middle, y) }),
         h('path', { class: `line partial ${line.tone}`, d: path(line.points.slice(-2), middle, y, true) }),
         h('path', { class: `line dots ${line.tone}`, d: dots(line.points, middle, y) }),
@@ -191,6 +191,10 @@ export function spark(points, { good, bound, unit, label } = {}) {
 /** The points of one series of an answer, their times as milliseconds. */
 export function pointsOf(answer, metric, unit) {
   const series = answer?.series.find((each) => each.metric === metric && (unit === undefined || each.unit === unit));
-  return (series?.points ?? []).map((point) => ({ ...point, time: Date.parse(point.time) }));
+  const points = (series?.points ?? []).map((point) => ({ ...point, time: Date.parse(point.time) }));
+  // Of what is counted nothing is 0, once anything was counted; of rates and times it is unknown.
+  const counted = series && !['1', 'ms'].includes(series.unit);
+  const first = points.findIndex((point) => point.value !== null);
+  return counted && first >= 0 ? points.map((point, at) => (at > first ? { ...point, value: point.value ?? 0 } : point)) : points;
 }
 

@@ -10,7 +10,7 @@ const AT_ONCE = 4;
 const TIMEOUT_MS = 15_000;
 const HEARTBEAT_MS = 20_000;
 const STALE_MS = 35_000;
-const LAG_S = 10;
+export const LAG_S = 10;
 
 /** The newest of each event; `at` is when something was heard last, `link` is open, lost or closed. */
 export const live = { snapshot: null, health: null, alerts: null, status: null, link: '', at: 0, lost: 0 };
@@ -129,7 +129,8 @@ async function fetchInto(entry, url) {
     // Of another place or question the answer before says nothing.
     if (!answer.ok && entry.url !== url) entry.data = null;
   } catch {
-    entry.error = { reason: 'UNREACHABLE', description: 'The service does not answer.' };
+    // The header says so; what was read stays.
+    entry.error = entry.data && entry.url === url ? null : { reason: 'UNREACHABLE', description: 'The service does not answer.' };
   }
   Object.assign(entry, { url, at: Date.now(), loading: false });
   asking -= 1;

@@ -108,4 +108,4 @@ export const digits = (currency) =>
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
 /** "minute", "5 min": what the figures of a step are for. */
-export const per = (seconds) => ({ 60: 'minute', 3600: 'hour', 86400: 'day' })[seconds] ?? span(seconds);
+export const per = (seconds) => ({ 60: 'minute', 3600: 'hour', 86400: 'day', 604800: 'week' })[seconds] ?? span(seconds);

@@ -22,7 +22,7 @@ export function funnel(go, redraw) {
     actions: choice('Split by', BY, state.by, (by) => go({ by })),
   },
   entered ? [
-    h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Funnel' }, h('table', { class: 'funnel' },
+    h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Steps of the funnel' }, h('table', { class: 'funnel' },
       h('caption', { class: 'unseen' }, 'Steps of the funnel, live and matured'),
       h('thead', {}, h('tr', {}, ['Step', 'Sessions', 'Of all', 'From the step before', 'Live', 'Matured', 'Lost', 'Median'].map((name, at) =>
         h('th', { scope: 'col', class: [at > 1 && at !== 3 && 'n', (at === 3 || at === 7) && 'hide'].filter(Boolean).join(' ') }, name)))),

@@ -1,7 +1,7 @@
 /** The header, which is always in sight, the list of sections, and what is said of the connection. */
 
 import { active, firing, severity } from './alerts.js';
-import { asOf, freshness, live, pause, view } from './data.js';
+import { asOf, freshness, LAG_S, live, pause, view } from './data.js';
 import { h, render } from './dom.js';
 import { clock, count, dates, decimal, moment, plural, span } from './format.js';
 import { compared, empty } from './now.js';
@@ -23,7 +23,7 @@ export function verdict() {
   if (!told) return ['wait', 'Loading'];
   const [kind, word] = VERDICTS[told.status] ?? ['none', told.status];
   if (['stale', 'reconnecting'].includes(freshness())) return ['none', 'Not known', `was ${word.toLowerCase()}`];
-  return [kind, word, told.since && told.status !== 'STARTING' ? `since ${moment(told.since)}` : ''];
+  return [kind, word, told.since && !['STARTING', 'STATUS_UNSPECIFIED'].includes(told.status) ? `since ${moment(told.since)}` : ''];
 }
 
 function alertsChip() {
@@ -40,7 +40,11 @@ function alertsChip() {
 
 const freshly = {
   loading: () => chip('wait', 'Loading'),
-  live: () => chip('good', 'Live', {}, `${decimal(live.status?.lag_s ?? 0)} s behind`),
+  live() {
+    if (live.status?.role === 'standby') return chip('none', 'Standby');
+    if (live.status?.log === 'away') return chip('warn', 'Log away', {}, `figures of ${moment(asOf())}`);
+    return chip('good', 'Live', {}, `${decimal(live.status?.lag_s ?? 0)} s behind`);
+  },
   paused: () => chip('pause', 'Paused', {}, `at ${clock(view.pausedAt)}`),
   reconnecting: () => chip('warn', 'Reconnecting', {}, `figures of ${clock(live.at || Date.now())}`),
   stale: () => chip('warn', 'Stale', {}, `figures of ${moment(asOf())}`),
@@ -53,7 +57,7 @@ export function head(go, copy) {
   const since = told?.data_since ? Date.parse(told.data_since) : null;
   return [
     h('div', { class: 'bar-1' },
-      h('a', { href: address({ to: null, step: '' }, []), class: 'brand' }, 'Farehold'),
+      h('h1', {}, h('a', { href: address({ to: null, step: '' }, []) }, 'Farehold')),
       told && h('span', { class: 'quiet about' }, [told.environment, told.version].filter(Boolean).join(' · ')),
       h('div', { class: 'chips' },
         chip(...((kind, word, more) => [kind, word, { title: 'The database' }, more])(...verdict())), alertsChip(), freshly[freshness()]())),
@@ -80,7 +84,7 @@ function banner() {
   const say = (kind, ...words) => h('p', { class: `banner ${kind}`, role: 'status' }, status(kind, ...words));
   if (at === 'stale') {
     const age = Math.max(told?.lag_s ?? 0, (Date.now() - live.at) / 1000);
-    return say('warn', `The figures are ${span(age)} old. `, live.link === 'lost' ? 'The service does not answer; the page goes on trying.' : 'The service is behind its log.');
+    return say('warn', `The figures are ${span(age)} old. `, live.link === 'lost' ? 'The service does not answer; the page goes on trying.' : told?.lag_s > LAG_S ? 'The service is behind its log.' : 'Nothing was heard of the service since.');
   }
   if (at === 'reconnecting' && !live.at) return say('warn', 'The service does not answer. The page goes on trying.');
   if (told?.role === 'standby') return say('none', 'This process is a standby: another one writes the log and has the figures.');

@@ -93,8 +93,8 @@ export function now() {
         : revenue ? `${money(revenue.refunded_minor, revenue.currency, revenue.exponent, true)} refunded` : 'none in this time',
       points: line('revenue_net', revenue?.currency), unit: 'count',
       diff: difference(pair, (each) => each.business.revenue.find((one) => one.currency === revenue?.currency)?.net_minor ?? 0, 1) },
-    { name: 'Conversion', hint: 'matured', to: 'funnel', value: percent(rate?.value), line: LINES.overall_conversion,
-      more: rate?.denominator ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)}` : 'none has had its 40 min',
+    { name: 'Conversion', to: 'funnel', value: percent(rate?.value), line: LINES.overall_conversion,
+      more: rate?.denominator ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)} matured` : 'none has had its 40 min',
       points: line('overall_conversion'), unit: '1', diff: difference(pair, (each) => conversion(each.funnel)?.value, 1),
       state: rate?.value == null ? null : rate.denominator < 10 ? ['none', 'few'] : rate.high < 0.1 ? ['bad', 'low'] : rate.value < 0.2 ? ['warn', 'below 20%'] : ['good', 'good'] },
     { name: 'Error rate', to: 'errors', value: percent(errors.error_rate.value, 2), line: LINES.error_rate,
@@ -114,9 +114,9 @@ export function now() {
   }, h('div', { class: 'tiles' }, tiles.map(tile)));
 }
 
-const tile = ({ name, hint, to, value, more, points, unit, line, diff, state: judged }) =>
+const tile = ({ name, to, value, more, points, unit, line, diff, state: judged }) =>
   h('a', { class: 'tile', key: name, href: `#${to}` },
-    h('span', { class: 'name' }, name, hint && h('small', {}, ' ', hint), judged && status(...judged)),
+    h('span', { class: 'name' }, name, judged && status(...judged)),
     h('strong', {}, value), h('span', { class: 'sub' }, h('span', {}, more), diff),
     spark(points, { ...line, unit, label: `${name} over time` }));
 

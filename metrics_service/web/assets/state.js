@@ -69,11 +69,11 @@ export function windowOf(seconds, ended = 0, step = kept(seconds + ended)) {
   return kept(window + back, step) > step ? windowOf(seconds, ended, kept(window + back)) : { window, ended: back };
 }
 
-const STEPS = { 900: 10, 3600: 60, 21600: 300, 86400: 900, 604800: 7_200, 2592000: 21_600 };
+const STEPS = { 900: 10, 3600: 60, 21600: 300, 86400: 900, 604800: 7_200, 2592000: 21_600, 7776000: 86_400, 31536000: 604_800, 63072000: 604_800 };
 
 /** Window, end and step of a chart, in seconds; `finest` is the least step. */
 export function chartOf(seconds, ended = 0, finest = 10) {
-  const step = Math.max(finest, seconds > RANGES['30d'] ? 86_400 : STEPS[seconds], kept(seconds + ended));
+  const step = Math.max(finest, STEPS[seconds], kept(seconds + ended));
   const window = Math.ceil(seconds / step) * step;
   return { window, ended: Math.max(0, Math.round(ended / step)) * step, step };
 }
