@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("protos", "servicekit", "booking_service", "metrics_service")
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE")
-DATA = ("*.py", "*.sql", "*.html", "*.css", "*.js", "*.proto", "py.typed")
+DATA = ("*.py", "*.sql", "*.html", "*.css", "*.js", "*.svg", "*.proto", "py.typed")
 # The faces of the client, as README names them, and what comes with a server only.
 CLIENT = ("metrics_service.client", "metrics_service.client.host", "protos.tracking.v1.event_pb2")
 SERVER_ONLY = (

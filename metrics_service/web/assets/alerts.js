@@ -2,7 +2,7 @@
 
 import { ask, asOf, live } from './data.js';
 import { h } from './dom.js';
-import { count, figure, NONE, percent, plural, span } from './format.js';
+import { clock, count, day, figure, NONE, percent, plural, span } from './format.js';
 import { ago, cut, facts, link, nothing, section, skeleton, status, table, when } from './parts.js';
 
 const word = (text, prefix) => text.replace(prefix, '').replace('_', ' ').toLowerCase();
@@ -53,7 +53,7 @@ export function alert(id, redraw) {
     h('h3', {}, 'Silence it'), h('pre', {}, `farehold silence add rule=${data.rule} --for 2h --comment "..."`),
     h('h3', {}, 'History'), table({
       id: 'history', redraw, caption: 'History', empty: 'No change is kept.', limit: 20, rows: data.history.map((each) => [each.number, each]).reverse(), columns: [
-        { name: 'Time', cell: (each) => when(each.time) }, { name: 'Change', cell: (each) => each.change.replace('_', ' ') }, { name: 'Then', cell: (each) => each.summary },
+        { name: 'Time', cell: (each) => when(each.time) }, { name: 'Change', cell: (each) => each.change.replace('_', ' ') }, { name: 'Then', class: 'text', cell: (each) => each.summary },
       ] }));
 }
 
@@ -67,7 +67,7 @@ export function journey(id, redraw) {
     table({
       id: 'events', redraw, caption: 'Events of the session', limit: 100, empty: 'It has no event.', rows: data.events.map((each, at) => [at, each]), columns: [
         { name: 'Event', cell: (each) => status(['error', 'payment_failed'].includes(each.name) ? 'bad' : ['abandon', 'expire', 'cancel'].includes(each.name) ? 'warn' : 'good', each.name.replace('_', ' ')) },
-        { name: 'Time', n: 1, cell: (each) => when(each.time) },
+        { name: 'Time', n: 1, cell: (each) => `${day(each.time)}, ${clock(each.time)}` },
         { name: 'After', n: 1, cell: (each) => (each.since_previous_s == null ? '' : each.since_previous_s < 1 ? `${Math.round(each.since_previous_s * 1000)} ms` : span(each.since_previous_s)) },
         { name: 'Reason', cell: (each) => each.reason }, { name: 'Package', hide: 1, cell: (each) => cut(each.package_id, 'code') }, { name: 'Booking', hide: 1, cell: (each) => cut(each.booking_id, 'code') },
       ] }),
