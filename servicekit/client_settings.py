@@ -16,10 +16,15 @@ PREFIX: Final = "FAREHOLD_"
 
 
 class ClientSettings(Settings):
-    """What a client needs where the services have TLS; nothing on loopback."""
+    """Where the service is, and what a client needs where it has TLS; nothing on loopback."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
 
+    target: str = Field(
+        "",
+        description="Address of the metrics_service that commands ask, such as"
+        " `metrics.internal:50052`; by default METRICS_PORT of this machine, or 50052.",
+    )
     tls_ca: Path | None = Field(
         None, description="PEM file of the authorities of the services' certificates."
     )

@@ -1,126 +1,161 @@
-"""`deploy mark` and `deploy report`: the exit status says how the 72 hours went."""
+"""`deploy`: marks deployments, and judges the 72 hours after: the exit status is the verdict."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Annotated, Final, TypeAlias, TypeVar
+import math
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Final
 
-import grpc
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
 
+from metrics_service.cli import words
+from metrics_service.cli.asking import NotReachableError, Service, asking
+from metrics_service.cli.options import ASK, PRINT, Options, bad, keeping, shared
+from metrics_service.cli.output import cells
+from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.sheet import (
+    BAD,
+    GOOD,
+    NOTHING,
+    UNDECIDED,
+    Cell,
+    Column,
+    Sheet,
+    View,
+)
+from metrics_service.cli.output.write import console, write
 from metrics_service.cli.plain import line, plain
-from protos.metrics.v1 import deployment_pb2, deployment_pb2_grpc
-from protos.metrics.v1.deployment_pb2 import DeploymentItem, DeploymentReport
-from servicekit.channels import ClientFiles
-from servicekit.client_settings import client_files
-from servicekit.settings import SettingsError
-from servicekit.start import StartError, fail, run
+from metrics_service.cli.running import show
+from metrics_service.web.encode import to_json
+from protos.metrics.v1.deployment_pb2 import (
+    Deployment,
+    DeploymentItem,
+    DeploymentReport,
+    GetDeploymentReportRequest,
+    ListDeploymentsRequest,
+    ListDeploymentsResponse,
+    MarkDeploymentRequest,
+)
+from servicekit.start import run
 
-TIMEOUT_S: Final = 5.0
 WAIT_S: Final = 30.0
 """Between two looks at a report that is waited for."""
 
-FAILED: Final = 1
-UNDECIDED: Final = 3
-UNREACHABLE: Final = 4
-EXIT_STATUS: Final = {
-    DeploymentReport.PASS: 0,
-    DeploymentReport.FAIL: FAILED,
+STATUS: Final = {
+    DeploymentReport.PASS: GOOD,
+    DeploymentReport.FAIL: BAD,
     DeploymentReport.TOO_LITTLE_DATA: UNDECIDED,
     DeploymentReport.RUNNING: UNDECIDED,
 }
-STYLES: Final = {
-    DeploymentReport.PASS: "bold green",
-    DeploymentReport.FAIL: "bold red",
-    DeploymentReport.TOO_LITTLE_DATA: "bold yellow",
-    DeploymentReport.RUNNING: "bold",
-}
-_UNREACHABLE: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+_MARKED: Final = (Column("id"), Column("version"), Column("time"), Column("marked_by"))
+_ITEMS: Final = (
+    Column("item"),
+    Column("verdict"),
+    Column("target"),
+    Column("observed", right=True),
+    Column("before", right=True),
+    Column("samples", "n", right=True),
+    Column("summary", "what was seen"),
+)
 
 deploy = typer.Typer(no_args_is_help=True, help="Mark deployments, and judge the 72 hours after.")
 
-Host = Annotated[str, typer.Option(help="Host that the service runs on.")]
-Port = Annotated[int, typer.Option(envvar="METRICS_PORT", min=1, max=65535)]
-# A class of the stubs only.
-Stub: TypeAlias = "deployment_pb2_grpc.DeploymentServiceAsyncStub"
 
-T = TypeVar("T")
-
-
-class NotReachableError(StartError):
-    """The service does not answer."""
-
-    exit_status = UNREACHABLE
+@deploy.callback()
+@keeping
+def group() -> None:
+    """Mark deployments, and judge the 72 hours after."""
 
 
 @deploy.command()
+@shared(ASK, PRINT)
 def mark(
+    options: Options,
     version: Annotated[str, typer.Option(help="What was deployed.")],
     at: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"],
-            help="When, in UTC; now if absent.",
-        ),
-    ] = None,
-    host: Host = "127.0.0.1",
-    port: Port = 50052,
+        str,
+        typer.Option(metavar="2026-11-30T10:00", help="When, in the --tz; now if absent."),
+    ] = "",
 ) -> None:
     """Note that a version was deployed, and print the deployment's id."""
-    request = deployment_pb2.MarkDeploymentRequest(version=version)
-    if at is not None:
-        request.time.FromDatetime(at.replace(tzinfo=UTC))
+    request = MarkDeploymentRequest(version=version)
+    if at:
+        request.time.FromDatetime(_instant(at, options.clock))
 
-    async def call(_stop: asyncio.Event) -> None:
-        async def marked(stub: Stub) -> deployment_pb2.Deployment:
-            return await stub.MarkDeployment(request, timeout=TIMEOUT_S)
+    async def question(service: Service) -> View:
+        marked: Deployment = await service.ask(service.deployments.MarkDeployment, request)
+        sheet = Sheet(_MARKED, [_row(marked, options.clock)])
+        return View(to_json(marked), sheet, text=plain(marked.id))
 
-        print((await _ask(f"{host}:{port}", marked)).id)
+    show(options, question)
 
-    raise typer.Exit(run(call, uvloop=False))
+
+@deploy.command("list")
+@shared(ASK, PRINT)
+def list_(options: Options) -> None:
+    """List the newest deployments, newest first."""
+
+    async def question(service: Service) -> View:
+        answer: ListDeploymentsResponse = await service.ask(
+            service.deployments.ListDeployments, ListDeploymentsRequest()
+        )
+        rows = [_row(each, options.clock) for each in answer.deployments]
+        return View(to_json(answer), Sheet(_MARKED, rows))
+
+    show(options, question)
 
 
 @deploy.command()
+@shared(ASK, PRINT)
 def report(
-    id_: Annotated[str, typer.Argument(metavar="[ID]", help="The newest if absent.")] = "",
+    options: Options,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The newest if absent.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Until the 72 hours are judged.")] = False,
-    host: Host = "127.0.0.1",
-    port: Port = 50052,
 ) -> None:
-    """Print the report; the exit status is 0 for pass, 1 for fail, 3 for undecided and 4 where the
-    service does not answer.
+    """Print the report on the 72 hours after a deployment.
+
+    The exit status is 0 for pass, 1 for fail, 3 for undecided and 4 where the service does not
+    answer.
     """
     found: list[DeploymentReport] = []
 
-    async def call(stop: asyncio.Event) -> None:
-        found.append(await fetch_report(f"{host}:{port}", id_, stop, wait=wait))
+    async def main(stop: asyncio.Event) -> None:
+        async with asking(options.target, options.files) as service:
+            with _Bar(shown=wait) as bar:
+                found.append(await fetch_report(service, id_, stop, wait=wait, report=bar.update))
 
-    status = run(call, uvloop=False)
+    status = run(main, uvloop=False)
     if found:
-        status = show(found[0])
+        view = view_of(found[0], options.clock)
+        write(view, options.form, console(no_color=options.no_color))
+        status = view.status
     raise typer.Exit(status)
 
 
 async def fetch_report(
-    target: str, id_: str, stop: asyncio.Event, *, wait: bool, wait_s: float = WAIT_S
+    service: Service,
+    id_: str,
+    stop: asyncio.Event,
+    *,
+    wait: bool,
+    wait_s: float = WAIT_S,
+    report: Callable[[DeploymentReport], None] = lambda _: None,
 ) -> DeploymentReport:
-    """Return the report, with `wait` once it is decided or `stop` is set. A service that does not
-    answer is waited for too, but at first. Raises StartError.
+    """Return the report, with `wait` once it is decided or `stop` is set; `report` gets those of
+    meanwhile. A service that does not answer is waited for too, but at first. Raises StartError.
     """
-    request = deployment_pb2.GetDeploymentReportRequest(id=id_)
-
-    async def reported(stub: Stub) -> DeploymentReport:
-        return await stub.GetDeploymentReport(request, timeout=TIMEOUT_S)
-
-    newest = await _ask(target, reported)
+    request = GetDeploymentReportRequest(id=id_)
+    ask = service.deployments.GetDeploymentReport
+    newest: DeploymentReport = await service.ask(ask, request)
     # A later deployment does not take its place.
     request.id = newest.deployment.id
     while wait and newest.verdict == DeploymentReport.RUNNING:
+        report(newest)
         try:
             async with asyncio.timeout(wait_s):
                 await stop.wait()
@@ -128,74 +163,85 @@ async def fetch_report(
         except TimeoutError:
             pass
         try:
-            newest = await _ask(target, reported)
+            newest = await service.ask(ask, request)
         except NotReachableError:
             continue
     return newest
 
 
-async def _ask(target: str, question: Callable[[Stub], Awaitable[T]]) -> T:
-    async with _files().open(target) as channel:
-        try:
-            return await question(deployment_pb2_grpc.DeploymentServiceStub(channel))
-        except grpc.aio.AioRpcError as error:
-            if error.code() in _UNREACHABLE:
-                raise NotReachableError(
-                    f"metrics_service at {target} does not answer: {plain(error.details() or '')}"
-                ) from None
-            raise StartError(plain(error.details() or error.code().name)) from None
-
-
-def _files() -> ClientFiles:
-    try:
-        return client_files()
-    except SettingsError as error:
-        raise typer.Exit(fail(error)) from None
-
-
-def show(answer: DeploymentReport) -> int:
-    """Print a report; returns the exit status."""
-    console = Console()
-    deployment, verdict = answer.deployment, answer.verdict
-    table = Table(box=None, pad_edge=False)
-    for name in ("item", "verdict", "target", "before", "what was seen"):
-        table.add_column(name, overflow="fold")
-    for item in answer.items:
-        table.add_row(
-            plain(item.name),
-            line((_name(item.verdict), STYLES.get(item.verdict, ""))),
-            plain(item.target),
-            _figure(item),
-            plain(item.summary),
+def view_of(answer: DeploymentReport, clock: Clock) -> View:
+    """Return what is shown of a report."""
+    rows = [
+        (
+            cells.text(item.name),
+            cells.word(*words.verdict(item.verdict)),
+            cells.text(item.target),
+            _figure(item, item.observed if item.HasField("observed") else None),
+            _figure(item, item.before if item.HasField("before") else None),
+            cells.count(item.samples),
+            cells.text(item.summary, limit=120),
         )
-    console.print(
-        line(
-            f"{plain(deployment.version)}, deployed {_clock(deployment.time)}: ",
-            (_name(verdict), STYLES.get(verdict, "")),
-        )
+        for item in answer.items
+    ]
+    deployment = answer.deployment
+    deployed = f"{plain(deployment.version)}, deployed {clock.instant(deployment.time)}: "
+    note = f"as of {clock.instant(answer.as_of)}; the 72 hours end {clock.instant(answer.end_time)}"
+    return View(
+        to_json(answer),
+        Sheet(_ITEMS, rows, note=note),
+        (line(deployed, words.verdict(answer.verdict)),),
+        status=STATUS.get(answer.verdict, UNDECIDED),
     )
-    console.print(table)
-    console.print(line(f"as of {_clock(answer.as_of)}; the 72 hours end {_clock(answer.end_time)}"))
-    return EXIT_STATUS.get(verdict, UNDECIDED)
 
 
-def _name(verdict: DeploymentReport.Verdict.ValueType) -> str:
-    try:
-        return DeploymentReport.Verdict.Name(verdict).lower().replace("_", " ")
-    except ValueError:
-        return "unknown"
+class _Bar:
+    """Shows on a terminal how much of the 72 hours is over, on standard error."""
+
+    def __init__(self, *, shown: bool) -> None:
+        to = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f}%"),
+        )
+        disable = not (shown and to.is_terminal)
+        self._bar = Progress(*columns, console=to, transient=True, disable=disable)
+        self._task = self._bar.add_task("Waiting for the 72 hours", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, report: DeploymentReport) -> None:
+        begin = report.deployment.time.seconds
+        done, whole = report.as_of.seconds - begin, report.end_time.seconds - begin
+        self._bar.update(self._task, completed=done, total=max(whole, 1))
 
 
-def _figure(item: DeploymentItem) -> str:
-    if not item.HasField("before"):
-        return "-"
+def _row(deployment: Deployment, clock: Clock) -> tuple[Cell, ...]:
+    return (
+        cells.text(deployment.id),
+        cells.text(deployment.version),
+        clock.cell(deployment.time),
+        cells.text(deployment.marked_by),
+    )
+
+
+def _figure(item: DeploymentItem, value: float | None) -> Cell:
+    if value is None or not math.isfinite(value):
+        return NOTHING
     if item.unit == "1":
-        return f"{item.before:.2%}"
-    return f"{item.before:,.0f}{' ms' if item.unit == 'ms' else ''}"
+        return Cell(value, f"{value:.2%}")
+    return cells.ms(value) if item.unit == "ms" else cells.count(round(value))
 
 
-def _clock(time: Timestamp) -> str:
+def _instant(words: str, clock: Clock) -> datetime:
+    """Return the instant that the words name, in the zone where they have none."""
     try:
-        return f"{time.ToDatetime():%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError):
-        return "-"
+        found = datetime.fromisoformat(words)
+    except ValueError:
+        bad("--at", "must be a time such as 2026-11-30T10:00 or 2026-11-30T10:00+02:00")
+    return clock.aware(found)

@@ -15,24 +15,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from metrics_service.cli import words
+from metrics_service.cli.output.cells import milliseconds, money
 from metrics_service.cli.plain import MAX_CELL_CHARS, cell, line, plain
 from protos.metrics.v1 import metrics_pb2
-from protos.metrics.v1.health_pb2 import DatabaseHealth
 
 PACKAGES_SHOWN: Final = 8
 ERRORS_SHOWN: Final = 5
 REASONS_SHOWN: Final = 5
 MAX_ROWS: Final = 10
-MAX_EXPONENT: Final = 4
-"""The most digits after the point that a currency has (ISO 4217)."""
-
-STATUS_STYLE: Final = {
-    DatabaseHealth.HEALTHY: "bold green",
-    DatabaseHealth.DEGRADED: "bold yellow",
-    DatabaseHealth.UNHEALTHY: "bold red",
-    DatabaseHealth.STALE: "bold magenta",
-    DatabaseHealth.STARTING: "bold yellow",
-}
 
 
 def without_connection(view: RenderableType, why: str) -> RenderableType:
@@ -48,7 +39,7 @@ def render(
     head = line(
         ("Farehold", "bold"),
         "   database ",
-        _status(response.health),
+        words.status(response.health.status),
         f"   as of {_clock(snapshot)}   revision {snapshot.revision}",
     )
     tables = (
@@ -56,7 +47,7 @@ def render(
         _funnel(snapshot.funnel),
         _business(snapshot.business),
     )
-    lines = [*_reasons(response.health), _error_rate(snapshot.errors)]
+    lines = [*words.reasons(response.health, REASONS_SHOWN), _error_rate(snapshot.errors)]
     if slowest:
         lines.append(_slow(slowest))
     lines += _queries(snapshot.performance.queries)
@@ -74,25 +65,6 @@ def _clock(snapshot: metrics_pb2.MetricsSnapshot) -> str:
         return "-"
 
 
-def _status(health: DatabaseHealth) -> tuple[str, str]:
-    if health.status not in STATUS_STYLE:
-        # Not told, or a status of a later version.
-        return "unknown", "dim"
-    name = DatabaseHealth.Status.Name(health.status).lower()
-    return name, STATUS_STYLE[health.status]
-
-
-def _reasons(health: DatabaseHealth) -> list[Text]:
-    shown = health.reasons[:REASONS_SHOWN]
-    lines = [
-        line((f"  {plain(reason.instance, 40) or 'all'}: {plain(reason.message)}", "yellow"))
-        for reason in shown
-    ]
-    if more := len(health.reasons) - len(shown):
-        lines.append(line((f"  and {more:,} more", "yellow")))
-    return lines
-
-
 def _error_rate(errors: metrics_pb2.ErrorMetrics) -> Text:
     style = "bold red" if errors.last_5_minutes else ""
     counted = f"  errors  {errors.last_5_minutes:,} in 5 minutes"
@@ -104,7 +76,7 @@ def _slow(slow: metrics_pb2.SlowQuery) -> Text:
     query, observation = slow.query, slow.look
     text = line(
         ("  running " if slow.running else "  slowest ", "bold"),
-        f"{plain(query.operation, 40)} {_duration(query.execute_ms)}",
+        f"{plain(query.operation, 40)} {milliseconds(query.execute_ms)}",
     )
     if observation.blockers:
         blocker = observation.blockers[0]
@@ -143,9 +115,9 @@ def _business(business: metrics_pb2.BusinessMetrics) -> Table:
         (
             revenue.currency,
             f"{revenue.confirmed:,}",
-            _money(revenue.gross_minor, revenue.exponent),
-            _money(revenue.refunded_minor, revenue.exponent),
-            _money(revenue.net_minor, revenue.exponent),
+            money(revenue.gross_minor, revenue.exponent).shown,
+            money(revenue.refunded_minor, revenue.exponent).shown,
+            money(revenue.net_minor, revenue.exponent).shown,
         )
         for revenue in business.revenue[:MAX_ROWS]
     )
@@ -206,17 +178,4 @@ def _rate(rate: metrics_pb2.Rate) -> str:
 def _ms(timing: metrics_pb2.Distribution, name: str) -> str:
     if name not in {field.name for field, _ in timing.ListFields()}:
         return "-"
-    return _duration(getattr(timing, name))
-
-
-def _duration(value: float) -> str:
-    return f"{value / 1000:,.1f} s" if value >= 1000 else f"{value:.1f} ms"
-
-
-def _money(minor: int, exponent: int) -> str:
-    if not 0 <= exponent <= MAX_EXPONENT:
-        return f"{minor:,} minor"
-    sign, digits = ("-" if minor < 0 else ""), abs(minor)
-    if not exponent:
-        return f"{sign}{digits:,}"
-    return f"{sign}{digits // 10**exponent:,}.{digits % 10**exponent:0{exponent}}"
+    return milliseconds(getattr(timing, name))

@@ -8,19 +8,21 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
-from metrics_service.config import MetricsSettings
-from metrics_service.state.history.changes import FigureRow
+from metrics_service.cli.output.cells import csv_text
+from metrics_service.cli.output.write import unbroken
 from metrics_service.state.history.series_metrics import METRICS, MONEY
-from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
-from metrics_service.storage.history_reader import HistoryReader
 from servicekit.settings import SettingsError
 from servicekit.start import fail
+
+if TYPE_CHECKING:
+    from metrics_service.state.history.changes import FigureRow
+    from metrics_service.storage.history_reader import HistoryReader
 
 COLUMNS: Final = "time", "metric", "dimension", "key", "unit", "numerator", "denominator", "value"
 
@@ -57,6 +59,11 @@ def export(
     format_: Annotated[Format, typer.Option("--format")] = Format.CSV,
 ) -> None:
     """Print the figures of each day or hour, one a line; money is in minor units."""
+    # The commands that ask a service read no database.
+    from metrics_service.config import MetricsSettings
+    from metrics_service.storage.errors import LogNotReadyError, LogUnavailableError, line_of
+    from metrics_service.storage.history_reader import HistoryReader
+
     try:
         dsn = MetricsSettings.load().database_url
     except SettingsError as error:
@@ -64,11 +71,10 @@ def export(
     days = (None if first is None else first.date(), None if last is None else last.date())
     try:
         lines = {Format.CSV: csv.writer}[format_](sys.stdout, lineterminator="\n")
-        asyncio.run(_export(HistoryReader(dsn), *days, step, lines.writerow))
+        with unbroken():
+            asyncio.run(_export(HistoryReader(dsn), *days, step, lines.writerow))
     except (LogUnavailableError, LogNotReadyError, NoHistoryError) as error:
         print(f"nothing is exported: {line_of(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except BrokenPipeError:
         raise typer.Exit(1) from None
 
 
@@ -110,7 +116,7 @@ def _line(row: FigureRow, *, by_hour: bool) -> tuple[str | float | None, ...]:
     unit = METRICS[row.metric].unit if row.metric in METRICS else ""
     return (
         f"{begun:%Y-%m-%dT%H:%MZ}" if by_hour else f"{begun:%Y-%m-%d}",
-        *(row.metric, row.dimension, row.key),
+        *(row.metric, row.dimension, csv_text(row.key)),
         row.key if unit == MONEY else unit,
         *map(_plain, (row.numerator, row.denominator, row.value)),
     )

@@ -5,26 +5,44 @@ and reconnects.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from typing import Final
 
 import grpc
+import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from metrics_service.cli.asking import NotReachableError
 from metrics_service.cli.frame import render, without_connection
+from metrics_service.cli.options import ASK, Options, shared
+from metrics_service.cli.output.write import console as standard_output
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from servicekit.channels import PLAINTEXT, ClientFiles
-from servicekit.start import StartError
+from servicekit.start import run
 
 CONNECT_TIMEOUT_S: Final = 2.0
 MAX_BACKOFF_S: Final = 5.0
 SLOWEST_TIMEOUT_S: Final = 1.0
 
 
-async def watch(
+@shared(ASK, ("no_color",))
+def watch(options: Options) -> None:
+    """Show funnel, bookings, queries and health live in the terminal; Ctrl-C ends it."""
+    # Without a handler, gRPC would write a traceback over the view for an answer it cannot read.
+    logging.getLogger("grpc").addHandler(logging.NullHandler())
+    screen = standard_output(no_color=options.no_color)
+
+    async def main(stop: asyncio.Event) -> None:
+        await follow(options.target, stop, console=screen, files=options.files)
+
+    raise typer.Exit(run(main, uvloop=False))
+
+
+async def follow(
     target: str,
     stop: asyncio.Event,
     *,
@@ -34,7 +52,7 @@ async def watch(
 ) -> None:
     """Show the metrics of the service at target until `stop`, or for a number of frames.
 
-    Raises StartError when the first connection fails; later losses are retried.
+    Raises NotReachableError when the first connection fails; later losses are retried.
     """
     console = console or Console()
     async with files.open(target) as channel:
@@ -42,7 +60,7 @@ async def watch(
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await channel.channel_ready()
         except TimeoutError:
-            raise StartError(
+            raise NotReachableError(
                 f"metrics_service is not reachable at {target}: start it, as `make run` does"
             ) from None
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:

@@ -139,7 +139,8 @@ def _field(field: FieldDescriptor) -> _Field:
 def _plain(field: FieldDescriptor) -> Callable[[Any], Json]:
     if field.enum_type is not None:
         names = {each.number: each.name for each in field.enum_type.values}
-        return names.__getitem__
+        # One of a later version is its number.
+        return lambda value: names.get(value, value)
     if field.type == field.TYPE_BYTES:
         raise TypeError(f"{field.full_name} has no JSON form")
     return _same

@@ -60,11 +60,10 @@ async def watch(at: Addresses, tally: Tally, texts: tuple[str, ...]) -> None:
 
 
 def _look(at: Addresses, tally: Tally) -> None:
-    host, _, port = at.metrics.rpartition(":")
     terminal, inside = pty.openpty()
     ioctl(inside, TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(
-        [sys.executable, "-m", "metrics_service", "watch", "--host", host, "--port", port],
+        [sys.executable, "-m", "metrics_service", "watch", "--target", at.metrics],
         cwd=ROOT,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
         stdin=inside,

@@ -62,6 +62,15 @@ def answer(check: Callable[[Any], object]) -> Callable[[str], bool]:
 PROMISES: Final[Mapping[str, Callable[[str], bool]]] = {
     "make health": answer(lambda found: found["status"] in STATUSES),
     "make metrics": answer(lambda found: set(found) >= HTTP_SECTIONS),
+    ".venv/bin/farehold status": lambda output: (
+        output.startswith("database healthy") and "confirmed" in output
+    ),
+    ".venv/bin/farehold funnel --by type --vs previous": lambda output: (
+        "compared with" in output and "By type" in output
+    ),
+    ".venv/bin/farehold series bookings_confirmed overall_conversion --step 1m": lambda output: (
+        "overall_conversion" in output
+    ),
     "grpcurl -plaintext 127.0.0.1:50051 list booking.v1.BookingService": lambda output: (
         "booking.v1.BookingService.StartBooking" in output.splitlines()
     ),

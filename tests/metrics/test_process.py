@@ -159,8 +159,8 @@ async def test_a_database_without_tables_is_one_line(empty_dsn: str) -> None:
 @pytest.mark.parametrize("command", ["health", "watch"])
 async def test_an_unreachable_service_is_one_line(command: str) -> None:
     port = str(free_port())
-    end = await ended(command, "--port", port)
-    assert end.status == 1
+    end = await ended(command, METRICS_PORT=port, METRICS_HTTP_PORT=port)
+    assert end.status == 4
     assert "is not reachable" in one_line(end.err)
     assert port in end.err
 

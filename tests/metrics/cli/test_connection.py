@@ -59,7 +59,7 @@ async def test_a_lost_connection_is_the_first_line_and_the_last_view_stays(
     await service.server.start()
     stop, file = asyncio.Event(), io.StringIO()
     console = Console(width=80, height=24, file=file, force_terminal=True, color_system=None)
-    watching = asyncio.create_task(view.watch(f"127.0.0.1:{service.port}", stop, console=console))
+    watching = asyncio.create_task(view.follow(f"127.0.0.1:{service.port}", stop, console=console))
     try:
         async with asyncio.timeout(BOUND_S):
             while "trying again" not in file.getvalue():
@@ -88,7 +88,7 @@ async def test_a_stream_that_comes_of_age_is_opened_again_without_a_word(
     try:
         async with asyncio.timeout(BOUND_S):
             target = f"127.0.0.1:{service.port}"
-            await view.watch(target, asyncio.Event(), console=console, frames=3)
+            await view.follow(target, asyncio.Event(), console=console, frames=3)
     finally:
         await service.server.stop(0)
     assert service.streams == 3

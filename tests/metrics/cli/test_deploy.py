@@ -10,9 +10,14 @@ from typing import Any, Final
 import grpc
 import pytest
 
-from metrics_service.cli.deploy import fetch_report, show
+from metrics_service.cli.asking import Service as Asked
+from metrics_service.cli.asking import asking
+from metrics_service.cli.deploy import fetch_report, view_of
+from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.write import Form, console, write
 from protos.metrics.v1 import deployment_pb2 as d
 from protos.metrics.v1 import deployment_pb2_grpc
+from servicekit.channels import PLAINTEXT
 from servicekit.start import StartError
 from tests.metrics.service_process import ended
 
@@ -49,13 +54,14 @@ class Service(deployment_pb2_grpc.DeploymentServiceServicer):
 
 
 @contextlib.asynccontextmanager
-async def served(service: Service) -> AsyncIterator[str]:
+async def served(service: Service) -> AsyncIterator[Asked]:
     server = grpc.aio.server()
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        async with asking(f"127.0.0.1:{port}", PLAINTEXT) as asked:
+            yield asked
     finally:
         await server.stop(None)
 
@@ -77,32 +83,35 @@ def test_the_verdict_is_printed_and_is_the_exit_status(
     report.verdict = verdict  # type: ignore[assignment]  # also one of a later version
     report.items.add(name="query_p95", target="< 300 ms", unit="ms", before=5, summary="ok")
     report.items[0].verdict = report.verdict
-    assert show(report) == status
+    view = view_of(report, Clock())
+    assert view.status == status
+    write(view, Form.TABLE, console())
     head, *rows, last = capsys.readouterr().out.splitlines()
-    assert f"v1\\x1b[2J, deployed 1970-01-01 00:00 UTC: {word}" in head
-    assert last == "as of 1970-01-01 00:00 UTC; the 72 hours end 1970-01-01 00:00 UTC"
-    assert [line.split() for line in rows] == [
-        ["item", "verdict", "target", "before", "what", "was", "seen"],
-        ["query_p95", *word.split(), "<", "300", "ms", "5", "ms", "ok"],
+    assert f"v1\\x1b[2J, deployed -: {word}" in head
+    assert last.strip() == "as of -; the 72 hours end -"
+    titles, _, item = (line.split() for line in rows)
+    assert titles == [
+        *("item", "verdict", "target", "observed", "before", "n", "what", "was", "seen")
     ]
+    assert item == ["query_p95", *word.split(), "<", "300", "ms", "-", "5.0", "ms", "0", "ok"]
 
 
 async def test_what_a_service_refuses_is_one_line_and_an_exit_status() -> None:
     service = Service(grpc.StatusCode.NOT_FOUND, None)
     stop = asyncio.Event()
-    async with served(service) as target:
+    async with served(service) as asked:
         with pytest.raises(StartError, match="no deployment of this id was marked") as refused:
-            await fetch_report(target, "x", stop, wait=True)
+            await fetch_report(asked, "x", stop, wait=True)
         with pytest.raises(StartError, match="does not answer: away") as away:
-            await fetch_report(target, "", stop, wait=True)
+            await fetch_report(asked, "", stop, wait=True)
     assert (refused.value.exit_status, away.value.exit_status) == (1, 4)
 
 
 @pytest.mark.processes
 async def test_a_deployment_is_marked_and_its_id_printed() -> None:
     service = Service()
-    async with served(service) as target:
-        at = ("--at", "2026-11-30T10:00", "--port", target.split(":")[1])
+    async with served(service) as asked:
+        at = ("--at", "2026-11-30T12:00", "--tz", "Europe/Helsinki", "--target", asked.target)
         marked = await ended("deploy", "mark", "--version", "v1", *at)
     assert (marked.status, marked.out, marked.err) == (0, f"{ID}\n", "")
     (sent,) = service.asked
@@ -111,17 +120,17 @@ async def test_a_deployment_is_marked_and_its_id_printed() -> None:
 
 async def test_it_waits_through_an_outage_for_the_verdict_of_one_deployment() -> None:
     service = Service(Report.RUNNING, None, Report.RUNNING, Report.PASS, Report.FAIL)
-    async with served(service) as target:
+    async with served(service) as asked:
         stop = asyncio.Event()
-        found = await fetch_report(target, "", stop, wait=True, wait_s=0.01)
+        found = await fetch_report(asked, "", stop, wait=True, wait_s=0.01)
         assert found.verdict == Report.PASS
         assert [each.id for each in service.asked] == ["", ID, ID, ID]
 
 
 async def test_without_wait_or_once_stopped_it_is_undecided() -> None:
     service = Service(Report.RUNNING, Report.RUNNING)
-    async with served(service) as target:
+    async with served(service) as asked:
         stop = asyncio.Event()
         stop.set()
-        assert (await fetch_report(target, "", stop, wait=False)).verdict == Report.RUNNING
-        assert (await fetch_report(target, "", stop, wait=True)).verdict == Report.RUNNING
+        assert (await fetch_report(asked, "", stop, wait=False)).verdict == Report.RUNNING
+        assert (await fetch_report(asked, "", stop, wait=True)).verdict == Report.RUNNING

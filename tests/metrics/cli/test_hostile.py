@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from metrics_service.cli import commands
+from metrics_service.cli import service
 from metrics_service.cli.frame import render, without_connection
 from metrics_service.cli.plain import MAX_TEXT_CHARS, plain
 from protos.metrics.v1.health_pb2 import DatabaseHealth
@@ -165,8 +165,8 @@ class Answer:
 def test_json_is_printed_without_a_control_character(
     body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "build_opener", lambda *_: Answer(body))
-    commands._show("127.0.0.1", 1, "/")
+    monkeypatch.setattr(service, "build_opener", lambda *_: Answer(body))
+    service.show("127.0.0.1", 1, "/")
     sys.stdout.flush()
     printed = capsys.readouterr()
     text = printed.out + printed.err

@@ -64,7 +64,7 @@ async def test_a_blocked_query_is_listed_while_it_runs_and_keeps_its_observation
         )
         (blocked,) = await slow(service)
         async with asyncio.timeout(BOUND_S):
-            await view.watch(service.target, asyncio.Event(), console=console, frames=1)
+            await view.follow(service.target, asyncio.Event(), console=console, frames=1)
         await folded(service, producer, log.ended(9, 2_500 * MS))
         (ended,) = await slow(service)
     async with running(metrics_dsn) as service:

@@ -248,7 +248,7 @@ async def test_the_terminal_view_shows_the_figures(
             lambda: service.server.health.verdict().status == DatabaseHealth.HEALTHY, "the verdict"
         )
         async with asyncio.timeout(BOUND_S):
-            await view.watch(service.target, asyncio.Event(), console=console, frames=2)
+            await view.follow(service.target, asyncio.Event(), console=console, frames=2)
     text = console.export_text()
     assert "Funnel" in text
     assert "700.00" in text

@@ -1,0 +1,1 @@
+"""What a command prints: sheets of cells, as a table, as JSON or as CSV."""
