@@ -8,13 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from tests import requires
-from tests.docs.snippet_runner import here, serving, without_make
+from tests.docs.integration_scripts import steps_of
+from tests.docs.snippet_runner import here, serving, until, without_make
 from tests.docs.snippets import ROOT, blocks_of
 
 pytestmark = pytest.mark.processes
@@ -86,8 +88,9 @@ def test_a_node_client_of_the_guide_is_generated_compiled_and_served(
     npm, node = requires.program("npm"), requires.program("node")
     client = tmp_path / "client"
     shutil.copytree(NODE, client)
-    blocks = {block.language: block.text for block in blocks_of(DOCUMENT)}
-    (client / "buf.gen.yaml").write_text(blocks["yaml"])
+    flow, booking = (block.text for block in blocks_of(DOCUMENT) if block.language == "typescript")
+    (generation,) = (block.text for block in blocks_of(DOCUMENT) if block.language == "yaml")
+    (client / "buf.gen.yaml").write_text(generation)
     done(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", folder=client)
     programs = client / "node_modules/.bin"
     done("buf", "generate", str(exported), folder=client, path=programs)
@@ -97,7 +100,12 @@ def test_a_node_client_of_the_guide_is_generated_compiled_and_served(
     }
     (tmp_path / "logs").mkdir()
     with serving(booking_dsn, metrics_dsn, tmp_path / "logs") as pair:
-        (client / "client.ts").write_text(here(blocks["typescript"], pair))
+        (client / "client.ts").write_text(here(booking, pair))
+        (client / "flow.ts").write_text(here(flow, pair))
         done("tsc", folder=client, path=programs)
-        output = done(node, "client.js", folder=client).splitlines()
-    assert output == ["HELD 80n", "true", "booking.farehold SOLD_OUT"]
+        booked = done(node, "client.js", folder=client).splitlines()
+        reported = done(node, "flow.js", folder=client).splitlines()
+        steps = Counter({"view": 1, "start": 1, "abandon": 1})
+        until(lambda: steps_of(pair, "visitor-1") == steps)
+    assert booked == ["HELD 80n", "true", "booking.farehold SOLD_OUT"]
+    assert reported == ["false"]

@@ -21,6 +21,7 @@ import pytest
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.devstack import PostgresServer
 from tests.docs import grpcurl
+from tests.docs.integration_scripts import EXAMPLES
 from tests.docs.snippet_runner import (
     counts_of_scripts,
     here,
@@ -123,7 +124,7 @@ COMMANDS: Final = [
 def test_every_block_is_run_or_drawn(document: str) -> None:
     for block in blocks_of(document):
         if document in IN_OTHER_LANGUAGES:
-            assert block.language in {"sh", "typescript", "yaml"}, block
+            assert block.language in {"python", "sh", "typescript", "yaml"}, block
             continue
         assert block.language in {"python", "sh", "sql"} | DRAWINGS, block
         if block.language in DRAWINGS:
@@ -201,9 +202,10 @@ def tracking_script(block: Block, pair: Pair, folder: Path, postgres: PostgresSe
 
 # By a text that only this block has.
 SCRIPTS: Final[Mapping[str, Callable[[Block, Pair, Path, PostgresServer], None]]] = {
-    "StartBooking": booking_script,
+    '"ada"': booking_script,
     "nightly": embedding_script,
     "hotels": tracking_script,
+    **EXAMPLES,
 }
 
 
