@@ -229,7 +229,12 @@ def _values(name: str, label: str, query: str) -> Json:
         "type": "query",
         "datasource": SOURCE,
         "definition": query,
-        "query": {"query": query, "refId": f"variable-{name}"},
+        # As its editor writes it: 1 is a query for values of a label.
+        "query": {
+            "qryType": 1,
+            "query": query,
+            "refId": "PrometheusVariableQueryEditor-VariableQuery",
+        },
         "includeAll": True,
         "multi": True,
         "current": {"text": ["All"], "value": ["$__all"]},
