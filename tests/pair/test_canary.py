@@ -1,5 +1,5 @@
-"""No value of a query, literal or parameter, gets out: not into logs, events, tables, Sentry, gRPC
-answers or pages. Values planted in the open are found in each of them, so the search can fail.
+"""No value of a query, literal or parameter, gets out: not into logs, events, tables, spans, gRPC
+answers, pages or Sentry. Values planted in the open are found in each, so the search can fail.
 
 What a booking is about - who books which package - are facts, which the services do report. The
 values here are those of statements, or of requests that failed.
@@ -12,7 +12,7 @@ import contextlib
 import gzip
 import io
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ import asyncpg
 import grpc
 import pytest
 from google.type.date_pb2 import Date
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from metrics_service.client.inspector import QueryInspector
 from metrics_service.client.queries.record import NamedQuery
@@ -34,12 +35,30 @@ from protos.tracking.v1.tracking_pb2 import Probe, Signals
 from tests.booking.running_service import confirm_of, package_of
 from tests.metrics import sentry
 from tests.pair.canaries import Canaries, found
-from tests.pair.outputs import ALERTS, BOUND_S, answers, kinds_of_events, logs, payloads, tables
+from tests.pair.outputs import (
+    ALERTS,
+    BOUND_S,
+    Outputs,
+    answers,
+    kinds_of_events,
+    logs,
+    payloads,
+    tables,
+)
 from tests.pair.real_pair import Pair, running
+from tests.servicekit.tracing.receiver import Receiver, receiving
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """What the pair sends its spans to."""
+    async with receiving() as made:
+        yield made
 
 
 @pytest.mark.processes
 async def test_no_value_of_a_query_gets_out(
+    receiver: Receiver,
     booking_dsn: str,
     metrics_dsn: str,
     empty_dsn: str,
@@ -54,6 +73,8 @@ async def test_no_value_of_a_query_gets_out(
             "BOOKING_LOG_LEVEL": "debug",
             "METRICS_LOG_LEVEL": "debug",
             "METRICS_WATCHED_SERVICES": "booking_service,canary",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_TRACES_SAMPLER_ARG": "1",
         }
         with running(Pair(booking_dsn, metrics_dsn, tmp_path, settings)) as pair:
             async with _embedded(empty_dsn, pair.metrics) as (pool, sent):
@@ -63,15 +84,18 @@ async def test_no_value_of_a_query_gets_out(
                     await pool.fetchval("SELECT 1")
                 await _planned(sent)
                 outputs = await answers(pair, until=control)
+                # The ids of requests are told.
+                await receiver.until(lambda spans: found(control, sent_of(spans)))
             outputs += payloads(sent)
         outputs += [("Sentry", body) for body in endpoint.raw]
+    outputs += sent_of(receiver.spans)
     outputs += [(f"log of {name}", log) for name, log in logs(tmp_path)]
     outputs += [("own output", "".join(capfd.readouterr()).encode())]
     outputs += await tables(metrics_dsn)
     assert found(canaries, outputs) == set()
     # The same search finds what was planted in the open.
     assert found(control, outputs) >= {
-        *("event payload", "Sentry", "log of booking_service", "table event_log"),
+        *("event payload", "Sentry", "log of booking_service", "table event_log", "span"),
         *("table checkpoint_bucket", "GetQueryStats", "ListRecentQueries"),
     }
     # Everything that had an occasion to quote was there.
@@ -86,6 +110,10 @@ async def test_no_value_of_a_query_gets_out(
     assert b"StartBooking" in told
     listed = b" ".join(content for name, content in outputs if name == "ListAlerts")
     assert all(rule.encode() in listed for rule in ALERTS)
+
+
+def sent_of(spans: Iterable[Span]) -> Outputs:
+    return [("span", span.SerializeToString()) for span in spans]
 
 
 @asynccontextmanager

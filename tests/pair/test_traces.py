@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.semconv.attributes import db_attributes, server_attributes
 
 from booking_service.storage.sql import QUERIES
 from metrics_service.client.host import QueryDefinition, QueryRecord
 from protos.booking.v1 import catalog_pb2
-from tests.booking.running_service import RunningService, running, start_of
+from tests.booking.running_service import RunningService, refusal_of, running, start_of
 from tests.servicekit.tracing.receiver import Receiver, attributes, receiving
 
 START = "booking.v1.BookingService/StartBooking"
@@ -156,3 +156,28 @@ async def test_where_traces_are_sent_they_carry_that_of_the_group(booking_dsn: s
         await receiver.until(lambda spans: len(spans) > 2)
     (group,) = receiver.named(GROUP)
     assert {*kept.of} == {group.trace_id}
+
+
+async def test_a_group_that_fails_says_so_without_the_driver_s_text(booking_dsn: str) -> None:
+    async with receiving() as receiver:
+        async with traced(booking_dsn, receiver) as service:
+            package = await service.package()
+            pool = service.server.database.pool
+            await pool.execute("ALTER TABLE package_days RENAME TO secret_name")
+            call = service.booking.StartBooking(start_of(package.id), metadata=trace(3))
+            refusal = await refusal_of(call)
+        await receiver.until(lambda spans: len(spans) > 2)
+    assert refusal.reason == "INTERNAL"
+    (rpc,), groups = receiver.named(START), receiver.named(GROUP)
+    assert attributes(rpc.attributes)["error.type"] == "INTERNAL"
+    assert rpc.status.code == Status.STATUS_CODE_ERROR
+    assert [group.status.code for group in groups] == [Status.STATUS_CODE_ERROR]
+    failed = [
+        attributes(span.attributes)
+        for span in receiver.spans
+        if span.kind == Span.SPAN_KIND_CLIENT and span.status.code == Status.STATUS_CODE_ERROR
+    ]
+    assert {(each["error.type"], each["db.response.status_code"]) for each in failed} == {
+        ("42P01", "42P01")
+    }
+    assert not any(b"secret_name" in span.SerializeToString() for span in receiver.spans)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from servicekit.tracing import queue as queues
 from servicekit.tracing.queue import MAX_BATCH, MAX_QUEUED, SpanQueue
+from servicekit.tracing.span import Span
 from tests.servicekit.tracing.exporters import Hanging, Raising, Recording, ended
 
 BOUND_S = 30.0
@@ -125,3 +126,38 @@ async def test_an_outage_of_the_receiver_is_one_line_a_minute() -> None:
         await until(lambda: len(lines) == 2)
         await queue.stop()
     assert (lines[-1]["failed"], lines[-1]["reason"]) == (4, "UNAVAILABLE")
+
+
+async def test_what_arrives_while_spans_are_sent_waits_for_the_next_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that no caller makes the thread that encodes spans busy for ever."""
+    monkeypatch.setattr(queues, "INTERVAL_S", 60.0)
+    exporter = Recording()
+    queue = SpanQueue(exporter)
+    sending = exporter.export
+
+    def export(spans: Sequence[Span]) -> str:
+        queue.add(ended())
+        return sending(spans)
+
+    monkeypatch.setattr(exporter, "export", export)
+    queue.add(ended())
+    await queue.stop()
+    assert (queue.sent, queue.dropped) == (1, 1)
+
+
+async def test_without_a_further_loss_there_is_no_further_line() -> None:
+    exporter, now_s = Recording(), 1_000.0
+    exporter.fails = True
+    queue = SpanQueue(exporter, now_s=lambda: now_s)
+    with capture_logs() as lines:
+        queue.start()
+        queue.add(ended())
+        await until(lambda: lines)
+        exporter.fails = False
+        now_s += queues.LINE_GAP_S
+        queue.add(ended())
+        await until(lambda: queue.sent == 1)
+        await queue.stop()
+    assert len(lines) == 1
