@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from metrics_service.cli import history, service
+from metrics_service.cli.alerts import alerts, silences
 from metrics_service.cli.deploy import deploy
 from metrics_service.cli.options import keeping
 from metrics_service.cli.views.errors import errors
@@ -26,8 +27,11 @@ _LOOK = "Look"
 for command in (status, watch, funnel, errors, queries, slow, journey, sessions, series):
     app.command(rich_help_panel=_LOOK)(command)
 
-app.add_typer(deploy, name="deploy", rich_help_panel="Act")
-app.add_typer(history.app, name="history", rich_help_panel="Act")
+app.add_typer(alerts.app, name="alerts", rich_help_panel=_LOOK)
+
+_ACT = "Act, judge and export"
+for groups, title in ((silences.app, "silence"), (deploy, "deploy"), (history.app, "history")):
+    app.add_typer(groups, name=title, rich_help_panel=_ACT)
 
 _PROCESS = "The service itself"
 for command, name in (

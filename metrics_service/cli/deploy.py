@@ -17,6 +17,7 @@ from metrics_service.cli.asking import NotReachableError, Service, asking
 from metrics_service.cli.options import ASK, PRINT, Options, bad, keeping, shared
 from metrics_service.cli.output import cells
 from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import (
     BAD,
     GOOD,
@@ -30,7 +31,6 @@ from metrics_service.cli.output.sheet import (
 from metrics_service.cli.output.write import console, write
 from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
-from metrics_service.web.encode import to_json
 from protos.metrics.v1.deployment_pb2 import (
     Deployment,
     DeploymentItem,
@@ -90,7 +90,7 @@ def mark(
     async def question(service: Service) -> View:
         marked: Deployment = await service.ask(service.deployments.MarkDeployment, request)
         sheet = Sheet(_MARKED, [_row(marked, options.clock)])
-        return View(to_json(marked), sheet, text=plain(marked.id))
+        return View(json_of(marked), sheet, text=plain(marked.id))
 
     show(options, question)
 
@@ -105,7 +105,7 @@ def list_(options: Options) -> None:
             service.deployments.ListDeployments, ListDeploymentsRequest()
         )
         rows = [_row(each, options.clock) for each in answer.deployments]
-        return View(to_json(answer), Sheet(_MARKED, rows))
+        return View(json_of(answer), Sheet(_MARKED, rows))
 
     show(options, question)
 
@@ -122,18 +122,18 @@ def report(
     The exit status is 0 for pass, 1 for fail, 3 for undecided and 4 where the service does not
     answer.
     """
-    found: list[DeploymentReport] = []
+    found: list[View] = []
 
     async def main(stop: asyncio.Event) -> None:
         async with asking(options.target, options.files) as service:
             with _Bar(shown=wait) as bar:
-                found.append(await fetch_report(service, id_, stop, wait=wait, report=bar.update))
+                answer = await fetch_report(service, id_, stop, wait=wait, report=bar.update)
+            found.append(view_of(answer, options.clock))
 
     status = run(main, uvloop=False)
     if found:
-        view = view_of(found[0], options.clock)
-        write(view, options.form, console(no_color=options.no_color))
-        status = view.status
+        write(found[0], options.form, console(no_color=options.no_color))
+        status = found[0].status
     raise typer.Exit(status)
 
 
@@ -187,7 +187,7 @@ def view_of(answer: DeploymentReport, clock: Clock) -> View:
     deployed = f"{plain(deployment.version)}, deployed {clock.instant(deployment.time)}: "
     note = f"as of {clock.instant(answer.as_of)}; the 72 hours end {clock.instant(answer.end_time)}"
     return View(
-        to_json(answer),
+        json_of(answer),
         Sheet(_ITEMS, rows, note=note),
         (line(deployed, words.verdict(answer.verdict)),),
         status=STATUS.get(answer.verdict, UNDECIDED),

@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from metrics_service.cli.output.cells import csv_text
-from metrics_service.cli.output.write import unbroken
+from metrics_service.cli.output.cells import MAX_CSV_CHARS
+from metrics_service.cli.output.write import guarded, unbroken
+from metrics_service.cli.plain import plain
 from metrics_service.state.history.series_metrics import METRICS, MONEY
 from servicekit.settings import SettingsError
 from servicekit.start import fail
@@ -116,7 +117,7 @@ def _line(row: FigureRow, *, by_hour: bool) -> tuple[str | float | None, ...]:
     unit = METRICS[row.metric].unit if row.metric in METRICS else ""
     return (
         f"{begun:%Y-%m-%dT%H:%MZ}" if by_hour else f"{begun:%Y-%m-%d}",
-        *(row.metric, row.dimension, csv_text(row.key)),
+        *(row.metric, row.dimension, guarded(plain(row.key, MAX_CSV_CHARS))),
         row.key if unit == MONEY else unit,
         *map(_plain, (row.numerator, row.denominator, row.value)),
     )

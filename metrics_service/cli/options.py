@@ -137,6 +137,27 @@ def shared(*groups: tuple[str, ...]) -> Callable[[Callable[..., None]], Callable
     return decorate
 
 
+def group(*groups: tuple[str, ...]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a group that is a command too the options of these groups, for its own commands as well:
+    where one of them is called, the group itself is not.
+    """
+    names = [name for each in groups for name in each]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+        def call(context: typer.Context, **values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            if context.invoked_subcommand is not None:
+                before(context, given)
+            else:
+                command(_options(context, names, given), **values)
+
+        return _named(call, command, own, names)
+
+    return decorate
+
+
 def before(context: typer.Context, given: Mapping[str, Any]) -> None:
     """Keep the options that stand before the command's name."""
     context.obj = {**(context.obj or {}), **_present(given)}

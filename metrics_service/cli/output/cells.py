@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -19,18 +20,10 @@ MAX_EXPONENT: Final = 4
 
 MAX_CSV_CHARS: Final = 10_000
 
-_FORMULA: Final = ("=", "+", "-", "@")
-
 
 def text(value: str, style: str = "", limit: int = 60) -> Cell:
     """Return a cell of a text of others; in the table at most `limit` characters."""
-    return Cell(csv_text(value), plain(value, limit), style)
-
-
-def csv_text(value: str) -> str:
-    """Return one line of visible characters that no spreadsheet takes for a formula."""
-    line = plain(value, MAX_CSV_CHARS)
-    return f"'{line}" if line.startswith(_FORMULA) else line
+    return Cell(plain(value, MAX_CSV_CHARS), plain(value, limit), style)
 
 
 def word(value: str, style: str = "") -> Cell:
@@ -74,13 +67,9 @@ def money(minor: int, exponent: int) -> Cell:
     """Return an amount: exact decimal digits in CSV."""
     if not 0 <= exponent <= MAX_EXPONENT:
         return Cell(f"{minor} minor", f"{minor:,} minor", "", minor)
-    return Cell(decimal(minor, exponent), decimal(minor, exponent, ","), "", minor)
-
-
-def decimal(minor: int, exponent: int, separator: str = "") -> str:
-    sign, digits = ("-" if minor < 0 else ""), abs(minor)
-    whole = f"{digits // 10**exponent:{separator}}"
-    return f"{sign}{whole}.{digits % 10**exponent:0{exponent}}" if exponent else f"{sign}{whole}"
+    # Exact for as many digits as 64 bits have.
+    amount = Decimal(minor).scaleb(-exponent)
+    return Cell(amount, f"{amount:,.{exponent}f}", "", minor)
 
 
 @dataclass(frozen=True, slots=True)

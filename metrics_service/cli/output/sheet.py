@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final
 
 from rich.text import Text
@@ -25,7 +26,7 @@ class Cell:
     be; `is_rate` compares them in percentage points.
     """
 
-    value: str | int | float | None
+    value: str | int | float | Decimal | None
     shown: str
     style: str = ""
     number: float | None = None

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -23,6 +24,8 @@ from metrics_service.web.encode import Json
 
 WIDE_COLUMNS: Final = 160
 """Where the output is no terminal, whose width is not known."""
+
+_FORMULA: Final = ("=", "+", "-", "@")
 
 BROKEN_PIPE: Final = 141
 """The exit status where the reader has gone, as that of a program in C."""
@@ -129,4 +132,16 @@ def _csv(sheet: Sheet, *, first: bool) -> None:
     lines = csv.writer(sys.stdout, lineterminator="\n")
     if first:
         lines.writerow(column.name for column in sheet.columns)
-    lines.writerows([cell.value for cell in row] for row in sheet.rows)
+    lines.writerows([_csv_value(cell) for cell in row] for row in sheet.rows)
+
+
+def _csv_value(cell: Cell) -> object:
+    value = cell.value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return guarded(value) if isinstance(value, str) else value
+
+
+def guarded(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -11,13 +11,13 @@ from metrics_service.cli.asking import Service
 from metrics_service.cli.options import ASK, COMPARE, PERIOD, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
 from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import Column, Sheet, View
 from metrics_service.cli.periods import Window
 from metrics_service.cli.plain import line
 from metrics_service.cli.running import show
 from metrics_service.cli.views.funnel import bounded
 from metrics_service.cli.views.period import answers, fill
-from metrics_service.web.encode import to_json
 from protos.metrics.v1.metrics_pb2 import ErrorMetrics, GetErrorBreakdownRequest
 from servicekit.start import StartError
 
@@ -57,7 +57,7 @@ def errors(
         sheet = found.sheet(lambda answer: _sheet(answer, options.clock, reason))
         further = _samples(found.now, options.clock, reason) if reason else _packages(found.now)
         return View(
-            found.json(to_json), sheet, (found.title, *_lines(found.now, found.before)), further
+            found.json(json_of), sheet, (found.title, *_lines(found.now, found.before)), further
         )
 
     show(options, question)

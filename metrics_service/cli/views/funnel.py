@@ -11,13 +11,13 @@ from rich.text import Text
 from metrics_service.cli.asking import Service
 from metrics_service.cli.options import ASK, COMPARE, PERIOD, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import NOTHING, Cell, Column, Row, Sheet, View
 from metrics_service.cli.periods import Window
 from metrics_service.cli.plain import line
 from metrics_service.cli.running import show
 from metrics_service.cli.views.money import revenue
 from metrics_service.cli.views.period import answers, fill
-from metrics_service.web.encode import to_json
 from protos.metrics.v1 import metrics_pb2, series_pb2
 from protos.metrics.v1.metrics_pb2 import Funnel, FunnelGroup, GetFunnelRequest, MaturedRates
 
@@ -97,7 +97,7 @@ def funnel(
         # CSV has the most special one.
         first, *further = (*sheets, found.sheet(_steps))
         lines = (found.title, *_lines(found.now, found.before))
-        return View(found.json(to_json), first, lines, further)
+        return View(found.json(json_of), first, lines, further)
 
     show(options, question)
 

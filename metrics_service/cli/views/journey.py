@@ -11,12 +11,12 @@ from metrics_service.cli.asking import Service
 from metrics_service.cli.options import ASK, PERIOD, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
 from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import NOTHING, Cell, Column, Sheet, View
 from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
 from metrics_service.cli.views.period import fill
 from metrics_service.cli.words import name_of
-from metrics_service.web.encode import to_json
 from protos.metrics.v1 import journey_pb2
 from protos.metrics.v1.journey_pb2 import (
     GetJourneyRequest,
@@ -110,7 +110,7 @@ def journey(
             f"session {plain(found.session_id)}: {_outcome(found).shown}, furthest step"
             f" {plain(found.step) or '-'}, {found.events:,} events"
         )
-        return View(to_json(answer), Sheet(_EVENTS, rows, note=note), (title,))
+        return View(json_of(answer), Sheet(_EVENTS, rows, note=note), (title,))
 
     show(options, question)
 
@@ -143,7 +143,7 @@ def sessions(
             f"{answer.total:,} sessions{shown}; as of {options.clock.instant(answer.as_of)},"
             f" revision {answer.revision:,}"
         )
-        return View(to_json(answer), Sheet(_SESSIONS, rows), (title,))
+        return View(json_of(answer), Sheet(_SESSIONS, rows), (title,))
 
     show(options, question)
 

@@ -11,13 +11,13 @@ from rich.text import Text
 from metrics_service.cli.asking import Service
 from metrics_service.cli.options import ASK, COMPARE, PERIOD, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import Cell, Column, Sheet, View
 from metrics_service.cli.periods import Window
 from metrics_service.cli.plain import line
 from metrics_service.cli.running import show
 from metrics_service.cli.views.period import answers, fill
 from metrics_service.state.queries.limit import MAX_LIMIT
-from metrics_service.web.encode import to_json
 from protos.metrics.v1.metrics_pb2 import (
     Distribution,
     GetQueryStatsRequest,
@@ -105,7 +105,7 @@ def queries(
         if fingerprint:
             lines += [Text(cells.text(found.now.groups[0].text, limit=MAX_STATEMENT_CHARS).shown)]
         sheet = found.sheet(lambda answer: _sheet(answer, of_statements=of_statements))
-        return View(found.json(to_json), sheet, lines)
+        return View(found.json(json_of), sheet, lines)
 
     show(options, question)
 

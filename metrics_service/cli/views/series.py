@@ -16,6 +16,7 @@ from metrics_service.cli.options import ASK, COMPARE, PERIOD, PRINT, REPEAT, Opt
 from metrics_service.cli.output import cells
 from metrics_service.cli.output.cells import Clock
 from metrics_service.cli.output.compare import change
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import NOTHING, Cell, Column, Sheet, View
 from metrics_service.cli.output.write import Form, console, write
 from metrics_service.cli.periods import PeriodError, duration, message, shift
@@ -23,7 +24,7 @@ from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
 from metrics_service.state.currency import exponent
 from metrics_service.state.history.series_metrics import COUNT, METRICS, MS, RATIO
-from metrics_service.web.encode import Json, to_json
+from metrics_service.web.encode import Json
 from protos.metrics.v1 import series_pb2
 from protos.metrics.v1.series_pb2 import GetSeriesRequest, GetSeriesResponse, Series, SeriesPoint
 
@@ -125,9 +126,9 @@ def _choices() -> View:
 
 def _view(now: GetSeriesResponse, before: GetSeriesResponse | None, options: Options) -> View:
     earlier = {(each.metric, each.key): each for each in before.series} if before else {}
-    json: Json = to_json(now)
+    json: Json = json_of(now)
     if before is not None:
-        json = {"now": json, "before": to_json(before)}
+        json = {"now": json, "before": json_of(before)}
     sheet = Sheet(_LONG, list(_long(now.series, earlier, options.clock)))
     if options.form is Form.TABLE:
         sheet = _wide(now.series[:MAX_SHOWN], earlier, options.clock, compare=before is not None)

