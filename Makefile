@@ -271,11 +271,13 @@ format: $(DEV) ## Fix imports and format with ruff
 	@$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(DEV) ## Write docs/settings.md from the settings classes, docs/alerts.md from the shipped rules
+docs: $(DEV) ## Write the pages of settings, alerts and metrics from what declares them
 	@$(PY) -m servicekit.settings_reference booking_service=booking_service.config:BookingSettings \
 		metrics_service=metrics_service.config:MetricsSettings \
 		Clients=servicekit.client_settings:ClientSettings > docs/settings.md
 	@$(PY) -m metrics_service.alerts.rules.page > docs/alerts.md
+	@$(PY) -m servicekit.exposition.page \
+		metrics_service=metrics_service.web.scrape.declarations:METRICS > docs/metrics.md
 
 .PHONY: dashboards
 dashboards: $(DEV) ## Write the dashboards of deploy/grafana from their declarations

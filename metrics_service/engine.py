@@ -16,6 +16,7 @@ import structlog
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.recovery import Quarantine, Repair, UnreadableError, reason_of
 from metrics_service.eventlog.saved_state import SavedState
+from metrics_service.eventlog.shown import Shown
 from metrics_service.state.fold import VERSION, State
 from metrics_service.state.record import LogRecord
 from metrics_service.storage.errors import CheckpointConflictError, LogUnavailableError, line_of
@@ -78,7 +79,7 @@ class Engine:
         self._quarantine = Quarantine(monotonic_s)
         self._repair = Repair(event_log, self._quarantine)
         self._suspected, self._checked_s = False, -MIN_CHECK_INTERVAL_S
-        self._saved = SavedState(event_log)
+        self.saved: Final = SavedState(event_log)
         self._saved_s = 0.0
         self._events_since, self._folding_since_s = 0, 0.0
         self._started_from = 0
@@ -90,7 +91,7 @@ class Engine:
         """
         self._log.subscribe(self._on_records)
         await self._log.wait_leading()
-        self.state = await self._saved.restore(State, VERSION)
+        self.state = await self.saved.restore(State, VERSION)
         self._started_from = self.position
         self._saved_s = self._monotonic_s()
         self._whole = True
@@ -226,6 +227,7 @@ class Engine:
                     if reason := self.state.apply(record):
                         self._quarantine.name(record, reason)
                     await turn.run(self.state.settle())
+                    self.saved.shown.hand_on(self.state)
                 except Exception as failure:
                     await self._recover(record.position, failure)
                 self._events_since += max(1, min(record.count, len(record.payload)))
@@ -255,8 +257,11 @@ class Engine:
         """
         log.error("fold_interrupted", position=until, reason=reason_of(failure), exc_info=failure)
         self._whole = False
+        shown = Shown.of(self.state)
         state = await self._repair.state_at(until, State, VERSION)
-        self._saved.history.repaired(anew=self._repair.anew)
+        self.saved.history.repaired(anew=self._repair.anew)
+        if self._repair.anew:
+            shown.hand_on(state)
         self.state, self._whole = state, True
         self._events_since = self._checkpoint_events
         log.warning("fold_recovered", position=until)
@@ -272,7 +277,7 @@ class Engine:
             or self._folding_since_s >= CHECKPOINT_FOLDING_S
             or self.state.journeys.due
             or self.state.history_due
-            or 0 < self._saved.as_of_us <= self.state.as_of_us - MAX_SPAN_US
+            or 0 < self.saved.as_of_us <= self.state.as_of_us - MAX_SPAN_US
             or self._monotonic_s() - self._saved_s >= self._checkpoint_interval_s
         )
 
@@ -280,13 +285,13 @@ class Engine:
         """Write the rows that changed since the last one. Nothing is folded meanwhile."""
         self._saved_s = self._monotonic_s()
         self._events_since, self._folding_since_s = 0, 0.0
-        if self.position == self._saved.position:
+        if self.position == self.saved.position:
             return
         try:
-            change = await self._saved.change_to(self.state)
+            change = await self.saved.change_to(self.state)
         except Exception as failure:
             await self._recover(self.position, failure)
-            change = await self._saved.change_to(self.state)
-        await self._saved.write(change, self.position, VERSION)
+            change = await self.saved.change_to(self.state)
+        await self.saved.write(change, self.position, VERSION)
         # Where it is unknown whether it is stored, a repair is to begin with what is.
         self._repair.rows = []

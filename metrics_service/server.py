@@ -102,6 +102,7 @@ class MetricsServer:
         self._ticker = BackgroundTask("health ticker")
         self._ports: tuple[int, int] | None = None
         self._starting, self._begun, self._stopped = True, False, False
+        deployments = Deployments(settings.database_url)
         servicers = add_servicers(
             self.grpc.grpc,
             self.ingest,
@@ -110,12 +111,12 @@ class MetricsServer:
             self.snapshots,
             self.verdict,
             self.verdicts,
-            Deployments(settings.database_url),
+            deployments,
             self.alerts,
             stall_s=settings.stream_stall_s,
             repeat_s=settings.stream_repeat_s,
         )
-        self._site = self._new_site(servicers)
+        self._site = self._new_site(servicers, deployments)
         self.engine.on_change(self.snapshots.notify)
         self.health.on_change(self._on_verdict)
 
@@ -192,7 +193,7 @@ class MetricsServer:
         await asyncio.gather(self.alerts.stop(), self.engine.stop())
         await self.event_log.stop()
 
-    def _new_site(self, servicers: Mapping[str, object]) -> Site:
+    def _new_site(self, servicers: Mapping[str, object], deployments: Deployments) -> Site:
         return Site(
             self._settings,
             self.grpc.gate,
@@ -205,6 +206,12 @@ class MetricsServer:
             health=self.verdict,
             alerts=self.alerts,
             on_fault=self.engine.suspect,
+            engine=self.engine,
+            registry=self.health,
+            log_health=self._log_health,
+            deployments=deployments,
+            rpcs=self.grpc.counts,
+            grpc_streams=(self.snapshots, self.verdicts, self.alerts.feed),
         )
 
     def _new_health(self) -> HealthRegistry:

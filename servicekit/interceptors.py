@@ -24,6 +24,7 @@ from grpc_status.rpc_status import to_status
 from servicekit.arrivals import Arrivals
 from servicekit.context import Call, QueryCount, current_call
 from servicekit.errors import DEADLINE_TOO_SHORT, DRAINING, STARTING, ApiError
+from servicekit.exposition.rpcs import RpcCounts
 from servicekit.handlers import (
     Behaviour,
     LineLimit,
@@ -88,6 +89,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         self._early = frozenset(early)
         self._max_stream_s = max_stream_s
         self._arrivals = Arrivals()
+        self.counts = RpcCounts()
         self.draining = False
         self.starting = False
         self._in_flight = 0
@@ -143,10 +145,13 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             else grpc.stream_unary_rpc_method_handler
         )
         large = method in self._large_messages
+        counts = self.counts.of(method, handler)
         wrapped: Handler = make(
             behaviour,
-            request_deserializer=refusing(handler.request_deserializer, large=large),
-            response_serializer=handler.response_serializer,
+            request_deserializer=counts.receiving(
+                refusing(handler.request_deserializer, large=large)
+            ),
+            response_serializer=counts.sending(handler.response_serializer),
         )
         return wrapped
 
@@ -219,6 +224,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         *,
         traced: bool = False,
     ) -> Call:
+        self.counts.begin(method)
         remaining_s = context.time_remaining()
         request_id = header(metadata, "x-request-id") or uuid.uuid4().hex
         traced = traced and admission.refusal is None
@@ -259,6 +265,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             reason, kind, counts = "" if code is StatusCode.OK else code.name, None, False
         if call.span is not None:
             end_rpc(call.span, code, reason=reason, kind=kind)
+        self.counts.end(call.method, code, duration_us)
         suppressed: int | None = 0
         if isinstance(error, RefusedBytes | AccessRefused):
             suppressed = self._refused_lines[reason].take()

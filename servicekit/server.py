@@ -75,8 +75,8 @@ class GrpcServer:
     beginning; `large_messages` are the full methods that take messages of up to 1 MiB; `early` are
     the services, such as `metrics.v1.HealthService`, that answer before it serves; `access` is the
     table of who may call what, which counts where the settings name identities; `tracer` makes the
-    spans of RPCs. `draining` is set when `drain` begins: the handler of a long stream waits for it
-    and ends its stream.
+    spans of RPCs; `counts` are those of its RPCs. `draining` is set when `drain` begins: the
+    handler of a long stream waits for it and ends its stream.
     """
 
     def __init__(
@@ -112,6 +112,7 @@ class GrpcServer:
             # Streams end by themselves in that time; what is left then is cut.
             ("grpc.max_connection_age_grace_ms", age_ms),
         )
+        self.counts = self._interceptor.counts
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=options)
         self.health = Health()
         self.draining = asyncio.Event()
@@ -132,6 +133,7 @@ class GrpcServer:
         Raises `StartError` in one line when the port is taken or a TLS file cannot be used.
         """
         self._interceptor.starting = True
+        self.counts.declare(service_names)
         for name in service_names:
             if self.health.get(name) is None:
                 self.health.set(name, False)

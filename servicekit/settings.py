@@ -104,6 +104,11 @@ class ServerSettings(Settings):
         "auto", description="auto is console on a terminal and json otherwise."
     )
     uvloop: bool = Field(True, description="Whether to run on uvloop instead of asyncio's loop.")
+    revision: str = Field(
+        "",
+        max_length=100,
+        description="Revision of the code that runs, such as a commit, for farehold_build_info.",
+    )
     reflection: bool = Field(True, description="Whether to answer gRPC reflection.")
     identities: Path | None = Field(
         None,

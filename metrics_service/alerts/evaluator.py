@@ -24,6 +24,7 @@ from metrics_service.storage.errors import line_of
 from protos.metrics.v1 import alert_pb2
 from protos.metrics.v1.alert_pb2 import Alert
 from protos.metrics.v1.health_pb2 import DatabaseHealth
+from servicekit.clock import wall_us
 from servicekit.handlers import LineLimit
 
 MAX_LAG_US: Final = 10_000_000
@@ -70,6 +71,9 @@ class Evaluator:
         self.as_of_us = 0
         """The time of the log at which rules were judged last."""
 
+        self.judged_us = 0
+        """When that was, by the clock of this process; 0 before the first time."""
+
         self._rules_file = rules_file
         self._figures = figures
         self._health = health
@@ -97,10 +101,15 @@ class Evaluator:
         self._offer(lost)
 
     @property
+    def rules(self) -> list[tuple[str, str]]:
+        """Name and severity of each rule."""
+        watches = (self._watch, self._lead_watch)
+        return sorted(rule.key for watch in watches for rule in watch.machine.rules)
+
+    @property
     def rule_names(self) -> list[str]:
         """The names of the rules."""
-        watches = (self._watch, self._lead_watch)
-        return sorted({rule.name for watch in watches for rule in watch.machine.rules})
+        return sorted({name for name, _ in self.rules})
 
     @property
     def anomalies(self) -> str:
@@ -140,6 +149,7 @@ class Evaluator:
         self._report_faults()
         self._record(changes)
         self._offer(changes)
+        self.judged_us = wall_us()
 
     def reload(self) -> None:
         """Read the rule file again: all of it or, with one log line, nothing."""

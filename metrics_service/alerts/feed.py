@@ -43,7 +43,7 @@ class AlertFeed:
         self._newest = 0
         self._begun = False
         self._more = asyncio.Event()
-        self._readers = 0
+        self.readers = 0
 
     @property
     def begun(self) -> bool:
@@ -73,13 +73,13 @@ class AlertFeed:
         """Count a reader, which must `leave`. Raises FullError, ClosedError."""
         if self.closed:
             raise ClosedError
-        if self._readers >= MAX_READERS:
+        if self.readers >= MAX_READERS:
             raise FullError
-        self._readers += 1
+        self.readers += 1
 
     def leave(self) -> None:
         """Count a reader no more."""
-        self._readers -= 1
+        self.readers -= 1
 
     def close(self) -> None:
         """End all readers."""

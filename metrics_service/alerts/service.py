@@ -80,16 +80,16 @@ class Alerts:
         self.feed: Final = AlertFeed()
         self._store = AlertStore(settings.database_url, lambda: self._log.writer_epoch)
         self.silences: Final = Silences(SilenceStore(self._store), self._now_us)
-        self._targets = create_targets(settings, self._held)
-        self._recorder = Recorder(self._store, self.feed, lambda: self._evaluator.present())
-        self._evaluator = Evaluator(
+        self.targets: Final = create_targets(settings, self._held)
+        self._recorder = Recorder(self._store, self.feed, lambda: self.evaluator.present())
+        self.evaluator: Final = Evaluator(
             read_rules(settings),
             settings.alert_rules,
             figures=self._figures,
             health=health,
             lag_us=self._lag_us,
             record=self._recorder.record,
-            tell=self._targets.offer,
+            tell=self.targets.offer,
         )
         self._restored = self._superseded = self._changed = False
         self._judging = BackgroundTask("alerts")
@@ -106,12 +106,12 @@ class Alerts:
         await self._judging.stop()
         await self._keeping.stop()
         await self._recorder.stop(within_s)
-        await self._targets.stop(within_s)
+        await self.targets.stop(within_s)
         await self._store.close()
 
     def reload(self) -> None:
         """Read the rule file again; one that has an error changes nothing."""
-        self._evaluator.reload()
+        self.evaluator.reload()
         self._changed = True
 
     def judge_soon(self) -> None:
@@ -128,14 +128,14 @@ class Alerts:
     @property
     def present(self) -> list[Alert]:
         """The alerts that are not over, firing ones first; callers must not change them."""
-        return self._evaluator.alerts()
+        return self.evaluator.alerts()
 
     async def list_alerts(
         self, *, include_over: bool, size: int, after: Key | None
     ) -> ListAlertsResponse:
         """Return one page of the alerts, and when they were so."""
         if self.leads:
-            found, as_of_us = self.present, self._evaluator.as_of_us
+            found, as_of_us = self.present, self.evaluator.as_of_us
         else:
             await self.silences.load()
             found, as_of_us = await self._store.list_open(), await self._store.saved_us()
@@ -148,7 +148,7 @@ class Alerts:
         page = listing.fit([self._shown(alert) for alert in listed[: size + 1]], size)
         answer = ListAlertsResponse(alerts=page)
         if self.leads:
-            answer.targets.extend(self._targets.status())
+            answer.targets.extend(self.targets.status())
         if len(page) < len(listed):
             answer.next_page_token = listing.token_of(listing.key_of(page[-1]))
         answer.as_of.FromMicroseconds(as_of_us)
@@ -190,7 +190,7 @@ class Alerts:
     @property
     def rule_names(self) -> list[str]:
         """The names of the rules."""
-        return self._evaluator.rule_names
+        return self.evaluator.rule_names
 
     async def lint(self, toml: str) -> Checked:
         """Check a rule file without using it."""
@@ -199,7 +199,7 @@ class Alerts:
 
     async def test_target(self, name: str) -> tuple[bool, str]:
         """See Targets.test."""
-        return await self._targets.test(name)
+        return await self.targets.test(name)
 
     def _lead(self) -> None:
         if not self.leads:
@@ -224,7 +224,7 @@ class Alerts:
                 await asyncio.sleep(RETRY_S)
         judged_s = -JUDGE_S
         while True:
-            due = self._changed or self._evaluator.is_due(self._engine.state.as_of_us)
+            due = self._changed or self.evaluator.is_due(self._engine.state.as_of_us)
             if due or time.monotonic() - judged_s >= JUDGE_S:
                 self._changed, judged_s = False, time.monotonic()
                 try:
@@ -241,36 +241,36 @@ class Alerts:
         recent = [
             each for each in over if each.resolve_time.ToMicroseconds() > now_us - TOLD_WITHIN_US
         ]
-        await self._targets.restore([*stored.alerts, *recent])
-        self._targets.start()
+        await self.targets.restore([*stored.alerts, *recent])
+        self.targets.start()
         self.feed.begin(stored.next_number - 1, stored.events)
         self.feed.as_of_us = stored.saved_us
         self._recorder.start(stored.next_number)
-        self._evaluator.restore(stored, now_us)
+        self.evaluator.restore(stored, now_us)
         self._restored = True
         log.info(
             "alerts_restored",
             open=len(stored.alerts),
             next_number=stored.next_number,
-            anomalies=self._evaluator.anomalies,
+            anomalies=self.evaluator.anomalies,
         )
 
     async def _judge(self) -> None:
         superseded, self._superseded = self._superseded, self._log.superseded
         if self._superseded and not superseded:
             # The other process tells of them.
-            self._targets.clear()
+            self.targets.clear()
         elif superseded and not self._superseded:
             # Asked for again until the ledger has answered.
             self._superseded = True
-            await self._targets.restore(self.present)
+            await self.targets.restore(self.present)
             self._superseded = False
-        self._evaluator.judge(leads=not self._superseded)
+        self.evaluator.judge(leads=not self._superseded)
         if self._superseded:
             return
-        self._targets.evaluated()
+        self.targets.evaluated()
         if not self._recorder.waiting:
-            self.feed.as_of_us = max(self.feed.as_of_us, self._evaluator.as_of_us)
+            self.feed.as_of_us = max(self.feed.as_of_us, self.evaluator.as_of_us)
 
     async def _keep(self) -> None:
         while True:

@@ -45,6 +45,12 @@ class Silences:
             answer.next_page_token = silence_token(page[-1])
         return answer
 
+    @property
+    def active(self) -> int:
+        """How many are active."""
+        now_us = self._now_us()
+        return sum(each.end_time.ToMicroseconds() > now_us for each in self._active.values())
+
     def holding(self, alert: Alert) -> str:
         """Return the id of a silence that is active and matches an alert; "" for none."""
         now_us = self._now_us()

@@ -13,6 +13,7 @@ import structlog
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.eventlog.recovery import begun_state
 from metrics_service.eventlog.saved_history import HOURS, Hours, SavedHistory
+from metrics_service.eventlog.shown import Shown
 from metrics_service.state.fold import State
 from metrics_service.state.history.cells import TABLES
 from metrics_service.state.history.changes import HistoryChange
@@ -41,12 +42,14 @@ class Change:
 
 class SavedState:
     """The newest checkpoint, as far as this process knows it; `position` and `as_of_us` are those
-    of its state, 0 before the first.
+    of its state, 0 before the first; `stored_us` is the time of the newest that is stored.
     """
 
     def __init__(self, event_log: EventLog) -> None:
         self.position = 0
         self.as_of_us = 0
+        self.stored_us = 0
+        self.shown = Shown()
         self.history = SavedHistory()
         self._log = event_log
         self._digests: dict[tuple[str, int], bytes] = {}
@@ -71,6 +74,7 @@ class SavedState:
                 return state
         else:
             log.warning("checkpoint_outdated", written_by=checkpoint.state_version, code=version)
+        self.shown = Shown.stored(checkpoint)
         self.history.repaired(anew=True)
         return await begun_state(self._log, kind, version)
 
@@ -78,6 +82,7 @@ class SavedState:
         self._digests = {(name, bucket): _digest(data) for name, bucket, data in rows}
         self._replace = False
         self.position, self.as_of_us = state.position, state.as_of_us
+        self.stored_us = state.as_of_us
         hours: Hours = {}
         for row in rows:
             _keep_hour(hours, row, self._digests[row[0], row[1]])
@@ -125,6 +130,7 @@ class SavedState:
             log.warning("checkpoint_failed", reason=line_of(trouble))
             return False
         self._digests, self._replace, self.position = change.digests, False, position
+        self.stored_us = self.as_of_us
         change.state.journeys.saved()
         self.history.stored()
         return True

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -165,6 +165,14 @@ class HealthRegistry:
         """Return the verdict now, with every figure that led to it, and a page of the instances."""
         self._publish()
         return self._build(page)
+
+    def reporting(self) -> Iterator[tuple[Instance, int, bool]]:
+        """Yield every instance, watched ones first, with how long it has been silent, in
+        nanoseconds, and whether it is gone.
+        """
+        now_ns = self._unpaused_ns(self._monotonic_ns())
+        for entry in self._instances:
+            yield entry, entry.silent_ns(now_ns), self._instances.is_gone(entry, now_ns)
 
     # Judging.
 

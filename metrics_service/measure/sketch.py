@@ -36,6 +36,12 @@ def _bucket_number(value: float) -> int:
     return math.ceil(math.log(value) * _PER_LOG) if value > 0 else _ZERO
 
 
+@lru_cache(maxsize=16)
+def _numbers_up_to(bounds: tuple[float, ...]) -> list[int]:
+    """Return the last bucket that lies up to each bound."""
+    return [math.floor(math.log(bound) * _PER_LOG) for bound in bounds]
+
+
 def _representative(number: int) -> float:
     """Return the value of a bucket that is at most 1% from each value in it."""
     if number == _ZERO:
@@ -231,6 +237,16 @@ class Sketch:
         ranks = (max(1, math.ceil(q * self.count - _RANK_SLACK)) for q in qs)
         found = (_representative(numbers[bisect_left(seen, rank)]) for rank in ranks)
         return [min(max(value, self._min), self._max) for value in found]
+
+    def up_to(self, bounds: tuple[float, ...]) -> list[int]:
+        """Return how many values are surely not above each bound, which are above 0 and ascend, and
+        last how many there are. A value less than 2% below a bound may count in the next.
+        """
+        numbers = _numbers_up_to(bounds)
+        counts = [0] * (len(bounds) + 1)
+        for number, count in self._buckets.items():
+            counts[bisect_left(numbers, number)] += count
+        return list(accumulate(counts))
 
     def to_proto(self) -> tracking_pb2.Sketch:
         """Convert to a message; the same values give the same bytes."""

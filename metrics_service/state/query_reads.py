@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+from metrics_service.state.counter_base import Counts
+from metrics_service.state.counters import counted, counters
 from metrics_service.state.series.past import Border, Pasts
 from metrics_service.state.tables import Tables
 from metrics_service.state.watched import Watched
@@ -24,6 +26,14 @@ class QueryReads:
         begin in [low_us, high_us). After prepare() it takes less than a millisecond, mostly.
         """
         return self._tables.kept()[table].slots(step_us, low_us, high_us)
+
+    def counters(self) -> Counts:
+        """Return everything counted since the log began (see state/counters.py)."""
+        return counters(self._tables)
+
+    def go_on_from(self, shown: Counts) -> None:
+        """Let the counters be what they were in another fold of the same records."""
+        self._tables.counter_base.move(counted(self._tables), shown)
 
     @property
     def border(self) -> Border:

@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from metrics_service.state.breakdown.breakdown import BreakdownFold
 from metrics_service.state.business import BusinessFold
+from metrics_service.state.counter_base import CounterBase
 from metrics_service.state.errors import ErrorCell, ErrorFold
 from metrics_service.state.funnel.cell import FunnelCell
-from metrics_service.state.funnel.funnel import FunnelFold
+from metrics_service.state.funnel.funnel import STEPS, FunnelFold
 from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.quality import COUNTERS, Quality
 from metrics_service.state.queries.cell import QueryCell
@@ -27,6 +28,8 @@ from metrics_service.state.series.rings import Rings
 
 MAX_SEEN_EVENTS: Final = 65_536
 MAX_SEEN_BOOKINGS: Final = 50_000
+
+_UNMATCHED: Final = tuple(f"unmatched_{step}" for step in STEPS)
 
 
 class Checkpointed(Protocol):
@@ -68,6 +71,7 @@ class Tables:
         self.critical = CriticalQueries()
         self.anonymous_actors = 0
         self.facts_resent = 0
+        self.counter_base = CounterBase()
         self.seen_events = RecentKeys("seen_events", MAX_SEEN_EVENTS)
         self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
         self._rings = (
@@ -88,6 +92,8 @@ class Tables:
             self.errors,
             self.rpcs.rings,
             self.queries,
+            self.queries.durations,
+            self.counter_base,
             self.recent,
             self.slowest,
             self.critical,
@@ -167,6 +173,7 @@ class Tables:
             "facts_resent": self.facts_resent,
             "late": self.funnel.late,
             "evicted_actors": self.funnel.evicted,
+            **{name: self.funnel.unmatched.counts[at] for at, name in enumerate(_UNMATCHED)},
             "visits": self.journeys.last_number,
             "evicted_sessions": self.journeys.evicted,
             "evicted_currencies": self.business.evicted_currencies,
@@ -202,6 +209,7 @@ class Tables:
         self.facts_resent = counters["facts_resent"]
         self.funnel.late = counters["late"]
         self.funnel.evicted = counters["evicted_actors"]
+        self.funnel.unmatched.counts = [counters.get(name, 0) for name in _UNMATCHED]
         self.journeys.evicted = counters["evicted_sessions"]
         self.journeys.loaded(counters["visits"])
         self.business.evicted_currencies = counters["evicted_currencies"]

@@ -96,6 +96,11 @@ class Watched:
         """The greatest number of counted errors within five minutes (see ErrorFold)."""
         return self._tables.errors.peak_of_five_minutes(self.as_of_us)
 
+    @property
+    def errors_last_five_minutes(self) -> int:
+        """The number of counted errors of the last five minutes."""
+        return self._tables.errors.last_five_minutes(self.as_of_us)
+
     def critical_queries(self, ended_after_us: int) -> list[tuple[CriticalQuery, Query]]:
         """Return the newest queries above the critical threshold that ended after a time, in the
         order of their arrival, with their definitions.

@@ -27,7 +27,8 @@ from metrics_service.web.stream import Streams
 from metrics_service.web.window import BadWindowError, window_of
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
-from servicekit.http.guard import Guard
+from servicekit.exposition.scrape import PATH
+from servicekit.http.guard import Endpoint, Guard
 from servicekit.http.hosts import ANY, HostFilter
 from servicekit.http.refused import RefusedRequest
 from servicekit.identity.gate import Gate
@@ -48,6 +49,7 @@ def create_app(
     gate: Gate,
     calls: Calls | None = None,
     streams: Streams | None = None,
+    scrape: Endpoint | None = None,
     hosts: Collection[str] = (ANY,),
 ) -> Starlette:
     """Create the application; on_fault is called when figures cannot be answered. Who may ask is
@@ -59,7 +61,7 @@ def create_app(
     one snapshot, of all times or of ?window=&ended=; 400 names the windows that are kept; 503 when
     the snapshot raises UnreadableError.
     GET /api/rpc/NAME: the answer of the RPC, see Calls. GET /api/stream: events, see Streams.
-    GET / and what the page links to: the page, whose files are at /assets/.
+    GET /metrics: see Scrape. GET / and what the page links to: the page; its files are at /assets/.
     """
 
     async def database(request: Request) -> Response:
@@ -68,28 +70,27 @@ def create_app(
         if token and after is None:
             raise HTTPException(HTTPStatus.BAD_REQUEST)
         verdict = health(Page(after=after))
-        status = HTTPStatus.OK if verdict.status in UP else HTTPStatus.SERVICE_UNAVAILABLE
-        return _json(to_json(verdict), status)
+        up = verdict.status in UP
+        return _json(to_json(verdict), HTTPStatus.OK if up else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def bookings(request: Request) -> Response:
         window = window_of(request.query_params)
         try:
-            body = encoded(window, await snapshot(window))
-            return Response(body, headers=DATA, media_type="application/json")
+            return _of_bytes(encoded(window, await snapshot(window)))
         except UnreadableError:
             raise
         except Exception:
             on_fault()
             raise
 
-    encoded = _Encoded()
-    guard = Guard(gate)
+    encoded, guard = _Encoded(), Guard(gate)
     return Starlette(
         routes=[
             Route("/api/health/database", guard.guarded(database)),
             Route("/api/metrics/bookings", guard.guarded(bookings)),
             *(calls.routes(guard) if calls is not None else ()),
             *([Route("/api/stream", guard.guarded(streams.open))] if streams is not None else ()),
+            *([Route(PATH, guard.guarded(scrape))] if scrape is not None else ()),
             *PageFiles().routes(guard),
         ],
         middleware=[Middleware(HostFilter, names=hosts, setting=HOSTS)],
@@ -100,6 +101,10 @@ def create_app(
             Exception: _failed,
         },
     )
+
+
+def _of_bytes(body: bytes) -> Response:
+    return Response(body, headers=DATA, media_type="application/json")
 
 
 class _Encoded:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from metrics_service.alerts.service import Alerts
 from metrics_service.config import MetricsSettings
+from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.health.paging import Page
+from metrics_service.health.registry import HealthRegistry
 from metrics_service.state.fold import State
 from metrics_service.state.series.rings import Window
+from metrics_service.storage.deployments import Deployments
 from metrics_service.web.app import create_app
 from metrics_service.web.calls import Calls
 from metrics_service.web.live import Live
+from metrics_service.web.scrape.observed import Observed
+from metrics_service.web.scrape.process_now import Stream
 from metrics_service.web.status import Status
 from metrics_service.web.stream import Streams
-from protos.metrics.v1.health_pb2 import DatabaseHealth
+from protos.metrics.v1.health_pb2 import DatabaseHealth, LogHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
+from servicekit.exposition.rpcs import RpcCounts
 from servicekit.http.server import HttpServer
 from servicekit.identity.gate import Gate
 from servicekit.tls import server_tls
@@ -45,9 +51,27 @@ class Site:
         health: Callable[[Page], DatabaseHealth],
         alerts: Alerts,
         on_fault: Callable[[], None],
+        engine: Engine,
+        registry: HealthRegistry,
+        log_health: Callable[[], LogHealth],
+        deployments: Deployments,
+        rpcs: RpcCounts,
+        grpc_streams: Sequence[Stream],
     ) -> None:
         status = Status(event_log, state, settings.environment)
         self.live = Live(snapshot, health, alerts, status, on_fault=on_fault)
+        self._observed = Observed(
+            settings,
+            engine,
+            event_log,
+            registry,
+            alerts,
+            deployments,
+            rpcs,
+            starting=starting,
+            log_health=log_health,
+            streams={"grpc": grpc_streams, "sse": (self.live,)},
+        )
         app = create_app(
             snapshot,
             health,
@@ -57,6 +81,7 @@ class Site:
             streams=Streams(
                 self.live, stall_s=settings.stream_stall_s, max_age_s=settings.connection_age_s
             ),
+            scrape=self._observed.scrape,
             hosts=settings.http_names,
         )
         self._http = HttpServer(
@@ -70,6 +95,7 @@ class Site:
     async def start(self) -> int:
         """Listen, and return the port. Raises StartError."""
         self.live.start()
+        self._observed.start()
         return await self._http.start()
 
     async def stop(self) -> None:
@@ -77,3 +103,4 @@ class Site:
         self.live.close()
         await self._http.stop()
         await self.live.stop()
+        await self._observed.stop()

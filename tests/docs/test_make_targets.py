@@ -23,6 +23,7 @@ OTHERS = {
     "tests/booking/storage/test_database.py",
     "tests/docs/test_tracking_guide.py",
     "tests/metrics/rpc/test_worst_requests.py",
+    "tests/metrics/web/test_live.py",
     "tests/pair/test_lane_forks.py",
     "tests/pair/test_poolers.py",
     "tests/servicekit/test_faults.py",

@@ -18,6 +18,7 @@ import pytest
 
 from booking_service.config import BookingSettings
 from metrics_service.config import MetricsSettings
+from metrics_service.web.scrape.declarations import METRICS
 from servicekit.client_settings import ClientSettings
 from servicekit.settings import variables
 from tests.docs.snippets import DOCUMENTS, ROOT
@@ -62,7 +63,8 @@ def words() -> frozenset[str]:
         for field, info in each.model_fields.items()
         for name in variables(each, field, info)
     )
-    return frozenset(chain(settings, re.findall(r"\w+", " ".join(texts))))
+    metrics = (metric.name for metric in METRICS)
+    return frozenset(chain(settings, metrics, re.findall(r"\w+", " ".join(texts))))
 
 
 @cache

@@ -29,6 +29,7 @@ HTTP = {
     "http//api/metrics/bookings",
     "http//api/stream",
     "http//assets/*",
+    "http//metrics",
 }
 NOBODY = ""
 CALLERS = (*sorted(ROLES), NOBODY)

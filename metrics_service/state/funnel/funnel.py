@@ -16,6 +16,7 @@ from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
 from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell, counts_of
 from metrics_service.state.funnel.chain import Chain, Outcome
 from metrics_service.state.funnel.parts import PackageParts
+from metrics_service.state.funnel.unmatched import Unmatched
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
 STEPS: Final = ("view", "start", "complete", "confirm")
@@ -63,6 +64,7 @@ class FunnelFold:
         self.counts = counts_of(len(steps))
         self.late = 0
         self.evicted = 0
+        self.unmatched = Unmatched(len(steps))
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
         self._parts = PackageParts(breakdown, len(steps), window_us)
@@ -210,6 +212,7 @@ class FunnelFold:
         if gone_after and (not gone_before or old[0] != new[0]):
             self._add_abandoned(actor, new, 1)
         if before.unmatched != after.unmatched:
+            self.unmatched.see(before.unmatched, after.unmatched)
             self._add_unmatched(actor, before.unmatched, -1)
             self._add_unmatched(actor, after.unmatched, 1)
 

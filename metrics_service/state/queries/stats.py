@@ -25,6 +25,7 @@ from metrics_service.state.queries.columns import (
     Columns,
     picked,
 )
+from metrics_service.state.queries.durations import QueryDurations
 from metrics_service.state.queries.fingerprints import Fingerprints, Query
 from metrics_service.state.queries.limit import bounded_limit, fitting
 from metrics_service.state.series.rings import HOUR_US, RESOLUTIONS, Resolution, Rings
@@ -65,6 +66,7 @@ class QueryFold:
 
     def __init__(self) -> None:
         self.fingerprints = Fingerprints()
+        self.durations = QueryDurations()
         self.evicted_operations = 0
         # (slot of the finest ring, fingerprint, fate): queries not counted yet.
         self._waiting: dict[tuple[int, int, int], _Waiting] = defaultdict(_Waiting.empty)
@@ -230,6 +232,7 @@ class QueryFold:
                 continue
             query = self.fingerprints.resolve(fingerprint)
             operation = self._operation(query.operation, cell.total)
+            self.durations.add(operation, cell)
             for cells in self._operation_rings.at(time_us):
                 cells.add(operation, cell)
             for cells in self._fingerprint_rings.at(time_us):

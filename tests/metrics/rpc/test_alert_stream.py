@@ -86,7 +86,7 @@ async def test_a_reader_that_stalls_is_ended_and_the_others_notice_nothing() -> 
             assert (await anext(quick)).HasField("as_of")
             seen: list[int] = []
             async with asyncio.timeout(BOUND_S):
-                while leader.feed._readers == 2:
+                while leader.feed.readers == 2:
                     leader.change(5)
                     seen += await until_number(quick, leader.feed.newest)
             assert seen == list(range(1, leader.feed.newest + 1))

@@ -1,0 +1,1 @@
+"""What Prometheus reads of a service: declared metrics, written in its two text formats."""
