@@ -236,6 +236,8 @@ async def _load(path: Path, hotel: HotelFile, addresses: Addresses, screen: Scre
     screen.say(
         f"""
 {path.name} is loaded at its own dates: {len(hotel.stays):,} bookings from {first} to {last}.
+The page: http://{addresses.http}/?range=30d&span=2y
+
 Serving:
   metrics_service  gRPC {addresses.metrics}, HTTP http://{addresses.http}
 

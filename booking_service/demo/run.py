@@ -170,6 +170,8 @@ def _children(addresses: Addresses, urls: Mapping[str, str]) -> tuple[Child, Chi
 def _greet(addresses: Addresses, screen: Screen) -> None:
     screen.say(
         f"""
+The page: http://{addresses.http}/
+
 Serving:
   booking_service  gRPC {addresses.booking}
   metrics_service  gRPC {addresses.metrics}, HTTP http://{addresses.http}

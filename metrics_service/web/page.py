@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from http import HTTPStatus
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -17,6 +19,7 @@ from metrics_service.web.headers import PAGE
 from servicekit.http.guard import Guard
 
 INDEX: Final = "index.html"
+GZIP: Final = re.compile(r"gzip(;q=(0?\.[0-9]*[1-9][0-9]*|1(\.0*)?))?")
 TYPES: Final = {
     "css": "text/css",
     "html": "text/html",
@@ -28,11 +31,12 @@ DEEP_LINKS: Final = ("queries", "slow", "errors", "alerts", "deployments", "jour
 
 
 class File(NamedTuple):
-    """A file as it is answered."""
+    """A file as it is answered, in one coding."""
 
     body: bytes
     media_type: str
     tag: str
+    headers: dict[str, str]
 
 
 class PageFiles:
@@ -60,23 +64,39 @@ class PageFiles:
         return self._answer(request, request.path_params["path"])
 
     def _answer(self, request: Request, path: str) -> Response:
-        file = self._files.get(path)
-        if file is None:
+        codings = self._files.get(path)
+        if codings is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        headers = {**PAGE, "ETag": file.tag}
+        plain, packed = codings
+        file = packed if _takes_gzip(request) else plain
+        headers = {**PAGE, **file.headers, "ETag": file.tag}
         known = request.headers.get("if-none-match", "")
         if known == "*" or file.tag in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         return Response(file.body, headers=headers, media_type=file.media_type)
 
 
-def _read(folder: Traversable, prefix: str = "") -> list[tuple[str, File]]:
-    found: list[tuple[str, File]] = []
+def _takes_gzip(request: Request) -> bool:
+    """Whether the client takes gzip, with a weight that is not 0."""
+    codings = request.headers.get("accept-encoding", "").lower().replace(" ", "").split(",")
+    return any(GZIP.fullmatch(coding) for coding in codings)
+
+
+def _read(folder: Traversable, prefix: str = "") -> list[tuple[str, tuple[File, File]]]:
+    """Return each file as it is, and packed."""
+    found: list[tuple[str, tuple[File, File]]] = []
     for each in folder.iterdir():
         if each.is_dir():
             found += _read(each, f"{prefix}{each.name}/")
         elif media_type := TYPES.get(each.name.rpartition(".")[2]):
             body = each.read_bytes()
-            tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-            found.append((f"{prefix}{each.name}", File(body, media_type, tag)))
+            tag = hashlib.blake2b(body, digest_size=12).hexdigest()
+            plain = File(body, media_type, f'"{tag}"', {"Vary": "Accept-Encoding"})
+            packed = File(
+                gzip.compress(body, mtime=0),
+                media_type,
+                f'"{tag}-gzip"',
+                {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"},
+            )
+            found.append((f"{prefix}{each.name}", (plain, packed)))
     return found

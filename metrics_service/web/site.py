@@ -58,7 +58,9 @@ class Site:
         rpcs: RpcCounts,
         grpc_streams: Sequence[Stream],
     ) -> None:
-        status = Status(event_log, state, settings.environment)
+        status = Status(
+            event_log, state, settings.environment, backfill_only=settings.backfill_only
+        )
         self.live = Live(snapshot, health, alerts, status, on_fault=on_fault)
         self._observed = Observed(
             settings,

@@ -28,7 +28,8 @@ class Status:
     """Tells {revision, as_of, role, log, lag_s, version, environment, data_since}. `state` raises
     UnreadableError where there are no figures.
 
-    `lag_s` is how far the figures are behind the log or, while it is away, behind the time of day.
+    `lag_s` is how far the figures are behind the log or, while it is away, behind the time of day;
+    null where time is that of the events, as in a database of history alone.
     `data_since` is the begin of the first hour or day of which anything is kept.
     """
 
@@ -38,8 +39,11 @@ class Status:
         state: Callable[[], State],
         environment: str,
         monotonic_s: Callable[[], float] = time.monotonic,
+        *,
+        backfill_only: bool = False,
     ) -> None:
         self._log = event_log
+        self._backfill_only = backfill_only
         self._state = state
         self._monotonic_s = monotonic_s
         self._version = _version()
@@ -57,12 +61,13 @@ class Status:
             revision = as_of_us = 0
         leading, log = self._log.leading, self._log
         now_us = log.clock.now_us() if leading else wall_us()
+        timed = as_of_us and not self._backfill_only
         return {
             "revision": revision or None,
             "as_of": _time(as_of_us),
             "role": "standby" if log.standing_by or log.superseded else "active",
             "log": "open" if leading else "away",
-            "lag_s": max(0, now_us - as_of_us) / SECOND_US if as_of_us else None,
+            "lag_s": max(0, now_us - as_of_us) / SECOND_US if timed else None,
             "version": self._version,
             "environment": self._environment,
             "data_since": _time(self._since_us),

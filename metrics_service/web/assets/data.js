@@ -62,13 +62,20 @@ function heard({ event, data, window, at }) {
   if (watching()) redraw();
 }
 
-/** How fresh the figures are: loading, live, paused, reconnecting, stale. */
+/**
+ * How fresh the figures are: loading, paused, reconnecting, stale, standby, away (the log is), history
+ * (time is that of its events), live.
+ */
 export function freshness() {
   if (view.paused) return 'paused';
   if (!live.at) return live.link === 'lost' ? 'reconnecting' : 'loading';
-  const age = Date.now() - live.at;
-  if (age > STALE_MS || (live.status?.lag_s ?? 0) > LAG_S) return 'stale';
-  return live.link === 'lost' ? 'reconnecting' : 'live';
+  if (Date.now() - live.at > STALE_MS) return 'stale';
+  if (live.link === 'lost') return 'reconnecting';
+  const told = live.status;
+  if (told?.role === 'standby') return 'standby';
+  if (told?.log === 'away') return 'away';
+  if (told?.as_of && told.lag_s === null) return 'history';
+  return told?.lag_s > LAG_S ? 'stale' : 'live';
 }
 
 /** Up to when the log is folded, in milliseconds. */

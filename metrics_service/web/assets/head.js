@@ -40,11 +40,10 @@ function alertsChip() {
 
 const freshly = {
   loading: () => chip('wait', 'Loading'),
-  live() {
-    if (live.status?.role === 'standby') return chip('none', 'Standby');
-    if (live.status?.log === 'away') return chip('warn', 'Log away', {}, `figures of ${moment(asOf())}`);
-    return chip('good', 'Live', {}, `${decimal(live.status?.lag_s ?? 0)} s behind`);
-  },
+  live: () => chip('good', 'Live', {}, `${decimal(live.status?.lag_s ?? 0)} s behind`),
+  history: () => chip('none', 'History', {}, `up to ${moment(asOf())}`),
+  standby: () => chip('none', 'Standby'),
+  away: () => chip('warn', 'Log away', {}, `figures of ${moment(asOf())}`),
   paused: () => chip('pause', 'Paused', {}, `at ${clock(view.pausedAt)}`),
   reconnecting: () => chip('warn', 'Reconnecting', {}, `figures of ${clock(live.at || Date.now())}`),
   stale: () => chip('warn', 'Stale', {}, `figures of ${moment(asOf())}`),
@@ -87,8 +86,8 @@ function banner() {
     return say('warn', `The figures are ${span(age)} old. `, live.link === 'lost' ? 'The service does not answer; the page goes on trying.' : told?.lag_s > LAG_S ? 'The service is behind its log.' : 'Nothing was heard of the service since.');
   }
   if (at === 'reconnecting' && !live.at) return say('warn', 'The service does not answer. The page goes on trying.');
-  if (told?.role === 'standby') return say('none', 'This process is a standby: another one writes the log and has the figures.');
-  if (told?.log === 'away') return say('bad', `The database of the event log is away: figures stand still since ${moment(asOf())}. Bookings go on, and are counted once it is back.`);
+  if (at === 'standby') return say('none', 'This process is a standby: another one writes the log and has the figures.');
+  if (at === 'away') return say('bad', `The database of the event log is away: figures stand still since ${moment(asOf())}. Bookings go on, and are counted once it is back.`);
   if (empty()) return say('none', 'Nothing has been counted yet. ', h('code', {}, 'make replay'), ' sends 9,999 real bookings through a running pair.');
   return null;
 }

@@ -42,6 +42,27 @@ async def test_a_file_is_sent_again_only_when_it_has_changed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("br;q=1.0, gzip;q=0.5", "gzip"),
+        ("gzip;q=0", None),
+        ("identity", None),
+        ("xgzip", None),
+    ],
+)
+async def test_a_file_is_packed_for_who_takes_it(accepted: str, coding: str | None) -> None:
+    async with calling() as client:
+        plain = await client.get("/assets/main.js", headers={"Accept-Encoding": "identity"})
+        file = await client.get("/assets/main.js", headers={"Accept-Encoding": accepted})
+        assert file.headers.get("content-encoding") == coding
+        assert file.content == plain.content
+        assert file.headers["vary"] == "Accept-Encoding"
+        assert (file.headers["etag"] == plain.headers["etag"]) == (coding is None)
+        assert int(file.headers["content-length"]) <= len(file.content)
+
+
+@pytest.mark.parametrize(
     "path", ["none.js", "", "../app.py", "..%2fapp.py", "%2e%2e/access.toml", "/etc/passwd", "%00"]
 )
 async def test_nothing_but_the_files_of_the_page_is_served(path: str) -> None:
