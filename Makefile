@@ -248,6 +248,10 @@ bench-indexes: $(DEV) ## Read and write times with and without the fifteen index
 
 ##@ Maintain
 
+.PHONY: pictures
+pictures: $(DEV) ## Render the page on the replay and on the history into docs/pictures (needs chromium)
+	@$(PY) -m tests.pictures $(ARGS)
+
 .PHONY: proto
 proto: $(DEV) ## Generate the Python code of the .proto files
 	@$(PROTOC) --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)

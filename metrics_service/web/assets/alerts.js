@@ -38,7 +38,7 @@ const line = (alert) => h('li', { key: alert.id },
   h('p', {}, status(toneOf(alert), severity(alert)), link(['alerts', alert.id], alert.rule), h('span', { class: 'quiet' },
     [labels(alert), stateOf(alert), ago(alert.fire_time ?? alert.start_time, asOf()), samples(alert)].filter(Boolean).join(' · ')),
   alert.silenced_by && status('pause', 'silenced'), alert.inhibited_by && status('pause', `held by ${alert.inhibited_by}`)),
-  h('p', { class: 'why' }, alert.summary, alert.causes[0] && ` Why: ${alert.causes[0].text}`));
+  h('p', { class: 'why' }, alert.summary), alert.causes[0] && h('p', { class: 'why' }, `Why: ${alert.causes[0].text}`));
 
 export function alert(id, redraw) {
   const { data, error } = ask('alert', 'GetAlert', { id }, 5_000);

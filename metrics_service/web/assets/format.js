@@ -80,6 +80,9 @@ export function moment(value) {
   return time(value, { day: 'numeric', month: 'short', ...year, hour: '2-digit', minute: '2-digit' });
 }
 
+/** A time; the date only where it is not that of `now`. */
+export const since = (value, now) => (day(value) === day(now) && now - Date.parse(value) < 86_400_000 ? minute(value) : moment(value));
+
 /** Begin and end of a window. */
 export function dates(from, to) {
   const same = day(from) === day(to) && to - from < 86_400_000;

@@ -3,7 +3,7 @@
 import { active, firing, severity } from './alerts.js';
 import { asOf, freshness, LAG_S, live, pause, view } from './data.js';
 import { h, render } from './dom.js';
-import { clock, count, dates, decimal, moment, plural, span } from './format.js';
+import { clock, count, dates, decimal, moment, plural, since, span } from './format.js';
 import { compared, empty } from './now.js';
 import { choice, icon, status } from './parts.js';
 import { address, COMPARISONS, range, RANGES, state } from './state.js';
@@ -23,7 +23,7 @@ export function verdict() {
   if (!told) return ['wait', 'Loading'];
   const [kind, word] = VERDICTS[told.status] ?? ['none', told.status];
   if (['stale', 'reconnecting'].includes(freshness())) return ['none', 'Not known', `was ${word.toLowerCase()}`];
-  return [kind, word, told.since && !['STARTING', 'STATUS_UNSPECIFIED'].includes(told.status) ? `since ${moment(told.since)}` : ''];
+  return [kind, word, told.since && !['STARTING', 'STATUS_UNSPECIFIED'].includes(told.status) ? `since ${since(told.since, Date.now())}` : ''];
 }
 
 function alertsChip() {
@@ -53,7 +53,7 @@ export function head(go, copy) {
   const pair = state.vs === 'off' ? null : compared();
   const end = state.to ?? asOf();
   const told = live.status;
-  const since = told?.data_since ? Date.parse(told.data_since) : null;
+  const begin = told?.data_since ? Date.parse(told.data_since) : null;
   return [
     h('div', { class: 'bar-1' },
       h('h1', {}, h('a', { href: address({ to: null, step: '' }, []) }, 'Farehold')),
@@ -66,7 +66,7 @@ export function head(go, copy) {
       h('select', { id: 'vs', value: state.vs, onchange: (event) => go({ vs: event.target.value }) },
         Object.entries(COMPARISONS).map(([value, words]) => h('option', { value }, words))),
       h('span', { class: 'dates quiet' }, dates(end - range() * 1000, end), pair?.dates && [h('span', { class: 'against' }, ' against '), pair.dates],
-        since && since > end - range() * 1000 && h('b', { class: 'since' }, ` data since ${moment(since)}`)),
+        begin > end - range() * 1000 && h('b', { class: 'since' }, ` data since ${moment(begin)}`)),
       state.to !== null && h('button', { type: 'button', class: 'main', onclick: () => go({ to: null }) }, 'Back to now'),
       h('span', { class: 'right' },
         choice('Time zone', { local: 'Local', utc: 'UTC' }, state.tz, (tz) => go({ tz })),

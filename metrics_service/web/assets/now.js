@@ -94,7 +94,7 @@ export function now() {
       points: line('revenue_net', revenue?.currency), unit: 'count',
       diff: difference(pair, (each) => each.business.revenue.find((one) => one.currency === revenue?.currency)?.net_minor ?? 0, 1) },
     { name: 'Conversion', to: 'funnel', value: percent(rate?.value), line: LINES.overall_conversion,
-      more: rate?.denominator ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)} matured` : 'none has had its 40 min',
+      more: rate?.denominator ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)} matured` : `live ${percent(funnel.overall?.value)}, none matured`,
       points: line('overall_conversion'), unit: '1', diff: difference(pair, (each) => conversion(each.funnel)?.value, 1),
       state: rate?.value == null ? null : rate.denominator < 10 ? ['none', 'few'] : rate.high < 0.1 ? ['bad', 'low'] : rate.value < 0.2 ? ['warn', 'below 20%'] : ['good', 'good'] },
     { name: 'Error rate', to: 'errors', value: percent(errors.error_rate.value, 2), line: LINES.error_rate,
