@@ -4,7 +4,7 @@
  */
 
 import { Hub } from './hub.js';
-import { range, state, windowOf } from './state.js';
+import { clock, range, state, windowOf } from './state.js';
 
 const AT_ONCE = 4;
 const TIMEOUT_MS = 15_000;
@@ -14,7 +14,7 @@ export const LAG_S = 10;
 
 /** The newest of each event; `at` is when something was heard last, `link` is open, lost or closed. */
 export const live = { snapshot: null, health: null, alerts: null, status: null, link: '', at: 0, lost: 0 };
-export const view = { paused: false, pausedAt: 0 };
+export const view = { paused: false, pausedAt: 0, changing: false };
 const answers = new Map();
 let asking = 0;
 let turn = 0;
@@ -58,6 +58,7 @@ function heard({ event, data, window, at }) {
     live.link = 'open';
     if (event === 'snapshot') data.question = window;
     live[event] = data;
+    clock.now = asOf() / 1000;
   }
   if (watching()) redraw();
 }
@@ -91,6 +92,16 @@ export const endedAgo = () => (state.to === null ? 0 : Math.max(0, (asOf() - sta
 
 /** The snapshot of the chosen range: streamed, or asked for where the stream is of another window. */
 export function snapshot() {
+  const found = newest();
+  if (found.data) shown = found.data;
+  // While another range is read, that before stays in sight.
+  view.changing = !found.data && !found.error && shown !== null;
+  return view.changing ? { data: shown } : found;
+}
+
+let shown = null;
+
+function newest() {
   if (state.to === null && live.snapshot?.question === `${range()}s`) return { data: live.snapshot };
   if (!live.status && state.to !== null) return { data: null };
   const asked = windowOf(range(), endedAgo());

@@ -2,12 +2,13 @@
 
 import { alert, alerts, journey } from './alerts.js';
 import { follow } from './chart.js';
-import { asOf, connect, forget, freshness, snapshot, tell } from './data.js';
-import { h, render } from './dom.js';
+import { asOf, connect, forget, freshness, snapshot, tell, view } from './data.js';
+import { h, plain, render } from './dom.js';
 import { funnel } from './funnel.js';
 import { announce, head, nav, toast, verdict } from './head.js';
 import { now } from './now.js';
 import { business, errors, reason } from './outcome.js';
+import { section } from './parts.js';
 import { queries, query, slow, slowQuery } from './queries.js';
 import { deployed, deployments, health, quality } from './service.js';
 import { address, read, state } from './state.js';
@@ -39,21 +40,36 @@ function paint() {
   const detail = DETAILS[kind] && id !== undefined;
   render(at('head'), head(go, copy));
   render(at('main'), detail ? details(kind, id) : overview());
-  document.body.className = `${freshness()} ${detail ? 'detailed' : ''}`;
+  document.body.className = `${freshness()} ${view.changing ? 'changing' : ''}`;
   const all = snapshot().data;
   render(at('nav'), [nav(all?.errors.last_5_minutes, all?.performance.queries.slow_critical)]);
-  document.title = `${detail ? `${id} · ` : ''}${verdict()[1]} · Farehold`;
+  document.title = `${detail ? `${plain(id)} · ` : ''}${verdict()[1]} · Farehold`;
   announce(at('said'));
   follow(draw);
   forget();
 }
 
-const overview = () => [now(), funnel(go, draw), alerts(), trends(go, deployed().data?.deployments), slow(draw), queries(go, draw), errors(draw), business(draw), health(draw), quality(), deployments(undefined, draw)];
+const OVERVIEW = {
+  now, funnel: () => funnel(go, draw), alerts, trends: () => trends(go, deployed().data?.deployments), slow: () => slow(draw),
+  queries: () => queries(go, draw), errors: () => errors(draw), business: () => business(draw), health: () => health(draw), quality,
+  deployments: () => deployments(undefined, draw),
+};
+const overview = () => Object.entries(OVERVIEW).map(([id, show]) => safely(id, show));
+
+/** A section that fails must not take the others with it. */
+function safely(id, show) {
+  try {
+    return show();
+  } catch (error) {
+    console.error(id, error);
+    return section(id, id, { error: { description: 'The page has a fault here; the console of the browser names it.' } });
+  }
+}
 
 function details(kind, id) {
   const [name, show] = DETAILS[kind];
   const back = kind === 'journeys' ? 'funnel' : kind;
-  return [h('p', { class: 'crumbs', key: 'crumbs' }, h('a', { href: address({}, [], `#${back}`) }, `← ${name}`)), show(id)];
+  return [h('p', { class: 'crumbs', key: 'crumbs' }, h('a', { href: address({}, [], `#${back}`) }, `← ${name}`)), safely('detail', () => show(id))];
 }
 
 /** Change the state, and the address with it. */

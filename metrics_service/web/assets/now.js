@@ -41,7 +41,7 @@ export function compared() {
   if (!now || !then) return { why: 'figures of windows are kept for 30 days' };
   // Both in the coarser steps of what is farther back, and none with the step that is not over.
   const step = then.window + then.ended <= 3_600 ? 10 : then.window + then.ended <= 86_400 ? 60 : 3_600;
-  const first = Math.max(step, Math.round(endedAgo() / step) * step);
+  const first = endedAgo() || step;
   const [a, b] = [windowOf(range(), first, step), windowOf(range(), first + ago, step)];
   if (!a || !b || a.window !== b.window) return { why: 'figures of windows are kept for 30 days' };
   const end = Math.floor(asOf() / 1000 / step) * step - b.ended + step;

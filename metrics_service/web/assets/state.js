@@ -58,13 +58,23 @@ export const range = () => RANGES[state.range];
 
 const kept = (total, finest = 10) => Math.max(finest, total <= 3_600 ? 10 : total <= 86_400 ? 60 : 3_600);
 
+/** Up to when the log is folded, in seconds. */
+export const clock = { now: Date.now() / 1000 };
+
+/** How many seconds before now the step ends that has `ended` seconds ago in it: a permalink stays where it is. */
+function stepsBack(ended, step) {
+  if (!ended) return 0;
+  const end = Math.ceil((clock.now - ended) / step - 1e-6);
+  return Math.max(0, Math.floor(clock.now / step) + 1 - end) * step;
+}
+
 /**
  * The window and how long ago it ended, in whole steps of what is kept so far back, both in seconds.
  * Null where nothing is: beyond 30 days.
  */
 export function windowOf(seconds, ended = 0, step = kept(seconds + ended)) {
   const window = Math.ceil(seconds / step) * step;
-  const back = Math.round(ended / step) * step;
+  const back = stepsBack(ended, step);
   if (window + back > RANGES['30d']) return null;
   return kept(window + back, step) > step ? windowOf(seconds, ended, kept(window + back)) : { window, ended: back };
 }
@@ -75,5 +85,5 @@ const STEPS = { 900: 10, 3600: 60, 21600: 300, 86400: 900, 604800: 7_200, 259200
 export function chartOf(seconds, ended = 0, finest = 10) {
   const step = Math.max(finest, STEPS[seconds], kept(seconds + ended));
   const window = Math.ceil(seconds / step) * step;
-  return { window, ended: Math.max(0, Math.round(ended / step)) * step, step };
+  return { window, ended: stepsBack(ended, step), step };
 }
