@@ -1,7 +1,7 @@
 /** The parts that the sections are made of. */
 
 import { h } from './dom.js';
-import { moment, NONE, plural, span } from './format.js';
+import { NONE, plural, since, span } from './format.js';
 import { address, state } from './state.js';
 
 const SHAPES = {
@@ -46,7 +46,7 @@ export function choice(label, choices, value, pick) {
 }
 
 export const cut = (text, extra) => h('span', { class: `cut ${extra ?? ''}`, title: text }, text || NONE);
-export const when = (time) => h('time', { datetime: time, title: time }, moment(time));
+export const when = (time) => h('time', { datetime: time, title: time }, time ? since(time, Date.now()) : NONE);
 export const ago = (time, now) => (time ? `${span(Math.max(0, (now - Date.parse(time)) / 1000))} ago` : NONE);
 
 /** Words and figures beside each other: [[word, figure], ...]. */
