@@ -1,8 +1,22 @@
-"""The command line: python -m metrics_service serve, check-config, deploy and others (--help)."""
+"""The command line: python -m metrics_service, which is also `farehold`."""
 
 from __future__ import annotations
 
-from metrics_service.cli.commands import app
+import sys
+
+from servicekit.start import INTERRUPTED
+
+
+def farehold() -> None:
+    """Run a command, under the name that it was called by."""
+    try:
+        # It takes half a second, in which Ctrl-C would end with a traceback.
+        from metrics_service.cli.commands import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
-    app(prog_name="python -m metrics_service")
+    farehold()

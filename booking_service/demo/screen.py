@@ -1,4 +1,5 @@
-"""Shows a replay to its user: a progress bar on a terminal, plain lines elsewhere.
+"""Shows a replay to its user: a progress bar on standard error where that is a terminal, plain
+lines elsewhere.
 
 Nothing here blocks, and only this module writes to the screen.
 """
@@ -21,10 +22,11 @@ _PLAIN_LINES: Final = 10
 
 
 class Screen:
-    """Writes to standard output; tests pass another `console`."""
+    """Writes to standard output, and its bars to standard error; tests pass another `console`."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
+        self._bars = console or Console(highlight=False, stderr=True)
 
     def say(self, text: str = "") -> None:
         self._console.print(text, markup=False)
@@ -33,7 +35,7 @@ class Screen:
         """Return a context that shows the progress of a replay; its `update` may be called at any
         rate.
         """
-        return Following(self._console, total)
+        return Following(self._console, self._bars, total)
 
     def show(self, lines: Sequence[Line]) -> None:
         """Print the comparison, and in one sentence whether all figures are equal."""
@@ -54,8 +56,9 @@ class Screen:
 class Following:
     """The progress of one replay on the screen."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: Console, bars: Console, progress: Progress) -> None:
         self._console = console
+        self._bars = bars
         self._shown = 0
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -63,9 +66,9 @@ class Following:
             MofNCompleteColumn(),
             TextColumn("days"),
             TimeElapsedColumn(),
-            console=console,
+            console=bars,
             # Without anything left to do, a bar of 0 of 0 would say nothing.
-            disable=not console.is_terminal or not progress.days,
+            disable=not bars.is_terminal or not progress.days,
         )
         self._task = self._bar.add_task(_describe(progress), total=progress.days)
 
@@ -83,7 +86,7 @@ class Following:
 
     def update(self, progress: Progress) -> None:
         self._bar.update(self._task, completed=progress.days_done, description=_describe(progress))
-        if self._console.is_terminal or not progress.days:
+        if self._bars.is_terminal or not progress.days:
             return
         part = progress.days_done * _PLAIN_LINES // progress.days
         if part > self._shown:

@@ -10,13 +10,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from metrics_service.cli.plain import plain
 from protos.metrics.v1 import (
     alert_pb2_grpc,
     deployment_pb2_grpc,
-    health_pb2_grpc,
     metrics_pb2_grpc,
+)
+from protos.metrics.v1 import (
+    health_pb2_grpc as database_pb2_grpc,
 )
 from servicekit.channels import ClientFiles
 from servicekit.start import StartError
@@ -62,7 +65,7 @@ class Service:
         self.target = target
         # Its methods are those of the stubs' asynchronous twins, which are classes for mypy only.
         self.metrics: Any = metrics_pb2_grpc.MetricsServiceStub(channel)
-        self.health: Any = health_pb2_grpc.HealthServiceStub(channel)
+        self.health: Any = database_pb2_grpc.HealthServiceStub(channel)
         self.alerts: Any = alert_pb2_grpc.AlertServiceStub(channel)
         self.deployments: Any = deployment_pb2_grpc.DeploymentServiceStub(channel)
 
@@ -76,13 +79,25 @@ class Service:
             raise refusal(error, self.target) from None
 
 
-def refusal(error: grpc.aio.AioRpcError, target: str) -> StartError:
+async def booking_serves(target: str, files: ClientFiles) -> bool:
+    """Return whether a booking_service says that it serves. Raises StartError."""
+    async with files.open(target) as channel:
+        # Its types name no methods.
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise refusal(error, target, "booking_service") from None
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def refusal(error: grpc.aio.AioRpcError, target: str, who: str = "metrics_service") -> StartError:
     """Return the line that says why there is no answer."""
     code, details = error.code(), plain(error.details() or error.code().name)
     if code in _NO_ANSWER:
-        return NotReachableError(f"metrics_service at {plain(target)} does not answer: {details}")
+        return NotReachableError(f"{who} at {plain(target)} does not answer: {details}")
     if code in _NOT_ALLOWED:
-        return NotAllowedError(f"metrics_service at {plain(target)} does not allow it: {details}")
+        return NotAllowedError(f"{who} at {plain(target)} does not allow it: {details}")
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return BadQuestionError(details)
     return StartError(details)

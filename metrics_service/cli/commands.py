@@ -11,6 +11,7 @@ import typer
 from metrics_service.cli import history, service
 from metrics_service.cli.alerts import alerts, silences
 from metrics_service.cli.deploy import deploy
+from metrics_service.cli.doctor.command import doctor
 from metrics_service.cli.options import keeping
 from metrics_service.cli.views.errors import errors
 from metrics_service.cli.views.funnel import funnel
@@ -27,6 +28,7 @@ _LOOK = "Look"
 for command in (status, watch, funnel, errors, queries, slow, journey, sessions, series):
     app.command(rich_help_panel=_LOOK)(command)
 
+app.command(rich_help_panel=_LOOK)(doctor)
 app.add_typer(alerts.app, name="alerts", rich_help_panel=_LOOK)
 
 _ACT = "Act, judge and export"

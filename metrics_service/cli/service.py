@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from http.client import HTTPException
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import typer
 from rich.console import Console
 
-from metrics_service.cli.asking import REFUSED, UNREACHABLE
+from metrics_service.cli.asking import REFUSED, UNREACHABLE, NotReachableError
+from metrics_service.cli.http import fetch
 from metrics_service.cli.plain import plain
 from servicekit.channels import ClientFiles
 from servicekit.client_settings import client_files
@@ -27,7 +25,6 @@ from servicekit.start import fail, run
 if TYPE_CHECKING:
     from metrics_service.config import MetricsSettings
 
-TIMEOUT_S: Final = 5.0
 NO_ANSWER: Final = 0
 
 _STATUS: Final = {200: 0, NO_ANSWER: UNREACHABLE}
@@ -107,25 +104,16 @@ def _client_files() -> ClientFiles:
 
 def show(host: str, port: int, path: str) -> int:
     """Print the JSON of an address; returns the HTTP status, NO_ANSWER without one."""
-    files = _client_files()
-    context = files.context()
-    address = f"{'http' if context is None else 'https'}://{host}:{port}{path}"
-    opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
-    if token := files.bearer():
-        opener.addheaders = [("Authorization", f"Bearer {token}")]
+    address = f"{host}:{port}"
     try:
-        with opener.open(address, timeout=TIMEOUT_S) as answer:
-            status, body = int(answer.status), answer.read()
-    except HTTPError as error:
-        status, body = error.code, error.read()
-    except (URLError, HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        print(f"{address} is not reachable: {plain(str(reason))}", file=sys.stderr)
+        status, body = fetch(address, path, _client_files())
+    except NotReachableError as error:
+        print(error, file=sys.stderr)
         return NO_ANSWER
     try:
         # Only ASCII: other characters may control the terminal, and show as their codes.
         Console().print_json(data=json.loads(body), ensure_ascii=True)
     except (ValueError, RecursionError):
-        print(f"{address} answered {status} without JSON", file=sys.stderr)
+        print(f"{plain(address)}{path} answered {status} without JSON", file=sys.stderr)
         return NO_ANSWER
     return status

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from metrics_service.cli import service
+from metrics_service.cli import http, service
 from metrics_service.cli.frame import render, without_connection
 from metrics_service.cli.plain import MAX_TEXT_CHARS, plain
 from protos.metrics.v1.health_pb2 import DatabaseHealth
@@ -145,7 +145,7 @@ class Answer:
     def __exit__(self, *_: object) -> None:
         """Nothing."""
 
-    def read(self) -> bytes:
+    def read(self, _: int) -> bytes:
         return self._body
 
     def open(self, *_: object, **__: object) -> Answer:
@@ -165,7 +165,7 @@ class Answer:
 def test_json_is_printed_without_a_control_character(
     body: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(service, "build_opener", lambda *_: Answer(body))
+    monkeypatch.setattr(http, "build_opener", lambda *_: Answer(body))
     service.show("127.0.0.1", 1, "/")
     sys.stdout.flush()
     printed = capsys.readouterr()
