@@ -101,19 +101,21 @@ class HealthRegistry:
         self._listeners.append(listener)
 
     def on_hello(self, instance: str, service: str) -> None:
-        """Add a process that has connected; the state of its database comes with a heartbeat."""
+        """Add a process that has connected; the state of its database comes with a heartbeat. It
+        decides nothing before, so that listeners hear of it at the next tick: others connect too.
+        """
         entry = self._entry(instance, service)
         if entry is not None:
             if entry.closed_ns is not None:
                 entry.undelivered.restart()
             entry.closed_ns = None
-            self._publish()
 
     def on_heartbeat(
         self, instance: str, service: str, signals: tracking_pb2.Signals, facts_seq: int = 0
     ) -> None:
         """Apply the state of a process's database at this moment. facts_seq is the number of the
-        newest batch of its facts that is stored.
+        newest batch of its facts that is stored. Listeners hear at the next tick of a service that
+        decides nothing.
         """
         entry = self._entry(instance, service)
         if entry is None:
@@ -133,7 +135,7 @@ class HealthRegistry:
         if self._instances.is_watched(service):
             self._combined.count(queries, operations)
             self._combined.judge()
-        self._publish()
+            self._publish()
 
     def on_goodbye(self, instance: str, service: str) -> None:
         """Forget a process that has ended in order."""

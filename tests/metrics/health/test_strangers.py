@@ -122,6 +122,17 @@ def test_a_thousand_a_minute_are_bounded_and_over_a_minute_later(
     assert [one.instance for one in health.instances] == ["booking-1"]
 
 
+def test_nobody_is_told_before_the_next_tick_of_those_that_decide_nothing(world: World) -> None:
+    world.beat(reachable(total=10), seconds=10)
+    world.published.clear()
+    for number in range(20):
+        world.registry.on_hello(f"x-{number}", "booking_service")
+        world.registry.on_heartbeat(f"y-{number}", "invented", failed())
+    assert world.published == []
+    assert world.registry.verdict().instances_total == 41, "who asks sees them at once"
+    assert len(world.published) == 1
+
+
 def test_those_that_only_said_hello_keep_no_new_one_out(world: World) -> None:
     for number in range(3 * MAX_INSTANCES):
         world.registry.on_hello(f"x-{number}", "booking_service")
