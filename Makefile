@@ -223,7 +223,7 @@ bench-tracking: $(DEV) ## Microseconds that timing adds to a query, compared wit
 	@$(PY) -m tests.bench.tracking $(ARGS)
 
 .PHONY: bench-resets
-bench-resets: $(DEV) ## Microseconds of CPU for calls that are begun and reset, and what a flood leaves
+bench-resets: $(DEV) ## Microseconds of CPU for calls begun and reset, here and of a server of gRPC alone
 	@$(PY) -m tests.bench.resets $(ARGS)
 
 .PHONY: bench-sketch

@@ -1,5 +1,6 @@
 """Attacks a real pair, and prints for each attack what was tried, what held, and what another
-caller felt meanwhile. Exit status 1 if anything does not hold.
+caller felt meanwhile; where that is much, also what a caller of a server of gRPC alone feels under
+the same attack. Exit status 1 if anything does not hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.attacks.judge import Phase, Verdict, judge
+from tests.attacks.judge import Phase, Verdict, bare_phase, judge
 from tests.attacks.processes import SERVICES, Strikers, Victims, World, strikers, victims, world
 from tests.attacks.scenarios import scenarios
 from tests.attacks.stored import BUDGETS, check_stored
@@ -22,9 +23,8 @@ ROUNDS: Final = 2
 LONGER_ROUNDS: Final = 4
 ATTACKED_S: Final = 1.5
 UNDISTURBED_S: Final = 0.75
-SETTLE_S: Final = 0.25
-ANSWERS_S: Final = 0.5
-"""What answers take that are still on their way when a run is judged."""
+SETTLE_S: Final = 10.0
+"""By when the calls are answered that waited during an attack: the next phase begins after them."""
 
 # Health says at once what it sees, so that a run need not wait until it recovers.
 DWELLS: Final = {
@@ -56,20 +56,22 @@ class Result:
         tally, verdict = self.tally, self.verdict
         felt = ""
         if verdict is not None:
+            bare = f"{verdict.bare_s * 1e3:.0f}" if verdict.bare_s else ""
             felt = (
-                f"{verdict.undisturbed_s * 1e3:>7.0f} {verdict.attacked_s * 1e3:>7.0f} "
+                f"{verdict.undisturbed_s * 1e3:>6.0f} {verdict.attacked_s * 1e3:>6.0f} {bare:>6} "
                 f"{verdict.errors:>6.1%}"
             )
         line = (
             f"{self.row:>3}  {self.name:<58.58} {tally.tried:>8,} {tally.tried - tally.failed:>8,} "
-            f"{felt:<23} {'held' if self.held else 'DID NOT HOLD'}"
+            f"{felt:<27} {'held' if self.held else 'DID NOT HOLD'}"
         )
         return "\n".join([line.rstrip(), *(f"       {each}" for each in tally.said)])
 
 
 HEADER: Final = (
-    f"{'row':>3}  {'attack':<58} {'tried':>8} {'held':>8} {'p99':>7} {'under':>7} {'errors':>6}\n"
-    f"{'':>3}  {'':<58} {'':>8} {'':>8} {'ms':>7} {'ms':>7}"
+    f"{'':>3}  {'':<58} {'':>8} {'':>8}    p99 of another\n"
+    f"{'row':>3}  {'attack':<58} {'tried':>8} {'held':>8} {'quiet':>6} {'under':>6} {'bare':>6} "
+    f"{'errors':>6}"
 )
 
 
@@ -77,24 +79,35 @@ class Run:
     """Runs attacks one after the other, in phases with and without."""
 
     def __init__(
-        self, attacked: World, victim: Victims, striker: Strikers, *, errors_only: bool
+        self,
+        attacked: World,
+        victim: Victims,
+        striker: Strikers,
+        *,
+        errors_only: bool,
+        bare: bool = False,
     ) -> None:
         self._world = attacked
         self._victim = victim
         self._striker = striker
         self._errors_only = errors_only
+        self._bare = bare
         self._phases: list[Phase] = []
 
     def attack(self, number: int, attack: Attack) -> Result:
-        """Run one attack; once more and for longer where others felt it, before that counts."""
-        tally, verdict = self._rounds(number, attack, attack.name, ROUNDS)
+        """Run one attack. Where others felt it, it counts what a longer run says, with the same
+        attack on the bare server in turn.
+        """
+        tally, verdict = self._rounds(number, attack, attack.name, ROUNDS, bare=self._bare)
         if not verdict.holds:
             name = f"{attack.name}, again"
-            again, verdict = self._rounds(number, attack, name, LONGER_ROUNDS)
+            again, verdict = self._rounds(number, attack, name, LONGER_ROUNDS, bare=True)
             tally.add(again)
         return Result(attack.row, attack.name, tally, verdict)
 
-    def _rounds(self, number: int, attack: Attack, name: str, rounds: int) -> tuple[Tally, Verdict]:
+    def _rounds(
+        self, number: int, attack: Attack, name: str, rounds: int, *, bare: bool
+    ) -> tuple[Tally, Verdict]:
         tally = Tally()
         rss = {service: self._world.rss_bytes(service) for service in SERVICES}
         log_bytes = self._world.log_bytes()
@@ -103,8 +116,13 @@ class Run:
             self._striker.begin(number)
             self._phase(name, ATTACKED_S)
             tally.add(self._striker.end())
-            time.sleep(SETTLE_S)
-        time.sleep(ANSWERS_S)
+            self._victim.settle(SETTLE_S)
+            if bare and attack.bare:
+                self._striker.begin(number, bare=True)
+                self._phase(bare_phase(name), ATTACKED_S)
+                # What does not hold there is nothing of ours.
+                self._striker.end()
+                self._victim.settle(SETTLE_S)
         for service in SERVICES:
             tally.check(self._world.alive(service), f"{service} has ended")
             now = self._world.rss_bytes(service)
@@ -117,9 +135,13 @@ class Run:
         tally.check(written < MAX_LOG_BYTES, f"{written / 1e3:.0f} kB of log were written")
         if attack.row == ROWS_FOR_EVER:
             check_stored(self._world, tally)
-        samples = list(self._victim.samples)
-        bounded = attack.bounded and not self._errors_only
-        return tally, judge(name, samples, self._phases, bounded=bounded)
+        return tally, judge(
+            name,
+            list(self._victim.samples),
+            self._phases,
+            of_bare=list(self._victim.of_bare),
+            bounded=not self._errors_only,
+        )
 
     def _phase(self, attack: str, seconds: float) -> None:
         begin_s = time.monotonic()
@@ -135,6 +157,9 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="do not judge p99, as on a machine that does other work too",
     )
+    parser.add_argument(
+        "--bare", action="store_true", help="attack the server of gRPC alone in any case"
+    )
     options = parser.parse_args(arguments)
     rows = {int(row) for row in options.rows.split(",")} if options.rows else None
     results: list[Result] = []
@@ -149,7 +174,13 @@ def main(arguments: Sequence[str]) -> int:
         with victims(attacked.at) as victim, strikers(attacked.at) as striker:
             assert victim.wait_first(60), attacked.pair.log("booking_service")
             time.sleep(2 * UNDISTURBED_S)
-            run = Run(attacked, victim, striker, errors_only=options.errors_only)
+            run = Run(
+                attacked,
+                victim,
+                striker,
+                errors_only=options.errors_only,
+                bare=options.bare,
+            )
             for number, attack in enumerate(attacks()):
                 if rows is None or attack.row in rows:
                     done(run.attack(number, attack))

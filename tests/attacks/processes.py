@@ -1,4 +1,6 @@
-"""The processes of a run: the pair with a PostgreSQL of its own, the victim and the attackers."""
+"""The processes of a run: the pair with a PostgreSQL of its own, the bare server, the victim and
+the attackers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +20,22 @@ from servicekit import binaries
 from servicekit.devstack import PostgresServer
 from tests.attacks.judge import Sample
 from tests.attacks.strike import Addresses, Tally
+from tests.attacks.victim import BARE
 from tests.pair.real_pair import ROOT, Pair, running
 
 SERVICES: Final = ("booking_service", "metrics_service")
+POLL_S: Final = 0.05
+FEW: Final = 4
+"""Calls of the victim that wait for their answers at any time."""
 
 
 class World:
     """The pair that is attacked, and its databases."""
 
-    def __init__(self, pair: Pair, server: PostgresServer) -> None:
+    def __init__(self, pair: Pair, server: PostgresServer, bare: str) -> None:
         self.pair = pair
         self.server = server
-        self.at = Addresses(pair.booking, pair.metrics, pair.http)
+        self.at = Addresses(pair.booking, pair.metrics, pair.http, bare)
         # By the name of a service; a scenario that ends one says so.
         self.pids = {service: pair.pid(service) for service in SERVICES}
 
@@ -71,8 +78,9 @@ def world(**settings: str) -> Iterator[World]:
             server.create_database(name)
             server.migrate(name, ROOT / "migrations" / name)
         pair = Pair(server.dsn("booking"), server.dsn("metrics"), base, settings)
-        with running(pair):
-            yield World(pair, server)
+        with running(pair), _program("tests.attacks.bare") as bare:
+            assert bare.stdout is not None
+            yield World(pair, server, f"127.0.0.1:{int(bare.stdout.readline())}")
     finally:
         server.stop()
         binaries.remove_home(base / "data")
@@ -99,10 +107,12 @@ def _program(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 class Victims:
-    """The samples of the victim's process, as they come."""
+    """The samples of the victim's process, as they come: of the pair and of the bare server."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.samples: list[Sample] = []
+        self.of_bare: list[Sample] = []
+        self._waiting = 0
         self._process = process
         self._first = threading.Event()
         threading.Thread(target=self._read, daemon=True, name="samples").start()
@@ -111,11 +121,22 @@ class Victims:
         """Wait until it calls."""
         return self._first.wait(within_s)
 
+    def settle(self, within_s: float) -> None:
+        """Wait until the calls are answered that waited during an attack."""
+        begun_s = time.monotonic()
+        while time.monotonic() < begun_s + within_s:
+            time.sleep(POLL_S)
+            samples = self.samples[-1:]
+            if samples and samples[0].due_s > begun_s and self._waiting <= FEW:
+                return
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            due_s, took_s, code, kind = line.split()
-            self.samples.append(Sample(float(due_s), float(took_s), code == "OK", f"{kind} {code}"))
+            due_s, took_s, code, kind, waiting = line.split()
+            samples = self.of_bare if kind == BARE else self.samples
+            samples.append(Sample(float(due_s), float(took_s), code == "OK", f"{kind} {code}"))
+            self._waiting = int(waiting)
             self._first.set()
 
 
@@ -125,9 +146,9 @@ class Strikers:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def begin(self, number: int) -> None:
-        """Begin an attack, by its number in the table."""
-        self._say(str(number))
+    def begin(self, number: int, *, bare: bool = False) -> None:
+        """Begin an attack, by its number in the table, on the pair or the bare server."""
+        self._say(f"{number} bare" if bare else str(number))
 
     def end(self) -> Tally:
         """End it; return what was tried."""
@@ -144,11 +165,11 @@ class Strikers:
 
 @contextmanager
 def victims(at: Addresses) -> Iterator[Victims]:
-    with _program("tests.attacks.victim", at.booking, at.metrics) as process:
+    with _program("tests.attacks.victim", at.booking, at.metrics, at.bare) as process:
         yield Victims(process)
 
 
 @contextmanager
 def strikers(at: Addresses) -> Iterator[Strikers]:
-    with _program("tests.attacks.striker", at.booking, at.metrics, at.http) as process:
+    with _program("tests.attacks.striker", at.booking, at.metrics, at.http, at.bare) as process:
         yield Strikers(process)

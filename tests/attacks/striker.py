@@ -1,8 +1,8 @@
 """The process of the attackers. It leaves the cores to others: its priority is the lowest, and each
 attack has a rate.
 
-It reads a line for each command: the number of an attack to begin it, an empty line to end it; then
-it answers what was tried, as JSON.
+It reads a line for each command: the number of an attack to begin it, with the word "bare" to
+attack the bare server; an empty line to end it, and then it answers what was tried, as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 from tests.attacks.strike import Addresses, Attack, Strike
@@ -29,8 +29,10 @@ async def main(addresses: Addresses) -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := (await lines.readline()).strip():
-        strike = Strike(addresses)
-        running = asyncio.create_task(_run(known[int(line)], strike))
+        number, _, bare = line.decode().partition(" ")
+        at = replace(addresses, booking=addresses.bare, metrics=addresses.bare)
+        strike = Strike(at if bare else addresses)
+        running = asyncio.create_task(_run(known[int(number)], strike))
         await lines.readline()
         strike.stop()
         try:

@@ -1,5 +1,7 @@
 """Another caller of the pair: a process of its own, which calls at a fixed rate whatever the
-answers are, and writes a line for each: when it was due, how long it took, whether it is OK, what.
+answers are, and writes a line for each: when it was due, how long it took, its status, what it was,
+and how many others wait. With each call of the pair it makes one of the same method at the bare
+server.
 """
 
 from __future__ import annotations
@@ -28,12 +30,21 @@ NO_QUEUE: Final = 50
 
 # Of each ten calls.
 TURNS: Final = "SCSCAHSCAM"
+PATHS: Final = {
+    "S": "/booking.v1.BookingService/StartBooking",
+    "C": "/booking.v1.BookingService/CompleteBooking",
+    "A": "/booking.v1.CatalogService/CheckAvailability",
+    "H": "/metrics.v1.HealthService/GetDatabaseHealth",
+    "M": "/metrics.v1.MetricsService/GetMetrics",
+}
+BARE: Final = "bare"
+"""What a call of the bare server is called."""
 
 
 class Victim:
     """Starts and completes bookings, looks for free days, and reads health and metrics."""
 
-    def __init__(self, booking: Any, metrics: Any, town: Town) -> None:
+    def __init__(self, booking: Any, metrics: Any, bare: Any, town: Town) -> None:
         self._town = town
         self._bookings: Any = booking_pb2_grpc.BookingServiceStub(booking)
         self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(booking)
@@ -42,6 +53,8 @@ class Victim:
         self._held: deque[str] = deque(maxlen=NO_QUEUE)
         self._number = itertools.count()
         self._lines: list[str] = []
+        self._running: set[asyncio.Task[None]] = set()
+        self._bare: dict[str, Any] = {turn: bare.unary_unary(path) for turn, path in PATHS.items()}
         self._calls: dict[str, Callable[[], Awaitable[object]]] = {
             "S": self._start,
             "C": self._complete,
@@ -58,25 +71,29 @@ class Victim:
         """Call until the standard output is closed."""
         due_s = time.monotonic()
         written_s = due_s
-        running: set[asyncio.Task[None]] = set()
         for turn in itertools.cycle(TURNS):
             due_s += 1 / CALLS_PER_S
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            task = asyncio.create_task(self._one(turn, due_s))
-            running.add(task)
-            task.add_done_callback(running.discard)
+            self._begin(self._calls[turn](), turn, due_s)
+            self._begin(self._bare[turn](b"", timeout=ANSWER_S), BARE, due_s)
             if due_s - written_s >= WRITE_EVERY_S and self._lines:
                 written_s = due_s
                 print(*self._lines, sep="\n", flush=True)
                 self._lines.clear()
 
-    async def _one(self, turn: str, due_s: float) -> None:
+    def _begin(self, call: Awaitable[object], kind: str, due_s: float) -> None:
+        task = asyncio.create_task(self._one(call, kind, due_s))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _one(self, call: Awaitable[object], kind: str, due_s: float) -> None:
         said = "OK"
         try:
-            await self._calls[turn]()
+            await call
         except grpc.aio.AioRpcError as error:
             said = error.code().name
-        self._lines.append(f"{due_s:.4f} {time.monotonic() - due_s:.5f} {said} {turn}")
+        took_s, waiting = time.monotonic() - due_s, len(self._running)
+        self._lines.append(f"{due_s:.4f} {took_s:.5f} {said} {kind} {waiting}")
 
     async def _start(self) -> None:
         number = next(self._number)
@@ -108,13 +125,14 @@ class Victim:
         )
 
 
-async def main(booking: str, metrics: str) -> None:
+async def main(booking: str, metrics: str, bare: str) -> None:
     async with (
         grpc.aio.insecure_channel(booking, options=OWN_CONNECTION) as of_booking,
         grpc.aio.insecure_channel(metrics, options=OWN_CONNECTION) as of_metrics,
+        grpc.aio.insecure_channel(bare, options=OWN_CONNECTION) as of_bare,
     ):
         town = await Town.built(of_booking, packages=5, days=40)
-        await Victim(of_booking, of_metrics, town).run()
+        await Victim(of_booking, of_metrics, of_bare, town).run()
 
 
 if __name__ == "__main__":

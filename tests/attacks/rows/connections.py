@@ -30,7 +30,7 @@ FLOOD_PER_S: Final = 5_000
 BURST: Final = 50
 
 
-@attack(6, "300 idle tracking streams")
+@attack(6, "300 idle tracking streams", bare=True)
 async def idle_streams(strike: Strike) -> None:
     async with channel_to(strike.at.metrics) as channel:
         calls = []
@@ -73,7 +73,7 @@ async def unfinished_http(strike: Strike) -> None:
     await silent(strike, strike.at.http, b"GET /api/health/database HTTP/1.1\r\nHost: x\r\nX: ")
 
 
-@attack(6, "300 silent connections to the gRPC port")
+@attack(6, "300 silent connections to the gRPC port", bare=True)
 async def silent_grpc(strike: Strike) -> None:
     await silent(strike, strike.at.metrics, b"")
 
@@ -118,17 +118,17 @@ async def unfinished_calls(strike: Strike, address: str, path: str, data: bytes)
         await connection.close()
 
 
-@attack(6, "1,800 calls that never send their message")
+@attack(6, "1,800 calls that never send their message", bare=True)
 async def calls_without_message(strike: Strike) -> None:
     await unfinished_calls(strike, strike.at.booking, START, b"")
 
 
-@attack(6, "1,800 calls that send half of their message, at the metrics")
+@attack(6, "1,800 calls that send half of their message, at the metrics", bare=True)
 async def calls_with_half_a_message(strike: Strike) -> None:
     await unfinished_calls(strike, strike.at.metrics, METRICS, b"\0\0\0\0\x40abc")
 
 
-@attack(6, "600 watches of health that nobody reads")
+@attack(6, "600 watches of health that nobody reads", bare=True)
 async def unread_watches(strike: Strike) -> None:
     connection = await http2.Connection.to(strike.at.booking)
     connection.write(http2.frame(http2.SETTINGS, 0, 0, http2.NO_WINDOW))
@@ -176,32 +176,32 @@ async def reset(
             await connection.close()
 
 
-@attack(15, "2,000 calls a second begun and reset, on one connection")
+@attack(15, "2,000 calls a second begun and reset, on one connection", bare=True)
 async def resets(strike: Strike) -> None:
     await reset(strike, strike.at.booking, 1)
 
 
-@attack(15, "2,000 calls a second begun and reset, on ten connections")
+@attack(15, "2,000 calls a second begun and reset, on ten connections", bare=True)
 async def spread_resets(strike: Strike) -> None:
     await reset(strike, strike.at.booking, 10)
 
 
-@attack(15, "5,000 calls a second begun and reset: errors only", bounded=False)
+@attack(15, "5,000 calls a second begun and reset, on one connection", bare=True)
 async def flood_of_resets(strike: Strike) -> None:
     await reset(strike, strike.at.booking, 1, per_s=FLOOD_PER_S)
 
 
-@attack(15, "calls reset in the middle of their message, at the metrics")
+@attack(15, "calls reset in the middle of their message, at the metrics", bare=True)
 async def resets_amid_data(strike: Strike) -> None:
     await reset(strike, strike.at.metrics, 1, b"\0\0\0\0\x40abc")
 
 
-@attack(15, "2,000 whole requests a second reset at once")
+@attack(15, "2,000 whole requests a second reset at once", bare=True)
 async def resets_of_whole_requests(strike: Strike) -> None:
     await reset(strike, strike.at.booking, 1, b"\0\0\0\0\0")
 
 
-@attack(15, "5,000 pings and settings a second")
+@attack(15, "5,000 pings and settings a second", bare=True)
 async def pings(strike: Strike) -> None:
     connection = await http2.Connection.to(strike.at.booking)
     burst = (http2.frame(http2.PING, 0, 0, b"12345678") + http2.frame(http2.SETTINGS, 0, 0)) * (
@@ -237,7 +237,7 @@ async def read_streams(strike: Strike, calls: list[Any], least: int) -> None:
     await strike.readers_are_served()
 
 
-@attack(16, "100 readers of different windows")
+@attack(16, "100 readers of different windows", bare=True)
 async def different_windows(strike: Strike) -> None:
     async with channel_to(strike.at.metrics) as channel:
         stub: Any = metrics_pb2_grpc.MetricsServiceStub(channel)
@@ -249,7 +249,7 @@ async def different_windows(strike: Strike) -> None:
         )
 
 
-@attack(16, "100 readers of the shortest interval")
+@attack(16, "100 readers of the shortest interval", bare=True)
 async def short_intervals(strike: Strike) -> None:
     async with channel_to(strike.at.metrics) as channel:
         stub: Any = metrics_pb2_grpc.MetricsServiceStub(channel)
@@ -257,7 +257,7 @@ async def short_intervals(strike: Strike) -> None:
         await read_streams(strike, [stub.StreamMetrics(request) for _ in range(READERS)], 1)
 
 
-@attack(16, "100 readers that take nothing")
+@attack(16, "100 readers that take nothing", bare=True)
 async def readers_that_stall(strike: Strike) -> None:
     async with channel_to(strike.at.metrics) as channel:
         stub: Any = metrics_pb2_grpc.MetricsServiceStub(channel)
@@ -269,7 +269,7 @@ async def readers_that_stall(strike: Strike) -> None:
         await strike.readers_are_served()
 
 
-@attack(16, "100 readers of the verdict")
+@attack(16, "100 readers of the verdict", bare=True)
 async def watchers(strike: Strike) -> None:
     async with channel_to(strike.at.metrics) as channel:
         stub: Any = health_pb2_grpc.HealthServiceStub(channel)

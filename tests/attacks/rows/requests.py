@@ -41,7 +41,7 @@ def states(number: int) -> bytes:
     return request.SerializeToString()
 
 
-@attack(4, "as many states as a request may hold")
+@attack(4, "as many states as a request may hold", bare=True)
 async def many_states(strike: Strike) -> None:
     data = states(250_000)
     async with channel_to(strike.at.booking) as channel:
@@ -50,7 +50,7 @@ async def many_states(strike: Strike) -> None:
             await strike.refused(call, "INVALID_ARGUMENT")
 
 
-@attack(4, "1 MB and 4 MB of states")
+@attack(4, "1 MB and 4 MB of states", bare=True)
 async def too_many_states(strike: Strike) -> None:
     large, larger = states(1_040_000), states(4_000_000)
     async with channel_to(strike.at.booking) as channel:
@@ -60,7 +60,7 @@ async def too_many_states(strike: Strike) -> None:
             await strike.refused(call, "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
 
 
-@attack(4, "the largest content of every field of every request")
+@attack(4, "the largest content of every field of every request", bare=True)
 async def every_field(strike: Strike) -> None:
     large = [
         (PATHS[each.request.DESCRIPTOR.full_name], _bytes(each.request))
@@ -93,7 +93,7 @@ async def malformed(strike: Strike) -> None:
             )
 
 
-@attack(14, "the same malformed bytes, a thousand at a time")
+@attack(14, "the same malformed bytes, a thousand at a time", bare=True)
 async def malformed_at_once(strike: Strike) -> None:
     path = "/booking.v1.BookingService/StartBooking"
     async with channel_to(strike.at.booking) as channel:
