@@ -15,6 +15,7 @@ from metrics_service.client.stream.client import StreamClient
 from metrics_service.client.telemetry.emitter import Emitter
 from metrics_service.client.tracked import Tracker, default_tracker, set_default_tracker
 from protos.tracking.v1 import tracking_pb2
+from servicekit.channels import PLAINTEXT, ClientFiles
 
 flow: Final = BookingFlow()
 """The booking flow of the process: before init it sends nothing, and counts that."""
@@ -53,9 +54,11 @@ def init(
     *,
     service: str,
     signals: Callable[[], tracking_pb2.Signals] = tracking_pb2.Signals,
+    files: ClientFiles = PLAINTEXT,
 ) -> Instrumentation:
     """Instrument this process: the default tracker of queries and `flow` send to metrics_service at
-    target, such as "127.0.0.1:50052". Does not wait for the server.
+    target, such as "127.0.0.1:50052". Does not wait for the server. `files` are those of TLS and of
+    the process's token or certificate, read for each connection.
 
     Raises RuntimeError outside a running event loop, and has then set nothing.
     """
@@ -66,7 +69,9 @@ def init(
             "call client.init() inside the event loop, such as at the start of main()"
         ) from None
     emitter = Emitter(service)
-    stream = StreamClient(target, service=service, instance=emitter.instance, signals=signals)
+    stream = StreamClient(
+        target, service=service, instance=emitter.instance, signals=signals, files=files
+    )
     stream.add_lane(emitter)
     stream.start_soon()
     instrumentation = Instrumentation(emitter, stream, default_tracker())
