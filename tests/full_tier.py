@@ -59,6 +59,7 @@ _FOLDERS: Final = (
     Group("attacks", 500, ("tests/attacks",)),
     Group("wheel", 60, ("tests/wheel",)),
     Group("prometheus", 70, ("tests/prometheus",)),
+    Group("browser", 120, ("tests/browser",)),
 )
 # Wherever else tests are marked.
 _MARKED: Final = Group(

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from google.protobuf.message import Message
 from structlog.testing import capture_logs
 
 from metrics_service.config import MetricsSettings
 from metrics_service.server import ACCESS
 from metrics_service.web.app import create_app
+from metrics_service.web.calls import methods
+from metrics_service.web.live import Live
+from metrics_service.web.page import DEEP_LINKS
+from metrics_service.web.stream import Streams
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from servicekit.channels import ClientFiles
+from servicekit.errors import not_found
 from servicekit.http import server as web
 from servicekit.http.server import HttpServer
 from servicekit.identity.gate import gate
@@ -24,6 +30,8 @@ from servicekit.metadata import caller_header
 from servicekit.tls import server_tls
 from tests.metrics.running_service import BOUND_S
 from tests.metrics.web.no_figures import no_figures
+from tests.metrics.web.serving import calling
+from tests.metrics.web.test_live import Parts
 from tests.servicekit.identity.certificates import Folder, hashed
 
 HEALTH = "/api/health/database"
@@ -31,6 +39,10 @@ CALLERS = f"""
 ["monitor.example.test"]
 roles = ["monitor"]
 tokens_sha256 = ["{hashed("monitor-1")}"]
+
+["ops.example.test"]
+roles = ["ops"]
+tokens_sha256 = ["{hashed("ops-1")}"]
 
 ["desk.example.test"]
 roles = ["service"]
@@ -108,6 +120,42 @@ async def test_a_token_says_who_asks(folder: Folder) -> None:
         ("PERMISSION_DENIED", "desk.example.test")
     ]
     assert "monitor-2" not in str(logs)
+
+
+class Nothing:
+    """A servicer that has nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Message]]:
+        async def refuse(request: Message, context: object) -> Message:
+            raise not_found("anything", name)
+
+        return refuse
+
+
+async def test_each_path_is_for_the_roles_of_its_entry(folder: Folder) -> None:
+    paths = {f"/api/rpc/{name}": method.name for name, method in methods().items()}
+    for path in (HEALTH, "/api/metrics/bookings", "/api/stream", "/"):
+        paths[path] = f"http/{path}"
+    paths |= {f"/{name}/x": "http//" for name in DEEP_LINKS}
+    paths["/assets/index.html"] = "http//assets/*"
+    environ = folder.environ("METRICS_", certificates=False)
+    settings = MetricsSettings.load({"METRICS_DATABASE_URL": "postgresql://x@y/z", **environ})
+    servicers = {method.service: Nothing() for method in methods().values()}
+    live = Live(no_figures, lambda _: DatabaseHealth(), Parts(), Parts().status)
+    streams = Streams(live, stall_s=BOUND_S, max_age_s=BOUND_S)
+    guarded = gate(settings, ACCESS, caller_header)
+    async with calling(servicers, gate=guarded, streams=streams) as client:
+        for path, entry in paths.items():
+            statuses = {}
+            for caller, role in (("monitor", "monitor"), ("ops", "ops"), ("desk", "service")):
+                headers = {"Authorization": f"Bearer {caller}-1"}
+                # Of a stream only the head: it never ends.
+                answer = await client.head(path, headers=headers)
+                statuses[role] = answer.status_code
+            found = {role for role, status in statuses.items() if status != 403}
+            assert found == ACCESS.table[entry], path
+            assert {statuses[role] for role in found} <= {200, 404}
+            assert (await client.head(path)).status_code == 401
 
 
 async def test_a_replaced_certificate_is_shown_to_new_connections(folder: Folder) -> None:
