@@ -53,7 +53,7 @@ const change = {
 // Of a time in which nothing was counted.
 function clear({ funnel, business, errors, performance }) {
   for (const step of funnel.steps) Object.assign(step, { actors: 0, dropped: 0 });
-  Object.assign(funnel, { entered: 0, converted: 0, abandoned: 0, open: 0, matured: null });
+  Object.assign(funnel, { entered: 0, converted: 0, abandoned: 0, open: 0, matured: null, overall: null });
   Object.assign(business, { confirmed: 0, cancelled: 0, revenue: [], packages: [] });
   Object.assign(errors, { breakdown: [], error_rate: { numerator: 0, denominator: 0, value: null } });
   Object.assign(performance.queries, { total: 0, slow_warning: 0, slow_critical: 0, execute: { count: 0 } });

@@ -26,7 +26,7 @@ export function alerts() {
   const rest = everyAlert()?.filter((each) => ENDED.includes(stateOf(each))) ?? [];
   const failing = (live.alerts?.targets ?? []).filter((each) => each.last_error || each.dropped);
   return section('alerts', 'Alerts', {
-    note: live.alerts && `notified: ${live.alerts.targets.map((each) => each.name).join(', ') || 'nobody'}`,
+    note: live.alerts?.targets.length > 0 && `notified: ${live.alerts.targets.map((each) => each.name).join(', ')}`,
   }, !live.alerts ? skeleton(3) : [
     on.length ? h('ul', { class: 'alerts' }, on.map(line)) : nothing(status('good', 'No alert is on.')),
     failing.map((each) => h('p', { class: 'problem', key: each.name }, status('warn', `${each.name}: ${plural(each.failed, 'try', 'tries')} failed, ${count(each.dropped)} given up. `), each.last_error)),

@@ -13,7 +13,7 @@ const widths = new Map();
 const cursor = { time: null };
 let redraw = () => {};
 const sizes = new ResizeObserver((entries) => {
-  for (const { target, contentRect } of entries) widths.set(target.id, Math.round(contentRect.width));
+  for (const { target, contentRect } of entries) if (contentRect.width) widths.set(target.id, Math.round(contentRect.width));
   redraw();
 });
 

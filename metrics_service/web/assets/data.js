@@ -8,6 +8,8 @@ import { clock, range, state, windowOf } from './state.js';
 
 const AT_ONCE = 4;
 const TIMEOUT_MS = 15_000;
+const PATIENCE_MS = 1_500;
+const STANDBY = ['ListAlerts', 'GetAlert'];
 const HEARTBEAT_MS = 20_000;
 const STALE_MS = 35_000;
 export const LAG_S = 10;
@@ -118,6 +120,9 @@ export function ask(place, method, params, every = 10_000) {
   let entry = answers.get(place);
   if (!entry) answers.set(place, (entry = { data: null, error: null, at: 0, url: '', revision: -1 }));
   entry.turn = turn;
+  // A standby has alerts alone, and says what it is before anything is asked.
+  if (live.status?.role === 'standby' && !STANDBY.includes(method)) return { error: { description: 'a standby has no figures' } };
+  if (!live.status && performance.now() < PATIENCE_MS) return entry;
   const now = Date.now();
   const same = entry.url === url;
   const due = !same || (now - entry.at > every && entry.revision !== revision()) || now - entry.at > 60_000;

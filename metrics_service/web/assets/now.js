@@ -83,10 +83,12 @@ export function now() {
   const { funnel, business, errors, performance: { queries } } = all;
   const rate = conversion(funnel);
   const [revenue] = business.revenue;
+  const before = live.status?.data_since && Date.parse(live.status.data_since) >= (state.to ?? Infinity);
+  const blank = empty() ? 'nothing counted yet' : before ? 'before the first data' : '';
   const slow = slowPerHour(all);
   const { p95_ms: p95, p99_ms: p99, count: timed } = queries.execute;
   const tiles = [
-    { name: 'Confirmed', to: 'trends', value: count(business.confirmed), more: `${count(business.cancelled)} cancelled`,
+    { name: 'Confirmed', to: 'trends', value: blank ? NONE : count(business.confirmed), more: blank || `${count(business.cancelled)} cancelled`,
       points: line('bookings_confirmed'), unit: 'count', diff: difference(pair, (each) => each.business.confirmed, 1) },
     { name: 'Net revenue', to: 'business', value: revenue ? money(revenue.net_minor, revenue.currency, revenue.exponent, true) : NONE,
       more: business.revenue.length > 1 ? business.revenue.slice(1, 4).map((each) => money(each.net_minor, each.currency, each.exponent, true)).join(' · ')
@@ -98,14 +100,14 @@ export function now() {
       points: line('overall_conversion'), unit: '1', diff: difference(pair, (each) => conversion(each.funnel)?.value, 0),
       state: rate?.value == null ? ['wait', 'none matured'] : rate.denominator < 10 ? ['none', 'few'] : rate.high < 0.1 ? ['bad', 'low'] : rate.value < 0.2 ? ['warn', 'below 20%'] : ['good', 'good'] },
     { name: 'Error rate', to: 'errors', value: percent(errors.error_rate.value, 2), line: LINES.error_rate,
-      more: `${errors.last_5_minutes} of 10 in 5 min`, points: line('error_rate'), unit: '1',
+      more: state.to === null ? `${errors.last_5_minutes} of 10 in 5 min` : `n ${count(errors.error_rate.denominator)}`, points: line('error_rate'), unit: '1',
       diff: difference(pair, (each) => each.errors.error_rate.value, -1),
-      state: errors.last_5_minutes > 10 ? ['bad', 'many now'] : judged(errors.error_rate.low, 0.01, errors.error_rate.denominator, 100) },
+      state: errors.last_5_minutes > 10 && state.to === null ? ['bad', 'many now'] : judged(errors.error_rate.low, 0.01, errors.error_rate.denominator, 100) },
     { name: 'Query p95, p99', to: 'queries', value: timed ? [ms(p95), h('small', {}, ' ', ms(p99))] : NONE, line: LINES.query_p95,
       more: `n ${count(timed)}`, points: line('query_p95'), unit: 'ms', diff: difference(pair, (each) => each.performance.queries.execute.p95_ms, -1),
       state: p95 == null ? null : p95 >= 300 || p99 >= 500 ? ['bad', 'over'] : timed < 100 ? ['none', 'few'] : ['good', 'good'] },
-    { name: 'Slow queries / h', to: 'slow', value: decimal(slow, slow && slow < 10 ? 1 : 0),
-      more: `${count(queries.slow_warning)} > 0.5 s, ${count(queries.slow_critical)} > 1 s`, points: line('slow_queries'), unit: 'count',
+    { name: 'Slow queries / h', to: 'slow', value: timed ? decimal(slow, slow && slow < 10 ? 1 : 0) : NONE,
+      more: !timed ? 'no query in this time' : `${count(queries.slow_warning)} > 0.5 s, ${count(queries.slow_critical)} > 1 s`, points: line('slow_queries'), unit: 'count',
       diff: difference(pair, slowPerHour, -1), state: timed ? judged(slow, 9.99, 1, 1) : null },
   ];
   return section('now', 'Now', {

@@ -27,7 +27,7 @@ export const link = (path, words, props) => h('a', { href: address({}, path), ..
 export function section(id, title, { note, actions, wide, error } = {}, ...body) {
   return h('section', { id, key: id, class: wide ? 'wide' : null, 'aria-labelledby': `${id}-h` },
     h('div', { class: 'top' }, h('h2', { id: `${id}-h` }, title), note && h('p', { class: 'note' }, note), actions),
-    error && problem(error), body);
+    error && problem(error), error ? body.filter((node) => node?.props?.class !== 'skeleton') : body);
 }
 
 /** Why an answer is not there. */

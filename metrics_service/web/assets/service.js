@@ -1,6 +1,6 @@
 /** The service itself: health with its criteria, producers, quality of the data, deployments. */
 
-import { ask, asOf, live } from './data.js';
+import { ask, asOf, live, snapshot } from './data.js';
 import { h } from './dom.js';
 import { bytes, count, decimal, figure, ms, NONE, percent, span } from './format.js';
 import { cut, link, nothing, section, skeleton, status, table, when } from './parts.js';
@@ -21,11 +21,11 @@ export function health(redraw) {
     ['failed', ...at('failed', figures.failed, 9, count), '< 10'], ['over 500 ms', ...at('slow', figures.slow, 20, count), '≤ 20'],
   ] : [];
   return section('health', 'Health and producers', {
-    wide: true, note: `the last ${span(told.window_s)}, n ${count(figures?.samples)}`, actions: status(...(VERDICTS[told.status] ?? ['none', told.status])),
+    wide: true, note: figures && `the last ${span(told.window_s)}, n ${count(figures.samples)}`, actions: status(...(VERDICTS[told.status] ?? ['none', told.status])),
   },
-  told.reasons.length > 0 && h('ul', { class: 'alerts' }, told.reasons.map((each, key) => h('li', { key }, h('p', {}, status('bad', each.criterion), h('span', { class: 'quiet' }, [each.instance, `${decimal(each.value, 0)} against ${decimal(each.threshold, 0)}`, `n ${count(each.samples)}`].filter(Boolean).join(' · '))), h('p', { class: 'why' }, each.message)))),
+  told.reasons.length > 0 && h('ul', { class: 'alerts' }, told.reasons.map((each, key) => h('li', { key }, h('p', {}, status('bad', each.criterion), h('span', { class: 'quiet' }, [each.instance, (each.value || each.threshold) && `${decimal(each.value, 0)} against ${decimal(each.threshold, 0)}`, each.samples && `n ${count(each.samples)}`].filter(Boolean).join(' · '))), h('p', { class: 'why' }, each.message)))),
   h('dl', { class: 'facts' }, criteria.map(([name, value, tone, limit]) => h('div', {}, h('dt', {}, name), h('dd', {}, status(tone, value), h('small', {}, limit)))),
-    told.log && h('div', {}, h('dt', {}, 'event log'), h('dd', {}, status(told.log.writable ? 'good' : 'bad', told.log.writable ? 'writable' : told.log.message || 'away'), h('small', {}, `${count(told.log.lag)} behind`)))),
+    told.log && h('div', {}, h('dt', {}, 'event log'), h('dd', {}, status(told.log.writable ? 'good' : told.log.role === 'STANDBY' ? 'none' : 'bad', told.log.writable ? 'writable' : told.log.message || 'away'), h('small', {}, `${count(told.log.lag)} behind`)))),
   table({
     id: 'instances', redraw, caption: 'Processes that report', empty: 'No process has reported yet.', rows: told.instances.map((each) => [each.instance, each]),
     columns: [
@@ -44,8 +44,8 @@ export function health(redraw) {
 }
 
 export function quality() {
-  const told = live.snapshot?.quality;
-  if (!told) return section('quality', 'Data quality', {}, skeleton(4));
+  const told = (live.snapshot ?? snapshot().data)?.quality;
+  if (!told) return section('quality', 'Data quality', { error: snapshot().error }, skeleton(4));
   const rows = [
     ['late', told.late, 'came after their session had moved on'], ['duplicate', told.duplicates, 'had been counted before'],
     ['skewed', told.skewed, 'had an impossible time'], ['unmatched', told.unmatched_steps, 'steps without the one before'],
