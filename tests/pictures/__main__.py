@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,7 @@ SHOWN: Final = {
     "longer-than-history": "/?range=30d",
 }
 TIMEOUT_MS: Final = 20_000
+CHECKPOINT_S: Final = 40
 
 
 @contextlib.contextmanager
@@ -126,6 +128,8 @@ def main() -> None:
             if given.only in (None, name):
                 options = ("--speed", given.speed, "--tight") if name == "replay" else ()
                 with demo(name if name == "history" else "run", until, *options) as url:
+                    # The history is charted from what a checkpoint has stored.
+                    time.sleep(CHECKPOINT_S if name == "history" else 0)
                     of_figures(browser, name, url + path)
                     if name == "replay":
                         of_states(browser, url)

@@ -37,6 +37,7 @@ export function lines({ id, title, unit, lines, before = [], marks = [], from, t
   const top = ticks.at(-1);
   const x = (time) => LEFT + ((time - from) / (to - from)) * (width - LEFT - RIGHT);
   const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
+  const seen = marks.filter((mark) => mark.time >= from && mark.time <= to);
   const timeAt = (event) => {
     const share = (event.offsetX - LEFT) / (width - LEFT - RIGHT);
     const steps = Math.round((share * (to - from)) / step - 0.5);
@@ -76,10 +77,10 @@ export function lines({ id, title, unit, lines, before = [], marks = [], from, t
       timeTicks(from, to, width).map(([time, label]) =>
         h('text', { class: 'tick', x: x(time), y: HEIGHT - 5, 'text-anchor': 'middle' }, label)),
       bound && bound <= top && h('line', { class: 'bound', x1: LEFT, x2: width - RIGHT, y1: y(bound), y2: y(bound) }),
-      marks.filter((mark) => mark.time >= from && mark.time <= to).map((mark) =>
+      seen.map((mark) =>
         h('g', { class: `mark ${mark.kind}` },
           h('title', {}, `${mark.name}, ${moment(mark.time)}`),
-          h('line', { x1: x(mark.time), x2: x(mark.time), y1: TOP, y2: HEIGHT - BOTTOM }),
+          seen.length < 8 && h('line', { x1: x(mark.time), x2: x(mark.time), y1: TOP, y2: HEIGHT - BOTTOM }),
           h('path', { d: `M${x(mark.time) - 4} ${TOP - 8}h8l-4 7z` }))),
       before.map((line) => h('path', { class: 'line before', d: path(line.points, middle, y) })),
       [...lines].reverse().map((line) => [
