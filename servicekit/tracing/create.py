@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from servicekit.start import StartError
@@ -43,7 +43,7 @@ def tracer(settings: TraceSettings, *, service: str, instance: str) -> Tracer:
     resource = {
         "service.name": service,
         "service.namespace": "farehold",
-        "service.version": version("farehold"),
+        "service.version": _version(),
         "service.instance.id": instance,
     }
     try:
@@ -51,6 +51,13 @@ def tracer(settings: TraceSettings, *, service: str, instance: str) -> Tracer:
     except Exception as error:
         raise StartError(f"a variable OTEL_* is wrong: {error}") from None
     return Tracer(SpanQueue(exporter), ratio=settings.trace_ratio, server=_address(settings))
+
+
+def _version() -> str:
+    try:
+        return version("farehold")
+    except PackageNotFoundError:
+        return ""
 
 
 def _address(settings: TraceSettings) -> Attributes:

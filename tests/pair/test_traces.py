@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.semconv.attributes import db_attributes, server_attributes
 
 from booking_service.storage.sql import QUERIES
 from metrics_service.client.host import QueryDefinition, QueryRecord
 from protos.booking.v1 import catalog_pb2
+from protos.metrics.v1 import metrics_pb2
 from tests.booking.running_service import RunningService, refusal_of, running, start_of
+from tests.metrics.running_service import BOUND_S
+from tests.metrics.running_service import running as running_metrics
 from tests.servicekit.tracing.receiver import Receiver, attributes, receiving
 
 START = "booking.v1.BookingService/StartBooking"
@@ -181,3 +185,30 @@ async def test_a_group_that_fails_says_so_without_the_driver_s_text(booking_dsn:
         ("42P01", "42P01")
     }
     assert not any(b"secret_name" in span.SerializeToString() for span in receiver.spans)
+
+
+async def test_a_slow_query_is_listed_with_its_caller_s_trace(
+    booking_dsn: str, metrics_dsn: str
+) -> None:
+    async with (
+        running_metrics(metrics_dsn) as metrics,
+        running(booking_dsn, BOOKING_METRICS_TARGET=metrics.target) as service,
+    ):
+        package = await service.package()
+        holder = await asyncpg.connect(booking_dsn)
+        async with holder.transaction():
+            await holder.execute("SELECT FROM packages FOR UPDATE")
+            # It waits for the lock until it is refused.
+            call = service.booking.StartBooking(start_of(package.id), metadata=trace(11))
+            assert (await refusal_of(call)).reason == "OVERLOADED"
+        await holder.close()
+
+        async def traces() -> set[str]:
+            found = await metrics.metrics.ListSlowQueries(metrics_pb2.ListSlowQueriesRequest())
+            return {each.query.trace_id for each in found.queries}
+
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                if f"{11:032x}" in await traces():
+                    break
+                await asyncio.sleep(0.05)
