@@ -45,6 +45,7 @@ NOT_RUN: Final = {
 # Documents with a test of their own that runs their commands.
 RUN_ELSEWHERE: Final = {
     "docs/adding.md": "tests/docs/test_adding.py",
+    "docs/deployment.md": "tests/docs/test_deployment.py",
     "docs/identity.md": "tests/docs/test_identity_guide.py",
     "docs/integration.md": "tests/docs/test_export.py",
     "docs/operations.md": "tests/docs/test_operations.py",

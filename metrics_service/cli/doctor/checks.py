@@ -26,6 +26,7 @@ RECENT_S: Final = 3_600.0
 _BUILD: Final = re.compile(r"^farehold_build_info\{([^}]*)\}", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"\\]*)"')
 _UP: Final = frozenset({DatabaseHealth.HEALTHY, DatabaseHealth.DEGRADED})
+_DOWN: Final = frozenset({DatabaseHealth.UNHEALTHY, DatabaseHealth.STALE})
 
 
 def build_of(metrics: str) -> dict[str, str]:
@@ -82,24 +83,23 @@ def log_of(health: DatabaseHealth) -> Finding:
 
 
 def verdict(health: DatabaseHealth) -> Finding:
-    check, word = "database health", status(health.status)[0]
+    check, seen = "database health", status(health.status)[0]
+    if health.reasons:
+        seen += ": " + "; ".join(each.message for each in health.reasons[:3])
+    to_do = "docs/health.md has what to do for each reason" if health.reasons else ""
     if health.status in _UP:
-        return good(check, word)
-    reasons = "; ".join(each.message for each in health.reasons[:3])
-    if health.status == DatabaseHealth.UNHEALTHY or health.status == DatabaseHealth.STALE:
-        return bad(check, f"{word}: {reasons}", "docs/health.md has what to do for each reason")
-    return not_known(check, f"{word}: {reasons}" if reasons else word)
+        return good(check, seen, to_do)
+    if health.status in _DOWN:
+        return bad(check, seen, to_do)
+    return not_known(check, seen)
 
 
 def producers(health: DatabaseHealth) -> Iterator[Finding]:
     """Judge each process that reports, watched ones first; those that have gone are left out."""
     present = [each for each in health.instances if not each.gone]
-    watched = [each for each in present if each.watched]
-    if not watched:
+    if not any(each.watched for each in present):
         to_do = "start booking_service, and look at BOOKING_METRICS_TARGET"
         yield bad("producers", "no watched service reports", to_do)
-    if not any(each.HasField("facts_pending") for each in watched) and watched:
-        yield bad("relay", "no process delivers facts", "docs/health.md: no_leader")
     for each in present:
         yield _producer(each)
 
@@ -116,7 +116,7 @@ def _producer(each: InstanceHealth) -> Finding:
         wrong.append(f"{each.pool_waiting:,} wait for a connection")
     if each.facts_pending > MAX_FACTS_PENDING:
         wrong.append(f"{each.facts_pending:,} facts are not delivered")
-    if each.status in (DatabaseHealth.UNHEALTHY, DatabaseHealth.STALE):
+    if each.status in _DOWN:
         wrong += [reason.message for reason in each.reasons[:3]] or [status(each.status)[0]]
     if wrong:
         return bad(check, "; ".join(seen), "; ".join(wrong))
