@@ -281,7 +281,8 @@ docs: $(DEV) ## Write the pages of settings, alerts and metrics from what declar
 		Clients=servicekit.client_settings:ClientSettings > docs/settings.md
 	@$(PY) -m metrics_service.alerts.rules.page > docs/alerts.md
 	@$(PY) -m servicekit.exposition.page \
-		metrics_service=metrics_service.web.scrape.declarations:METRICS > docs/metrics.md
+		metrics_service=metrics_service.web.scrape.declarations:METRICS \
+		booking_service=booking_service.monitoring.metrics:METRICS > docs/metrics.md
 
 .PHONY: dashboards
 dashboards: $(DEV) ## Write the dashboards of deploy/grafana from their declarations

@@ -10,14 +10,20 @@ from pydantic_settings import SettingsConfigDict
 
 from servicekit import database_url
 from servicekit.channels import ClientFiles
-from servicekit.settings import ServerSettings
+from servicekit.http.settings import HttpSettings
 
 
-class BookingSettings(ServerSettings):
+class BookingSettings(HttpSettings):
     """The settings of booking_service. Durations carry their unit in the name."""
 
     model_config = SettingsConfigDict(env_prefix="BOOKING_")
 
+    http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="HTTP port of GET /metrics; 0 takes a free one, and without it there is none.",
+    )
     database_url: str = Field(
         "",
         repr=False,

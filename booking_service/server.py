@@ -22,6 +22,7 @@ from booking_service.group_commit.bus import CommandBus
 from booking_service.group_commit.rooms import Bounds, Rooms
 from booking_service.group_commit.sweeper import Sweeper
 from booking_service.monitoring.health_reporter import HealthReporter
+from booking_service.monitoring.metrics import create_exposition
 from booking_service.monitoring.probe import DatabaseProbe, ProbeResult
 from booking_service.monitoring.query_spans import QuerySpans
 from booking_service.monitoring.startup import (
@@ -46,8 +47,12 @@ from metrics_service.client.host import (
     count_queries,
     set_default_tracker,
 )
+from servicekit.exposition.app import create_app
+from servicekit.exposition.process import LoopLag, Process
+from servicekit.http.server import HttpServer
 from servicekit.identity import access
 from servicekit.server import GrpcServer
+from servicekit.tls import server_tls
 from servicekit.tracing import create
 
 SERVICE: Final = "booking_service"
@@ -71,7 +76,7 @@ class BookingServer:
 
     def __init__(self, settings: BookingSettings, *, clock: Clock | None = None) -> None:
         self._settings = settings
-        self._stack = AsyncExitStack()
+        self._stack, self._loop_lag = AsyncExitStack(), LoopLag()
         self.emitter = Emitter(SERVICE)
         criteria = _criteria(settings)
         window = HealthWindow(criteria)
@@ -128,6 +133,7 @@ class BookingServer:
         )
         self.access = access_events.trail(self.database, self.emitter.instance, self.grpc.gate)
         add_servicers(self.grpc.grpc, self.bus, self.database, self.telemetry)
+        self.http = self._new_http()
 
     async def start(self) -> int:
         """Check the database and serve; returns the port.
@@ -167,11 +173,17 @@ class BookingServer:
             _at_end(stack, self.probe.stop)
             self.health.start(on_news=self.stream.beat)
             _at_end(stack, self.health.stop)
+            where: dict[str, str | int] = {"host": self._settings.host}
+            if self.http is not None:
+                self._loop_lag.start()
+                _at_end(stack, self._loop_lag.stop)
+                self.http_port = where["http_port"] = await self.http.start()
+                stack.push_async_callback(self.http.stop)
             port = await self.grpc.start([service.full_name for service in SERVICES])
             stack.push_async_callback(self.grpc.drain)
             self._stack = stack.pop_all()
         callers = self.grpc.gate.mode.by
-        log.info("service_started", host=self._settings.host, port=port, callers=callers)
+        log.info("service_started", **where, port=port, callers=callers)
         return port
 
     async def stop(self) -> None:
@@ -179,6 +191,22 @@ class BookingServer:
         log.info("service_draining")
         await self._stack.aclose()
         log.info("service_stopped")
+
+    def _new_http(self) -> HttpServer | None:
+        settings = self._settings
+        if settings.http_port is None:
+            return None
+        process = Process(settings.revision, self._loop_lag)
+        exposition = create_exposition(self.bus, self.relay, self.grpc.counts, process)
+        hosts = settings.http_names
+        app = create_app(exposition, gate=self.grpc.gate, hosts=hosts, setting="BOOKING_HTTP_HOSTS")
+        return HttpServer(
+            app,
+            host=settings.http_host,
+            port=settings.http_port,
+            setting="BOOKING_HTTP_PORT",
+            tls=server_tls(settings),
+        )
 
     def _new_relay(self) -> OutboxRelay:
         return OutboxRelay(

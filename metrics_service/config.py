@@ -11,22 +11,19 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit import database_url
-from servicekit.settings import ServerSettings
+from servicekit.http.settings import HttpSettings
 
 MAX_SERVICE_BYTES: Final = 128
-ANY_HOST: Final = "*"
-HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?", re.ASCII)
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}")
 
 
-class MetricsSettings(ServerSettings):
+class MetricsSettings(HttpSettings):
     """Every setting of metrics_service. Names of durations end with their unit."""
 
     model_config = SettingsConfigDict(env_prefix="METRICS_")
 
     port: int = Field(50052, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     http_port: int = Field(8080, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
-    http_host: str = Field("127.0.0.1", description="Address that HTTP listens on.")
     database_url: str = Field(
         "",
         repr=False,
@@ -67,12 +64,6 @@ class MetricsSettings(ServerSettings):
         "",
         description="Address of this service's HTTP as people reach it, for links in "
         "notifications; empty takes host and port.",
-    )
-    http_hosts: str = Field(
-        "",
-        description="Names under which HTTP is reached, separated by commas, beside addresses, "
-        "loopback names, and those of METRICS_HTTP_HOST and METRICS_EXTERNAL_URL; a request for "
-        "another name is refused; * takes every name.",
     )
     environment: str = Field(
         "",
@@ -169,9 +160,8 @@ class MetricsSettings(ServerSettings):
     @property
     def http_names(self) -> frozenset[str]:
         """The names under which HTTP is reached, in lower case."""
-        names = {self.http_host, urlsplit(self.external_url).hostname or ""}
-        names.update(self.http_hosts.split(","))
-        return frozenset(name.lower() for name in names if name)
+        own = urlsplit(self.external_url).hostname
+        return super().http_names | ({own.lower()} if own else set())
 
     @field_validator("database_url")
     @classmethod
@@ -210,14 +200,6 @@ class MetricsSettings(ServerSettings):
             raise ValueError("must be empty or an address such as https://host/path")
         return value
 
-    @field_validator("http_hosts")
-    @classmethod
-    def _check_http_hosts(cls, value: str) -> str:
-        names = [name.strip() for name in value.split(",") if name.strip()]
-        if not all(name == ANY_HOST or HOST.fullmatch(name) for name in names):
-            raise ValueError("must be names without ports, such as metrics.example.org, or *")
-        return ",".join(names)
-
     @field_validator("external_url")
     @classmethod
     def _check_external_url(cls, value: str) -> str:
@@ -236,11 +218,6 @@ class MetricsSettings(ServerSettings):
                 raise ValueError(
                     "METRICS_WEBHOOK_URL must name no user where METRICS_WEBHOOK_TOKEN_FILE is set"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _check_http_exposure(self) -> Self:
-        self.check_exposure("HTTP_HOST", self.http_host)
         return self
 
 

@@ -53,6 +53,7 @@ class CommandBus:
     ) -> None:
         self.rooms = rooms or Rooms()
         self._commit = GroupCommit(database, limits or Limits(), on_commit, self.rooms)
+        self.done = self._commit.done
         self._booking_packages = BookingPackages(database, self.rooms)
         self.queues = CommandQueues(
             self._commit,

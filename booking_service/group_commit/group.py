@@ -34,6 +34,15 @@ _COMMANDS: Final = QueryGroup("commands")
 
 
 @dataclass(slots=True)
+class Done:
+    """What was committed since the start: groups, their commands, and those of the newest one."""
+
+    groups: int = 0
+    commands: int = 0
+    newest_group: int = 0
+
+
+@dataclass(slots=True)
 class Result:
     """An outcome for each submission, but for those whose package another process has locked."""
 
@@ -42,7 +51,7 @@ class Result:
 
 
 class GroupCommit:
-    """Carries out groups of submissions against one database.
+    """Carries out groups of submissions against one database, and counts what is `done`.
 
     `on_commit` is called after a commit that wrote facts.
     """
@@ -58,6 +67,7 @@ class GroupCommit:
         self._limits = limits
         self._on_commit = on_commit
         self._rooms = rooms or Rooms()
+        self.done = Done()
 
     async def run(
         self, submissions: Sequence[Submission], *, lock_timeout_s: float, skip_locked: bool = False
@@ -75,6 +85,9 @@ class GroupCommit:
             result, wrote_facts = await self._carry_out(connection, submissions, skip_locked)
         if wrote_facts:
             self._on_commit()
+        self.done.groups += 1
+        self.done.commands += len(result.outcomes)
+        self.done.newest_group = len(result.outcomes)
         return result
 
     async def preview(self, submission: Submission) -> Decision:

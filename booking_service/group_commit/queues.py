@@ -70,17 +70,14 @@ class CommandQueues:
         self._runner = _GroupRunner(commit, booking_packages)
         self._booking_packages = booking_packages
         self._max_group = max_group
-        self._max_queued = max_queued
-        self._max_wait_s = max_wait_s
+        self._max_queued, self._max_wait_s = max_queued, max_wait_s
         self._package_workers = package_workers
         self._on_done = on_done
-        self._main = CommandQueue(max_group, on_done)
-        self._heavy = CommandQueue(max_group, on_done)
+        self._main, self._heavy = CommandQueue(max_group, on_done), CommandQueue(max_group, on_done)
         self._packages: dict[UUID, CommandQueue] = {}
         # Packages of `_packages` that a worker is serving.
         self._served: set[UUID] = set()
-        self._packages_wake = asyncio.Event()
-        self._ended = False
+        self._packages_wake, self._ended = asyncio.Event(), False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -105,6 +102,12 @@ class CommandQueues:
         self._ended = True
         self._packages_wake.set()
         await asyncio.gather(*workers)
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many commands wait in each kind of queue."""
+        packages = sum(map(len, self._packages.values()))
+        return {"main": len(self._main), "heavy": len(self._heavy), "package": packages}
 
     def admits(self, pending: PendingSubmission) -> bool:
         """Whether a new command may wait too; heavy ones take no place of light ones."""
@@ -291,10 +294,7 @@ class _GroupRunner:
     def _answer(self, by_submission: dict[Submission, PendingSubmission], result: Result) -> None:
         for submission, outcome in result.outcomes.items():
             by_submission[submission].answer(outcome)
+        booked = (each for each in result.outcomes.values() if isinstance(each, Booking))
         self._booking_packages.remember(
-            {
-                outcome.id: Place(outcome.package_id, (outcome.end_date - outcome.start_date).days)
-                for outcome in result.outcomes.values()
-                if isinstance(outcome, Booking)
-            }
+            {b.id: Place(b.package_id, (b.end_date - b.start_date).days) for b in booked}
         )

@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
 from typing import Final
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from metrics_service.eventlog.recovery import UnreadableError
@@ -21,19 +20,16 @@ from metrics_service.health.paging import Page, key_of
 from metrics_service.state.series.rings import Window
 from metrics_service.web.calls import Calls
 from metrics_service.web.encode import Json, to_json
-from metrics_service.web.headers import DATA
 from metrics_service.web.page import PageFiles
 from metrics_service.web.stream import Streams
 from metrics_service.web.window import BadWindowError, window_of
 from protos.metrics.v1.health_pb2 import DatabaseHealth
 from protos.metrics.v1.metrics_pb2 import MetricsSnapshot
 from servicekit.exposition.scrape import PATH
+from servicekit.http.answers import DATA, failed, json_answer, refused
 from servicekit.http.guard import Endpoint, Guard
 from servicekit.http.hosts import ANY, HostFilter
-from servicekit.http.refused import RefusedRequest
 from servicekit.identity.gate import Gate
-
-log = structlog.get_logger()
 
 HOSTS: Final = "METRICS_HTTP_HOSTS"
 
@@ -70,8 +66,8 @@ def create_app(
         if token and after is None:
             raise HTTPException(HTTPStatus.BAD_REQUEST)
         verdict = health(Page(after=after))
-        up = verdict.status in UP
-        return _json(to_json(verdict), HTTPStatus.OK if up else HTTPStatus.SERVICE_UNAVAILABLE)
+        status = HTTPStatus.OK if verdict.status in UP else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_answer(to_json(verdict), status)
 
     async def bookings(request: Request) -> Response:
         window = window_of(request.query_params)
@@ -96,9 +92,9 @@ def create_app(
         middleware=[Middleware(HostFilter, names=hosts, setting=HOSTS)],
         exception_handlers={
             BadWindowError: _bad_window,
-            HTTPException: _refused,
+            HTTPException: refused,
             UnreadableError: _unreadable,
-            Exception: _failed,
+            Exception: failed,
         },
     )
 
@@ -122,7 +118,7 @@ class _Encoded:
             self._bodies.clear()
         body = self._bodies.get(window)
         if body is None:
-            body = bytes(_json(_booking_metrics(snapshot)).body)
+            body = bytes(json_answer(_booking_metrics(snapshot)).body)
             if len(self._bodies) < MAX_ENCODED:
                 self._bodies[window] = body
         return body
@@ -144,44 +140,16 @@ def _booking_metrics(snapshot: MetricsSnapshot) -> Json:
     }
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    """Answer a refusal, an unknown path and an unknown method, all in one form."""
-    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    headers = error.headers if isinstance(error, HTTPException) else None
-    body: dict[str, Json] = {"error": HTTPStatus(status).phrase, "path": request.url.path}
-    if isinstance(error, RefusedRequest):
-        refusal = error.refusal
-        body["reason"] = refusal.spec.reason
-        body["description"] = refusal.message
-        body["fields"] = [
-            {"field": bad.field, "description": bad.description} for bad in refusal.violations
-        ]
-    return _json(body, status, dict(headers or {}))
-
-
 async def _bad_window(request: Request, error: Exception) -> Response:
     """Answer which parameter of a window is wrong, and the choices."""
     status = HTTPStatus.BAD_REQUEST
     parameter = error.parameter if isinstance(error, BadWindowError) else ""
     told: dict[str, Json] = {"error": status.phrase, "path": request.url.path}
-    return _json({**told, "parameter": parameter, "description": str(error)}, status)
+    return json_answer({**told, "parameter": parameter, "description": str(error)}, status)
 
 
 async def _unreadable(request: Request, _: Exception) -> Response:
     """Answer that the figures are to be had again soon."""
     status = HTTPStatus.SERVICE_UNAVAILABLE
     body: Json = {"error": status.phrase, "path": request.url.path}
-    return _json(body, status, {"Retry-After": "1"})
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    """Answer an unforeseen error; its text stays in the log."""
-    log.error("http_request_failed", path=request.url.path, exc_info=error)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return _json({"error": status.phrase, "path": request.url.path}, status)
-
-
-def _json(
-    body: Json, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
-) -> Response:
-    return JSONResponse(body, status_code=status, headers={**DATA, **(headers or {})})
+    return json_answer(body, status, {"Retry-After": "1"})

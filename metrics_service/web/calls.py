@@ -17,9 +17,9 @@ from starlette.routing import Route
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.web import fields
 from metrics_service.web.encode import encode
-from metrics_service.web.headers import DATA
 from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from servicekit.errors import STARTING, ApiError
+from servicekit.http.answers import DATA
 from servicekit.http.guard import Guard
 from servicekit.http.refused import RefusedRequest
 

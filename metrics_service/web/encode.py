@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from servicekit.background import TimeSlice
+from servicekit.http.answers import Json as Json
 
 if TYPE_CHECKING:
     from google._upb import _message
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     FieldDescriptor: TypeAlias = descriptor.FieldDescriptor | _message.FieldDescriptor
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _DURATION: Final = Duration.DESCRIPTOR.full_name
 _TIMESTAMP: Final = Timestamp.DESCRIPTOR.full_name

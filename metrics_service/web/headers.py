@@ -1,15 +1,8 @@
-"""The headers of answers: what a browser may do with them."""
+"""The headers of the page: what a browser may do with it."""
 
 from __future__ import annotations
 
 from typing import Final
-
-DATA: Final = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
-"""Of figures."""
 
 POLICY: Final = "; ".join(
     (

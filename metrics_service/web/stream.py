@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from metrics_service.fanout import ClosedError, FullError
-from metrics_service.web.headers import DATA
 from metrics_service.web.live import Live, Reader
 from metrics_service.web.window import window_of
 from servicekit.errors import DRAINING, TOO_MANY_STREAMS, ApiError
+from servicekit.http.answers import DATA
 from servicekit.http.connections import CONNECTION, BoundedConnection
 from servicekit.http.refused import RefusedRequest
 from servicekit.pauses import pause_tolerant_timeout

@@ -12,9 +12,11 @@ from servicekit.exposition.declare import Metric
 HEAD: Final = """\
 # Metrics
 
-Written by `make docs` from the declarations. `GET /metrics` of metrics_service is on its HTTP port.
-Callers need the role `monitor` or `ops` where identities are set. Prometheus gets OpenMetrics 1.0,
-others the text format 0.0.4.
+Written by `make docs` from the declarations. `GET /metrics` of metrics_service is on its HTTP port;
+that of booking_service on `BOOKING_HTTP_PORT`, and without that setting there is none. Callers
+need the role `monitor` or `ops` where identities are set, and reach a service by an address, or by
+a name in `METRICS_HTTP_HOSTS` or `BOOKING_HTTP_HOSTS`. Prometheus gets OpenMetrics 1.0, others the
+text format 0.0.4.
 
 - Counters of what happened are of all times, and go on over restarts and when the log is folded
   anew; those of RPCs, of the process and of what it sends begin with the process. There are no

@@ -21,7 +21,10 @@ TIMED_OR_JUDGED = re.compile(
 OTHERS = {
     "tests/booking/group_commit/test_query_counts.py",
     "tests/booking/storage/test_database.py",
+    "tests/docs/test_metrics_page.py",
+    "tests/docs/test_names.py",
     "tests/docs/test_tracking_guide.py",
+    "tests/metrics/cli/test_ask.py",
     "tests/metrics/rpc/test_worst_requests.py",
     "tests/metrics/web/test_live.py",
     "tests/pair/test_lane_forks.py",

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from booking_service.monitoring import metrics
 from metrics_service.web.scrape import declarations
 from servicekit.exposition.declare import Metric
 from servicekit.exposition.page import page
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = {"metrics_service": declarations.METRICS}
+SERVICES = {"metrics_service": declarations.METRICS, "booking_service": metrics.METRICS}
 
 
 def test_the_committed_page_is_current() -> None:
@@ -27,5 +28,6 @@ def test_each_is_declared_once_and_explained(metrics: tuple[Metric, ...]) -> Non
 
 
 def test_all_that_a_module_declares_is_listed() -> None:
-    declared = {each for each in vars(declarations).values() if isinstance(each, Metric)}
-    assert declared <= set(declarations.METRICS)
+    for module in (declarations, metrics):
+        declared = {each for each in vars(module).values() if isinstance(each, Metric)}
+        assert declared <= set(module.METRICS)

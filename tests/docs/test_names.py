@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from booking_service.config import BookingSettings
+from booking_service.monitoring.metrics import METRICS as OF_BOOKING
 from metrics_service.config import MetricsSettings
 from metrics_service.web.scrape.declarations import METRICS
 from servicekit.client_settings import ClientSettings
@@ -63,7 +64,7 @@ def words() -> frozenset[str]:
         for field, info in each.model_fields.items()
         for name in variables(each, field, info)
     )
-    metrics = (metric.name for metric in METRICS)
+    metrics = (metric.name for metric in (*OF_BOOKING, *METRICS))
     return frozenset(chain(settings, metrics, re.findall(r"\w+", " ".join(texts))))
 
 
