@@ -24,9 +24,10 @@ from servicekit.identity.gate import gate
 from servicekit.interceptors import RpcInterceptor
 from servicekit.metadata import caller_header
 from servicekit.rpc_end import RpcEnd
-from servicekit.settings import ServerSettings
+from servicekit.settings import ServerSettings, SettingsError
 from servicekit.start import StartError, run
 from servicekit.tls import server_tls
+from servicekit.tracing import create
 from servicekit.tracing.tracer import OFF, Tracer
 
 __all__ = ["GrpcServer", "StartError", "run"]
@@ -63,9 +64,13 @@ STOP_GRACE_S: Final = 0.1
 
 
 def check_files(settings: ServerSettings) -> None:
-    """Read the files that the settings name. Raises SettingsError in one line."""
+    """Read the files that the settings name, and look for the extra that they need. Raises
+    SettingsError in one line.
+    """
     server_tls(settings)
     gate(settings, Access({}), caller_header)
+    if line := create.missing(settings):
+        raise SettingsError(line)
 
 
 class GrpcServer:

@@ -24,22 +24,32 @@ class TraceSettings(Protocol):
     def port(self) -> int: ...
 
 
+def missing(settings: TraceSettings) -> str:
+    """Return in one line what the settings ask for and is not installed; "" if all is there."""
+    if not settings.otlp_endpoint:
+        return ""
+    try:
+        import servicekit.tracing.otlp  # noqa: F401
+    except ImportError:
+        return (
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
+            "pip install 'farehold[otlp]'"
+        )
+    return ""
+
+
 def tracer(settings: TraceSettings, *, service: str, instance: str) -> Tracer:
     """Return the tracer of a service, to be made inside the running event loop.
 
     Raises StartError in one line where the extra `otlp` is missing, or a variable of OpenTelemetry
     is wrong.
     """
-    endpoint = settings.otlp_endpoint
-    if not endpoint:
+    if not settings.otlp_endpoint:
         return Tracer()
-    try:
-        from servicekit.tracing.otlp import OtlpExporter
-    except ImportError:
-        raise StartError(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: "
-            "pip install 'farehold[otlp]'"
-        ) from None
+    if line := missing(settings):
+        raise StartError(line)
+    from servicekit.tracing.otlp import OtlpExporter
+
     resource = {
         "service.name": service,
         "service.namespace": "farehold",
@@ -47,7 +57,7 @@ def tracer(settings: TraceSettings, *, service: str, instance: str) -> Tracer:
         "service.instance.id": instance,
     }
     try:
-        exporter = OtlpExporter(endpoint, resource)
+        exporter = OtlpExporter(settings.otlp_endpoint, resource)
     except Exception as error:
         raise StartError(f"a variable OTEL_* is wrong: {error}") from None
     return Tracer(SpanQueue(exporter), ratio=settings.trace_ratio, server=_address(settings))

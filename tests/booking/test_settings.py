@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -64,6 +65,16 @@ def test_good_settings_are_confirmed(environ: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["check-config"])
     assert result.exit_code == 0
     assert "127.0.0.1:50051" in result.output
+
+
+def test_traces_without_their_extra_are_no_good_settings(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("DATABASE_URL", GOOD["BOOKING_DATABASE_URL"])
+    environ.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    assert CliRunner().invoke(app, ["check-config"]).exit_code == 0
+    environ.setitem(sys.modules, "servicekit.tracing.otlp", None)
+    result = CliRunner().invoke(app, ["check-config"])
+    assert result.exit_code == 2
+    assert "pip install 'farehold[otlp]'" in result.output
 
 
 def test_an_unknown_variable_is_refused_with_the_nearest_one(environ: pytest.MonkeyPatch) -> None:
