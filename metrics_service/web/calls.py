@@ -4,23 +4,25 @@ may call it by gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from metrics_service.eventlog.recovery import UnreadableError
 from metrics_service.web import fields
 from metrics_service.web.encode import encode
+from metrics_service.web.large import LargeAnswers
 from protos.metrics.v1 import alert_pb2, deployment_pb2, health_pb2, metrics_pb2
 from servicekit.errors import STARTING, ApiError
 from servicekit.http.answers import DATA
-from servicekit.http.guard import Guard
+from servicekit.http.guard import Endpoint, Guard
 from servicekit.http.refused import RefusedRequest
 
 METHODS: Final = frozenset(
@@ -52,6 +54,9 @@ FILES: Final[tuple[FileDescriptor, ...]] = (
 )
 
 FIGURES: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name
+
+MAX_ENCODING: Final = 2
+"""Answers that are encoded at a time: a large one is held twice meanwhile."""
 
 RETRY_S: Final = 1.0
 
@@ -98,6 +103,8 @@ class Calls:
         self._early = frozenset(early)
         self._starting = starting
         self._on_fault = on_fault
+        self._large = LargeAnswers()
+        self._encoding = asyncio.Semaphore(MAX_ENCODING)
 
     def routes(self, guard: Guard) -> list[Route]:
         """Return `/api/rpc/NAME` for each method."""
@@ -107,11 +114,11 @@ class Calls:
             if method.service in self._servicers
         ]
 
-    def _endpoint(self, name: str, method: Method) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, name: str, method: Method) -> Endpoint:
         # The servicers of all services have their methods in common with the contract alone.
         behaviour: Any = getattr(self._servicers[method.service], name)
 
-        async def call(request: Request) -> Response:
+        async def call(request: Request) -> ASGIApp:
             try:
                 if method.service not in self._early and self._starting():
                     raise ApiError(
@@ -119,7 +126,9 @@ class Calls:
                     )
                 asked = fields.read(method.request, request.query_params.multi_items())
                 answer: Message = await behaviour(asked, None)
-                body = await encode(answer)
+                async with self._encoding:
+                    body = await encode(answer)
+                return self._large.answer(body, DATA)
             except ApiError as refusal:
                 raise RefusedRequest(refusal) from None
             except UnreadableError:
@@ -128,6 +137,5 @@ class Calls:
                 if method.service == FIGURES:
                     self._on_fault()
                 raise
-            return Response(body, headers=DATA, media_type="application/json")
 
         return call

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     FieldDescriptor: TypeAlias = descriptor.FieldDescriptor | _message.FieldDescriptor
 
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _DURATION: Final = Duration.DESCRIPTOR.full_name
 _TIMESTAMP: Final = Timestamp.DESCRIPTOR.full_name
 
@@ -37,7 +38,14 @@ class _Field(NamedTuple):
     convert: Callable[[Any], Json] | None
 
 
-_fields: Final[dict[str, tuple[_Field, ...]]] = {}
+class _Kind(NamedTuple):
+    """How a message is converted; a flat one has no messages of its own."""
+
+    fields: tuple[_Field, ...]
+    is_flat: bool
+
+
+_kinds: Final[dict[str, _Kind]] = {}
 """By the full name of the message; there are as many as the contract has messages."""
 
 
@@ -47,78 +55,65 @@ def to_json(message: Message) -> dict[str, Json]:
     64-bit integers are numbers, unlike in protobuf's own JSON form. Duration fields get the ending
     `_s`. An enum is its name.
     """
-    out: dict[str, Json] = {}
-    for _ in _fill(message, out):
-        pass
-    return out
+    return {field.key: _json(field, message) for field in _kind_of(message).fields}
 
 
 def dumps(value: Json) -> str:
     """Return JSON text in ASCII, without spaces and line ends. ValueError for NaN and infinity."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 async def encode(message: Message) -> bytes:
     """Return the text of `to_json`; of a large message others run meanwhile."""
-    turn = TimeSlice()
-    out: dict[str, Json] = {}
-    await turn.run(_fill(message, out))
     parts: list[str] = []
-    await turn.run(_write(out, parts))
+    await TimeSlice().run(_write(message, parts))
     return "".join(parts).encode()
 
 
-def _fill(message: Message, out: dict[str, Json]) -> Iterator[None]:
-    """Put the fields of a message in a dictionary; a step is at most one message of a list."""
-    for name, key, has_presence, is_repeated, is_map, convert in _fields_of(message):
-        if has_presence and not message.HasField(name):
-            out[key] = None
-            continue
-        value = getattr(message, name)
-        if is_map:
-            out[key] = dict(sorted(value.items()))
-        elif convert is not None:
-            out[key] = [convert(each) for each in value] if is_repeated else convert(value)
-        elif is_repeated:
-            items: list[Json] = []
-            out[key] = items
-            for each in value:
-                item: dict[str, Json] = {}
-                items.append(item)
-                yield from _fill(each, item)
+def _json(field: _Field, message: Message) -> Json:
+    if field.has_presence and not message.HasField(field.name):
+        return None
+    value = getattr(message, field.name)
+    if field.is_map:
+        return dict(sorted(value.items()))
+    convert = field.convert or to_json
+    return [convert(each) for each in value] if field.is_repeated else convert(value)
+
+
+def _write(message: Message, parts: list[str]) -> Iterator[None]:
+    """Append the text of a message; a step is at most a message without messages of its own."""
+    kind = _kind_of(message)
+    if kind.is_flat:
+        parts.append(dumps(to_json(message)))
+        return
+    mark = "{"
+    for field in kind.fields:
+        parts.append(f'{mark}"{field.key}":')
+        mark = ","
+        if field.is_map or field.convert is not None:
+            parts.append(dumps(_json(field, message)))
+        elif field.is_repeated:
+            between = "["
+            for each in getattr(message, field.name):
+                parts.append(between)
+                yield from _write(each, parts)
                 yield
+                between = ","
+            parts.append("[]" if between == "[" else "]")
+        elif message.HasField(field.name):
+            yield from _write(getattr(message, field.name), parts)
         else:
-            inner: dict[str, Json] = {}
-            out[key] = inner
-            yield from _fill(value, inner)
+            parts.append("null")
+    parts.append("}")
 
 
-def _write(value: Json, parts: list[str]) -> Iterator[None]:
-    """Append the text of a value; a step is at most one value that holds no list of its own."""
-    if isinstance(value, list) and value:
-        mark = "["
-        for item in value:
-            parts.append(mark)
-            yield from _write(item, parts)
-            yield
-            mark = ","
-        parts.append("]")
-    elif isinstance(value, dict) and any(isinstance(each, list | dict) for each in value.values()):
-        mark = "{"
-        for key, item in value.items():
-            parts.append(f"{mark}{dumps(key)}:")
-            yield from _write(item, parts)
-            mark = ","
-        parts.append("}")
-    else:
-        parts.append(dumps(value))
-
-
-def _fields_of(message: Message) -> tuple[_Field, ...]:
-    kind = message.DESCRIPTOR
-    known = _fields.get(kind.full_name)
+def _kind_of(message: Message) -> _Kind:
+    descriptor = message.DESCRIPTOR
+    known = _kinds.get(descriptor.full_name)
     if known is None:
-        known = _fields[kind.full_name] = tuple(_field(each) for each in kind.fields)
+        fields = tuple(_field(each) for each in descriptor.fields)
+        is_flat = all(each.convert or each.is_map for each in fields)
+        known = _kinds[descriptor.full_name] = _Kind(fields, is_flat)
     return known
 
 
