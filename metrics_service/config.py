@@ -153,6 +153,11 @@ class MetricsSettings(HttpSettings):
     )
 
     @property
+    def watched(self) -> frozenset[str]:
+        """The services that decide the health; where only history is taken, none stays to report."""
+        return frozenset() if self.backfill_only else frozenset(self.watched_services.split(","))
+
+    @property
     def heartbeat_s(self) -> float:
         """The interval of heartbeats in seconds."""
         return self.heartbeat_ms / 1000

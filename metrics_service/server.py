@@ -226,7 +226,7 @@ class MetricsServer:
                 better_after_s=settings.health_up_after_s,
                 gap_s=settings.health_gap_s,
             ),
-            watched=frozenset(settings.watched_services.split(",")),
+            watched=settings.watched,
         )
 
     def _on_rpc(self, end: RpcEnd) -> None:

@@ -210,3 +210,8 @@ def test_the_watched_services_are_a_setting() -> None:
 def test_watched_services_without_a_name_are_refused(value: str) -> None:
     with pytest.raises(SettingsError, match="METRICS_WATCHED_SERVICES"):
         load(METRICS_WATCHED_SERVICES=value)
+
+
+def test_where_only_history_is_taken_nobody_is_missed() -> None:
+    assert load().watched == {"booking_service"}
+    assert load(METRICS_BACKFILL_ONLY="true").watched == frozenset()
