@@ -154,7 +154,7 @@ class MetricsSettings(HttpSettings):
 
     @property
     def watched(self) -> frozenset[str]:
-        """The services that decide the health; where only history is taken, none stays to report."""
+        """The services that decide the health; none where only history is taken."""
         return frozenset() if self.backfill_only else frozenset(self.watched_services.split(","))
 
     @property

@@ -57,13 +57,15 @@ export function span(seconds) {
   return parts.join(' ');
 }
 
-/** Minor units of a currency. */
+/** Minor units of a currency; `short` leaves out the lower digits of thousands and more. */
 export function money(minor, currency, exponent, short = false) {
   if (minor == null) return NONE;
-  return number(minor / 10 ** exponent, {
+  const value = minor / 10 ** exponent;
+  const shortened = short && Math.abs(value) >= 1000;
+  return number(value, {
     style: 'currency',
     currency,
-    ...(short ? { notation: 'compact', maximumFractionDigits: 1 } : { maximumFractionDigits: exponent }),
+    ...(shortened ? { notation: 'compact', maximumFractionDigits: 1 } : { maximumFractionDigits: exponent }),
   });
 }
 
