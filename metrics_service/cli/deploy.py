@@ -52,15 +52,15 @@ STATUS: Final = {
     DeploymentReport.RUNNING: UNDECIDED,
 }
 
-_MARKED: Final = (Column("id"), Column("version"), Column("time"), Column("marked_by"))
+_MARKED: Final = (Column("id"), Column("version"), Column("time"), Column("marked_by", rank=1))
 _ITEMS: Final = (
     Column("item"),
     Column("verdict"),
-    Column("target"),
+    Column("target", rank=1),
     Column("observed", right=True),
-    Column("before", right=True),
-    Column("samples", "n", right=True),
-    Column("summary", "what was seen"),
+    Column("before", right=True, rank=3),
+    Column("samples", "n", right=True, rank=2),
+    Column("summary", "what was seen", least=32),
 )
 
 deploy = typer.Typer(no_args_is_help=True, help="Mark deployments, and judge the 72 hours after.")

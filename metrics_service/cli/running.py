@@ -14,8 +14,9 @@ from rich.text import Text
 
 from metrics_service.cli.asking import NotReachableError, Service, asking
 from metrics_service.cli.options import Options
+from metrics_service.cli.output.draw import drawn
 from metrics_service.cli.output.sheet import GOOD, View
-from metrics_service.cli.output.write import Form, console, drawn, write
+from metrics_service.cli.output.write import Form, console, write
 from servicekit.start import StartError, run
 
 Question = Callable[[Service], Awaitable[View]]
@@ -69,7 +70,7 @@ class _Screen:
 
     def show(self, view: View) -> None:
         if self._live:
-            self._last = drawn(view)
+            self._last = drawn(view, self._console.width)
             self._live.update(self._last, refresh=True)
         else:
             _print(view, self._options, first=not self.shown)

@@ -43,16 +43,16 @@ GRAVE: Final = frozenset({alert_pb2.ALERT_SEVERITY_WARNING, alert_pb2.ALERT_SEVE
 _COLUMNS: Final = (
     Column("id"),
     Column("state"),
-    Column("severity"),
+    Column("severity", rank=1),
     Column("rule"),
-    Column("labels"),
-    Column("value", right=True),
-    Column("threshold", "line", right=True),
+    Column("labels", rank=1),
+    Column("value", right=True, rank=1),
+    Column("threshold", "line", right=True, rank=2),
     Column("unit", hidden=True),
-    Column("start_time", "since"),
+    Column("start_time", "since", rank=1),
     Column("resolve_time", hidden=True),
-    Column("held_back", "held back by"),
-    Column("summary"),
+    Column("held_back", "held back by", rank=3),
+    Column("summary", least=24),
 )
 _FACTS: Final = (Column("fact", " "), Column("value", " "))
 _CAUSES: Final = (Column("kind"), Column("key"), Column("text", "why"))

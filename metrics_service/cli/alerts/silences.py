@@ -33,11 +33,11 @@ _COLUMNS: Final = (
     Column("id"),
     Column("active"),
     Column("rule"),
-    Column("labels"),
+    Column("labels", rank=1),
     Column("end_time", "until"),
-    Column("created_by", "by"),
-    Column("create_time", "since"),
-    Column("comment"),
+    Column("created_by", "by", rank=3),
+    Column("create_time", "since", rank=4),
+    Column("comment", rank=1),
 )
 
 app = typer.Typer(no_args_is_help=True)

@@ -19,6 +19,8 @@ MAX_EXPONENT: Final = 4
 """The most digits after the point that a currency has (ISO 4217)."""
 
 MAX_CSV_CHARS: Final = 10_000
+SMALL: Final = 0.01
+"""A fraction below it is shown with one more digit."""
 
 
 def text(value: str, style: str = "", limit: int = 60) -> Cell:
@@ -45,7 +47,8 @@ def rate(value: Rate | None) -> Cell:
 def fraction(value: float) -> Cell:
     if not math.isfinite(value):
         return NOTHING
-    return Cell(value, f"{value:.1%}", "", value, is_rate=True)
+    small = 0 < abs(value) < SMALL
+    return Cell(value, f"{value:.2%}" if small else f"{value:.1%}", "", value, is_rate=True)
 
 
 def ms(value: float | None) -> Cell:

@@ -49,6 +49,12 @@ class Column:
     hidden: bool = False
     """Whether only CSV has it."""
 
+    least: int = 16
+    """The width down to which a text that is no key may be folded."""
+
+    rank: int = 0
+    """Where a terminal is too narrow, columns of the highest rank go first, those of 0 never."""
+
 
 Row = tuple[Cell, ...]
 

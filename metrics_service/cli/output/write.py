@@ -14,11 +14,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
+from metrics_service.cli.output.draw import drawn
 from metrics_service.cli.output.sheet import Cell, Sheet, View
 from metrics_service.web.encode import Json
 
@@ -64,7 +62,7 @@ def write(
         elif view.text:
             print(view.text)
         else:
-            to.print(drawn(view))
+            to.print(drawn(view, to.width))
         sys.stdout.flush()
 
 
@@ -79,40 +77,6 @@ def unbroken() -> Iterator[None]:
         raise SystemExit(BROKEN_PIPE) from None
 
 
-def drawn(view: View) -> RenderableType:
-    """Draw the lines, then the sheets."""
-    sheets = [sheet for sheet in (view.sheet, *view.further) if sheet.columns]
-    return Group(*view.lines, *map(table, sheets))
-
-
-def table(sheet: Sheet) -> Table:
-    """Draw a sheet; figures stand to the right."""
-    note = sheet.note or ("" if sheet.rows else "none")
-    made = Table(
-        title=Text(sheet.title) if sheet.title else None,
-        caption=Text(note) if note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
-    shown = [number for number, column in enumerate(sheet.columns) if not column.hidden]
-    for number in shown:
-        column = sheet.columns[number]
-        # A key is copied into the next command.
-        whole = column.right or number < sheet.keys
-        made.add_column(
-            Text(column.title or column.name.replace("_", " ")),
-            justify="right" if column.right else "left",
-            no_wrap=whole,
-            overflow="fold",
-        )
-    for row in sheet.rows:
-        made.add_row(*(_text(row[number]) for number in shown))
-    return made
-
-
 def finite(value: Json) -> Json:
     """Return JSON without the numbers that it does not have."""
     if isinstance(value, float):
@@ -122,10 +86,6 @@ def finite(value: Json) -> Json:
     if isinstance(value, dict):
         return {name: finite(each) for name, each in value.items()}
     return value
-
-
-def _text(cell: Cell) -> Text:
-    return Text(cell.shown, cell.style)
 
 
 def _csv(sheet: Sheet, *, first: bool) -> None:

@@ -25,13 +25,13 @@ PACKAGES_SHOWN: Final = 10
 
 _COLUMNS: Final = (
     Column("reason"),
-    Column("kind"),
-    Column("counted"),
-    Column("code"),
-    Column("rpc"),
+    Column("kind", rank=2),
+    Column("counted", rank=1),
+    Column("code", rank=3),
+    Column("rpc", rank=1),
     Column("count", right=True, compared=True),
-    Column("first_seen"),
-    Column("last_seen"),
+    Column("first_seen", rank=4),
+    Column("last_seen", rank=2),
 )
 _PACKAGES: Final = (Column("package"), Column("errors", right=True), Column("rate", right=True))
 _SAMPLES: Final = (Column("time"), Column("package"))

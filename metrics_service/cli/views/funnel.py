@@ -30,15 +30,16 @@ _STEPS: Final = (
     Column("sessions", right=True, compared=True),
     Column("from_previous", right=True, compared=True),
     Column("from_first", right=True, compared=True),
-    Column("lost", right=True),
-    Column("median_ms", "median time", right=True, compared=True),
+    Column("lost", right=True, rank=2),
+    Column("median_ms", "median time", right=True, compared=True, rank=1),
 )
+_RANKS: Final = {"view": 1, "start": 2, "complete": 3, "confirm": 0}
 _GROUPS: Final = (
-    *(Column(name, right=True, compared=name == STEPS[-1]) for name in STEPS),
+    *(Column(name, right=True, compared=name == STEPS[-1], rank=_RANKS[name]) for name in STEPS),
     Column("overall", right=True, compared=True),
-    Column("matured", right=True, compared=True),
-    Column("matured_entered", "matured n", right=True),
-    Column("abandoned", right=True),
+    Column("matured", right=True, compared=True, rank=1),
+    Column("matured_entered", "matured n", right=True, rank=2),
+    Column("abandoned", right=True, rank=3),
 )
 
 
@@ -150,8 +151,8 @@ def _groups(answer: Funnel, by: By) -> Sheet:
     columns = (
         Column(by.value),
         *_GROUPS,
-        Column("views", right=True),
-        Column("revenue_net", right=True),
+        Column("views", right=True, rank=4),
+        Column("revenue_net", right=True, rank=1),
     )
     note = "here an actor is a session and a package"
     return Sheet(columns, rows, title=f"By {by.value}", note=note)

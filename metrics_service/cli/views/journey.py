@@ -27,24 +27,25 @@ from protos.metrics.v1.journey_pb2 import (
 )
 
 MAX_SESSIONS: Final = 100
+UUID_CHARS: Final = 36
 
 _EVENTS: Final = (
     Column("time"),
-    Column("since_previous_s", "after", right=True),
+    Column("since_previous_s", "after", right=True, rank=2),
     Column("event"),
-    Column("package"),
-    Column("booking"),
-    Column("reason"),
+    Column("package", least=UUID_CHARS, rank=3),
+    Column("booking", least=UUID_CHARS, rank=1),
+    Column("reason", rank=1),
 )
 _SESSIONS: Final = (
     Column("session"),
     Column("step"),
     Column("outcome"),
-    Column("entered"),
-    Column("last"),
-    Column("events", right=True),
-    Column("package"),
-    Column("bookings"),
+    Column("entered", rank=1),
+    Column("last", rank=4),
+    Column("events", right=True, rank=2),
+    Column("package", rank=3),
+    Column("bookings", rank=5),
 )
 _TROUBLE: Final = frozenset({"error", "payment_failed", "abandon", "expire", "cancel"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -33,15 +34,15 @@ MAX_STATEMENT_CHARS: Final = 2_000
 
 _COLUMNS: Final = (
     Column("calls", right=True, compared=True),
-    Column("share", right=True),
-    Column("p50_ms", "p50", right=True),
+    Column("share", right=True, rank=2),
+    Column("p50_ms", "p50", right=True, rank=4),
     Column("p95_ms", "p95", right=True, compared=True),
-    Column("p99_ms", "p99", right=True, compared=True),
-    Column("max_ms", "max", right=True),
-    Column("slow", right=True, compared=True),
-    Column("failed", right=True, compared=True),
-    Column("rows_per_call", "rows/call", right=True),
-    Column("total_ms", "total", right=True),
+    Column("p99_ms", "p99", right=True, compared=True, rank=1),
+    Column("max_ms", "max", right=True, rank=4),
+    Column("slow", right=True, compared=True, rank=1),
+    Column("failed", right=True, compared=True, rank=1),
+    Column("rows_per_call", "rows/call", right=True, rank=5),
+    Column("total_ms", "total", right=True, rank=3),
 )
 
 
@@ -83,11 +84,13 @@ def queries(
 ) -> None:
     """Show how often each operation queried the database, and how long that took."""
     of_statements = bool(fingerprint) or by is Group.STATEMENT
+    # The other period may have others on top.
+    in_full = bool(fingerprint) or options.against is not None
 
     async def question(service: Service) -> View:
         async def ask(window: Window) -> GetQueryStatsResponse:
             request = GetQueryStatsRequest(
-                order_by=ORDERS[order], limit=MAX_LIMIT if fingerprint else limit
+                order_by=ORDERS[order], limit=MAX_LIMIT if in_full else limit
             )
             if of_statements:
                 request.group_by = GetQueryStatsRequest.FINGERPRINT
@@ -105,7 +108,7 @@ def queries(
         if fingerprint:
             lines += [Text(cells.text(found.now.groups[0].text, limit=MAX_STATEMENT_CHARS).shown)]
         sheet = found.sheet(lambda answer: _sheet(answer, of_statements=of_statements))
-        return View(found.json(json_of), sheet, lines)
+        return View(found.json(json_of), replace(sheet, rows=sheet.rows[:limit]), lines)
 
     show(options, question)
 

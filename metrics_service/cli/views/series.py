@@ -178,12 +178,13 @@ def _wide(found: Sequence[Series], earlier: Earlier, clock: Clock, *, compare: b
     columns = [Column("time")]
     rows: dict[int, list[Cell]] = {}
     for number, each in enumerate(found, start=1):
-        columns.append(Column(f"series_{number}", _title(each), right=True))
+        columns.append(Column(f"series_{number}", _title(each), right=True, rank=number - 1))
         for point, other in _pairs(each, earlier):
             cell = _value(each, point)
             shown = cell.shown + ("…" if point.partial else "")
             if compare and other is not None:
-                shown += f" ({change(cell, _value(each, other))})"
+                differs = change(cell, _value(each, other))
+                shown += f" ({differs})" if differs else ""
             row = rows.setdefault(point.time.ToMicroseconds(), [clock.cell(point.time)])
             row += [NOTHING] * (number - len(row))
             row.append(Cell(cell.value, shown, cell.style))

@@ -32,13 +32,13 @@ MAX_STATEMENT_CHARS: Final = 2_000
 
 _COLUMNS: Final = (
     Column("id"),
-    Column("start_time", "started"),
+    Column("start_time", "started", rank=3),
     Column("operation"),
     Column("execute_ms", "took", right=True),
     Column("state"),
-    Column("waits_for"),
-    Column("blocker"),
-    Column("instance"),
+    Column("waits_for", rank=1),
+    Column("blocker", rank=1),
+    Column("instance", rank=4),
 )
 _FACTS: Final = (Column("fact", " "), Column("value", " "))
 

@@ -39,9 +39,9 @@ _COLUMNS: Final = (
     Column("figure"),
     Column("unit"),
     Column("value", right=True, compared=True),
-    Column("n", right=True),
-    Column("low", right=True),
-    Column("high", right=True),
+    Column("n", right=True, rank=1),
+    Column("low", right=True, rank=2),
+    Column("high", right=True, rank=2),
 )
 _NO_COLUMNS: Final = Sheet((), ())
 
