@@ -197,7 +197,8 @@ class BookingServer:
         if settings.http_port is None:
             return None
         process = Process(settings.revision, self._loop_lag)
-        exposition = create_exposition(self.bus, self.relay, self.grpc.counts, process)
+        counts = self.grpc.counts
+        exposition = create_exposition(self.bus, self.relay, counts, process, self.tracer)
         hosts = settings.http_names
         app = create_app(exposition, gate=self.grpc.gate, hosts=hosts, setting="BOOKING_HTTP_HOSTS")
         return HttpServer(

@@ -211,6 +211,7 @@ class MetricsServer:
             log_health=self._log_health,
             deployments=deployments,
             rpcs=self.grpc.counts,
+            tracer=self.tracer,
             grpc_streams=(self.snapshots, self.verdicts, self.alerts.feed),
         )
 

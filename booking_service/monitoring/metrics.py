@@ -9,11 +9,12 @@ from typing import Final
 
 from booking_service.delivery.relay import OutboxRelay
 from booking_service.group_commit.bus import CommandBus
-from servicekit.exposition import process, rpcs
+from servicekit.exposition import process, rpcs, spans
 from servicekit.exposition.declare import Family, Metric, once
 from servicekit.exposition.exposition import FAILURES, Exposition, Part
 from servicekit.exposition.process import Process
 from servicekit.exposition.rpcs import RpcCounts
+from servicekit.tracing.tracer import Tracer
 
 QUEUED: Final = Metric(
     "farehold_commands_queued",
@@ -36,18 +37,19 @@ OUTBOX: Final = Metric(
 )
 METRICS: Final = (
     *(QUEUED, GROUP_SIZE, GROUPS, COMMANDS, OUTBOX),
-    *(*rpcs.METRICS, *process.METRICS, FAILURES),
+    *(*rpcs.METRICS, *process.METRICS, spans.SPANS, FAILURES),
 )
 
 
 def create_exposition(
-    bus: CommandBus, relay: OutboxRelay, counts: RpcCounts, process: Process
+    bus: CommandBus, relay: OutboxRelay, counts: RpcCounts, process: Process, tracer: Tracer
 ) -> Exposition:
     """Return the metrics of a process."""
     return Exposition(
         [
             Part("process", process.families),
             Part("rpcs", counts.families),
+            Part("spans", lambda: spans.families(tracer)),
             Part("commands", lambda: _commands(bus)),
             Part("outbox", lambda: _outbox(relay)),
         ]

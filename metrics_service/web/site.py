@@ -27,6 +27,7 @@ from servicekit.exposition.rpcs import RpcCounts
 from servicekit.http.server import HttpServer
 from servicekit.identity.gate import Gate
 from servicekit.tls import server_tls
+from servicekit.tracing.tracer import Tracer
 
 PORT: Final = "METRICS_HTTP_PORT"
 
@@ -56,6 +57,7 @@ class Site:
         log_health: Callable[[], LogHealth],
         deployments: Deployments,
         rpcs: RpcCounts,
+        tracer: Tracer,
         grpc_streams: Sequence[Stream],
     ) -> None:
         status = Status(
@@ -70,6 +72,7 @@ class Site:
             alerts,
             deployments,
             rpcs,
+            tracer,
             starting=starting,
             log_health=log_health,
             streams={"grpc": grpc_streams, "sse": (self.live,)},

@@ -6,7 +6,7 @@ from typing import Final
 
 from metrics_service.state.counters import BOOKING_TIMES_US, POOL_WAITS_US
 from metrics_service.state.queries.durations import BOUNDS_US
-from servicekit.exposition import process, rpcs
+from servicekit.exposition import process, rpcs, spans
 from servicekit.exposition.declare import Metric
 from servicekit.exposition.exposition import FAILURES
 
@@ -161,5 +161,5 @@ METRICS: Final = (
     *(UNCLEAN_ENDS, EVICTIONS, POOL, POOL_MAX, POOL_WAITING, HEALTH, REASONS, PROBE_UP, PROBE_TIME),
     *(HEARTBEAT, PENDING, OVERHEAD, HELD, LAG, WRITABLE, CHECKPOINT, ALERTS, EVALUATED),
     *(NOTIFICATIONS, SILENCES, READERS, DEPLOYMENTS),
-    *(*rpcs.METRICS, *process.METRICS, FAILURES),
+    *(*rpcs.METRICS, *process.METRICS, spans.SPANS, FAILURES),
 )

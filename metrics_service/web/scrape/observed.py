@@ -15,11 +15,13 @@ from metrics_service.web.scrape import figures, process_now
 from metrics_service.web.scrape.deployments import NewestDeployments
 from metrics_service.web.scrape.process_now import Stream
 from protos.metrics.v1.health_pb2 import LogHealth
+from servicekit.exposition import spans
 from servicekit.exposition.declare import Family
 from servicekit.exposition.exposition import Exposition, Part
 from servicekit.exposition.process import LoopLag, Process
 from servicekit.exposition.rpcs import RpcCounts
 from servicekit.exposition.scrape import Scrape
+from servicekit.tracing.tracer import Tracer
 
 
 class Observed:
@@ -37,6 +39,7 @@ class Observed:
         alerts: Alerts,
         deployments: Deployments,
         rpcs: RpcCounts,
+        tracer: Tracer,
         *,
         starting: Callable[[], bool],
         log_health: Callable[[], LogHealth],
@@ -59,6 +62,7 @@ class Observed:
                     Part("role", lambda: process_now.role(active=active())),
                     Part("process", process.families),
                     Part("rpcs", rpcs.families),
+                    Part("spans", lambda: spans.families(tracer)),
                     Part("figures", self._figures, active, self._revision, self._suspect),
                     Part("verdict", lambda: process_now.verdict(health), active),
                     Part("producers", lambda: process_now.producers(health), active),

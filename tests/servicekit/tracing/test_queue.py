@@ -9,9 +9,11 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
+from servicekit.exposition import spans
 from servicekit.tracing import queue as queues
 from servicekit.tracing.queue import MAX_BATCH, MAX_QUEUED, SpanQueue
 from servicekit.tracing.span import Span
+from servicekit.tracing.tracer import Tracer
 from tests.servicekit.tracing.exporters import Hanging, Raising, Recording, ended
 
 BOUND_S = 30.0
@@ -161,3 +163,16 @@ async def test_without_a_further_loss_there_is_no_further_line() -> None:
         await until(lambda: queue.sent == 1)
         await queue.stop()
     assert len(lines) == 1
+
+
+async def test_a_scrape_says_what_became_of_spans() -> None:
+    exporter = Recording()
+    queue = SpanQueue(exporter)
+    queue.add(ended())
+    for _ in range(MAX_QUEUED + 2):
+        queue.add(ended())
+    await queue.stop()
+    (family,) = spans.families(Tracer(queue))
+    assert family.samples == {("sent",): MAX_QUEUED, ("dropped",): 3, ("failed",): 0}
+    (off,) = spans.families(Tracer())
+    assert {*off.samples.values()} == {0}
