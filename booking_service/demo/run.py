@@ -43,6 +43,7 @@ class Addresses:
     booking: str
     metrics: str
     http: str
+    booking_http: str
     files: ClientFiles
 
     @classmethod
@@ -57,6 +58,7 @@ class Addresses:
             booking=address("BOOKING", 50051),
             metrics=address("METRICS", 50052),
             http=address("METRICS", 8080, "HTTP_"),
+            booking_http=address("BOOKING", 8081, "HTTP_"),
             files=client_files(),
         )
 
@@ -161,7 +163,12 @@ def _children(addresses: Addresses, urls: Mapping[str, str]) -> tuple[Child, Chi
         Child(
             "booking_service",
             (python, "-m", "booking_service", "serve"),
-            {**urls, "BOOKING_METRICS_TARGET": target, "BOOKING_DEVELOPMENT": "true"},
+            {
+                **urls,
+                "BOOKING_METRICS_TARGET": target,
+                "BOOKING_HTTP_PORT": addresses.booking_http.rpartition(":")[2],
+                "BOOKING_DEVELOPMENT": "true",
+            },
             addresses.booking,
         ),
     )
@@ -173,7 +180,7 @@ def _greet(addresses: Addresses, screen: Screen) -> None:
 The page: http://{addresses.http}/
 
 Serving:
-  booking_service  gRPC {addresses.booking}
+  booking_service  gRPC {addresses.booking}, HTTP http://{addresses.booking_http}/metrics
   metrics_service  gRPC {addresses.metrics}, HTTP http://{addresses.http}
 
 Three things to try in another terminal:

@@ -75,7 +75,7 @@ async def load_and_kill(
         stored = count
         moved.set()
 
-    addresses = Addresses(pair.booking, pair.metrics, pair.http, PLAINTEXT)
+    addresses = Addresses(pair.booking, pair.metrics, pair.http, "", PLAINTEXT)
     loading = asyncio.create_task(load(addresses, hotel, batches, report_))
     for share in kills:
         while stored < share * len(batches):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,10 @@ class Run:
     """One `python -m booking_service.demo run` and what it says; ended with the block."""
 
     def __init__(self, folder: Path, *options: str, **environ: str) -> None:
-        ports = {name: binaries.free_port() for name in ("BOOKING", "METRICS", "METRICS_HTTP")}
+        names = ("BOOKING", "BOOKING_HTTP", "METRICS", "METRICS_HTTP")
+        ports = {name: binaries.free_port() for name in names}
         self.booking = f"127.0.0.1:{ports['BOOKING']}"
+        self.scraped = [f"127.0.0.1:{ports[name]}" for name in ("BOOKING_HTTP", "METRICS_HTTP")]
         clean = {
             name: value
             for name, value in os.environ.items()
@@ -95,6 +98,9 @@ def test_bare_folder_to_equal_figures_and_a_second_run_from_there(tmp_path: Path
         with Run(tmp_path, *options) as first:
             first.wait_for("Three things to try")
             assert serves(first.booking)
+            for address in first.scraped:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                    assert b"farehold_build_info{" in answer.read()
             first.wait_for("All figures are equal.")
             assert "60 bookings, 0 of them already there" in first.output
             first.interrupt()

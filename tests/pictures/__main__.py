@@ -51,7 +51,8 @@ CHECKPOINT_S: Final = 40
 def demo(command: str, until: str, *options: str) -> Iterator[str]:
     """Run the demo on free ports until it has said a line; yields the page's address."""
     http = free_port()
-    ports = {"BOOKING_PORT": free_port(), "METRICS_PORT": free_port(), "METRICS_HTTP_PORT": http}
+    others = ("BOOKING_PORT", "BOOKING_HTTP_PORT", "METRICS_PORT")
+    ports = {"METRICS_HTTP_PORT": http} | {name: free_port() for name in others}
     environ = os.environ | {name: str(port) for name, port in ports.items()}
     environ["METRICS_ENVIRONMENT"] = "demo"
     with tempfile.TemporaryDirectory() as data:
