@@ -128,6 +128,8 @@ class Fanout(Generic[Q]):
         self._changed = asyncio.Event()
         self._ticking: asyncio.Task[None] | None = None
         self._closed = False
+        self._entering = asyncio.Lock()
+        self._free_s = 0.0
 
     @property
     def readers(self) -> int:
@@ -166,6 +168,20 @@ class Fanout(Generic[Q]):
         # The new topic may be due before those that are waited for.
         self._changed.set()
         return reader
+
+    async def enter(self, question: Q, pace: Pace, admit: Callable[[], None]) -> Reader:
+        """Join in turn, after `admit`, which may raise: the first answers of many that come at once
+        are encoded one by one, each followed by a pause as long as it took, in which others run.
+        """
+        async with self._entering:
+            await asyncio.sleep(max(self._free_s - self._monotonic_s(), 0.0))
+            began_s = self._monotonic_s()
+            try:
+                admit()
+                return self.join(question, pace)
+            finally:
+                ended_s = self._monotonic_s()
+                self._free_s = ended_s + (ended_s - began_s)
 
     def leave(self, question: Q, pace: Pace, reader: Reader) -> None:
         """Remove a reader; the work for a question ends with its last reader."""

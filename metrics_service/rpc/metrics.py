@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -23,6 +24,9 @@ SERVICE: Final = metrics_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_
 
 MAX_WINDOWS: Final = 16
 """Different windows of all streams: each is computed for itself at a tick."""
+
+FRESH_S: Final = 0.1
+"""How old a part of an answer of the same revision may be, such as the ages in it."""
 
 RECOVERING: Final = ErrorSpec(
     reason="RECOVERING",
@@ -110,12 +114,12 @@ def snapshots(
     state: Callable[[], Answers], health: Callable[[], DatabaseHealth]
 ) -> Fanout[Question]:
     """Create the fan-out of StreamMetrics."""
+    parts = _Parts(state, health)
 
     def encode(questions: Collection[Question]) -> Iterator[dict[Question, bytes]]:
         """Answer the questions of one window in each step; the sections that no window changes are
-        encoded again only for another revision.
+        encoded again only for another revision, or when they are FRESH_S old.
         """
-        parts = _Parts(state, health)
         for window in {question.window for question in questions}:
             parts.begin()
             asked = [each for each in questions if each.window == window]
@@ -133,12 +137,16 @@ class _Parts:
         self._state = state
         self._health = health
         self._revision = -1
+        self._until_s = 0.0
         self._parts: dict[tuple[Section, Window], bytes] = {}
 
     def begin(self) -> None:
-        """Forget the parts of another revision than the present one."""
-        if self._revision != self._state().revision:
-            self._revision = self._state().revision
+        """Forget the parts of another revision than the present one, and those that are
+        FRESH_S old.
+        """
+        revision, now_s = self._state().revision, time.monotonic()
+        if self._revision != revision or now_s >= self._until_s:
+            self._revision, self._until_s = revision, now_s + FRESH_S
             self._parts.clear()
 
     def join(self, question: Question) -> bytes:
@@ -262,12 +270,21 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
     ) -> None:
         """Send a snapshot, then the newest one whenever the state has changed."""
         window, interval_s, sections = validate.stream(request)
+        self._admit(window)
+        await make_sums(self._state(), window)
+        await stream_to(
+            self._fanout,
+            Question(window, sections),
+            Pace(interval_s, self._repeat_s),
+            context,
+            stall_s=self._stall_s,
+            # Others came while it waited for its turn.
+            admit=lambda: self._admit(window),
+        )
+
+    def _admit(self, window: Window) -> None:
         windows = {question.window for question in self._fanout.questions}
         if window not in windows and len(windows) >= MAX_WINDOWS:
             raise ApiError(
                 TOO_MANY_READERS, "too many different windows are streamed", retry_after_s=5.0
             )
-        await make_sums(self._state(), window)
-        pace = Pace(interval_s, self._repeat_s)
-        question = Question(window, sections)
-        await stream_to(self._fanout, question, pace, context, stall_s=self._stall_s)

@@ -4,7 +4,7 @@ service stops; at most one frame is held for it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -37,16 +37,27 @@ Q = TypeVar("Q", bound=Hashable)
 Context = grpc.aio.ServicerContext[Any, bytes]
 
 
+def _anybody() -> None:
+    """Admit every reader."""
+
+
 async def stream_to(
-    fanout: Fanout[Q], question: Q, pace: Pace, context: Context, *, stall_s: float
+    fanout: Fanout[Q],
+    question: Q,
+    pace: Pace,
+    context: Context,
+    *,
+    stall_s: float,
+    admit: Callable[[], None] = _anybody,
 ) -> None:
     """Write frames as they arrive, at most one each pace.gap_s. Ends only by an exception.
 
     `context` must belong to a handler without a response serialiser: frames are bytes already. A
-    reader that HTTP/2 flow control holds up for stall_s is ended with SLOW_READER.
+    reader that HTTP/2 flow control holds up for stall_s is ended with SLOW_READER. `admit` is
+    called when it is the reader's turn and raises where it is refused.
     """
     try:
-        reader = fanout.join(question, pace)
+        reader = await fanout.enter(question, pace, admit)
     except FullError:
         raise ApiError(TOO_MANY_READERS, "too many streams are open", retry_after_s=5.0) from None
     except ClosedError:

@@ -221,3 +221,49 @@ async def test_the_pause_after_a_tick_grows_with_its_work(source: Source) -> Non
     await take(reader)
     assert loop.time() - began_s >= PAUSES_PER_WORK * work_s - 0.05
     fanout.close()
+
+
+async def test_readers_that_come_at_once_get_their_first_answers_in_turn(source: Source) -> None:
+    clock_s, work_s, others = 0.0, 0.02, 0
+    loop = asyncio.get_running_loop()
+
+    def encode(questions: Collection[str]) -> Iterator[dict[str, bytes]]:
+        nonlocal clock_s
+        clock_s += work_s
+        yield from source.encode(questions)
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    fanout = Fanout(encode, monotonic_s=lambda: clock_s)
+    running = asyncio.create_task(other())
+    began_s, admitted = loop.time(), []
+    entering = [
+        asyncio.create_task(
+            fanout.enter(f"{number}", FAST, lambda: admitted.append((source.encoded, others)))
+        )
+        for number in range(5)
+    ]
+    for each in asyncio.as_completed(entering):
+        await each
+    running.cancel()
+    assert [encoded for encoded, _ in admitted] == [0, 1, 2, 3, 4]
+    turns = [ran for _, ran in admitted]
+    assert turns == sorted(set(turns)), "others run between two of them"
+    assert loop.time() - began_s >= 4 * work_s * 0.9, "for as long as the answers took"
+    fanout.close()
+
+
+async def test_who_is_not_admitted_joins_nothing(source: Source) -> None:
+    def full() -> None:
+        raise FullError
+
+    fanout = Fanout(source.encode)
+    with pytest.raises(FullError):
+        await fanout.enter("all", FAST, full)
+    assert (fanout.readers, source.encoded) == (0, 0)
+    await fanout.enter("all", FAST, lambda: None)
+    fanout.close()
