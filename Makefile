@@ -238,6 +238,10 @@ simulate-alerts: $(DEV) ## False alarms a week of the shipped rules, and minutes
 bench-fold: $(DEV) ## Bytes of a live session and CPU of an event, with and without breakdowns
 	@$(PY) -m tests.bench.fold $(ARGS)
 
+.PHONY: bench-scrape
+bench-scrape: $(DEV) ## CPU of a scrape of about 2,500 series, compared with prometheus-client
+	@$(PY) -m tests.bench.scrape $(ARGS)
+
 .PHONY: bench-start
 bench-start: $(DEV) ## Seconds until metrics_service listens and serves, by what it has to fold again
 	@$(PY) -m tests.bench.start $(ARGS)

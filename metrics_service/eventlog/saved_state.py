@@ -49,7 +49,7 @@ class SavedState:
         self.position = 0
         self.as_of_us = 0
         self.stored_us = 0
-        self.shown = Shown()
+        self.shown = Shown.nothing()
         self.history = SavedHistory()
         self._log = event_log
         self._digests: dict[tuple[str, int], bytes] = {}

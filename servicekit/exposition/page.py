@@ -27,6 +27,8 @@ text format 0.0.4.
 - A part that cannot be collected is missing, and counts in `farehold_collector_failures_total`; the
   others are whole.
 - `producer` is the process that reports; `instance` and `job` are those of the scrape.
+- An answer is made at most ten times a second, however many ask. 2,300 series take 1.6 ms of the
+  event loop (`make bench-scrape`; prometheus-client takes 12 ms, and 24 for OpenMetrics).
 - Labels are text that callers may have chosen, bounded in length and number.
 """
 

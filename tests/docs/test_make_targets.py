@@ -21,6 +21,7 @@ TIMED_OR_JUDGED = re.compile(
 OTHERS = {
     "tests/booking/group_commit/test_query_counts.py",
     "tests/booking/storage/test_database.py",
+    "tests/docs/test_deployment.py",
     "tests/docs/test_metrics_page.py",
     "tests/docs/test_names.py",
     "tests/docs/test_tracking_guide.py",

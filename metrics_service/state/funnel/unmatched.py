@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from metrics_service.state.funnel import chain
 
@@ -16,7 +16,11 @@ class Unmatched:
     def __init__(self, steps: int) -> None:
         self.counts = [0] * steps
 
-    def see(self, before: Sequence[int], after: Sequence[int]) -> None:
+    def see(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         """Count the events of an actor that are in `after` and were not before."""
-        for event in (Counter(after) - Counter(before)).elements():
+        known = len(before)
+        new: Iterable[int] = after[known:]
+        if after[:known] != before:
+            new = (Counter(after) - Counter(before)).elements()
+        for event in new:
             self.counts[chain.unpack(event)[1]] += 1

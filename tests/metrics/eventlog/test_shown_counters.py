@@ -8,11 +8,17 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from metrics_service.eventlog.shown import Shown
 from metrics_service.state.counter_base import Counts
+from metrics_service.state.fold import State
+from metrics_service.state.record import LogRecord
+from metrics_service.storage.checkpoints import Checkpoint, Section
 from tests.metrics.delivery_pair import Sink
 from tests.metrics.eventlog.history_log import Days, Feeder
 from tests.metrics.eventlog.test_history_faults import raise_version
+from tests.metrics.state.log import NOW, Log
 
 
 async def with_history(dsn: str, feeder: Feeder) -> tuple[Sink, Any]:
@@ -88,3 +94,53 @@ async def test_the_first_process_of_a_log_shows_what_it_counts(metrics_dsn: str)
     await again.start()
     assert less(again.engine.state.counters(), shown) == {}
     await again.stop()
+
+
+async def test_they_go_on_when_a_repair_begins_anew(
+    metrics_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeder = Feeder()
+    running, batches = await with_history(metrics_dsn, feeder)
+    engine = running.engine
+    before = engine.state.counters()
+    connection = await asyncpg.connect(metrics_dsn)
+    await connection.execute("DELETE FROM history_total")
+    await connection.close()
+
+    async def unusable(_: int) -> list[Section]:
+        return [("head", 0, b"\xff")]
+
+    monkeypatch.setattr(engine._repair, "_stored_rows", unusable)
+    await engine._recover(engine.position, ValueError("broken"))
+    assert engine.state.metrics().business.confirmed < before["bookings"]["confirmed",]
+    assert less(engine.state.counters(), before) == {}
+    await feeder.folded(running, *next(batches))
+    assert min(less(engine.state.counters(), before).values()) > 0
+    await running.crash()
+
+
+def test_counters_that_cannot_be_read_begin_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    log.append(*(log.view(NOW, f"s{number}") for number in range(4)))
+    rows = [*log.state.dump()]
+    with capture_logs() as lines:
+        for unreadable in ([], [("head", 0, b"\xff")], [*rows, ("business.total", 0, b"\xff")]):
+            state = State.load(rows)
+            Shown.stored(Checkpoint(1, 1, unreadable)).hand_on(state)
+            assert state.counters()["package_views"] == {(): 0}
+        again = State.load(state.dump())
+        again.apply(LogRecord(2, NOW, "tick"))
+        assert again.counters()["package_views"] == {(): 0}
+        with monkeypatch.context() as patch:
+            patch.setattr(State, "counters", lambda _: 1 / 0)
+            shown = Shown.of(log.state)
+        shown.hand_on(log.state)
+    assert log.state.counters()["package_views"] == {(): 0}
+    assert [line["event"] for line in lines] == ["counters_lost"] * 4
+
+
+def test_without_a_fold_before_nothing_is_subtracted() -> None:
+    log = Log()
+    log.append(log.view(NOW, "s"))
+    Shown.nothing().hand_on(log.state)
+    assert log.state.counters()["package_views"] == {(): 1}
