@@ -4,7 +4,7 @@
  */
 
 import { Hub } from './hub.js';
-import { clock, range, state, windowOf } from './state.js';
+import { log, range, state, windowOf } from './state.js';
 
 const AT_ONCE = 4;
 const TIMEOUT_MS = 15_000;
@@ -60,7 +60,7 @@ function heard({ event, data, window, at }) {
     live.link = 'open';
     if (event === 'snapshot') data.question = window;
     live[event] = data;
-    clock.now = asOf() / 1000;
+    log.now = asOf() / 1000;
   }
   if (watching()) redraw();
 }

@@ -24,6 +24,8 @@ const DETAILS = {
   journeys: ['Funnel', (id) => journey(id, draw)],
 };
 let asked = false;
+// The section that the address names is kept in sight while those above it are filled.
+let goal = location.hash.slice(1);
 
 /** Draw within the next frame, once however often it is asked. A hidden page has no frames. */
 function draw() {
@@ -47,6 +49,8 @@ function paint() {
   announce(at('said'));
   follow(draw);
   forget();
+  if (goal) at(goal)?.scrollIntoView({ behavior: 'instant' });
+  if (!at('main').querySelector('.skeleton')) goal = '';
 }
 
 const OVERVIEW = {
@@ -121,11 +125,11 @@ addEventListener('popstate', () => {
   tell();
   draw();
 });
+for (const event of ['wheel', 'pointerdown', 'keydown']) addEventListener(event, () => (goal = ''), { passive: true });
 addEventListener('click', onClick);
 addEventListener('keydown', onKey);
 connect(draw);
 // Ages go on while nothing is heard.
 setInterval(draw, 1_000);
 paint();
-if (location.hash) at(location.hash.slice(1))?.scrollIntoView();
 

@@ -1,11 +1,11 @@
 /** Slow and blocked queries, the statements by their share of time, and each of them alone. */
 
-import { lines } from './chart.js';
-import { ask, asOf, endedAgo, snapshot } from './data.js';
+import { lines, spark } from './chart.js';
+import { ask, endedAgo, snapshot } from './data.js';
 import { h } from './dom.js';
 import { clock, count, decimal, ms, NONE, percent, plural } from './format.js';
 import { bar, choice, cut, facts, link, nothing, section, skeleton, status, table, when } from './parts.js';
-import { ORDERS, range, state, windowOf } from './state.js';
+import { log, ORDERS, range, state, windowOf } from './state.js';
 
 /** A slow query is named by its statement and when it began. */
 const idOf = ({ query }) => `${query.fingerprint || query.operation}-${Date.parse(query.start_time)}`;
@@ -34,12 +34,38 @@ export function slow(redraw) {
 
 const statsOf = (place, params, every) => ask(place, 'GetQueryStats', { ...params, group_by: state.group.toUpperCase(), order_by: ORDERS[state.order] }, every);
 
+const BUCKETS = 8;
+let near = false;
+
+/**
+ * The statistics of so many parts of a time, oldest first: [{time, of(name)}], `time` being the begin.
+ * The last one is not over where the time ends now.
+ */
+function parted(place, seconds, ended, group_by, number = BUCKETS) {
+  const least = seconds + ended <= 3_600 ? 60 : seconds + ended <= 86_400 ? 300 : 3_600;
+  const size = Math.max(60, Math.floor(seconds / number / least) * least || least);
+  const end = (Math.floor(log.now / 60) + 1) * 60 - ended;
+  return Array.from({ length: number }, (_, at) => {
+    const asked = windowOf(size, ended + at * size);
+    const answer = asked && ask(`${place}-${at}`, 'GetQueryStats', { ...asked, limit: 200, group_by }, 60_000);
+    return {
+      time: (end - (at + 1) * size) * 1000, size, partial: !at && !ended,
+      of: (name) => answer?.data?.groups.find((each) => (group_by === 'FINGERPRINT' ? each.fingerprint : each.operation) === name),
+    };
+  }).reverse();
+}
+
+const pointsOf = (parts, name, read) => parts.map(({ time, partial, of }) => ({ time, partial, value: of(name) ? read(of(name)) ?? null : null }));
+
 export function queries(go, redraw) {
   // By fingerprint one hour is kept.
   const asked = state.group === 'operation' ? windowOf(range(), endedAgo()) : windowOf(Math.min(range(), 3600), 0, 10);
   const { data, error } = asked ? statsOf('queries', { ...asked, limit: 100 }, 10_000) : {};
   const rpcs = snapshot().data?.performance.rpcs ?? [];
   const total = data?.total.total_time_ms;
+  // Eight more answers, once the section comes near.
+  near ||= document.getElementById('queries')?.getBoundingClientRect().top < innerHeight * 1.5;
+  const parts = near && asked ? parted('parts', asked.window, state.group === 'operation' ? endedAgo() : 0, state.group.toUpperCase()) : [];
   return section('queries', 'Queries', {
     error, wide: true,
     note: data && `${plural(data.total.total, 'query', 'queries')}, ${count(data.total.failed)} failed${data.internal ? `; ${count(data.internal.total)} internal` : ''}${state.group === 'fingerprint' && range() > 3600 ? '; by statement the last hour is kept' : ''}`,
@@ -55,6 +81,7 @@ export function queries(go, redraw) {
         { name: 'Calls', n: 1, cell: (each) => count(each.total) },
         { name: 'p95', n: 1, cell: (each) => ms(each.execute.p95_ms) },
         { name: 'p99', n: 1, hide: 1, cell: (each) => ms(each.execute.p99_ms) },
+        { name: 'p95 trend', hide: 1, cell: (each) => spark(pointsOf(parts, each.fingerprint || each.operation, (one) => one.execute.p95_ms), { unit: 'ms', label: 'p95 over time' }) },
         { name: 'Failed', n: 1, hide: 1, cell: (each) => (each.failed ? status('bad', count(each.failed)) : '0') },
         { name: 'Rows a call', n: 1, hide: 1, cell: (each) => decimal(each.rows / each.total) },
       ],
@@ -63,34 +90,27 @@ export function queries(go, redraw) {
       id: 'rpcs', redraw, caption: 'Queries per RPC', empty: 'No RPC ran a query in this time.',
       rows: rpcs.map((each) => [each.rpc, each]),
       columns: [
-        { name: 'RPC', cell: (each) => cut(each.rpc.split('/').at(-1)) },
-        { name: 'Queries a call', n: 1, cell: (each) => decimal(each.mean) },
+        { name: 'Queries per RPC', cell: (each) => cut(each.rpc.split('/').at(-1)) },
+        { name: 'Mean', n: 1, cell: (each) => decimal(each.mean) },
         { name: 'Most', n: 1, cell: (each) => count(each.max) },
         { name: 'Calls', n: 1, hide: 1, cell: (each) => count(each.calls) },
       ],
     })));
 }
 
-const BUCKETS = 12;
-
 /** One operation or statement: its figures, their trend, and its newest runs. */
 export function query(name, redraw) {
   const byPrint = /^[0-9a-f]{16}$/.test(name);
   const group_by = byPrint ? 'FINGERPRINT' : 'OPERATION';
-  const span = byPrint ? 3600 : Math.min(range(), 43_200);
-  const size = Math.max(byPrint ? 60 : 10, Math.ceil(span / BUCKETS / 60) * 60);
-  const of = (answer) => answer.data?.groups.find((each) => (byPrint ? each.fingerprint : each.operation) === name);
-  const whole = ask('query', 'GetQueryStats', { ...windowOf(span - size), limit: 500, group_by }, 10_000);
-  const parts = Array.from({ length: BUCKETS - 1 }, (_, at) => ask(`query-${at}`, 'GetQueryStats', { window: size, ended: at * size, limit: 500, group_by }, 60_000));
-  const found = of(whole);
+  const span = byPrint ? 3_540 : Math.min(range(), 43_200);
+  const parts = parted('query', span, 0, group_by, 12);
+  const whole = ask('query', 'GetQueryStats', { ...windowOf(span), limit: 500, group_by }, 10_000);
+  const found = whole.data?.groups.find((each) => (byPrint ? each.fingerprint : each.operation) === name);
   const operation = found?.operation || (byPrint ? '' : name);
   const recent = ask('recent', 'ListRecentQueries', { limit: 200, operation }, 5_000).data?.queries.filter((each) => !byPrint || each.fingerprint === name);
-  const end = Math.ceil(asOf() / 1000 / 60) * 60_000;
-  const points = (read) => parts.map((each, at) => {
-    const group = of(each);
-    return { time: end - (at + 1) * size * 1000, value: group ? read(group) : null, partial: at === 0 };
-  }).reverse();
-  const range_ = { from: end - (BUCKETS - 1) * size * 1000, to: end, step: size * 1000 };
+  const [{ time: from, size }] = parts;
+  const axis = { from, to: from + size * parts.length * 1000, step: size * 1000 };
+  const points = (read) => pointsOf(parts, name, read);
   return section('detail', operation || `Statement ${name}`, { wide: true, error: whole.error },
     !whole.data ? skeleton(6) : !found ? nothing('Nothing of it ran in this time.') : [
       found.text && h('pre', {}, found.text),
@@ -100,8 +120,8 @@ export function query(name, redraw) {
         ['rows a call', decimal(found.rows / found.total)], ['share of time', percent(found.total_time_ms / whole.data.total.total_time_ms)],
       ]),
       h('div', { class: 'charts' },
-        lines({ id: 'query-time', title: 'Time', unit: 'ms', ...range_, lines: [{ name: 'p95', tone: 'one', points: points((each) => each.execute.p95_ms) }, { name: 'p99', tone: 'two', points: points((each) => each.execute.p99_ms) }] }),
-        lines({ id: 'query-calls', title: 'Calls', unit: 'count', ...range_, lines: [{ name: 'calls', tone: 'one', points: points((each) => each.total) }] }))],
+        lines({ id: 'query-time', title: 'Time', unit: 'ms', ...axis, lines: [{ name: 'p95', tone: 'one', points: points((each) => each.execute.p95_ms) }, { name: 'p99', tone: 'two', points: points((each) => each.execute.p99_ms) }] }),
+        lines({ id: 'query-calls', title: 'Calls', unit: 'count', ...axis, lines: [{ name: 'calls', tone: 'one', points: points((each) => each.total) }] }))],
     h('h3', {}, 'Newest runs'),
     !recent ? skeleton(3) : table({
       id: 'recent', redraw, caption: 'Newest runs', empty: 'None of the newest queries is one of it.',

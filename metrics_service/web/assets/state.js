@@ -59,13 +59,13 @@ export const range = () => RANGES[state.range];
 const kept = (total, finest = 10) => Math.max(finest, total <= 3_600 ? 10 : total <= 86_400 ? 60 : 3_600);
 
 /** Up to when the log is folded, in seconds. */
-export const clock = { now: Date.now() / 1000 };
+export const log = { now: Date.now() / 1000 };
 
 /** How many seconds before now the step ends that has `ended` seconds ago in it: a permalink stays where it is. */
 function stepsBack(ended, step) {
   if (!ended) return 0;
-  const end = Math.ceil((clock.now - ended) / step - 1e-6);
-  return Math.max(0, Math.floor(clock.now / step) + 1 - end) * step;
+  const end = Math.ceil((log.now - ended) / step - 1e-6);
+  return Math.max(0, Math.floor(log.now / step) + 1 - end) * step;
 }
 
 /**
