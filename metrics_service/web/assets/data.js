@@ -121,7 +121,7 @@ export function ask(place, method, params, every = 10_000) {
   if (!entry) answers.set(place, (entry = { data: null, error: null, at: 0, url: '', revision: -1 }));
   entry.turn = turn;
   // A standby has alerts alone, and says what it is before anything is asked.
-  if (live.status?.role === 'standby' && !STANDBY.includes(method)) return { error: { description: 'a standby has no figures' } };
+  if (live.status?.role === 'standby' && !STANDBY.includes(method)) return { error: { description: 'A standby has no figures.', expected: true } };
   if (!live.status && performance.now() < PATIENCE_MS) return entry;
   const now = Date.now();
   const same = entry.url === url;

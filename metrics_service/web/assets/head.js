@@ -34,8 +34,9 @@ function alertsChip() {
   const pending = active().length - firing().length;
   const more = [silenced && `${silenced} silenced`, pending && `${pending} pending`].filter(Boolean).join(', ');
   const worst = parts[0]?.[0];
+  const calm = ['stale', 'reconnecting'].includes(freshness()) ? 'none' : 'good';
   return h('a', { href: address({}, [], '#alerts'), class: 'bare' },
-    chip(!worst ? 'good' : worst === 'critical' ? 'bad' : 'warn', parts.map(([name, number]) => `${number} ${name}`).join(', ') || 'No alerts', {}, more));
+    chip(!worst ? calm : worst === 'critical' ? 'bad' : 'warn', parts.map(([name, number]) => `${number} ${name}`).join(', ') || 'No alerts', {}, more));
 }
 
 const freshly = {

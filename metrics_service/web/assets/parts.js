@@ -31,7 +31,7 @@ export function section(id, title, { note, actions, wide, error } = {}, ...body)
 }
 
 /** Why an answer is not there. */
-export const problem = (error) =>
+export const problem = (error) => error.expected ? nothing(error.description) :
   h('p', { class: 'problem' }, status('warn', 'Not read: '), ` ${error.description || error.error || error.reason}`);
 
 export const nothing = (...why) => h('p', { class: 'nothing' }, why);

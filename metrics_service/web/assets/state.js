@@ -79,11 +79,14 @@ export function windowOf(seconds, ended = 0, step = kept(seconds + ended)) {
   return kept(window + back, step) > step ? windowOf(seconds, ended, kept(window + back)) : { window, ended: back };
 }
 
+// So far back there are hours, and days beyond.
+const HOURS_KEPT = 400 * 86_400;
 const STEPS = { 900: 10, 3600: 60, 21600: 300, 86400: 900, 604800: 7_200, 2592000: 21_600, 7776000: 86_400, 31536000: 604_800, 63072000: 604_800 };
 
 /** Window, end and step of a chart, in seconds; `finest` is the least step. */
 export function chartOf(seconds, ended = 0, finest = 10) {
-  const step = Math.max(finest, STEPS[seconds], kept(seconds + ended));
+  const longest = seconds + ended > HOURS_KEPT ? 86_400 : finest;
+  const step = Math.max(longest, STEPS[seconds], kept(seconds + ended));
   const window = Math.ceil(seconds / step) * step;
   return { window, ended: stepsBack(ended, step), step };
 }
