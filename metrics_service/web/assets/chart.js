@@ -30,8 +30,10 @@ export function follow(draw) {
  * A chart of lines [{name, points, tone}], `before` like it of the compared period, and marks
  * [{time, name, kind}]. `from`, `to` and `step` are milliseconds; pick(time) is told of a click.
  */
-export function lines({ id, title, unit, lines, before = [], marks = [], from, to, step, pick, good, bound }) {
+export function lines({ id, title, unit, lines: all, before: past = [], marks = [], from, to, step, pick, good, bound }) {
   const width = widths.get(id) ?? 480;
+  // An answer may be a step older than the time that is shown.
+  const [lines, before] = [all, past].map((each) => each.map((line) => ({ ...line, points: line.points.filter((point) => point.time >= from && point.time < to) })));
   const values = [...lines, ...before].flatMap((line) => line.points.map((point) => point.value ?? 0));
   const ticks = ticksOf(Math.max(...values, bound && Math.max(...values) > bound / 3 ? bound : 0), unit);
   const top = ticks.at(-1);
