@@ -74,7 +74,8 @@ class Status:
         }
 
     async def _look_since(self) -> None:
-        if self._monotonic_s() - self._since_s < SINCE_S:
+        # Nothing waits for a database that is away.
+        if not self._log.leading or self._monotonic_s() - self._since_s < SINCE_S:
             return
         self._since_s = self._monotonic_s()
         try:

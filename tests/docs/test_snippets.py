@@ -91,6 +91,11 @@ PROMISES: Final[Mapping[str, Callable[[str], bool]]] = {
     "curl -s 127.0.0.1:8080/api/metrics/bookings": answer(
         lambda found: set(found) >= HTTP_SECTIONS
     ),
+    "curl -s '127.0.0.1:8080/api/rpc/GetFunnel?window=1h&state=MATURED'": answer(
+        lambda found: (found["state"], found["window_s"]) == ("MATURED", 3_600)
+    ),
+    "curl -s '127.0.0.1:8080/api/rpc/GetSeries?metrics=bookings_confirmed&metrics=error_rate"
+    "&window=24h&step=1h'": answer(lambda found: len(found["series"]) == 2),
     """grpcurl -plaintext -d '{"window": "3600s", "order_by": "P95"}' 127.0.0.1:50052 """
     "metrics.v1.MetricsService/GetQueryStats": answer(
         lambda found: found["window"] == "3600s" and found["groups"]
