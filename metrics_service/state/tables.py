@@ -75,7 +75,7 @@ class Tables:
         self.seen_events = RecentKeys("seen_events", MAX_SEEN_EVENTS)
         self.seen_bookings = RecentKeys("seen_bookings", MAX_SEEN_BOOKINGS)
         self._rings = (
-            self.funnel.rings,
+            self.funnel.month,
             self.business.rings,
             self.errors.rings,
             self.rpcs.rings,
@@ -113,6 +113,7 @@ class Tables:
 
     def make(self, window_us: int, ended_us: int = 0) -> Iterator[None]:
         """See Rings.make."""
+        self.settle()
         for rings in self._rings:
             yield from rings.make(window_us, ended_us)
         yield from self.breakdown.rings.make(*self.breakdown.whole_minutes(window_us, ended_us))
@@ -128,6 +129,7 @@ class Tables:
 
     def prepare(self) -> Iterator[None]:
         """See Rings.prepare."""
+        self.settle()
         for rings in (*self._rings, self.breakdown.rings):
             yield from rings.prepare()
         yield from self.queries.prepare()
@@ -139,6 +141,7 @@ class Tables:
 
     def settle(self) -> None:
         """Write what waits to the rings."""
+        self.funnel.settle()
         self.queries.settle()
         self.breakdown.settle()
 

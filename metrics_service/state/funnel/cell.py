@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self, TypeAlias
+from typing import Self
 
 from metrics_service.measure.sketch import Sketch
+from metrics_service.state.funnel.chain import Chain
 from metrics_service.state.series.kind import Kind
 from protos.metrics.v1 import checkpoint_pb2
 
-Times: TypeAlias = list[tuple[int, int, int]]
-LateChain: TypeAlias = tuple[Times, int, bool]
+
+class Gains:
+    """Steps that chains of one slot have gained: how many of them each step, and, from the second
+    step on, the times from the first and from the previous one.
+    """
+
+    __slots__ = ("chains", "first_us", "previous_us", "reached")
+
+    def __init__(self, steps: int) -> None:
+        self.chains = 0
+        self.reached = [0] * steps
+        self.first_us: list[list[int]] = [[] for _ in range(steps - 1)]
+        self.previous_us: list[list[int]] = [[] for _ in range(steps - 1)]
+
+    def add(self, chain: Chain, shared: int) -> None:
+        """Add the steps of a chain from that number on."""
+        self.chains += 1
+        for step in range(shared, len(chain)):
+            self.reached[step] += 1
+            if step:
+                self.first_us[step - 1].append(chain[step] - chain[0])
+                self.previous_us[step - 1].append(chain[step] - chain[step - 1])
 
 
 class FunnelCounts:
@@ -24,8 +45,8 @@ class FunnelCounts:
         self.abandoned = abandoned
 
     @property
-    def chains(self) -> Sequence[LateChain]:
-        """What add_chain is to be called with, where that is left to the cell of a sum."""
+    def late(self) -> Sequence[tuple[Gains, int]]:
+        """What add_gains is to be called with, where that is left to the cell of a sum."""
         return ()
 
     @property
@@ -48,10 +69,9 @@ class FunnelCounts:
         for step, count in enumerate(other.reached):
             self.reached[step] += sign * count
             self.unmatched[step] += sign * other.unmatched[step]
-        for times, each, entered in other.chains:
-            self.reached[0] += sign * each * entered
-            for step, *_ in times:
-                self.reached[step] += sign * each
+        for gains, each in other.late:
+            for step, count in enumerate(gains.reached):
+                self.reached[step] += sign * each * count
 
     @classmethod
     def decode_counts(cls, data: bytes) -> FunnelCounts:
@@ -80,20 +100,14 @@ class FunnelCell(FunnelCounts):
         self.from_first_us = [Sketch() for _ in range(steps - 1)]
         self.from_previous_us = [Sketch() for _ in range(steps - 1)]
 
-    def add_chain(self, times: Times, sign: int, *, entered: bool) -> None:
-        """Count steps of a chain, each as (step, time from the first, time from the previous), and
-        the first step if `entered`; sign -1 subtracts them.
-        """
-        if entered:
-            self.reached[0] += sign
-        for step, first_us, previous_us in times:
-            self.reached[step] += sign
-            if sign > 0:
-                self.from_first_us[step - 1].add(first_us)
-                self.from_previous_us[step - 1].add(previous_us)
-            else:
-                self.from_first_us[step - 1].remove(first_us)
-                self.from_previous_us[step - 1].remove(previous_us)
+    def add_gains(self, gains: Gains, sign: int = 1) -> None:
+        """Count steps of chains; sign -1 subtracts them."""
+        for step, count in enumerate(gains.reached):
+            if count:
+                self.reached[step] += sign * count
+                if step:
+                    _count(self.from_first_us[step - 1], gains.first_us[step - 1], sign)
+                    _count(self.from_previous_us[step - 1], gains.previous_us[step - 1], sign)
 
     def merge(self, other: Self) -> None:  # type: ignore[override]  # Adds up with its like only.
         self.abandoned += other.abandoned
@@ -104,8 +118,8 @@ class FunnelCell(FunnelCounts):
             mine.merge(theirs)
         for mine, theirs in zip(self.from_previous_us, other.from_previous_us, strict=True):
             mine.merge(theirs)
-        for times, sign, entered in other.chains:
-            self.add_chain(times, sign, entered=entered)
+        for gains, sign in other.late:
+            self.add_gains(gains, sign)
 
     take = merge
 
@@ -147,15 +161,23 @@ class LateFunnelCell(FunnelCell):
     subtracted first, which only a sum that has it can do, and in the order of the events.
     """
 
-    __slots__ = ("_chains",)
+    __slots__ = ("_late",)
 
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
-        self._chains: list[LateChain] = []
+        self._late: list[tuple[Gains, int]] = []
 
     @property
-    def chains(self) -> Sequence[LateChain]:
-        return self._chains
+    def late(self) -> Sequence[tuple[Gains, int]]:
+        return self._late
 
-    def add_chain(self, times: Times, sign: int, *, entered: bool) -> None:
-        self._chains.append((times, sign, entered))
+    def add_gains(self, gains: Gains, sign: int = 1) -> None:
+        self._late.append((gains, sign))
+
+
+def _count(sketch: Sketch, values: Sequence[int], sign: int) -> None:
+    if sign > 0:
+        sketch.add_many(values)
+    else:
+        for value in values:
+            sketch.remove(value)

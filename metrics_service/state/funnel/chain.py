@@ -41,6 +41,18 @@ class Outcome(NamedTuple):
     unmatched: tuple[int, ...]
 
 
+class Change(NamedTuple):
+    """The difference of two outcomes: their best chains, how many of their first steps are the
+    same, and whether the actor counted as abandoned, and does now.
+    """
+
+    old: Chain
+    new: Chain
+    shared: int
+    gone_before: bool
+    gone_after: bool
+
+
 def pack(time_us: int, code: int, package: int = NO_PACKAGE) -> int:
     """Return an event as one integer that sorts by time, then by step; it has 63 bits."""
     return time_us << _TIME_SHIFT | code << _SLOT_BITS | package
@@ -62,35 +74,44 @@ def nothing(steps: int) -> Outcome:
 
 
 def run(base: Outcome, events: Iterable[int], window_us: int) -> Outcome:
-    """Return the outcome of packed, sorted `events` that follow those of `base`.
+    """Return the outcome of packed, sorted `events` that follow those of `base`, whose unmatched
+    events are left out.
+    """
+    outcome = base._replace(unmatched=()) if base.unmatched else base
+    for event in events:
+        outcome = extended(outcome, event, window_us)
+    return outcome
+
+
+def extended(before: Outcome, event: int, window_us: int) -> Outcome:
+    """Return the outcome with one more event, which sorts after those before; the same object where
+    nothing changes.
 
     A chain may take window_us from its first step, end inclusive. A step without its previous step,
     or after its chain's window, is unmatched. A step that its chain already has counts once.
     """
-    chains = list(base.chains)
-    best = base.best
-    abandoned = base.abandoned
-    unmatched: list[int] = []
-    for event in events:
-        code = event >> _SLOT_BITS & _CODE_MASK
-        time_us = event >> _TIME_SHIFT
-        if code == 0:
-            chains[0] = (time_us,)
-            if len(best) <= 1:
-                best = chains[0]
-        elif code == ABANDON:
-            abandoned = bool(best)
-            continue
-        else:
-            before = chains[code - 1]
-            if not before or time_us - before[0] > window_us:
-                unmatched.append(event)
-                continue
-            there = chains[code]
-            if not there or there[0] != before[0]:
-                chains[code] = there = (*before, time_us)
-                if len(there) > len(best):
-                    best = there
-        if abandoned and time_us - best[0] <= window_us:
-            abandoned = False
-    return Outcome(tuple(chains), best, abandoned, tuple(unmatched))
+    chains, best, abandoned, unmatched = before
+    code = event >> _SLOT_BITS & _CODE_MASK
+    time_us = event >> _TIME_SHIFT
+    if code == 0:
+        first = (time_us,)
+        chains = first, *chains[1:]
+        if len(best) <= 1:
+            best = first
+    elif code == ABANDON:
+        if abandoned or not best:
+            return before
+        return Outcome(chains, best, True, unmatched)
+    else:
+        previous = chains[code - 1]
+        if not previous or time_us - previous[0] > window_us:
+            return Outcome(chains, best, abandoned, (*unmatched, event))
+        there = chains[code]
+        if not there or there[0] != previous[0]:
+            there = *previous, time_us
+            chains = *chains[:code], there, *chains[code + 1 :]
+            if len(there) > len(best):
+                best = there
+    if abandoned and time_us - best[0] <= window_us:
+        abandoned = False
+    return Outcome(chains, best, abandoned, unmatched)

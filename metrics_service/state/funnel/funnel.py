@@ -13,9 +13,10 @@ from metrics_service.state.breakdown.breakdown import BreakdownFold
 from metrics_service.state.breakdown.packages import Group, Groups
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor, read_actors, write_actors
-from metrics_service.state.funnel.cell import FunnelCell, LateFunnelCell, counts_of
+from metrics_service.state.funnel.cell import FunnelCell, counts_of
 from metrics_service.state.funnel.chain import Chain, Outcome
 from metrics_service.state.funnel.parts import PackageParts
+from metrics_service.state.funnel.slots import TABLE, FunnelSlots
 from metrics_service.state.funnel.unmatched import Unmatched
 from metrics_service.state.series.rings import MINUTE_US, Rings
 
@@ -32,8 +33,10 @@ MAX_ACTORS: Final = 250_000
 # rings hold no slot for it yet, so a later correction could not be applied there.
 MAX_AHEAD_US: Final = 30 * MINUTE_US
 
-_TABLE: Final = "funnel"
-_ACTORS: Final = "funnel.actors"
+MAX_RECENT: Final = 2_000
+"""Actors of the newest events whose outcomes are at hand for the next event."""
+
+_ACTORS: Final = f"{TABLE}.actors"
 
 
 class FunnelFold:
@@ -47,7 +50,7 @@ class FunnelFold:
     settled early and counted in `evicted`.
     """
 
-    tables = (_TABLE,)
+    tables = (TABLE,)
 
     def __init__(
         self,
@@ -68,14 +71,11 @@ class FunnelFold:
         self._max_actors = max_actors
         self._nothing = chain.nothing(len(steps))
         self._parts = PackageParts(breakdown, len(steps), window_us)
-        self.rings = Rings(
-            _TABLE,
-            lambda: FunnelCell(len(steps)),
-            FunnelCell.decode,
-            new_late=lambda: LateFunnelCell(len(steps)),
-        )
+        self._slots = FunnelSlots(len(steps))
         self.on_evicted: Callable[[str, Actor, Outcome], None] = lambda *_: None
         self._actors: dict[str, Actor] = {}
+        # By actor, what run() returns of its events.
+        self._recent: dict[str, Outcome] = {}
         # While actors are loaded: the groups that they share.
         self._shared: dict[Group, Groups] = {}
         # Heaps of (end of the window, actor) for open actors and (time to leave, actor) for closed
@@ -84,6 +84,20 @@ class FunnelFold:
         self._leaving: list[tuple[int, str]] = []
         self._as_of_us = 0
         self._running_us = 0
+
+    @property
+    def rings(self) -> Rings[FunnelCell]:
+        """The cells, with everything counted so far."""
+        return self._slots.rings
+
+    @property
+    def month(self) -> Rings[FunnelCell]:
+        """The cells; what waits for settle() is not in them yet."""
+        return self._slots.month
+
+    def settle(self) -> None:
+        """Add what waits to the cells."""
+        self._slots.settle()
 
     def step(self, actor: str, step: int, time_us: int, groups: Groups = ()) -> Outcome | None:
         """Add the event that the actor took a step, 0 for the first, with the group of its package,
@@ -113,7 +127,7 @@ class FunnelFold:
         before_us, self._as_of_us = self._as_of_us, as_of_us
         self._parts.as_of_us = as_of_us
         self._running_us = running_us
-        self.rings.advance(as_of_us)
+        self._slots.advance(as_of_us)
         while self._open and self._open[0][0] < as_of_us:
             self._close(*heappop(self._open), before_us)
         while self._leaving and self._leaving[0][0] <= running_us:
@@ -153,88 +167,67 @@ class FunnelFold:
 
     def _take(self, key: str, code: int, time_us: int, groups: Groups) -> Outcome | None:
         actor, parts = self._actors.get(key), self._parts
+        mixed = False
         if actor is None:
             if len(self._actors) >= self._max_actors:
                 self._evict()
             actor = self._actors[key] = Actor()
             number = parts.number(actor, code, groups)
-            actor.events.append(chain.pack(time_us, code, number))
+            event = chain.pack(time_us, code, number)
+            actor.events.append(event)
             before = part_before = self._nothing
-            after = part_after = chain.run(before, actor.events, self.window_us)
+            after = part_after = chain.extended(before, event, self.window_us)
         else:
-            base = actor.base or self._nothing
+            base, events = actor.base or self._nothing, actor.events
             number = parts.number(actor, code, groups)
             event = chain.pack(time_us, code, number)
             if actor.base is not None and event < actor.newest_folded:
                 self.late += 1
                 return None
-            events = actor.events
             mixed = parts.mix(actor, number)
-            before = chain.run(base, events, self.window_us)
+            before = self._recent.get(key) or chain.run(base, events, self.window_us)
             part_before = parts.outcome(actor, number) if mixed else before
             if event >= events[-1]:
                 events.append(event)
-                after = chain.run(before, (event,), self.window_us)
-                if before.unmatched:
-                    after = after._replace(unmatched=before.unmatched + after.unmatched)
+                after = chain.extended(before, event, self.window_us)
             else:
                 events.insert(bisect_right(events, event), event)
                 after = chain.run(base, events, self.window_us)
             part_after = parts.outcome(actor, number) if mixed else after
-            if len(events) > MAX_EVENTS:
-                actor.newest_folded = events.pop(0)
-                actor.base = chain.run(base, (actor.newest_folded,), self.window_us)
-                if mixed:
-                    parts.fold(actor, actor.newest_folded)
+        self._remember(key, actor, after)
+        if before.unmatched != after.unmatched:
+            self.unmatched.see(before.unmatched, after.unmatched)
         if not actor.ahead and time_us > self._as_of_us + MAX_AHEAD_US:
-            self._count(actor, before, self._nothing)
+            if change := parts.change(before, self._nothing):
+                self._slots.count(change, ahead=False)
+            self._slots.count_unmatched(before.unmatched, (), ahead=False)
             parts.go_ahead(actor, before, number, part_before)
             before = part_before = self._nothing
-        self._count(actor, before, after)
-        parts.count(actor, number, part_before, part_after)
+        change = parts.change(before, after)
+        if change is not None:
+            self._slots.count(change, ahead=actor.ahead)
+        if before.unmatched != after.unmatched:
+            self._slots.count_unmatched(before.unmatched, after.unmatched, ahead=actor.ahead)
+        parts.count(actor, number, parts.change(part_before, part_after) if mixed else change)
         self._schedule(key, actor, after.best)
         if actor.mixed:
             self._schedule(key, actor, part_after.best)
         return after
 
-    def _count(self, actor: Actor, before: Outcome, after: Outcome) -> None:
-        """Correct the slots by the difference of two outcomes of the actor."""
-        old, new = before.best, after.best
-        if old != new:
-            shared = len(old) if old == new[: len(old)] else 0
-            if old and not shared:
-                self._add(actor, old, 0, -1)
-            if new:
-                self._add(actor, new, shared, 1)
-        gone_before, gone_after = self._parts.gone(before), self._parts.gone(after)
-        if gone_before and (not gone_after or old[0] != new[0]):
-            self._add_abandoned(actor, old, -1)
-        if gone_after and (not gone_before or old[0] != new[0]):
-            self._add_abandoned(actor, new, 1)
-        if before.unmatched != after.unmatched:
-            self.unmatched.see(before.unmatched, after.unmatched)
-            self._add_unmatched(actor, before.unmatched, -1)
-            self._add_unmatched(actor, after.unmatched, 1)
-
-    def _cells(self, actor: Actor, time_us: int) -> tuple[FunnelCell, ...]:
-        return (self.rings.total,) if actor.ahead else self.rings.at(time_us)
-
-    def _add(self, actor: Actor, best: Chain, from_step: int, sign: int) -> None:
-        times = [
-            (step, best[step] - best[0], best[step] - best[step - 1])
-            for step in range(max(from_step, 1), len(best))
-        ]
-        for cell in self._cells(actor, best[0]):
-            cell.add_chain(times, sign, entered=not from_step)
-
-    def _add_abandoned(self, actor: Actor, best: Chain, sign: int) -> None:
-        for cell in self._cells(actor, best[0]):
-            cell.abandoned += sign
-
-    def _add_unmatched(self, actor: Actor, events: tuple[int, ...], sign: int) -> None:
-        for time_us, step in map(chain.unpack, events):
-            for cell in self._cells(actor, time_us):
-                cell.unmatched[step] += sign
+    def _remember(self, key: str, actor: Actor, outcome: Outcome) -> None:
+        """Keep the outcome for the next event; of many events, add the oldest to the base."""
+        recent = self._recent
+        if len(actor.events) <= MAX_EVENTS:
+            if len(recent) >= MAX_RECENT:
+                recent.clear()
+            recent[key] = outcome
+            return
+        recent.pop(key, None)
+        actor.newest_folded = actor.events.pop(0)
+        folded = (actor.newest_folded,)
+        actor.base = chain.run(actor.base or self._nothing, folded, self.window_us)
+        if actor.mixed:
+            self._parts.fold(actor, actor.newest_folded)
 
     def _schedule(self, key: str, actor: Actor, best: Chain) -> None:
         """Schedule the closing of the actor's window, and then its leaving."""
@@ -258,7 +251,7 @@ class FunnelFold:
         outcome = chain.run(actor.base or self._nothing, actor.events, self.window_us)
         later: list[Chain] = []
         if self._parts.closed(outcome, before_us, later):
-            self._add_abandoned(actor, outcome.best, 1)
+            self._slots.add_abandoned(outcome.best, 1, ahead=actor.ahead)
         for number, part in self._parts.outcomes(actor, outcome):
             if self._parts.closed(part, before_us, later):
                 self._parts.add_abandoned(actor, number, part.best[0], 1)
@@ -288,7 +281,7 @@ class FunnelFold:
                 continue
             outcome = chain.run(actor.base or self._nothing, actor.events, self.window_us)
             if 0 < len(outcome.best) < len(self.steps) and not self._parts.gone(outcome):
-                self._add_abandoned(actor, outcome.best, 1)
+                self._slots.add_abandoned(outcome.best, 1, ahead=actor.ahead)
                 self.on_evicted(key, actor, outcome)
             for number, part in self._parts.outcomes(actor, outcome):
                 if 0 < len(part.best) < len(self.steps) and not self._parts.gone(part):

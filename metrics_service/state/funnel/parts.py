@@ -11,7 +11,7 @@ from metrics_service.state.breakdown.cell import ABANDONED, REACHED
 from metrics_service.state.breakdown.packages import OTHER_GROUP, Group, Groups
 from metrics_service.state.funnel import chain
 from metrics_service.state.funnel.actors import Actor
-from metrics_service.state.funnel.chain import NO_PACKAGE, OTHER_PACKAGES, Outcome
+from metrics_service.state.funnel.chain import NO_PACKAGE, OTHER_PACKAGES, Change, Outcome
 
 
 class PackageParts:
@@ -72,36 +72,43 @@ class PackageParts:
         for number in sorted(numbers):
             yield number, self.outcome(actor, number)
 
-    def count(self, actor: Actor, number: int, before: Outcome, after: Outcome) -> None:
-        """Correct the counters of a package by the difference of two outcomes."""
-        if number == NO_PACKAGE or self._breakdown is None:
-            return
-        group = _group(actor, number)
+    def change(self, before: Outcome, after: Outcome) -> Change | None:
+        """Return the difference of two outcomes; None where nothing is counted otherwise."""
         old, new = before.best, after.best
-        if old == new and before.abandoned == after.abandoned:
+        if old is new and before.abandoned == after.abandoned:
+            return None
+        shared = len(old) if old == new[: len(old)] else 0
+        return Change(old, new, shared, self.gone(before), self.gone(after))
+
+    def count(self, actor: Actor, number: int, change: Change | None) -> None:
+        """Correct the counters of a package."""
+        breakdown = self._breakdown
+        if change is None or number == NO_PACKAGE or breakdown is None:
             return
-        if old != new:
-            shared = len(old) if old == new[: len(old)] else 0
+        group, ahead = _group(actor, number), actor.ahead
+        old, new, shared, gone_before, gone_after = change
+        if old is not new:
             if not shared:
-                self._add(actor, group, old, range(len(old)), -1)
-            self._add(actor, group, new, range(shared, len(new)), 1)
-        gone_before, gone_after = self.gone(before), self.gone(after)
+                for step in range(len(old)):
+                    breakdown.count(group, REACHED + step, -1, old[0], ahead=ahead)
+            for step in range(shared, len(new)):
+                breakdown.count(group, REACHED + step, 1, new[0], ahead=ahead)
         if gone_before and (not gone_after or old[0] != new[0]):
-            self.add_abandoned(actor, number, old[0], -1)
+            breakdown.count(group, ABANDONED, -1, old[0], ahead=ahead)
         if gone_after and (not gone_before or old[0] != new[0]):
-            self.add_abandoned(actor, number, new[0], 1)
+            breakdown.count(group, ABANDONED, 1, new[0], ahead=ahead)
 
     def go_ahead(self, actor: Actor, whole: Outcome, number: int, before: Outcome) -> None:
         """Count an actor in the figures of all times only; not yet the package of this number, of
         which `before` was counted.
         """
         parts = [part for part in self.outcomes(actor, whole) if part[0] != number]
-        self.count(actor, number, before, self._nothing)
+        self.count(actor, number, self.change(before, self._nothing))
         for each, outcome in parts:
-            self.count(actor, each, outcome, self._nothing)
+            self.count(actor, each, self.change(outcome, self._nothing))
         actor.ahead = True
         for each, outcome in parts:
-            self.count(actor, each, self._nothing, outcome)
+            self.count(actor, each, self.change(self._nothing, outcome))
 
     def add_abandoned(self, actor: Actor, number: int, time_us: int, sign: int) -> None:
         """Count that the actor gave up a package, in the slot of its start."""
@@ -128,11 +135,6 @@ class PackageParts:
             later.append(best)
             return False
         return closes_us >= before_us and len(best) < self._steps and not outcome.abandoned
-
-    def _add(self, actor: Actor, group: Group, best: chain.Chain, steps: range, sign: int) -> None:
-        if self._breakdown is not None:
-            for step in steps:
-                self._breakdown.count(group, REACHED + step, sign, best[0], ahead=actor.ahead)
 
 
 def _group(actor: Actor, number: int) -> Group:

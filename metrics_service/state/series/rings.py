@@ -91,8 +91,8 @@ class Rings(Generic[C]):
         # By window, least recently used first.
         self._sums: dict[tuple[Any, ...], tuple[list[bytes], Any]] = {}
 
-    def at(self, time_us: int) -> tuple[C, ...]:
-        """Return the cells to write a figure of `time_us` to; that of all times is the last."""
+    def at(self, time_us: int, figures: int = 1) -> tuple[C, ...]:
+        """Return the cells to write figures of `time_us` to; that of all times is the last."""
         slot = time_us // self._step_us
         found = self._found.get(slot)
         if found is None:
@@ -106,7 +106,8 @@ class Rings(Generic[C]):
                 cells.append(self.total)
             late = any(each is not None and each[1] for each in held)
             found = self._found[slot] = tuple(cells), late
-        self.late_figures += found[1]
+        if found[1]:
+            self.late_figures += figures
         return found[0]
 
     def advance(self, now_us: int) -> None:
