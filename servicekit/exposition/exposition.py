@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from servicekit.background import TimeSlice
 from servicekit.exposition.declare import Family, Metric
 from servicekit.exposition.writer import END, Writer, Written
 from servicekit.handlers import LineLimit
@@ -43,8 +44,8 @@ class Part(NamedTuple):
 
 
 class Exposition:
-    """Writes the parts of a process. Everything happens in the caller's turn of the event loop, so
-    that all figures of a part are of one moment.
+    """Writes the parts of a process. What a part collects is of one moment; others run while it is
+    written, if that takes long.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
@@ -54,16 +55,18 @@ class Exposition:
         self._failures = Counter({part.name: 0 for part in parts})
         self._lines = LineLimit(gap_s=LINE_GAP_S)
 
-    def write(self, *, openmetrics: bool) -> str:
+    async def write(self, *, openmetrics: bool) -> str:
         """Return all metrics, in the order of the parts, without the parts that fail."""
-        found = [written for part in self._parts if (written := self._part(part)) is not None]
+        turn = TimeSlice()
+        written = [await self._part(part, turn) for part in self._parts]
+        found = [each for each in written if each is not None]
         failures = {(name,): count for name, count in self._failures.items()}
         found.append(self._writer.write([Family(FAILURES, failures)]))
         if openmetrics:
             return "".join(each.openmetrics for each in found) + END
         return "".join(each.text for each in found)
 
-    def _part(self, part: Part) -> Written | None:
+    async def _part(self, part: Part, turn: TimeSlice) -> Written | None:
         try:
             if not part.active():
                 self._kept.pop(part.name, None)
@@ -73,13 +76,23 @@ class Exposition:
                 known, written = self._kept.get(part.name, (None, None))
                 if written is not None and known == revision:
                     return written
-            written = self._writer.write(part.collect())
+            written = await self._written([*part.collect()], turn)
         except Exception as failure:
             self._failed(part, failure)
             return None
         if revision is not None:
             self._kept[part.name] = revision, written
         return written
+
+    async def _written(self, families: Iterable[Family], turn: TimeSlice) -> Written:
+        found = []
+        for family in families:
+            found.append(self._writer.write([family]))
+            if turn.over:
+                await turn.renew()
+        return Written(
+            "".join(each.text for each in found), "".join(each.openmetrics for each in found)
+        )
 
     def _failed(self, part: Part, failure: Exception) -> None:
         self._failures[part.name] += 1

@@ -66,17 +66,17 @@ class Scrape:
         now_s = self._monotonic_s()
         made_s, body = self._made.get(form, (0.0, None))
         if body is None or now_s - made_s >= MAX_AGE_S or (body.done() and body.exception()):
-            written = self._exposition.write(openmetrics=form.openmetrics).encode(errors="replace")
-            body = asyncio.ensure_future(_zipped(written, zipped=form.zipped))
+            body = asyncio.ensure_future(self._make(form))
             self._made[form] = now_s, body
         return body
 
-
-async def _zipped(written: bytes, *, zipped: bool) -> bytes:
-    if not zipped:
-        return written
-    # It takes as long as writing, and needs nothing of the event loop.
-    return await asyncio.to_thread(gzip.compress, written, GZIP_LEVEL, mtime=0)
+    async def _make(self, form: _Form) -> bytes:
+        text = await self._exposition.write(openmetrics=form.openmetrics)
+        written = text.encode(errors="replace")
+        if not form.zipped:
+            return written
+        # It needs nothing of the event loop.
+        return await asyncio.to_thread(gzip.compress, written, GZIP_LEVEL, mtime=0)
 
 
 def accepts_openmetrics(accept: str) -> bool:

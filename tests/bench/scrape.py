@@ -20,8 +20,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from metrics_service.state.fold import State
 from metrics_service.web.scrape import figures
 from servicekit.exposition.declare import Family
-from servicekit.exposition.exposition import Exposition, Part
 from servicekit.exposition.scrape import GZIP_LEVEL
+from servicekit.exposition.writer import Writer
 from tests.bench.report import verdict
 from tests.metrics.state.log import MINUTE, NOW, SECOND, Fact, Log
 
@@ -41,10 +41,10 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=30)
     times = parser.parse_args().times
     state = filled()
-    text = Exposition([Part("figures", lambda: figures.families(state))])
-    lines = text.write(openmetrics=True)
+    writer = Writer()
+    lines = writer.write(figures.families(state)).openmetrics
     print(f"{series(lines):,} series of the log, {len(lines) / 1e3:,.0f} kB")
-    ours = least_ms(lambda: text.write(openmetrics=True), times)
+    ours = least_ms(lambda: writer.write(figures.families(state)), times)
     collected = least_ms(lambda: list(figures.families(state)), times)
     zipped = least_ms(lambda: gzip.compress(lines.encode(), GZIP_LEVEL), times)
     usual = usual_ms(list(figures.families(state)), times)
