@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metrics_service.web import fields
 from metrics_service.web.calls import methods
@@ -118,3 +120,33 @@ def test_every_field_of_every_request_can_be_given() -> None:
             if field.enum_type is not None:
                 text = field.enum_type.values[1].name
             assert read(method.request, (field.name, text)).ListFields()
+
+
+NAMES = sorted({f.name for m in methods().values() for f in m.request.DESCRIPTOR.fields})
+TEXTS = st.one_of(
+    st.text(max_size=30),
+    st.integers().map(str),
+    st.from_regex(r"[0-9]{1,14}(\.[0-9]{1,10})?(ms|s|m|h|d)", fullmatch=True),
+    st.sampled_from(["true", "DIMENSION_VENDOR", "MATURED", "P95"]),
+)
+PARAMETERS = st.lists(
+    st.tuples(st.one_of(st.sampled_from(NAMES), st.text(alphabet="window.s", max_size=12)), TEXTS),
+    max_size=6,
+)
+
+
+@given(st.sampled_from(sorted(methods())), PARAMETERS)
+def test_whatever_is_given_is_a_message_or_refused(
+    name: str, parameters: list[tuple[str, str]]
+) -> None:
+    kind = methods()[name].request
+    try:
+        message = fields.read(kind, parameters)
+    except ApiError as error:
+        refusal = error
+    else:
+        assert kind.FromString(message.SerializeToString()) == message
+        return
+    named = {each.field for each in refusal.violations}
+    assert named
+    assert named <= {each for each, _ in parameters}
