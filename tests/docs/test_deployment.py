@@ -33,6 +33,7 @@ def pair(booking_dsn: str, metrics_dsn: str, tmp_path: Path) -> Iterator[Pair]:
     rules.write_bytes(shipped())
     programs = f"{Path(sys.executable).parent}:{binaries.program('psql').parent}"
     made.environ |= {
+        "BOOKING_HTTP_PORT": str(binaries.free_port()),
         "METRICS_ALERT_RULES": str(rules),
         "BOOKINGS": str(first_rows(tmp_path, ROWS)),
         "VERSION": "v7",

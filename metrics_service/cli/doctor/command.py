@@ -44,6 +44,12 @@ def doctor(
         str,
         typer.Option(metavar="HOST:PORT", help="By default BOOKING_PORT of this machine."),
     ] = "",
+    booking_http: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="By default BOOKING_HTTP_PORT of that host, if it is set."
+        ),
+    ] = "",
 ) -> NoReturn:
     """Check ports, clocks, versions, log, producers and the targets of alerts.
 
@@ -53,6 +59,8 @@ def doctor(
     host = options.target.rpartition(":")[0]
     at_http = http or f"{host}:{os.environ.get('METRICS_HTTP_PORT', '8080')}"
     at_booking = booking or f"127.0.0.1:{os.environ.get('BOOKING_PORT', '50051')}"
+    if not booking_http and (port := os.environ.get("BOOKING_HTTP_PORT", "")):
+        booking_http = f"{at_booking.rpartition(':')[0]}:{port}"
 
     async def question(service: Service) -> View:
         found = [_identity(options.files)]
@@ -63,8 +71,10 @@ def doctor(
         )
         received_s = time.time()
         found.append(good("gRPC of metrics_service", f"{service.target} answers"))
-        found += await _http(at_http, options.files)
+        found += await _http("metrics_service", at_http, options.files)
         found.append(await _booking(at_booking, options.files))
+        if booking_http:
+            found += await _http("booking_service", booking_http, options.files)
         found += [
             checks.clock_here(health.check_time, sent_s, received_s),
             checks.clock_of_log(health.log),
@@ -111,13 +121,13 @@ def _identity(files: ClientFiles) -> Finding:
     return good("settings of this program", ", ".join(parts))
 
 
-async def _http(address: str, files: ClientFiles) -> list[Finding]:
-    check = "HTTP of metrics_service"
+async def _http(service: str, address: str, files: ClientFiles) -> list[Finding]:
+    check = f"HTTP of {service}"
     try:
         status, body = await asyncio.to_thread(fetch, address, "/metrics", files)
     except NotReachableError as error:
-        to_do = "give its address with --http; METRICS_HTTP_PORT there"
-        return [bad(check, str(error), to_do)]
+        option = "--http" if service == "metrics_service" else "--booking-http"
+        return [bad(check, str(error), f"give its address with {option}")]
     if status == NOT_FOUND:
         return [not_known(check, f"{address} has no /metrics")]
     if status != OK:
@@ -125,7 +135,7 @@ async def _http(address: str, files: ClientFiles) -> list[Finding]:
     build = checks.build_of(body.decode(errors="replace"))
     return [
         good(check, f"{address} answers"),
-        checks.version("metrics_service", build, _own_version()),
+        checks.version(service, build, _own_version()),
     ]
 
 

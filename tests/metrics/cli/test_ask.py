@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from metrics_service.alerts.rules.load import shipped
+from metrics_service.cli.http import fetch
 from servicekit.binaries import free_port
+from servicekit.channels import PLAINTEXT
 from tests.metrics.cli.asked import BOOKED, Asked, served
 
 
@@ -50,6 +53,22 @@ def test_every_form_of_every_command_has_the_same_figures(asked: Asked) -> None:
         asked.good(*command)
         assert rows(asked.good(*command, "-o", "csv")) == []
         assert json.loads(asked.good(*command, "-o", "json"))["revision"] >= message["revision"]
+
+
+def test_confirmed_bookings_are_those_of_http_and_metrics_at_one_revision(asked: Asked) -> None:
+    http = f"127.0.0.1:{asked.http_port}"
+    for _ in range(20):
+        told = json.loads(asked.run("status", "--window", "all", "-o", "json").stdout)["metrics"]
+        figures = json.loads(fetch(http, "/api/metrics/bookings", PLAINTEXT)[1])
+        scrape = fetch(http, "/metrics", PLAINTEXT)[1].decode()
+        numbers = dict(re.findall(r"^(farehold_\S+) (\S+)$", scrape, re.MULTILINE))
+        revisions = {told["revision"], figures["revision"]}
+        if revisions == {int(float(numbers["farehold_state_revision"]))}:
+            break
+    else:
+        pytest.fail("no revision was the same at every door")
+    assert told["business"]["confirmed"] == figures["metrics"]["business"]["confirmed"] == BOOKED
+    assert float(numbers['farehold_bookings_total{transition="confirmed"}']) == BOOKED
 
 
 def test_a_journey_a_series_and_a_deployment(asked: Asked) -> None:
