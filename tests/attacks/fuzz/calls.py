@@ -45,15 +45,20 @@ ANSWER_S: Final = 20.0
 # What gRPC says at the client's side of a message that it wrote as the server ended the stream.
 WRITTEN_AT_THE_END: Final = "Internal error from Core"
 FAULTS: Final = frozenset({"INTERNAL", "UNKNOWN", "UNIMPLEMENTED", "UNAVAILABLE", "LOST"})
-# What makes bookings that later calls can go on with.
 OFTEN: Final = {
+    # What makes bookings that later calls can go on with.
     "StartBooking": 6,
     "CompleteBooking": 4,
     "ConfirmBooking": 4,
     "RecordPayment": 2,
     "CancelBooking": 2,
+    # What has more to it than fields.
+    "GetSeries": 3,
+    "LintRules": 3,
+    "CreateSilence": 2,
 }
 PACKAGES: Final = 12
+LEARNT: Final = ("Booking", "Package", "Vendor", "Payment", "Refund", "Silence", "Deployment")
 
 
 @dataclass(frozen=True)
@@ -210,10 +215,10 @@ class Fuzz:
             message: Any = GetMessageClass(output)()
             message.ParseFromString(answer)
             self._known.add("page_token", message.next_page_token, random)
-        elif output.name in ("Booking", "Package", "Vendor", "Payment", "Refund"):
+        elif output.name in LEARNT:
             message = GetMessageClass(output)()
             message.ParseFromString(answer)
-            if method.name.startswith(("Start", "Create", "Record", "Refund")):
+            if method.name.startswith(("Start", "Create", "Record", "Refund", "Mark")):
                 self._known.add(output.name.lower(), message.id, random)
             if output.name == "Booking":
                 self._known.prices[message.id] = message.price

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tests.attacks.fuzz.deep import deep
 from tests.attacks.fuzz.values import Values
 from tests.attacks.town import in_days
 from tests.booking.rpc.large_requests import GOOD
@@ -60,6 +61,8 @@ def request(descriptor: Any, values: Values) -> bytes:
 
 def good(descriptor: Any, values: Values) -> Any:
     """Return a request with ids that exist, days to come, and amounts that are right."""
+    if (made := deep(descriptor.full_name, values.random)) is not None:
+        return made
     message: Any = GetMessageClass(descriptor)()
     template = _TEMPLATES.get(descriptor.full_name)
     if template is not None:

@@ -45,7 +45,10 @@ _RANGES: Final = {
     FieldDescriptor.CPPTYPE_UINT64: (0, (1 << 64) - 1),
 }
 # By what a field of an id is called: `id` is of the message's own kind.
-_KINDS: Final = ("package", "booking", "vendor", "user", "payment", "request", "refund", "session")
+_KINDS: Final = (
+    *("package", "booking", "vendor", "user", "payment", "request", "refund", "session"),
+    *("silence", "deployment"),
+)
 MAX_KNOWN: Final = 500
 FIRST: Final = 12
 
@@ -121,6 +124,7 @@ class Values:
         kind = name.removesuffix("_id") if name.endswith("_id") else ""
         if name == "id":
             kind = field.containing_type.name.removesuffix("Request").removeprefix("Get")
+            kind = kind.removeprefix("Expire").removesuffix("Report")
             kind = (kind.removeprefix("Refund") or kind).lower()
         if kind == "user":
             return f"user {random.randrange(200)}"
