@@ -14,7 +14,15 @@ from uuid import UUID
 from grpc import StatusCode
 
 from booking_service.domain.refusal import Reason, Refusal
-from servicekit.errors import SHARED_SPECS, ApiError, ErrorSpec, Kind, Violation, not_found
+from servicekit.errors import (
+    REQUEST_ID_REUSED,
+    SHARED_SPECS,
+    ApiError,
+    ErrorSpec,
+    Kind,
+    Violation,
+    not_found,
+)
 
 T = TypeVar("T")
 
@@ -66,12 +74,7 @@ _SPECS: Final = (
         "caller",
         "The id chosen for a new resource is taken; ResourceInfo names it.",
     ),
-    _spec(
-        "REQUEST_ID_REUSED",
-        StatusCode.INVALID_ARGUMENT,
-        "caller",
-        "The request_id was used before with other content.",
-    ),
+    REQUEST_ID_REUSED,
     _spec(
         "PAGE_TOKEN_INVALID",
         StatusCode.INVALID_ARGUMENT,

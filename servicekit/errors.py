@@ -50,6 +50,14 @@ INVALID_ARGUMENT: Final = ErrorSpec(
     retryable=False,
     summary="Fields of the request are missing, malformed or out of range; all are named.",
 )
+REQUEST_ID_REUSED: Final = ErrorSpec(
+    "REQUEST_ID_REUSED",
+    StatusCode.INVALID_ARGUMENT,
+    kind="caller",
+    counts_as_error=False,
+    retryable=False,
+    summary="The request_id was used before with other content.",
+)
 MALFORMED: Final = ErrorSpec(
     "MALFORMED_REQUEST",
     StatusCode.INVALID_ARGUMENT,

@@ -36,6 +36,11 @@ MAX_ERASURES: Final = 10
 _ERASURE: Final = QueryGroup("erasure")
 _COMMANDS: Final = QueryGroup("commands")
 _NO_KEY: Final = UUID(int=0)
+# How facts are read and written, and how many rows of them at a time.
+_FACTS: Final = {
+    "outbox": (_ERASURE.read_outbox, _ERASURE.outbox, MAX_OUTBOX_ROWS),
+    "segments": (_ERASURE.read_segments, _ERASURE.segment, MAX_SEGMENTS),
+}
 
 log = structlog.get_logger()
 
@@ -113,10 +118,8 @@ class Eraser:
                     after = [""] if bookings else []
                 case "answers":
                     after = await _erase_answers(connection, state["after"], user)
-                case "outbox":
-                    after = await _erase_outbox(connection, state["after"], user)
-                case "segments":
-                    after = await _erase_segments(connection, state["after"], user)
+                case "outbox" | "segments":
+                    after = await _erase_facts(connection, part, state["after"], user)
                 case _:
                     return Progress(erasure_id, done=True, bookings=state["bookings"])
             total = state["bookings"] + bookings
@@ -195,28 +198,20 @@ async def _erase_answers(connection: Connection, after: Sequence[str], user: _Us
     return _key(page, MAX_ANSWERS, "caller", "rpc", "request_id", "slot")
 
 
-async def _erase_outbox(connection: Connection, after: Sequence[str], user: _User) -> list[str]:
+async def _erase_facts(
+    connection: Connection, part: str, after: Sequence[str], user: _User
+) -> list[str]:
+    """Erase the user in the next facts of the outbox or the segments."""
+    read, write, limit = _FACTS[part]
     last = int(after[0]) if after else 0
     await connection.execute(_ERASURE.lock_relay)
-    page = await connection.fetch(_ERASURE.read_outbox, last, MAX_OUTBOX_ROWS, user.id.encode())
+    page = await connection.fetch(read, last, limit, user.id.encode())
     for row in page:
-        if row["events"] is not None:
-            left = erased.facts(row["events"], *user)
-            if left != row["events"]:
-                await connection.execute(_ERASURE.outbox, row["id"], left)
-    return _key(page, MAX_OUTBOX_ROWS, "id")
-
-
-async def _erase_segments(connection: Connection, after: Sequence[str], user: _User) -> list[str]:
-    last = int(after[0]) if after else 0
-    await connection.execute(_ERASURE.lock_relay)
-    page = await connection.fetch(_ERASURE.read_segments, last, MAX_SEGMENTS, user.id.encode())
-    for row in page:
-        if row["batch"] is not None:
-            left = erased.facts(row["batch"], *user)
-            if left != row["batch"]:
-                await connection.execute(_ERASURE.segment, row["seq"], left)
-    return _key(page, MAX_SEGMENTS, "seq")
+        if row["facts"] is not None:
+            left = erased.facts(row["facts"], *user)
+            if left != row["facts"]:
+                await connection.execute(write, row["number"], left)
+    return _key(page, limit, "number")
 
 
 def _key(page: Sequence[Record], limit: int, *names: str) -> list[str]:

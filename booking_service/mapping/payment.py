@@ -5,8 +5,9 @@ Bounds are those that the comments of payment.proto state; every bad field is na
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from booking_service.domain.booking import Payment, PaymentKind
@@ -16,11 +17,18 @@ from booking_service.domain.commands import (
     RecordPayment,
 )
 from booking_service.mapping import paging
-from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
+from booking_service.mapping.command_request import (
+    C,
+    CommandRequest,
+    fingerprint,
+    read_request_id,
+)
 from booking_service.mapping.fields import Fields
 from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
 from protos.booking.v1 import payment_pb2
+
+D = TypeVar("D")
 
 DEFAULT_CLAIM: Final = 10
 MAX_CLAIM: Final = 100
@@ -46,16 +54,20 @@ class FailedList:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A request for at most `limit` failed payments, before the due ones are known."""
+class Claim(Generic[D, C]):
+    """A request for at most `limit` of what is due, before that is known: failed payments or
+    requested refunds. `command` claims them for so many seconds.
+    """
 
+    command: Callable[[tuple[D, ...], int], C]
     limit: int
     lease_s: int
     request_id: UUID | None
     fingerprint: bytes
 
-    def of(self, due: tuple[PaymentToClaim, ...]) -> CommandRequest[ClaimPayments]:
-        return CommandRequest(ClaimPayments(due, self.lease_s), self.request_id, self.fingerprint)
+    def of(self, due: tuple[D, ...]) -> CommandRequest[C]:
+        command = self.command(due, self.lease_s)
+        return CommandRequest(command, self.request_id, self.fingerprint)
 
 
 def record_payment(request: payment_pb2.RecordPaymentRequest) -> CommandRequest[RecordPayment]:
@@ -103,23 +115,24 @@ def list_failed(request: payment_pb2.ListFailedPaymentsRequest) -> FailedList:
     return FailedList(paging.after(request, request.page_token), limit)
 
 
-def claim_terms(
-    read: Fields, request: payment_pb2.ClaimFailedPaymentsRequest | payment_pb2.ClaimRefundsRequest
-) -> tuple[int, int]:
-    """Return how many are claimed at most, and for how many seconds."""
+def read_claim(
+    request: payment_pb2.ClaimFailedPaymentsRequest | payment_pb2.ClaimRefundsRequest,
+    command: Callable[[tuple[D, ...], int], C],
+) -> Claim[D, C]:
+    read = Fields()
     limit = paging.size_of(read, "limit", request.limit, default=DEFAULT_CLAIM, most=MAX_CLAIM)
     lease_s = DEFAULT_LEASE_S
     if request.HasField("lease"):
         lease_s = read.seconds("lease", request.lease, low=1, high=MAX_LEASE_S)
-    return limit, lease_s
-
-
-def claim_failed(request: payment_pb2.ClaimFailedPaymentsRequest) -> Claim:
-    read = Fields()
-    limit, lease_s = claim_terms(read, request)
     request_id = read_request_id(read, request.request_id)
     read.refuse_bad()
-    return Claim(limit, lease_s, request_id, fingerprint(request))
+    return Claim(command, limit, lease_s, request_id, fingerprint(request))
+
+
+def claim_failed(
+    request: payment_pb2.ClaimFailedPaymentsRequest,
+) -> Claim[PaymentToClaim, ClaimPayments]:
+    return read_claim(request, ClaimPayments)
 
 
 def payment(value: Payment) -> payment_pb2.Payment:

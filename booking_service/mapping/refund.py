@@ -15,7 +15,7 @@ from booking_service.mapping import paging
 from booking_service.mapping.command_request import CommandRequest, fingerprint, read_request_id
 from booking_service.mapping.dates import read_created
 from booking_service.mapping.fields import Fields
-from booking_service.mapping.payment import claim_terms
+from booking_service.mapping.payment import Claim, read_claim
 from booking_service.mapping.scalars import money, timestamp
 from booking_service.reads.keyset import Key, Page
 from booking_service.reads.refunds import RefundFilter
@@ -52,19 +52,6 @@ class RefundList:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A request for at most `limit` requested refunds, before the due ones are known."""
-
-    limit: int
-    lease_s: int
-    request_id: UUID | None
-    fingerprint: bytes
-
-    def of(self, due: tuple[RefundToClaim, ...]) -> CommandRequest[ClaimRefunds]:
-        return CommandRequest(ClaimRefunds(due, self.lease_s), self.request_id, self.fingerprint)
-
-
 def refund_payment(request: payment_pb2.RefundPaymentRequest) -> RefundRequest:
     read = Fields()
     payment_row_id = read.uuid("id", request.id)
@@ -98,12 +85,8 @@ def list_refunds(request: payment_pb2.ListRefundsRequest) -> RefundList:
     return RefundList(wanted, paging.after(request, request.page_token), limit)
 
 
-def claim_refunds(request: payment_pb2.ClaimRefundsRequest) -> Claim:
-    read = Fields()
-    limit, lease_s = claim_terms(read, request)
-    request_id = read_request_id(read, request.request_id)
-    read.refuse_bad()
-    return Claim(limit, lease_s, request_id, fingerprint(request))
+def claim_refunds(request: payment_pb2.ClaimRefundsRequest) -> Claim[RefundToClaim, ClaimRefunds]:
+    return read_claim(request, ClaimRefunds)
 
 
 def refund(value: Refund) -> payment_pb2.Refund:

@@ -27,6 +27,7 @@ from protos.metrics.v1 import alert_pb2, alert_pb2_grpc
 from servicekit.context import current_call
 from servicekit.errors import (
     DRAINING,
+    REQUEST_ID_REUSED,
     STARTING,
     UNAVAILABLE,
     ApiError,
@@ -62,14 +63,6 @@ SILENCE_LIMIT: Final = ErrorSpec(
     counts_as_error=False,
     retryable=False,
     summary="As many silences as allowed are active; expire one first.",
-)
-REQUEST_ID_REUSED: Final = ErrorSpec(
-    reason="REQUEST_ID_REUSED",
-    code=grpc.StatusCode.INVALID_ARGUMENT,
-    kind="caller",
-    counts_as_error=False,
-    retryable=False,
-    summary="The request_id was used before with other content.",
 )
 
 _LEVELS: Final = {

@@ -132,7 +132,7 @@ SELECT epoch FROM relay FOR UPDATE;
 
 -- $1 id of the last row read, $2 limit, $3 the user as it stands in a fact
 -- name: erasure.read_outbox internal
-SELECT id, CASE WHEN position($3 IN events) > 0 THEN events END AS events
+SELECT id AS number, CASE WHEN position($3 IN events) > 0 THEN events END AS facts
 FROM outbox
 WHERE id > $1
 ORDER BY id
@@ -144,7 +144,7 @@ UPDATE outbox SET events = $2 WHERE id = $1;
 
 -- $1 number of the last segment read, $2 limit, $3 the user as it stands in a fact
 -- name: erasure.read_segments internal
-SELECT seq, CASE WHEN position($3 IN batch) > 0 THEN batch END AS batch
+SELECT seq AS number, CASE WHEN position($3 IN batch) > 0 THEN batch END AS facts
 FROM segment
 WHERE seq > $1
 ORDER BY seq
