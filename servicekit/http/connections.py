@@ -5,6 +5,7 @@ request, and refuses everybody once too many connections wait.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +21,10 @@ MAX_REQUEST_S: Final = 5.0
 MAX_ANSWER_S: Final = 30.0
 """The time for the client to take an answer, after that."""
 
+STREAM_BUFFER_BYTES: Final = 128 * 1024
+"""What the system may hold of a stream that is sent and not taken, of which Linux takes the double.
+By itself it comes to hold megabytes, so that a stall shows after many minutes.
+"""
 
 NAMES: Final = "certificate_names"
 """Where the state of a request has the URIs and DNS names of the client's certificate."""
@@ -75,6 +80,8 @@ class BoundedConnection(H11Protocol):
     def begin_stream(self) -> None:
         """Let the present answer take any time: who gives it calls `cut_off` when it stalls."""
         self._set_timer(None)
+        connected: socket.socket = self.transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STREAM_BUFFER_BYTES)
 
     def cut_off(self) -> None:
         """End the connection, without waiting for its client to take what was sent."""

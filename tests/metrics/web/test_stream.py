@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from starlette.types import Send
 
 from metrics_service.web import live as live_module
+from metrics_service.web import stream as stream_module
 from metrics_service.web.app import create_app
 from metrics_service.web.live import Live
 from metrics_service.web.stream import Streams
@@ -153,6 +155,33 @@ async def test_a_reader_that_reads_nothing_is_ended(monkeypatch: pytest.MonkeyPa
                 while await reader.read(65_536):
                     pass
         writer.close()
+
+
+async def test_little_is_held_for_a_reader_that_reads_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_module, "GAP_S", 0.0)
+    monkeypatch.setattr(live_module, "LEAST_GAP_S", 0.0)
+    monkeypatch.setattr(live_module, "HEALTH_S", 0.0)
+    sent: list[int] = []
+    write = stream_module._write
+
+    async def counted(send: Send, frame: bytes, *, more: bool = True) -> None:
+        await write(send, frame, more=more)
+        sent.append(len(frame))
+
+    monkeypatch.setattr(stream_module, "_write", counted)
+    async with Site(stall_s=0.5) as site:
+        # About the size of a snapshot.
+        site.health = DatabaseHealth(reasons=[HealthReason(message="x" * 8_192)])
+        _, writer = await asyncio.open_connection("127.0.0.1", site.port, limit=1_024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a reading transport
+        writer.write(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await site.until_readers(1)
+        await site.until_readers(0)
+        writer.transport.abort()
+    # With what uvicorn and the client's system hold.
+    assert sum(sent) < 8 * connections.STREAM_BUFFER_BYTES
 
 
 async def test_streams_end_first_and_none_is_waited_for() -> None:
