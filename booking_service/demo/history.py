@@ -34,7 +34,7 @@ from servicekit.start import StartError
 from servicekit.supervisor import Child, Supervisor
 
 DRAIN_S: Final = 5.0
-SHOWN_S: Final = 700 * 86_400
+SHOWN_DAYS: Final = 700
 """The window of the example: the bookings of two years; before are those made long ahead."""
 
 _POLL_S: Final = 0.1
@@ -244,8 +244,8 @@ Serving:
 Things to try in another terminal; windows end at {last}:
   make watch
   curl -s http://{addresses.http}/api/metrics/bookings
-  grpcurl -plaintext -d '{{"metrics": ["bookings_confirmed"], "window": "{SHOWN_S}s", \\
-    "step": "86400s"}}' {addresses.metrics} metrics.v1.MetricsService/GetSeries
+  .venv/bin/farehold series bookings_confirmed --step 28d --window {SHOWN_DAYS}d \\
+    --target {addresses.metrics}
 
 Ctrl-C stops everything; `make history` then serves the same again, at once.
 """

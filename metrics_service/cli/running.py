@@ -17,7 +17,7 @@ from metrics_service.cli.options import Options
 from metrics_service.cli.output.draw import drawn
 from metrics_service.cli.output.sheet import GOOD, View
 from metrics_service.cli.output.write import Form, console, write
-from servicekit.start import StartError, run
+from servicekit.start import INTERRUPTED, StartError, run
 
 Question = Callable[[Service], Awaitable[View]]
 
@@ -30,7 +30,9 @@ def show(options: Options, question: Question) -> NoReturn:
         async with asking(options.target, options.files) as service:
             if options.repeat_s is None:
                 view = await _unless(stop, question(service))
-                if view is not None:
+                if view is None:
+                    statuses.append(INTERRUPTED)
+                else:
                     _print(view, options)
                     statuses.append(view.status)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import io
@@ -84,6 +85,23 @@ def test_a_service_that_goes_away_is_waited_for_but_at_first(watch: Callable[...
     assert [json.loads(line)["revision"] for line in result.stdout.splitlines()] == [1, 3]
     result = watch(Errors(None, 2))
     assert (result.exit_code, result.stdout) == (4, "")
+
+
+def test_ctrl_c_before_an_answer_is_no_good_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Errors):
+        async def ask(self, _: str, __: object) -> ErrorMetrics:
+            """No answer."""
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    @contextlib.asynccontextmanager
+    async def asking(*_: object) -> AsyncIterator[Errors]:
+        yield Silent()
+
+    monkeypatch.setattr(running, "asking", asking)
+    result = CliRunner().invoke(app, ["errors"])
+    assert (result.exit_code, result.output) == (130, "")
 
 
 @pytest.mark.processes
