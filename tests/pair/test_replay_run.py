@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -98,6 +99,10 @@ def test_bare_folder_to_equal_figures_and_a_second_run_from_there(tmp_path: Path
         with Run(tmp_path, *options) as first:
             first.wait_for("Three things to try")
             assert serves(first.booking)
+            page = re.search(r"The page: (http://\S+)", first.output.partition("Serving:")[0])
+            assert page is not None
+            with urllib.request.urlopen(page[1], timeout=10) as answer:
+                assert b"<title>Farehold</title>" in answer.read()
             for address in first.scraped:
                 with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
                     assert b"farehold_build_info{" in answer.read()
