@@ -107,7 +107,11 @@ function newest() {
   if (state.to === null && live.snapshot?.question === `${range()}s`) return { data: live.snapshot };
   if (!live.status && state.to !== null) return { data: null };
   const asked = windowOf(range(), endedAgo());
-  if (!asked) return { data: null, error: { description: 'Figures of windows are kept for 30 days; the trends go further back.' } };
+  if (!asked)
+    return {
+      data: null,
+      error: { description: 'Figures of windows are kept for 30 days; the trends go further back.' },
+    };
   return ask('snapshot', 'GetMetrics', asked, state.to === null ? 2_000 : 30_000);
 }
 
@@ -121,7 +125,8 @@ export function ask(place, method, params, every = 10_000) {
   if (!entry) answers.set(place, (entry = { data: null, error: null, at: 0, url: '', revision: -1 }));
   entry.turn = turn;
   // A standby has alerts alone, and says what it is before anything is asked.
-  if (live.status?.role === 'standby' && !STANDBY.includes(method)) return { error: { description: 'A standby has no figures.', expected: true } };
+  if (live.status?.role === 'standby' && !STANDBY.includes(method))
+    return { error: { description: 'A standby has no figures.', expected: true } };
   if (!live.status && performance.now() < PATIENCE_MS) return entry;
   const now = Date.now();
   const same = entry.url === url;
@@ -153,7 +158,8 @@ async function fetchInto(entry, url) {
     if (!answer.ok && entry.url !== url) entry.data = null;
   } catch {
     // The header says so; what was read stays.
-    entry.error = entry.data && entry.url === url ? null : { reason: 'UNREACHABLE', description: 'The service does not answer.' };
+    entry.error =
+      entry.data && entry.url === url ? null : { reason: 'UNREACHABLE', description: 'The service does not answer.' };
   }
   Object.assign(entry, { url, at: Date.now(), loading: false });
   asking -= 1;

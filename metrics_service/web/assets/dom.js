@@ -5,8 +5,7 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 // Characters that a reader cannot see, or that turn the text around them: shown as their code.
-const UNSEEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 /** Foreign text, with each unseen character as its code. */
 export const plain = (text) =>

@@ -45,7 +45,12 @@ export function ms(value) {
 /** Seconds, in the one or two units that fit. */
 export function span(seconds) {
   if (seconds == null) return NONE;
-  const units = [['d', 86_400], ['h', 3_600], ['min', 60], ['s', 1]];
+  const units = [
+    ['d', 86_400],
+    ['h', 3_600],
+    ['min', 60],
+    ['s', 1],
+  ];
   let rest = Math.round(seconds);
   const at = units.findIndex(([, size]) => rest >= size);
   if (at < 0) return '0 s';
@@ -83,7 +88,8 @@ export function moment(value) {
 }
 
 /** A time; the date only where it is not that of `now`. */
-export const since = (value, now) => (day(value) === day(now) && now - Date.parse(value) < 86_400_000 ? minute(value) : moment(value));
+export const since = (value, now) =>
+  day(value) === day(now) && now - Date.parse(value) < 86_400_000 ? minute(value) : moment(value);
 
 /** Begin and end of a window. */
 export function dates(from, to) {
@@ -113,4 +119,5 @@ export const digits = (currency) =>
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
 /** "minute", "5 min": what the figures of a step are for. */
-export const per = (seconds) => ({ 60: 'minute', 3600: 'hour', 86400: 'day', 604800: 'week' })[seconds] ?? span(seconds);
+export const per = (seconds) =>
+  ({ 60: 'minute', 3600: 'hour', 86400: 'day', 604800: 'week' })[seconds] ?? span(seconds);

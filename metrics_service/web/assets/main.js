@@ -9,7 +9,8 @@ import { announce, head, nav, toast, verdict } from './head.js';
 import { now } from './now.js';
 import { business, errors, reason } from './outcome.js';
 import { section } from './parts.js';
-import { queries, query, slow, slowQuery } from './queries.js';
+import { queries, slow } from './queries.js';
+import { query, slowQuery } from './query.js';
 import { deployed, deployments, health, quality } from './service.js';
 import { address, read, state } from './state.js';
 import { trends } from './trends.js';
@@ -54,8 +55,16 @@ function paint() {
 }
 
 const OVERVIEW = {
-  now, funnel: () => funnel(go, draw), alerts, trends: () => trends(go, deployed().data?.deployments), slow: () => slow(draw),
-  queries: () => queries(go, draw), errors: () => errors(draw), business: () => business(draw), health: () => health(draw), quality,
+  now,
+  funnel: () => funnel(go, draw),
+  alerts,
+  trends: () => trends(go, deployed().data?.deployments),
+  slow: () => slow(draw),
+  queries: () => queries(go, draw),
+  errors: () => errors(draw),
+  business: () => business(draw),
+  health: () => health(draw),
+  quality,
   deployments: () => deployments(undefined, draw),
 };
 const overview = () => Object.entries(OVERVIEW).map(([id, show]) => safely(id, show));
@@ -66,14 +75,19 @@ function safely(id, show) {
     return show();
   } catch (error) {
     console.error(id, error);
-    return section(id, id, { error: { description: 'The page has a fault here; the console of the browser names it.' } });
+    return section(id, id, {
+      error: { description: 'The page has a fault here; the console of the browser names it.' },
+    });
   }
 }
 
 function details(kind, id) {
   const [name, show] = DETAILS[kind];
   const back = kind === 'journeys' ? 'funnel' : kind;
-  return [h('p', { class: 'crumbs', key: 'crumbs' }, h('a', { href: address({}, [], `#${back}`) }, `← ${name}`)), safely('detail', () => show(id))];
+  return [
+    h('p', { class: 'crumbs', key: 'crumbs' }, h('a', { href: address({}, [], `#${back}`) }, `← ${name}`)),
+    safely('detail', () => show(id)),
+  ];
 }
 
 /** Change the state, and the address with it. */
@@ -87,7 +101,8 @@ function go(changes, path = null) {
 /** Follow links of the page without loading it again. */
 function onClick(event) {
   const found = event.target.closest('a[href^="/"]');
-  if (!found || event.button || event.ctrlKey || event.metaKey || event.shiftKey || found.pathname.startsWith('/api')) return;
+  if (!found || event.button || event.ctrlKey || event.metaKey || event.shiftKey || found.pathname.startsWith('/api'))
+    return;
   event.preventDefault();
   const left = state.path.length;
   history.pushState(null, '', found.getAttribute('href'));
@@ -105,7 +120,10 @@ async function copy() {
   const fixed = location.origin + address({ to: state.to ?? asOf() }, null, location.hash);
   const relative = location.origin + address({}, null, location.hash);
   const offer = async (text, words, other) => {
-    const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+    const done = await navigator.clipboard?.writeText(text).then(
+      () => true,
+      () => false,
+    );
     toast(at('toast'), text, done ? `${words} copied.` : `${words}, to copy:`, other);
   };
   const again = state.to === null ? ['Keep it relative', () => offer(relative, 'Link to the newest figures')] : null;
@@ -132,4 +150,3 @@ connect(draw);
 // Ages go on while nothing is heard.
 setInterval(draw, 1_000);
 paint();
-

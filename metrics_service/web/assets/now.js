@@ -1,9 +1,9 @@
 /** The header's state of things and the six figures that are looked at first. */
 
-import { pointsOf, spark } from './chart.js';
 import { ask, asOf, endedAgo, live, snapshot } from './data.js';
 import { h } from './dom.js';
 import { change, count, dates, decimal, money, ms, NONE, percent } from './format.js';
+import { pointsOf, spark } from './line.js';
 import { section, skeleton, status } from './parts.js';
 import { chartOf, range, RANGES, state, windowOf } from './state.js';
 
@@ -20,14 +20,28 @@ export const LINES = {
   slow_an_hour: { bound: 10 },
 };
 const METRICS = [
-  'bookings_started', 'bookings_confirmed', 'revenue_net', 'overall_conversion', 'error_rate', 'query_p95', 'query_p99',
-  'slow_queries', 'booking_errors', 'payment_failures', 'availability_errors', 'internal_errors', 'pool_wait_p95',
+  'bookings_started',
+  'bookings_confirmed',
+  'revenue_net',
+  'overall_conversion',
+  'error_rate',
+  'query_p95',
+  'query_p99',
+  'slow_queries',
+  'booking_errors',
+  'payment_failures',
+  'availability_errors',
+  'internal_errors',
+  'pool_wait_p95',
 ];
 
 /** The series of the range, for tiles and trends. */
 export function series(place = 'series', ago = 0, seconds = range()) {
   const asked = chartOf(seconds, endedAgo() + ago);
-  return { ...asked, answer: ask(place, 'GetSeries', { metrics: METRICS, ...asked }, Math.max(10_000, asked.step * 250)) };
+  return {
+    ...asked,
+    answer: ask(place, 'GetSeries', { metrics: METRICS, ...asked }, Math.max(10_000, asked.step * 250)),
+  };
 }
 
 /** How many seconds before it the compared period was, or null. */
@@ -59,8 +73,11 @@ function difference(pair, of, better) {
   if (now == null || then == null) return h('span', { class: 'delta', title: pair.dates }, `${NONE} before`);
   const by = then ? (now - then) / then : null;
   const tone = !by || Math.abs(by) < 0.02 || !better ? '' : by * better > 0 ? 'good' : 'bad';
-  return h('span', { class: `delta ${tone}`, title: `Against ${pair.dates}, both in whole steps` },
-    by === null ? (now ? 'none before' : '±0%') : `${by > 0 ? '▲' : by < 0 ? '▼' : '='} ${change(by)}`);
+  return h(
+    'span',
+    { class: `delta ${tone}`, title: `Against ${pair.dates}, both in whole steps` },
+    by === null ? (now ? 'none before' : '±0%') : `${by > 0 ? '▲' : by < 0 ? '▼' : '='} ${change(by)}`,
+  );
 }
 
 export const slowPerHour = (all) => {
@@ -76,11 +93,28 @@ export const conversion = (funnel) => funnel.matured?.overall ?? null;
 export function now() {
   const { data: all, error } = snapshot();
   const options = { error, wide: true };
-  if (!all) return section('now', 'Now', options, error ? null : h('div', { class: 'tiles' }, Array.from({ length: 6 }, (_, key) => h('div', { class: 'tile', key }, skeleton(3)))));
+  if (!all)
+    return section(
+      'now',
+      'Now',
+      options,
+      error
+        ? null
+        : h(
+            'div',
+            { class: 'tiles' },
+            Array.from({ length: 6 }, (_, key) => h('div', { class: 'tile', key }, skeleton(3))),
+          ),
+    );
   const pair = compared();
   const { data } = series().answer;
   const line = (metric, key) => pointsOf(data, metric, key);
-  const { funnel, business, errors, performance: { queries } } = all;
+  const {
+    funnel,
+    business,
+    errors,
+    performance: { queries },
+  } = all;
   const rate = conversion(funnel);
   const [revenue] = business.revenue;
   const before = live.status?.data_since && Date.parse(live.status.data_since) >= (state.to ?? Infinity);
@@ -88,40 +122,125 @@ export function now() {
   const slow = slowPerHour(all);
   const { p95_ms: p95, p99_ms: p99, count: timed } = queries.execute;
   const tiles = [
-    { name: 'Confirmed', to: 'trends', value: blank ? NONE : count(business.confirmed), more: blank || `${count(business.cancelled)} cancelled`,
-      points: line('bookings_confirmed'), unit: 'count', diff: difference(pair, (each) => each.business.confirmed, 1) },
-    { name: 'Net revenue', to: 'business', value: revenue ? money(revenue.net_minor, revenue.currency, revenue.exponent, true) : NONE,
-      more: business.revenue.length > 1 ? business.revenue.slice(1, 4).map((each) => money(each.net_minor, each.currency, each.exponent, true)).join(' · ')
-        : revenue ? `${money(revenue.refunded_minor, revenue.currency, revenue.exponent, true)} refunded` : 'none in this time',
-      points: line('revenue_net', revenue?.currency), unit: 'count',
-      diff: difference(pair, (each) => each.business.revenue.find((one) => one.currency === revenue?.currency)?.net_minor ?? 0, 1) },
-    { name: 'Conversion', to: 'funnel', value: rate?.denominator ? [percent(rate.value), h('small', {}, ' matured')] : NONE, line: LINES.overall_conversion,
-      more: rate?.denominator ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)}` : funnel.entered ? `${percent(funnel.overall.value)} live` : 'no session in this time',
-      points: line('overall_conversion'), unit: '1', diff: difference(pair, (each) => conversion(each.funnel)?.value, 0),
-      state: rate?.value == null ? funnel.entered && ['wait', 'too early'] : rate.denominator < 10 ? ['none', 'few'] : rate.high < 0.1 ? ['bad', 'low'] : rate.value < 0.2 ? ['warn', 'below 20%'] : ['good', 'good'] },
-    { name: 'Error rate', to: 'errors', value: percent(errors.error_rate.value, 2), line: LINES.error_rate,
-      more: state.to === null ? `${errors.last_5_minutes} of 10 in 5 min` : `n ${count(errors.error_rate.denominator)}`, points: line('error_rate'), unit: '1',
+    {
+      name: 'Confirmed',
+      to: 'trends',
+      value: blank ? NONE : count(business.confirmed),
+      more: blank || `${count(business.cancelled)} cancelled`,
+      points: line('bookings_confirmed'),
+      unit: 'count',
+      diff: difference(pair, (each) => each.business.confirmed, 1),
+    },
+    {
+      name: 'Net revenue',
+      to: 'business',
+      value: revenue ? money(revenue.net_minor, revenue.currency, revenue.exponent, true) : NONE,
+      more:
+        business.revenue.length > 1
+          ? business.revenue
+              .slice(1, 4)
+              .map((each) => money(each.net_minor, each.currency, each.exponent, true))
+              .join(' · ')
+          : revenue
+            ? `${money(revenue.refunded_minor, revenue.currency, revenue.exponent, true)} refunded`
+            : 'none in this time',
+      points: line('revenue_net', revenue?.currency),
+      unit: 'count',
+      diff: difference(
+        pair,
+        (each) => each.business.revenue.find((one) => one.currency === revenue?.currency)?.net_minor ?? 0,
+        1,
+      ),
+    },
+    {
+      name: 'Conversion',
+      to: 'funnel',
+      value: rate?.denominator ? [percent(rate.value), h('small', {}, ' matured')] : NONE,
+      line: LINES.overall_conversion,
+      more: rate?.denominator
+        ? `${percent(rate.low, 0)}–${percent(rate.high, 0)}, n ${count(rate.denominator)}`
+        : funnel.entered
+          ? `${percent(funnel.overall.value)} live`
+          : 'no session in this time',
+      points: line('overall_conversion'),
+      unit: '1',
+      diff: difference(pair, (each) => conversion(each.funnel)?.value, 0),
+      state:
+        rate?.value == null
+          ? funnel.entered && ['wait', 'too early']
+          : rate.denominator < 10
+            ? ['none', 'few']
+            : rate.high < 0.1
+              ? ['bad', 'low']
+              : rate.value < 0.2
+                ? ['warn', 'below 20%']
+                : ['good', 'good'],
+    },
+    {
+      name: 'Error rate',
+      to: 'errors',
+      value: percent(errors.error_rate.value, 2),
+      line: LINES.error_rate,
+      more: state.to === null ? `${errors.last_5_minutes} of 10 in 5 min` : `n ${count(errors.error_rate.denominator)}`,
+      points: line('error_rate'),
+      unit: '1',
       diff: difference(pair, (each) => each.errors.error_rate.value, -1),
-      state: errors.last_5_minutes > 10 && state.to === null ? ['bad', 'many now'] : judged(errors.error_rate.low, 0.01, errors.error_rate.denominator, 100) },
-    { name: 'Query p95, p99', to: 'queries', value: timed ? [ms(p95), h('small', {}, ' ', ms(p99))] : NONE, line: LINES.query_p95,
-      more: `n ${count(timed)}`, points: line('query_p95'), unit: 'ms', diff: difference(pair, (each) => each.performance.queries.execute.p95_ms, -1),
-      state: p95 == null ? null : p95 >= 300 || p99 >= 500 ? ['bad', 'over'] : timed < 100 ? ['none', 'few'] : ['good', 'good'] },
-    { name: 'Slow queries / h', to: 'slow', value: timed ? decimal(slow, slow && slow < 10 ? 1 : 0) : NONE,
-      more: !timed ? 'no query in this time' : `${count(queries.slow_warning)} > 0.5 s, ${count(queries.slow_critical)} > 1 s`, points: line('slow_queries'), unit: 'count',
-      diff: difference(pair, slowPerHour, -1), state: timed ? judged(slow, 9.99, 1, 1) : null },
+      state:
+        errors.last_5_minutes > 10 && state.to === null
+          ? ['bad', 'many now']
+          : judged(errors.error_rate.low, 0.01, errors.error_rate.denominator, 100),
+    },
+    {
+      name: 'Query p95, p99',
+      to: 'queries',
+      value: timed ? [ms(p95), h('small', {}, ' ', ms(p99))] : NONE,
+      line: LINES.query_p95,
+      more: `n ${count(timed)}`,
+      points: line('query_p95'),
+      unit: 'ms',
+      diff: difference(pair, (each) => each.performance.queries.execute.p95_ms, -1),
+      state:
+        p95 == null
+          ? null
+          : p95 >= 300 || p99 >= 500
+            ? ['bad', 'over']
+            : timed < 100
+              ? ['none', 'few']
+              : ['good', 'good'],
+    },
+    {
+      name: 'Slow queries / h',
+      to: 'slow',
+      value: timed ? decimal(slow, slow && slow < 10 ? 1 : 0) : NONE,
+      more: !timed
+        ? 'no query in this time'
+        : `${count(queries.slow_warning)} > 0.5 s, ${count(queries.slow_critical)} > 1 s`,
+      points: line('slow_queries'),
+      unit: 'count',
+      diff: difference(pair, slowPerHour, -1),
+      state: timed ? judged(slow, 9.99, 1, 1) : null,
+    },
   ];
-  return section('now', 'Now', {
-    ...options,
-    note: pair?.why && `No comparison: ${pair.why}.`,
-  }, h('div', { class: 'tiles' }, tiles.map(tile)));
+  return section(
+    'now',
+    'Now',
+    {
+      ...options,
+      note: pair?.why && `No comparison: ${pair.why}.`,
+    },
+    h('div', { class: 'tiles' }, tiles.map(tile)),
+  );
 }
 
 const tile = ({ name, to, value, more, points, unit, line, diff, state: judged }) =>
-  h('a', { class: 'tile', key: name, href: `#${to}` },
+  h(
+    'a',
+    { class: 'tile', key: name, href: `#${to}` },
     h('span', { class: 'name' }, name, judged && status(...judged)),
-    h('strong', {}, value), h('span', { class: 'sub' }, h('span', {}, more), diff),
-    spark(points, { ...line, unit, label: `${name} over time` }));
+    h('strong', {}, value),
+    h('span', { class: 'sub' }, h('span', {}, more), diff),
+    spark(points, { ...line, unit, label: `${name} over time` }),
+  );
 
 /** Whether nothing at all was ever counted. */
 export const empty = () => live.snapshot?.quality.events === 0 && live.snapshot.quality.query_timings === 0;
-

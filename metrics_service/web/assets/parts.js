@@ -25,24 +25,43 @@ export const link = (path, words, props) => h('a', { href: address({}, path), ..
 
 /** One of the eleven sections. */
 export function section(id, title, { note, actions, wide, error } = {}, ...body) {
-  return h('section', { id, key: id, class: wide ? 'wide' : null, 'aria-labelledby': `${id}-h` },
+  return h(
+    'section',
+    { id, key: id, class: wide ? 'wide' : null, 'aria-labelledby': `${id}-h` },
     h('div', { class: 'top' }, h('h2', { id: `${id}-h` }, title), note && h('p', { class: 'note' }, note), actions),
-    error && problem(error), error ? body.filter((node) => node?.props?.class !== 'skeleton') : body);
+    error && problem(error),
+    error ? body.filter((node) => node?.props?.class !== 'skeleton') : body,
+  );
 }
 
 /** Why an answer is not there. */
-export const problem = (error) => error.expected ? nothing(error.description) :
-  h('p', { class: 'problem' }, status('warn', 'Not read: '), ` ${error.description || error.error || error.reason}`);
+export const problem = (error) =>
+  error.expected
+    ? nothing(error.description)
+    : h(
+        'p',
+        { class: 'problem' },
+        status('warn', 'Not read: '),
+        ` ${error.description || error.error || error.reason}`,
+      );
 
 export const nothing = (...why) => h('p', { class: 'nothing' }, why);
 export const skeleton = (lines = 3) =>
-  h('div', { class: 'skeleton', 'aria-hidden': 'true' }, Array.from({ length: lines }, () => h('i')));
+  h(
+    'div',
+    { class: 'skeleton', 'aria-hidden': 'true' },
+    Array.from({ length: lines }, () => h('i')),
+  );
 
 /** A choice as a row of buttons: `choices` is {value: words}. */
 export function choice(label, choices, value, pick) {
-  return h('div', { class: 'choice', role: 'group', 'aria-label': label },
+  return h(
+    'div',
+    { class: 'choice', role: 'group', 'aria-label': label },
     Object.entries(choices).map(([each, words]) =>
-      h('button', { type: 'button', 'aria-pressed': String(each === value), onclick: () => pick(each) }, words)));
+      h('button', { type: 'button', 'aria-pressed': String(each === value), onclick: () => pick(each) }, words),
+    ),
+  );
 }
 
 export const cut = (text, extra) => h('span', { class: `cut ${extra ?? ''}`, title: text }, text || NONE);
@@ -51,8 +70,13 @@ export const ago = (time, now) => (time ? `${span(Math.max(0, (now - Date.parse(
 
 /** Words and figures beside each other: [[word, figure], ...]. */
 export const facts = (pairs) =>
-  h('dl', { class: 'facts' }, pairs.filter(Boolean).map(([word, value, more]) =>
-    h('div', {}, h('dt', {}, word), h('dd', {}, value, more && h('small', {}, more)))));
+  h(
+    'dl',
+    { class: 'facts' },
+    pairs
+      .filter(Boolean)
+      .map(([word, value, more]) => h('div', {}, h('dt', {}, word), h('dd', {}, value, more && h('small', {}, more)))),
+  );
 
 const orders = new Map();
 const opened = new Set();
@@ -79,19 +103,55 @@ export function table({ id, caption, columns, rows, limit = 12, empty, redraw = 
     change();
     redraw();
   };
-  return h('div', { class: 'table', id },
-    h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
-      h('table', {},
+  return h(
+    'div',
+    { class: 'table', id },
+    h(
+      'div',
+      { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption },
+      h(
+        'table',
+        {},
         h('caption', { class: 'unseen' }, caption),
-        h('thead', {}, h('tr', {}, columns.map((column) => h('th', { scope: 'col', class: kind(column) }, column.name)))),
-        h('tbody', {}, (all ? keys : keys.slice(0, limit)).map((key) =>
-          h('tr', { key }, columns.map((column, at) => at
-            ? h('td', { class: kind(column) }, column.cell(found.get(key)))
-            : h('th', { scope: 'row', class: kind(column) }, column.cell(found.get(key))))))))),
-    (fresh > 0 || keys.length > limit) && h('p', { class: 'more' },
-      fresh > 0 && h('button', { type: 'button', onclick: act(() => orders.delete(id)) }, `${fresh} new, show`),
-      keys.length > limit && h('button', { type: 'button', onclick: act(() => opened[all ? 'delete' : 'add'](id)) },
-        all ? 'Show fewer' : `Show all ${plural(keys.length, 'row')}`)));
+        h(
+          'thead',
+          {},
+          h(
+            'tr',
+            {},
+            columns.map((column) => h('th', { scope: 'col', class: kind(column) }, column.name)),
+          ),
+        ),
+        h(
+          'tbody',
+          {},
+          (all ? keys : keys.slice(0, limit)).map((key) =>
+            h(
+              'tr',
+              { key },
+              columns.map((column, at) =>
+                at
+                  ? h('td', { class: kind(column) }, column.cell(found.get(key)))
+                  : h('th', { scope: 'row', class: kind(column) }, column.cell(found.get(key))),
+              ),
+            ),
+          ),
+        ),
+      ),
+    ),
+    (fresh > 0 || keys.length > limit) &&
+      h(
+        'p',
+        { class: 'more' },
+        fresh > 0 && h('button', { type: 'button', onclick: act(() => orders.delete(id)) }, `${fresh} new, show`),
+        keys.length > limit &&
+          h(
+            'button',
+            { type: 'button', onclick: act(() => opened[all ? 'delete' : 'add'](id)) },
+            all ? 'Show fewer' : `Show all ${plural(keys.length, 'row')}`,
+          ),
+      ),
+  );
 }
 
 const kind = (column) => [column.n && 'n', column.hide && 'hide', column.class].filter(Boolean).join(' ') || null;
@@ -105,8 +165,12 @@ function held(id) {
 
 /** A share as a bar, from 0 to 1. */
 export const bar = (share, tone = 'one') =>
-  h('svg', { class: `bar ${tone}`, viewBox: '0 0 100 8', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
-    h('rect', { class: 'back', width: 100, height: 8 }), h('rect', { class: 'fill', width: Math.max(0, Math.min(1, share || 0)) * 100, height: 8 }));
+  h(
+    'svg',
+    { class: `bar ${tone}`, viewBox: '0 0 100 8', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+    h('rect', { class: 'back', width: 100, height: 8 }),
+    h('rect', { class: 'fill', width: Math.max(0, Math.min(1, share || 0)) * 100, height: 8 }),
+  );
 
 /** The path of the page that is shown, or '' for the overview. */
 export const place = () => state.path[0] ?? '';

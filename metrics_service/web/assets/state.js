@@ -18,7 +18,16 @@ const CHOICES = {
   group: { operation: 1, fingerprint: 1 },
   span: { '': 1, ...SPANS },
 };
-const DEFAULTS = { range: '1h', vs: 'off', tz: 'local', by: '', step: '', order: 'total', group: 'operation', span: '' };
+const DEFAULTS = {
+  range: '1h',
+  vs: 'off',
+  tz: 'local',
+  by: '',
+  step: '',
+  order: 'total',
+  group: 'operation',
+  span: '',
+};
 
 /** `to`: the end of the range in milliseconds, or null for now. `path`: such as ['alerts', 'ID']. */
 export const state = { ...DEFAULTS, to: null, path: [] };
@@ -81,7 +90,17 @@ export function windowOf(seconds, ended = 0, step = kept(seconds + ended)) {
 
 // So far back there are hours, and days beyond.
 const HOURS_KEPT = 400 * 86_400;
-const STEPS = { 900: 10, 3600: 60, 21600: 300, 86400: 900, 604800: 7_200, 2592000: 21_600, 7776000: 86_400, 31536000: 604_800, 63072000: 604_800 };
+const STEPS = {
+  900: 10,
+  3600: 60,
+  21600: 300,
+  86400: 900,
+  604800: 7_200,
+  2592000: 21_600,
+  7776000: 86_400,
+  31536000: 604_800,
+  63072000: 604_800,
+};
 
 /** Window, end and step of a chart, in seconds; `finest` is the least step. */
 export function chartOf(seconds, ended = 0, finest = 10) {
