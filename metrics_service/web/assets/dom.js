@@ -11,7 +11,7 @@ const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200
 export const plain = (text) =>
   String(text).replace(UNSEEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
-/** A node: `key` keeps it among its siblings, `on...` are handlers, `css` custom properties. */
+/** A node: `key` keeps it among its siblings, `on...` are handlers. */
 export const h = (tag, props, ...kids) => ({ tag, props: props ?? {}, kids });
 
 /** Make the children of an element what the nodes say. */
@@ -64,10 +64,17 @@ function update(child, node, svg) {
   if ('value' in node.props && child.value !== node.props.value) child.value = node.props.value;
 }
 
+// The handler of the newest drawing: the listener itself stays, however often that changes.
+const call = (event) => event.currentTarget.props[`on${event.type}`]?.(event);
+
+function listen(child, name, value) {
+  const wanted = value ? call : null;
+  if (child[name] !== wanted) child[name] = wanted;
+}
+
 function set(child, name, value) {
   if (name === 'key' || name === 'value') return;
-  if (name.startsWith('on')) child[name] = value;
-  else if (name === 'css') for (const one in value) child.style.setProperty(one, value[one]);
+  if (name.startsWith('on')) listen(child, name, value);
   else if (value == null || value === false) child.removeAttribute(name);
   else child.setAttribute(name, value === true ? '' : plain(value));
 }
