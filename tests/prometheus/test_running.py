@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import grpc
 import pytest
 
+from booking_service.storage.sql import QUERIES
 from deploy import observability
 from protos.metrics.v1 import metrics_pb2, metrics_pb2_grpc
 from servicekit.binaries import end_with_parent, free_port
 from servicekit.devstack import PostgresServer
 from tests.metrics.alerts.targets.receiver import Receiver, listening
 from tests.pair.real_pair import Pair
-from tests.prometheus.asked import get, until
+from tests.prometheus.asked import BOUND_S, get, until
 from tests.prometheus.dashboards import FILES, expressions, replaced
 from tests.prometheus.traffic import Traffic
 from tests.requires import program
@@ -36,6 +41,13 @@ EMPTY = {
     "database: Firing alerts",
 }
 
+# The query of GetPackage waits for a lock, for longer than what is critical; others may wait too.
+WAITS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND clock_timestamp() - query_start > '1.1 s' AND query = $1
+"""
+QUERY = "packages.get_details"
+
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(180)]
 
 
@@ -47,7 +59,7 @@ class Watched:
     traffic: Traffic
     receiver: Receiver
     prometheus: str
-    alertmanager: str
+    booking_dsn: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that an expression has now."""
@@ -84,7 +96,7 @@ def watched(
             with running(folder / "prometheus.log", commands):
                 traffic = Traffic(pair)
                 traffic.deploy("1.2.3")
-                yield Watched(pair, traffic, receiver, prometheus, alertmanager)
+                yield Watched(pair, traffic, receiver, prometheus, booking_dsn)
                 traffic.close()
     finally:
         pair.stop()
@@ -220,3 +232,35 @@ def test_every_expression_has_what_it_asks_for(watched: Watched) -> None:
     recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
     assert [name for name in recorded if not watched.query(name)] == []
     assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == ["FareholdWatchdog"]
+
+
+# After all others, since it makes an alert fire.
+async def test_a_slow_query_is_marked_with_the_trace_of_its_caller(watched: Watched) -> None:
+    trace_id = uuid4().hex
+    begun_s = time.time()
+    holder = await asyncpg.connect(watched.booking_dsn)
+    try:
+        async with holder.transaction(), asyncio.timeout(BOUND_S):
+            await holder.execute("LOCK TABLE packages")
+            call = asyncio.create_task(
+                asyncio.to_thread(watched.traffic.view, f"00-{trace_id}-{uuid4().hex[:16]}-01")
+            )
+            while not await holder.fetchval(WAITS, QUERIES[QUERY]):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await call
+    finally:
+        await holder.close()
+
+    def traces() -> set[str]:
+        found = get(
+            watched.prometheus,
+            "/api/v1/query_exemplars",
+            query=f'farehold_db_query_duration_seconds_bucket{{operation="{QUERY}"}}',
+            start=str(begun_s),
+            end=str(time.time() + 1),
+        )
+        return {
+            each["labels"]["trace_id"] for series in found["data"] for each in series["exemplars"]
+        }
+
+    until(traces, lambda found: found == {trace_id}, "an exemplar")

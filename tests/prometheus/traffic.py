@@ -63,6 +63,10 @@ class Traffic:
         self._refused(lambda: self._confirm(pending, Money(currency_code="EUR", units=1)))
         self._refused(lambda: self._start(units=UNITS + 1))
 
+    def view(self, traceparent: str) -> None:
+        """Views the package, as a part of a caller's trace."""
+        self._get_package(("traceparent", traceparent))
+
     def deploy(self, version: str) -> None:
         """Marks a deployment."""
         request = deployment_pb2.MarkDeploymentRequest(version=version)
@@ -99,21 +103,21 @@ class Traffic:
         )
         return str(package.id)
 
+    def _get_package(self, *metadata: tuple[str, str]) -> None:
+        request = catalog_pb2.GetPackageRequest(package_id=self._package_id)
+        self.catalog.GetPackage(request, metadata=metadata, timeout=TIMEOUT_S)
+
     def _start(self, units: int = 1) -> Any:
         """Views the package and holds it, in a session of its own."""
-        session = [("x-session-id", str(uuid4()))]
-        self.catalog.GetPackage(
-            catalog_pb2.GetPackageRequest(package_id=self._package_id),
-            metadata=session,
-            timeout=TIMEOUT_S,
-        )
+        session = ("x-session-id", str(uuid4()))
+        self._get_package(session)
         request = booking_pb2.StartBookingRequest(
             package_id=self._package_id,
             user_id="ana",
             start_date=self._day,
             quantity=units,
         )
-        return self.bookings.StartBooking(request, metadata=session, timeout=TIMEOUT_S)
+        return self.bookings.StartBooking(request, metadata=[session], timeout=TIMEOUT_S)
 
     def _complete(self, held: Any) -> Any:
         request = booking_pb2.CompleteBookingRequest(booking_id=held.id)
