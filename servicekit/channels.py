@@ -23,6 +23,15 @@ MAX_TOKEN_BYTES: Final = 1024
 Options = Sequence[tuple[str, Any]]
 
 
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None, options: Options = ()
+) -> grpc.aio.Channel:
+    """Open a channel to a target; without credentials the connection is not encrypted."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
+
+
 @dataclass(frozen=True, slots=True)
 class ClientFiles:
     """What a client needs to reach a server: nothing for plaintext, else the authority of the
@@ -46,10 +55,7 @@ class ClientFiles:
 
     def open(self, target: str, options: Options = ()) -> grpc.aio.Channel:
         """Open a channel to a target such as `127.0.0.1:50051`. Raises PemError."""
-        credentials = self.credentials()
-        if credentials is None:
-            return grpc.aio.insecure_channel(target, options)
-        return grpc.aio.secure_channel(target, credentials, options)
+        return open_channel(target, self.credentials(), options)
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Return the credentials of a channel; None for plaintext. Raises PemError."""

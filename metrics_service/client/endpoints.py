@@ -10,6 +10,7 @@ import grpc
 
 from protos.metrics.v1 import health_pb2, health_pb2_grpc, metrics_pb2, metrics_pb2_grpc
 from protos.metrics.v1.series_pb2 import DIMENSION_UNSPECIFIED, Dimension
+from servicekit.channels import open_channel
 
 TIMEOUT_S: Final = 2.0
 
@@ -29,7 +30,7 @@ async def check_database_health(
     Without credentials the connection is not encrypted. Raises grpc.aio.AioRpcError, such as with
     UNAVAILABLE where no service answers, or DEADLINE_EXCEEDED.
     """
-    async with _channel(target, credentials) as channel:
+    async with open_channel(target, credentials) as channel:
         stub: health_pb2_grpc.HealthServiceAsyncStub = health_pb2_grpc.HealthServiceStub(channel)
         request = health_pb2.GetDatabaseHealthRequest()
         return await stub.GetDatabaseHealth(
@@ -47,7 +48,7 @@ def create_booking_metrics_endpoint(
     """Create a reader of the figures of metrics_service at target; close() it in the end. Create it
     inside the event loop; it connects with the first question.
     """
-    return BookingMetricsEndpoint(_channel(target, credentials), token, timeout_s)
+    return BookingMetricsEndpoint(open_channel(target, credentials), token, timeout_s)
 
 
 class BookingMetricsEndpoint:
@@ -128,12 +129,6 @@ def _set_window(
         request.window.FromTimedelta(window)
     if ended is not None:
         request.ended.FromTimedelta(ended)
-
-
-def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    if credentials is None:
-        return grpc.aio.insecure_channel(target)
-    return grpc.aio.secure_channel(target, credentials)
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:
