@@ -178,6 +178,7 @@ class MetricsServer:
                 self.snapshots.close()
                 self.verdicts.close()
                 self.alerts.feed.close()
+                await self._site.live.stop()
                 await self.ingest.drain(DRAIN_PRODUCERS_S)
                 await asyncio.gather(self.grpc.drain(), self._site.stop(), self._close_log())
                 await asyncio.to_thread(self.faults.close, 0.5)

@@ -156,7 +156,8 @@ class Live:
             reader.end()
 
     async def stop(self) -> None:
-        """End the work, after `close`."""
+        """End all readers, and the work."""
+        self.close()
         await self._making.stop()
 
     def health_changed(self) -> None:

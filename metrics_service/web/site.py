@@ -105,7 +105,6 @@ class Site:
 
     async def stop(self) -> None:
         """End the streams, then all other requests within about a second."""
-        self.live.close()
-        await self._http.stop()
         await self.live.stop()
+        await self._http.stop()
         await self._observed.stop()

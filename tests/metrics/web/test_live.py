@@ -84,7 +84,6 @@ async def living(parts: Parts) -> AsyncIterator[Live]:
     try:
         yield live
     finally:
-        live.close()
         await live.stop()
 
 

@@ -47,9 +47,8 @@ class Site:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.live.close()
-        await self._server.stop()
         await self.live.stop()
+        await self._server.stop()
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -194,6 +193,20 @@ async def test_streams_end_first_and_none_is_waited_for() -> None:
             assert await read(stream, b"never") == b""
         refused = await client.get(STREAM)
         assert (refused.status_code, refused.json()["reason"]) == (503, "DRAINING")
+
+
+async def test_a_service_that_stops_ends_its_streams_whole(metrics_dsn: str) -> None:
+    async with (
+        running(metrics_dsn) as service,
+        httpx.AsyncClient(trust_env=False, timeout=BOUND_S) as client,
+        client.stream("GET", f"http://127.0.0.1:{service.http_port}{STREAM}") as answer,
+    ):
+        stream = answer.aiter_bytes()
+        await read(stream, b"event: status")
+        stopping = asyncio.create_task(service.server.stop())
+        # A stream that is cut instead raises here.
+        await read(stream, b"never")
+        await stopping
 
 
 async def test_an_old_stream_ends_so_that_who_may_read_is_asked_again() -> None:
