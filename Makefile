@@ -45,6 +45,8 @@ WITH_DATABASES := $(PY) -m servicekit.devstack exec --
 # Children are new programs that share nothing with gRPC: without this its core writes a line to the
 # terminal for each of them that is started while a call is under way.
 export GRPC_ENABLE_FORK_SUPPORT := 0
+# It also writes one when a server closes a connection that was idle, such as that of a long replay.
+export GRPC_VERBOSITY ?= ERROR
 # Modules are compiled once, not by every process that a target starts.
 export PYTHONDONTWRITEBYTECODE :=
 

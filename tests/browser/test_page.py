@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import Any
 
+import httpx
 import pytest
 from playwright.async_api import expect
 
 from tests.browser.shop import open_shop
-from tests.browser.tabs import browsing
+from tests.browser.tabs import Tab, browsing
+from tests.metrics.running_service import BOUND_S
 
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(180)]
 
@@ -59,6 +63,39 @@ async def test_an_event_shows_without_a_reload_and_a_table_keeps_its_order(
         await expect(errors).to_have_count(len(before) + 1)
         assert await tab.page.evaluate("window.mark") == 1
         assert tab.errors == []
+
+
+# The module is the page's own; what it was told is drawn with the next frame.
+SHOWN = """async () => {
+  const { live } = await import('/assets/data.js');
+  const revision = live.snapshot.revision;
+  await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)));
+  const links = [...document.querySelectorAll('a')];
+  const tile = links.find((each) => each.textContent.startsWith('Confirmed'));
+  return [revision, live.snapshot.revision, Number(tile.querySelector('strong').textContent)];
+}"""
+
+
+async def shown_and_told(tab: Tab, address: str) -> list[tuple[int, int]]:
+    """Revision and confirmed bookings of the page, and of the RPC over HTTP."""
+    first, last, confirmed = await tab.page.evaluate(SHOWN)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{address}/api/rpc/GetMetrics?window=1h")
+    told: Any = answer.json()
+    # It may have been drawn of either where they differ.
+    drawn = first if first == last else 0
+    return [(drawn, confirmed), (told["revision"], told["business"]["confirmed"])]
+
+
+async def test_confirmed_bookings_are_those_of_the_rpc_at_one_revision(metrics_dsn: str) -> None:
+    async with open_shop(metrics_dsn) as shop, browsing() as tabs, asyncio.timeout(BOUND_S):
+        tab = await tabs.open(shop.address)
+        await tab.live()
+        await shop.send(*shop.sale())
+        # The log ticks meanwhile: until both have met one revision.
+        while len(set(await shown_and_told(tab, shop.address))) > 1:
+            pass
+        assert {number for _, number in await shown_and_told(tab, shop.address)} == {7}
 
 
 async def test_the_address_holds_what_is_chosen(metrics_dsn: str) -> None:
