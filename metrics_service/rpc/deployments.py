@@ -56,7 +56,7 @@ class Past(Protocol):
 
     async def hours(self, table: str, low_us: int, high_us: int) -> list[StoredCell]: ...
 
-    async def first_hour(self) -> int | None: ...
+    async def kept_since(self) -> int | None: ...
 
 
 class Kept(Protocol):
@@ -116,7 +116,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
 
     async def _hours(self, deployed_us: int, since_us: int) -> HourReader:
         """Return what reads the hours: of the state those after its border, which are whole there;
-        of the history, which begins with its first hour, those before it.
+        of the history those before it.
         """
         state = self._state()
         border_us = state.border.from_us
@@ -130,7 +130,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
             }
             for table in READ
         }
-        first_us = await _stored(self._history.first_hour())
+        first_us = await _stored(self._history.kept_since())
         past, state = PastHours(cells), self._state()
 
         def read(time_us: int) -> HourCells:

@@ -74,10 +74,13 @@ class HistoryReader(Session):
         days += [row[each].date() for each in ("first_hour", "last_hour") if row[each] is not None]
         return (min(days), max(days)) if days else None
 
-    async def first_hour(self) -> int | None:
-        """Return the begin of the first hour that is kept, in microseconds; None for nothing."""
+    async def kept_since(self) -> int | None:
+        """Return when the first hour begins that is kept, in microseconds; None for nothing. From
+        the first record of the log on, an hour without a row is one in which nothing was counted.
+        """
         (row,) = await self.using(lambda connection: connection.fetch(_HISTORY.bounds))
-        return None if row["first_hour"] is None else _us(row["first_hour"])
+        begins = [row[each] for each in ("first_hour", "first_received") if row[each] is not None]
+        return min(map(_us, begins)) // HOUR_US * HOUR_US if begins else None
 
     async def since(self) -> int | None:
         """Return when the first hour or day begins that anything is kept of, in microseconds; None

@@ -78,7 +78,8 @@ ORDER BY day LIMIT $4;
 SELECT
     (SELECT min(day) FROM history_day) AS first_day, (SELECT max(day) FROM history_day) AS last_day,
     (SELECT min(hour) FROM history_hour) AS first_hour,
-    (SELECT max(hour) FROM history_hour) AS last_hour;
+    (SELECT max(hour) FROM history_hour) AS last_hour,
+    (SELECT received_at FROM event_log ORDER BY position LIMIT 1) AS first_received;
 
 -- $1 day
 -- name: history.read_figures

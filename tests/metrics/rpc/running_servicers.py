@@ -136,7 +136,7 @@ class NoHistory:
 
     days = hours
 
-    async def first_hour(self) -> int | None:
+    async def kept_since(self) -> int | None:
         return None
 
 

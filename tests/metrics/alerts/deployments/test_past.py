@@ -4,6 +4,7 @@ is not kept is said so.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 import asyncpg
@@ -94,7 +95,9 @@ def as_counted(days: Days, items: dict[str, DeploymentItem]) -> None:
 
 
 async def what_is_not_kept(reports: Reports, dsn: str) -> None:
-    """Hours before the first one of the history are missing, whatever was deployed then."""
+    """Hours before the first one of the history are missing, whatever was deployed then, but for
+    those since the log began: nothing was counted in them.
+    """
     connection = await asyncpg.connect(dsn)
     first = await connection.fetchval("SELECT min(hour) FROM history_hour")
     first_us = round(first.timestamp()) * 1_000_000
@@ -109,8 +112,9 @@ async def what_is_not_kept(reports: Reports, dsn: str) -> None:
         assert "72 of the 72 hours are not kept" in nothing[name].summary
         assert nothing[name].verdict == DeploymentReport.TOO_LITTLE_DATA
         assert nothing[name].samples == 0
+    await what_the_log_has(reports, connection)
     await connection.execute("DELETE FROM history_hour")
-    gone = await reports.of(DEPLOYED)
+    gone = await reports.of(START - SPAN_US - DAY)
     assert {gone[name].samples for name in OF_HOURS} == {0}
     assert all("72 of the 72 hours are not kept" in gone[name].summary for name in OF_HOURS)
     await connection.execute("ALTER TABLE history_hour RENAME TO gone")
@@ -118,3 +122,20 @@ async def what_is_not_kept(reports: Reports, dsn: str) -> None:
     with pytest.raises(ApiError) as raised:
         await reports.of(DEPLOYED)
     assert raised.value.spec is UNAVAILABLE
+
+
+async def what_the_log_has(reports: Reports, connection: asyncpg.Connection) -> None:
+    """Hours without a row since the log began count as empty."""
+    begin = "SELECT received_at FROM event_log ORDER BY position LIMIT 1"
+    log = None
+    # Old days of the log are being dropped.
+    while log != (log := await connection.fetchval(begin)):
+        await connection.execute(
+            "DELETE FROM history_hour WHERE hour < $1", log + timedelta(hours=15)
+        )
+        log_us = round(log.timestamp()) * 1_000_000
+        empty = await reports.of(log_us)
+        early = await reports.of(log_us - 3 * HOUR)
+    for name in OF_HOURS:
+        assert "not kept" not in empty[name].summary
+        assert "; 3 of the 72 hours are not kept" in early[name].summary
