@@ -12,7 +12,7 @@ from metrics_service.cli import history, service
 from metrics_service.cli.alerts import alerts, silences
 from metrics_service.cli.deploy import deploy
 from metrics_service.cli.doctor.command import doctor
-from metrics_service.cli.options import keeping
+from metrics_service.cli.options import alone, keeping
 from metrics_service.cli.views.errors import errors
 from metrics_service.cli.views.funnel import funnel
 from metrics_service.cli.views.journey import journey, sessions
@@ -43,7 +43,7 @@ for command, name in (
     (service.health, "health"),
     (service.metrics, "metrics"),
 ):
-    app.command(name, rich_help_panel=_PROCESS)(command)
+    app.command(name, rich_help_panel=_PROCESS)(alone(command))
 
 
 @app.callback()

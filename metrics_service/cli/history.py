@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from metrics_service.cli.options import alone
 from metrics_service.cli.output.cells import MAX_CSV_CHARS
 from metrics_service.cli.output.write import guarded, unbroken
 from metrics_service.cli.plain import plain
@@ -47,6 +48,7 @@ def history() -> None:
 
 
 @app.command("export")
+@alone
 def export(
     first: Annotated[
         datetime | None,

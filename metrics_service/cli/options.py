@@ -158,6 +158,17 @@ def group(*groups: tuple[str, ...]) -> Callable[[Callable[..., None]], Callable[
     return decorate
 
 
+def alone(command: Callable[..., None]) -> Callable[..., None]:
+    """Refuse the shared options for a command that has none of them."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+
+    def call(context: typer.Context, **values: Any) -> None:
+        _refuse(context, [])
+        command(**values)
+
+    return _named(call, command, own, [])
+
+
 def before(context: typer.Context, given: Mapping[str, Any]) -> None:
     """Keep the options that stand before the command's name."""
     context.obj = {**(context.obj or {}), **_present(given)}
@@ -191,15 +202,19 @@ def _named(
 
 
 def _options(context: typer.Context, names: list[str], after: Mapping[str, Any]) -> Options:
-    kept: dict[str, Any] = context.obj or {}
-    for name in kept:
+    _refuse(context, names)
+    try:
+        return Options.of({**(context.obj or {}), **_present(after)})
+    except SettingsError as error:
+        raise typer.Exit(fail(error)) from None
+
+
+def _refuse(context: typer.Context, names: list[str]) -> None:
+    """Raise typer.BadParameter for an option before the command that it does not have."""
+    for name in context.obj or {}:
         if name not in names:
             option = f"--{name.replace('_', '-')}"
             raise typer.BadParameter(f"{option} has no meaning for {context.info_name}")
-    try:
-        return Options.of({**kept, **_present(after)})
-    except SettingsError as error:
-        raise typer.Exit(fail(error)) from None
 
 
 def _present(given: Mapping[str, Any]) -> dict[str, Any]:

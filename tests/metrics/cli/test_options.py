@@ -105,6 +105,13 @@ def test_a_bad_one_is_named_and_ends_with_2(arguments: list[str], said: str) -> 
     assert said in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize("command", [["health"], ["serve"], ["history", "export"]])
+def test_a_command_that_has_none_of_them_refuses_them(command: list[str]) -> None:
+    result = CliRunner().invoke(app, ["--target", "m:1", *command])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--target has no meaning for" in " ".join(result.stderr.split())
+
+
 def test_a_bad_setting_is_one_line_and_2() -> None:
     result = run("look", FAREHOLD_TOKEN_FILE="/none")
     assert (result.exit_code, result.stdout) == (2, "")
