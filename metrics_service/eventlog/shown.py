@@ -62,6 +62,10 @@ class Shown:
             return
         self._pending = False
         counts = self._counts
-        if counts is None:
-            counts = {name: dict.fromkeys(found, 0) for name, found in state.counters().items()}
-        state.go_on_from(counts)
+        try:
+            if counts is None:
+                counts = {name: dict.fromkeys(found, 0) for name, found in state.counters().items()}
+            state.go_on_from(counts)
+        except Exception:
+            # The record that was just folded is not to blame: nothing is lost but the counters.
+            log.exception("counters_lost", position=state.position)

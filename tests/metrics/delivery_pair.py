@@ -19,6 +19,7 @@ from metrics_service.engine import Engine
 from metrics_service.eventlog.event_log import EventLog
 from metrics_service.ingest.streams import Ingest
 from metrics_service.rpc.tracking import TrackingService
+from metrics_service.state.counter_base import Counts
 from metrics_service.state.funnel.funnel import FunnelFold
 from metrics_service.state.journeys.journeys import Journeys
 from metrics_service.state.record import LogRecord
@@ -68,6 +69,12 @@ class RememberingState:
 
     def encode_answers(self) -> Iterator[None]:
         yield from ()
+
+    def counters(self) -> Counts:
+        return {}
+
+    def go_on_from(self, shown: Counts) -> None:
+        pass
 
     def take_past(self) -> Pasts:
         return {}

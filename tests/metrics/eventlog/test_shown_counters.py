@@ -134,9 +134,11 @@ def test_counters_that_cannot_be_read_begin_at_zero(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             patch.setattr(State, "counters", lambda _: 1 / 0)
             shown = Shown.of(log.state)
+            # What cannot be handed on breaks no fold.
+            Shown.of(State.load(rows)).hand_on(State.load(rows))
         shown.hand_on(log.state)
     assert log.state.counters()["package_views"] == {(): 0}
-    assert [line["event"] for line in lines] == ["counters_lost"] * 4
+    assert [line["event"] for line in lines] == ["counters_lost"] * 6
 
 
 def test_without_a_fold_before_nothing_is_subtracted() -> None:

@@ -96,6 +96,7 @@ def test_the_names_of_sections_are_those_that_databases_hold() -> None:
         "journeys": {"loose"},
         "packages": {""},
         "queries": {*rings, "known"},
+        "query_durations": {"total"},
         "query_totals": rings,
         "recent_queries": {""},
         "rpcs": rings,
