@@ -8,7 +8,7 @@ import sys
 from typing import ClassVar, Final, Self
 
 from metrics_service.measure.sketch import Sketch
-from metrics_service.measure.sums import clamped
+from metrics_service.measure.sums import MAX_SUM, clamped
 from metrics_service.state.breakdown.breakdown import BreakdownFold
 from metrics_service.state.breakdown.packages import Groups
 from metrics_service.state.series.kind import Kind
@@ -268,15 +268,17 @@ class BusinessFold:
     def _confirmed(self, fact: event_pb2.BookingFact, time_us: int, groups: Groups) -> None:
         package_id, currency, amount_minor = fact.package_id, fact.currency, fact.amount_minor
         keeps_currency = self._keeps(currency)
-        for cell in self.rings.at(fact.confirm_time_us or time_us):
+        confirmed_us = fact.confirm_time_us or time_us
+        for cell in self.rings.at(confirmed_us):
             cell.confirmed += 1
-            cell.of_package(package_id)[0] += 1
+            counts = cell.packages.get(package_id) or cell.of_package(package_id)
+            counts[0] += 1
             if keeps_currency:
-                sums = cell.of_currency(currency)
+                sums = cell.revenue.get(currency) or cell.of_currency(currency)
                 sums[0] += 1
-                sums[_GROSS] = clamped(sums[_GROSS] + amount_minor)
+                gross = sums[_GROSS] + amount_minor
+                sums[_GROSS] = gross if gross <= MAX_SUM else MAX_SUM
         if keeps_currency:
-            confirmed_us = fact.confirm_time_us or time_us
             self._breakdown.count_money(groups, currency, (1, amount_minor, 0), confirmed_us)
 
     def _keeps(self, currency: str) -> bool:

@@ -89,9 +89,13 @@ class BreakdownFold:
             # The order in which a cell gets its groups is that of the events.
             self._counts(time_us, group)
             place = (time_us // _STEP_US, group, currency)
-            waiting = self._waiting_money.setdefault(place, [0, 0, 0])
-            for index, number in enumerate(sums):
-                waiting[index] += number
+            waiting = self._waiting_money.get(place)
+            if waiting is None:
+                self._waiting_money[place] = [*sums]
+            else:
+                waiting[0] += sums[0]
+                waiting[1] += sums[1]
+                waiting[2] += sums[2]
 
     @property
     def late_figures(self) -> int:

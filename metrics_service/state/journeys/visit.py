@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 def encode(time_us: int, name: int, package_id: str, booking_id: str, reason: str) -> str:
     """Return an event as a line. Characters of its texts that cannot be printed are left out."""
-    if not (package_id.isprintable() and booking_id.isprintable() and reason.isprintable()):
+    if not f"{package_id}{booking_id}{reason}".isprintable():
         package_id, booking_id, reason = map(printable, (package_id, booking_id, reason))
     return f"{time_us}\t{name}\t{package_id}\t{booking_id}\t{reason}\n"
 
