@@ -139,7 +139,11 @@ CHECKPOINT: Final = _gauge(
     "checkpoint_timestamp_seconds", "The time of the log at the newest stored checkpoint."
 )
 ALERTS: Final = _gauge(
-    "alerts", "1 for each state that an alert of a rule is in.", "rule", "severity", "state"
+    "alerts",
+    "1 for each state that an alert of a rule is in; suppressed: silenced or inhibited.",
+    "rule",
+    "severity",
+    "state",
 )
 EVALUATED: Final = _gauge("alert_last_evaluation_timestamp_seconds", "When rules were judged.")
 NOTIFICATIONS: Final = _counter(

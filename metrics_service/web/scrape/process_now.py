@@ -21,8 +21,13 @@ CRITERIA: Final = (
 )
 """Those that docs/health.md has."""
 
-STATES: Final = ("pending", "firing", "recovering", "no_data")
+SUPPRESSED: Final = "suppressed"
+"""Of an alert that fires or recovers, and that a silence or another alert keeps from being told."""
+
+STATES: Final = ("pending", "firing", "recovering", SUPPRESSED, "no_data")
 """Of alerts that are not over."""
+
+_TOLD: Final = ("firing", "recovering")
 
 _STATUSES: Final = {
     number: "unknown" if name == "STATUS_UNSPECIFIED" else name.lower()
@@ -123,6 +128,8 @@ def alerts(alerts: Alerts) -> Iterator[Family]:
         for alert in alerts.present:
             severity = AlertSeverity.Name(alert.severity).removeprefix("ALERT_SEVERITY_").lower()
             state = AlertState.Name(alert.state).removeprefix("ALERT_STATE_").lower()
+            if state in _TOLD and (alert.inhibited_by or alerts.silences.holding(alert)):
+                state = SUPPRESSED
             states[alert.rule, severity, state] = 1
         yield Family(declared.ALERTS, states)
         yield once(declared.SILENCES, alerts.silences.active)
