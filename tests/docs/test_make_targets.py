@@ -19,6 +19,7 @@ TIMED_OR_JUDGED = re.compile(
 )
 # Timing is their means, not what they are about.
 OTHERS = {
+    "tests/attacks/test_deep.py",
     "tests/booking/group_commit/test_query_counts.py",
     "tests/booking/storage/test_database.py",
     "tests/docs/test_deployment.py",
