@@ -28,6 +28,7 @@ OTHERS = {
     "tests/docs/test_tracking_guide.py",
     "tests/metrics/cli/test_ask.py",
     "tests/metrics/rpc/test_worst_requests.py",
+    "tests/metrics/web/scrape/test_suppressed.py",
     "tests/metrics/web/test_live.py",
     "tests/pair/test_lane_forks.py",
     "tests/pair/test_poolers.py",

@@ -15,6 +15,8 @@ PATHS: Final = (
     *("http://other.example/api/health/database", "/api/health/%64atabase", "/%", "/%zz", "/%00"),
     *("/%ff%fe", "/\u00e9", "/\U0001f3e8", "/" + "a" * 9_000, "/" + "a" * 70_000, "/[/]\x1b[2J"),
     *("/api/metrics/bookings;jsessionid=1", "/api/health/database\\..", "/.." * 500),
+    *("/api/rpc/GetMetrics", "/api/rpc/GetSeries", "/api/rpc/Nothing", "/api/rpc/", "/queries/x"),
+    *("/assets/main.js", "/assets/../app.py", "/assets/%2e%2e/app.py", "/alerts/" + "9" * 400),
 )
 QUERIES: Final = (
     *("", "", "", "?", "?window=1", "?window=-1&window=NaN", "?" + "a=1&" * 3_000, "?%", "?\0"),
