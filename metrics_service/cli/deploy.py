@@ -79,7 +79,10 @@ def mark(
     version: Annotated[str, typer.Option(help="What was deployed.")],
     at: Annotated[
         str,
-        typer.Option(metavar="2026-11-30T10:00", help="When, in the --tz; now if absent."),
+        typer.Option(
+            metavar="2026-11-30T10:00",
+            help="When, in the --tz. Now if absent, but a version is not marked twice in a row.",
+        ),
     ] = "",
 ) -> None:
     """Note that a version was deployed, and print the deployment's id."""

@@ -91,6 +91,10 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
     ) -> deployment_pb2.Deployment:
         """Store a deployment; the same one again changes nothing."""
         time_us = validate.deployment(request, self._now_us())
+        if not request.HasField("time"):
+            newest = await _stored(self._kept.newest(1))
+            if newest and newest[0].version == request.version:
+                return _message(newest[0])
         call = current_call.get()
         marked_by = call.caller if call is not None else ""
         return _message(await _stored(self._kept.mark(request.version, time_us, marked_by)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
+
+from starlette.datastructures import QueryParams
 
 from metrics_service.state.series.rings import SECOND_US, Window, WindowError, ring_of
 
@@ -20,9 +21,9 @@ class BadWindowError(ValueError):
         self.parameter = parameter
 
 
-def window_of(parameters: Mapping[str, str]) -> Window:
+def window_of(parameters: QueryParams) -> Window:
     """Return the window of `window` and `ended`: whole seconds, or a number with s, m, h or d.
-    Raises BadWindowError.
+    Raises BadWindowError, also for one that is given twice.
     """
     window_us, ended_us = _duration_us(parameters, "window"), _duration_us(parameters, "ended")
     if window_us is None:
@@ -39,11 +40,13 @@ def window_of(parameters: Mapping[str, str]) -> Window:
     return Window(window_us, ended_us or 0)
 
 
-def _duration_us(parameters: Mapping[str, str], name: str) -> int | None:
-    text = parameters.get(name)
-    if text is None:
+def _duration_us(parameters: QueryParams, name: str) -> int | None:
+    texts = parameters.getlist(name)
+    if not texts:
         return None
-    found = _DURATION.fullmatch(text)
+    if len(texts) > 1:
+        raise BadWindowError(name, "must be given once")
+    found = _DURATION.fullmatch(texts[0])
     if found is None:
         raise BadWindowError(name, "must be seconds, or a number with s, m, h or d, such as 15m")
     return int(found[1]) * _UNITS_S[found[2]] * SECOND_US

@@ -55,8 +55,8 @@ class DeploymentServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def MarkDeployment(self, request, context):
-        """Notes that a version was deployed. The same version at the same time again
-        is the same deployment.
+        """Notes that a version was deployed. The same version at the same time again is
+        the same deployment; so is, without a time, the version of the newest one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,8 +32,8 @@ class DeploymentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DeploymentServiceAsyncStub: ...
     MarkDeployment: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.MarkDeploymentRequest, _deployment_pb2.Deployment]
-    """Notes that a version was deployed. The same version at the same time again
-    is the same deployment.
+    """Notes that a version was deployed. The same version at the same time again is
+    the same deployment; so is, without a time, the version of the newest one.
     """
     GetDeploymentReport: _grpc.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentReportRequest, _deployment_pb2.DeploymentReport]
     """Judges the 72 hours after a deployment, item by item. They are clock hours,
@@ -46,8 +46,8 @@ class DeploymentServiceStub:
 class DeploymentServiceAsyncStub(DeploymentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     MarkDeployment: _aio.UnaryUnaryMultiCallable[_deployment_pb2.MarkDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """Notes that a version was deployed. The same version at the same time again
-    is the same deployment.
+    """Notes that a version was deployed. The same version at the same time again is
+    the same deployment; so is, without a time, the version of the newest one.
     """
     GetDeploymentReport: _aio.UnaryUnaryMultiCallable[_deployment_pb2.GetDeploymentReportRequest, _deployment_pb2.DeploymentReport]  # type: ignore[assignment]
     """Judges the 72 hours after a deployment, item by item. They are clock hours,
@@ -63,8 +63,8 @@ class DeploymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployment_pb2.MarkDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """Notes that a version was deployed. The same version at the same time again
-        is the same deployment.
+        """Notes that a version was deployed. The same version at the same time again is
+        the same deployment; so is, without a time, the version of the newest one.
         """
 
     @_abc_1.abstractmethod

@@ -40,8 +40,11 @@ async def test_a_deployment_is_marked_once_and_judged(metrics_dsn: str) -> None:
         time = at(wall_us() - 3_600_000_000)
         first = await stub.MarkDeployment(MarkDeploymentRequest(version="1.2", time=time))
         again = await stub.MarkDeployment(MarkDeploymentRequest(version="1.2", time=time))
-        other = await stub.MarkDeployment(MarkDeploymentRequest(version="1.3", time=time))
+        later = at(time.ToMicroseconds() + 1)
+        other = await stub.MarkDeployment(MarkDeploymentRequest(version="1.3", time=later))
         newest = await stub.MarkDeployment(MarkDeploymentRequest(version="1.2"))
+        # As a step of a pipeline that is run again.
+        assert newest == await stub.MarkDeployment(MarkDeploymentRequest(version="1.2"))
         assert first == again
         assert len({first.id, other.id, newest.id}) == 3
         assert (len(first.id), first.version, first.time, first.marked_by) == (

@@ -216,6 +216,7 @@ async def test_the_window_of_a_query_is_answered(query: str, window: Window) -> 
         ("?window=1.5h", "window", "15m"),
         ("?window=1h&ended=soon", "ended", "15m"),
         (f"?window={'9' * 400}", "window", "15m"),
+        ("?window=1h&window=2h", "window", "once"),
     ],
 )
 async def test_a_bad_window_names_its_parameter(query: str, parameter: str, choices: str) -> None:
