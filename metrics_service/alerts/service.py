@@ -151,7 +151,8 @@ class Alerts:
             answer.targets.extend(self.targets.status())
         if len(page) < len(listed):
             answer.next_page_token = listing.token_of(listing.key_of(page[-1]))
-        answer.as_of.FromMicroseconds(as_of_us)
+        if as_of_us:
+            answer.as_of.FromMicroseconds(as_of_us)
         return answer
 
     async def get_alert(self, alert_id: str) -> Alert | None:

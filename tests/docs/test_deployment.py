@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import pytest
 
 from metrics_service.alerts.rules.load import shipped
+from protos.metrics.v1 import alert_pb2, alert_pb2_grpc
 from servicekit import binaries
 from tests.docs.snippet_runner import put_on_sale, until
 from tests.docs.snippets import ROOT, blocks_of
@@ -46,6 +48,14 @@ def pair(booking_dsn: str, metrics_dsn: str, tmp_path: Path) -> Iterator[Pair]:
         made.stop()
 
 
+def judged(target: str) -> bool:
+    """Whether the rules of alerts have been judged, which a start takes seconds for."""
+    with grpc.insecure_channel(target) as channel:
+        stub: Any = alert_pb2_grpc.AlertServiceStub(channel)
+        answer = stub.ListAlerts(alert_pb2.ListAlertsRequest(), timeout=10.0)
+        return bool(answer.HasField("as_of"))
+
+
 def test_the_checklist_is_carried_out(pair: Pair, tmp_path: Path) -> None:
     done = 0
     for block in blocks_of(DOCUMENT):
@@ -57,6 +67,7 @@ def test_the_checklist_is_carried_out(pair: Pair, tmp_path: Path) -> None:
                 pair.start(what)
                 if what == "booking_service":
                     until(lambda: serves(pair.metrics, "database"))
+                    until(lambda: judged(pair.metrics))
                     if not done:
                         put_on_sale(pair)
             else:

@@ -80,7 +80,11 @@ def alerts(
         rows = [_row(each, options.clock) for each in answer.alerts]
         firing = any(each.severity in GRAVE for each in answer.alerts if loud(each))
         note = f"the newest {PAGE}; there are more" if answer.next_page_token else ""
-        title = line(f"as of {options.clock.instant(answer.as_of)}")
+        title = line(
+            f"as of {options.clock.instant(answer.as_of)}"
+            if answer.HasField("as_of")
+            else "nothing has been judged yet"
+        )
         sheet = Sheet(_COLUMNS, rows, note=note)
         return View(json_of(answer), sheet, (title,), status=BAD if firing else GOOD)
 

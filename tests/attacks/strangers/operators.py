@@ -62,8 +62,8 @@ def _programs(stage: Stage) -> None:
     tried = {
         "ops": (stage.known("ops"), 0, "booking_service"),
         "desk": (stage.known("desk"), 1, "Forbidden"),
-        "one without a certificate": (strangers["without a certificate"], 1, "not reachable"),
-        "one in plaintext": (strangers["in plaintext"], 1, "not reachable"),
+        "one without a certificate": (strangers["without a certificate"], 4, "not reachable"),
+        "one in plaintext": (strangers["in plaintext"], 4, "not reachable"),
     }
     for who, (files, status, says) in tried.items():
         done, said = _run(

@@ -116,6 +116,15 @@ async def test_an_alert_fires_is_streamed_and_read_back_with_its_silence(metrics
         assert not ended.active
 
 
+async def test_before_the_first_judgement_there_is_no_time_of_it(metrics_dsn: str) -> None:
+    async with running(metrics_dsn) as service:
+        await restored(service)
+        alerts = service.server.alerts
+        alerts.evaluator.as_of_us = 0
+        answer = await alerts.list_alerts(include_over=False, size=10, after=None)
+        assert not answer.HasField("as_of")
+
+
 async def test_a_standby_answers_from_what_is_stored(metrics_dsn: str) -> None:
     async with running(metrics_dsn) as service, Producer(service) as producer:
         await restored(service)
