@@ -8,17 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import grpc
 import pytest
 
 from metrics_service.alerts.rules.load import shipped
-from protos.metrics.v1 import alert_pb2, alert_pb2_grpc
 from servicekit import binaries
 from tests.docs.snippet_runner import put_on_sale, until
 from tests.docs.snippets import ROOT, blocks_of
-from tests.pair.real_pair import Pair, first_rows, serves
+from tests.pair.real_pair import Pair, first_rows
 
 pytestmark = [pytest.mark.processes, pytest.mark.full, pytest.mark.timeout(300)]
 
@@ -48,12 +46,18 @@ def pair(booking_dsn: str, metrics_dsn: str, tmp_path: Path) -> Iterator[Pair]:
         made.stop()
 
 
-def judged(target: str) -> bool:
-    """Whether the rules of alerts have been judged, which a start takes seconds for."""
-    with grpc.insecure_channel(target) as channel:
-        stub: Any = alert_pb2_grpc.AlertServiceStub(channel)
-        answer = stub.ListAlerts(alert_pb2.ListAlertsRequest(), timeout=10.0)
-        return bool(answer.HasField("as_of"))
+def well(pair: Pair) -> bool:
+    """Whether all is well again after a start, which takes seconds: all have heard each other, and
+    the rules were judged.
+    """
+    ended = subprocess.run(
+        ["bash", "-c", "farehold doctor"],
+        env=pair.environ,
+        capture_output=True,
+        timeout=COMMAND_TIMEOUT_S,
+        check=False,
+    )
+    return ended.returncode == 0
 
 
 def test_the_checklist_is_carried_out(pair: Pair, tmp_path: Path) -> None:
@@ -66,8 +70,7 @@ def test_the_checklist_is_carried_out(pair: Pair, tmp_path: Path) -> None:
             elif act == "start":
                 pair.start(what)
                 if what == "booking_service":
-                    until(lambda: serves(pair.metrics, "database"))
-                    until(lambda: judged(pair.metrics))
+                    until(lambda: well(pair))
                     if not done:
                         put_on_sale(pair)
             else:
