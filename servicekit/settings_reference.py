@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from typing import Final
 
 from pydantic.fields import FieldInfo
 
 from servicekit.settings import ServerSettings, Settings, allowed, variables
+from servicekit.titled import load_titled
 
 HEAD: Final = """\
 # Settings
@@ -33,12 +33,7 @@ def reference(services: dict[str, type[Settings]]) -> str:
 
 def main() -> int:
     """Print the page for `TITLE=module:Class` arguments."""
-    services = {}
-    for argument in sys.argv[1:]:
-        title, _, path = argument.partition("=")
-        module, _, name = path.partition(":")
-        services[title] = getattr(import_module(module), name)
-    sys.stdout.write(reference(services))
+    sys.stdout.write(reference(load_titled(sys.argv[1:])))
     return 0
 
 

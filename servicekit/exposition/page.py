@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from typing import Final
 
 from servicekit.exposition.declare import Metric
+from servicekit.titled import load_titled
 
 HEAD: Final = """\
 # Metrics
@@ -48,12 +48,7 @@ def page(services: Mapping[str, Sequence[Metric]]) -> str:
 
 def main() -> int:
     """Print the page for `TITLE=module:METRICS` arguments."""
-    services = {}
-    for argument in sys.argv[1:]:
-        title, _, path = argument.partition("=")
-        module, _, name = path.partition(":")
-        services[title] = getattr(import_module(module), name)
-    sys.stdout.write(page(services))
+    sys.stdout.write(page(load_titled(sys.argv[1:])))
     return 0
 
 

@@ -16,9 +16,10 @@ from metrics_service.cli.output.sheet import NOTHING, Cell, Column, Row, Sheet, 
 from metrics_service.cli.periods import Window
 from metrics_service.cli.plain import line
 from metrics_service.cli.running import show
+from metrics_service.cli.views.dimension import DIMENSIONS, By
 from metrics_service.cli.views.money import revenue
 from metrics_service.cli.views.period import answers, fill
-from protos.metrics.v1 import metrics_pb2, series_pb2
+from protos.metrics.v1 import metrics_pb2
 from protos.metrics.v1.metrics_pb2 import Funnel, FunnelGroup, GetFunnelRequest, MaturedRates
 
 OTHER: Final = "(other)"
@@ -41,23 +42,6 @@ _GROUPS: Final = (
     Column("matured_entered", "matured n", right=True, rank=2),
     Column("abandoned", right=True, rank=3),
 )
-
-
-class By(StrEnum):
-    """What the funnel is split by."""
-
-    PACKAGE = "package"
-    TYPE = "type"
-    LOCATION = "location"
-    VENDOR = "vendor"
-
-
-DIMENSIONS: Final = {
-    By.PACKAGE: series_pb2.DIMENSION_PACKAGE,
-    By.TYPE: series_pb2.DIMENSION_PACKAGE_TYPE,
-    By.LOCATION: series_pb2.DIMENSION_LOCATION,
-    By.VENDOR: series_pb2.DIMENSION_VENDOR,
-}
 
 
 class State(StrEnum):

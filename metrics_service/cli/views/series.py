@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
@@ -22,10 +21,10 @@ from metrics_service.cli.output.write import Form, console, write
 from metrics_service.cli.periods import PeriodError, duration, message, shift
 from metrics_service.cli.plain import line, plain
 from metrics_service.cli.running import show
+from metrics_service.cli.views.dimension import DIMENSIONS, By
 from metrics_service.state.currency import exponent
 from metrics_service.state.history.series_metrics import COUNT, METRICS, MS, RATIO
 from metrics_service.web.encode import Json
-from protos.metrics.v1 import series_pb2
 from protos.metrics.v1.series_pb2 import GetSeriesRequest, GetSeriesResponse, Series, SeriesPoint
 
 DEFAULT_STEPS: Final = 24
@@ -48,23 +47,6 @@ _LONG: Final = (
     Column("value_before", right=True),
 )
 _CHOICES: Final = (Column("metric"), Column("unit"), Column("split_by"))
-
-
-class By(StrEnum):
-    """What a figure is split by."""
-
-    PACKAGE = "package"
-    TYPE = "type"
-    LOCATION = "location"
-    VENDOR = "vendor"
-
-
-DIMENSIONS: Final = {
-    By.PACKAGE: series_pb2.DIMENSION_PACKAGE,
-    By.TYPE: series_pb2.DIMENSION_PACKAGE_TYPE,
-    By.LOCATION: series_pb2.DIMENSION_LOCATION,
-    By.VENDOR: series_pb2.DIMENSION_VENDOR,
-}
 
 
 def names(incomplete: str) -> list[str]:

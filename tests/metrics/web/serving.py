@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import httpx
+from starlette.applications import Starlette
 
 from metrics_service.rpc.register import EARLY
 from metrics_service.web.app import create_app
@@ -35,6 +36,13 @@ async def calling(
     app = create_app(
         no_figures, lambda _: health, gate=gate, calls=calls, streams=streams, hosts=hosts
     )
+    async with client_of(app) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def client_of(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application, behind the real server."""
     server = HttpServer(app, host="127.0.0.1", port=0, setting="METRICS_HTTP_PORT")
     port = await server.start()
     try:

@@ -23,6 +23,7 @@ from servicekit.http.server import HttpServer
 from servicekit.identity.gate import EVERYBODY
 from servicekit.start import StartError
 from tests.metrics.running_service import BOUND_S
+from tests.metrics.web.serving import client_of
 
 
 @dataclass
@@ -50,15 +51,8 @@ async def serving(answers: Answers) -> AsyncIterator[httpx.AsyncClient]:
         on_fault=answers.on_fault,
         gate=EVERYBODY,
     )
-    server = HttpServer(app, host="127.0.0.1", port=0, setting="PORT")
-    port = await server.start()
-    try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=BOUND_S
-        ) as client:
-            yield client
-    finally:
-        await server.stop()
+    async with client_of(app) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
